@@ -1,0 +1,1 @@
+"""Short scripts, one question each. ``python -m experiments`` lists them."""
