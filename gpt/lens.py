@@ -7,7 +7,7 @@ out the output projection head by head.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from einops import rearrange
@@ -19,7 +19,7 @@ from gpt.errors import UsageError
 from gpt.hooks import HookedModel
 
 if TYPE_CHECKING:
-    from gpt.model import GPTConfig, LayerNorm
+    from gpt.model import Block, GPTConfig, LayerNorm
 
 
 class Tokenizer(Protocol):
@@ -99,13 +99,13 @@ class LensModel(HookedModel):
     @property
     def cfg(self) -> TransformerLensConfig:
         """The model's size under TransformerLens' names, read off the model as it is now."""
-        first = self.blocks[0]
+        first = self._blocks[0]
         return TransformerLensConfig(
             d_model=self.config.n_embd,
             d_head=first.attn.d_head,
             n_heads=first.attn.n_head,
             n_key_value_heads=first.attn.n_head,
-            n_layers=len(self.blocks),
+            n_layers=len(self._blocks),
             n_ctx=self.config.block_size,
             d_mlp=first.mlp.W_in.shape[1],
             d_vocab=self.config.vocab_size,
@@ -164,13 +164,17 @@ class LensModel(HookedModel):
     ) -> Float[Tensor, "d_model"]:
         """The sum of the biases written to the residual stream before ``layer``."""
         total = torch.zeros_like(self.wte.weight[0])
-        for block in list(self.blocks)[:layer]:
+        for block in self._blocks[:layer]:
             total = total + block.attn.b_O
             if include_mlp_biases:
                 total = total + block.mlp.b_out
         if mlp_input:
-            total = total + self.blocks[layer].attn.b_O
+            total = total + self._blocks[layer].attn.b_O
         return total
+
+    @property
+    def _blocks(self) -> list["Block"]:
+        return cast("list[Block]", list(self.blocks))
 
     def _encode(self, text: str) -> Int[Tensor, "pos"]:
         if self.tokenizer is None:

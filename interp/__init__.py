@@ -1,1 +1,1 @@
-"""The instruments: interventions, patching, surgery on source lines, statistics, figures, reports."""
+"""The instruments: interventions, patching, surgery on source lines, statistics, figures."""
