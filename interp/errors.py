@@ -1,0 +1,37 @@
+"""The sentences this package answers bad input with."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(ValueError):
+    """What was given cannot work. The message is one sentence: what was wrong and what to do."""
+
+
+class HookNameError(UsageError):
+    """A site was asked for by a name or a glob that no hook point bears."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"no hook point matches {name!r}; nearest: {nearest(name, known)}")
+
+
+class SiteError(UsageError):
+    """The hook point exists, but not that part of it, or not in that form."""
+
+
+class InterventionError(UsageError):
+    """An intervention does not fit its site, or two of them claim the same part of one."""
+
+
+class NoEffectError(UsageError):
+    """An intervention never fired, or changed nothing."""
+
+
+class NonFiniteError(UsageError):
+    """An intervention, a metric or a statistic met a NaN or an infinity."""
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """The ``count`` real names that look most like ``name``, for the end of an error message."""
+    matches = difflib.get_close_matches(name, list(known), n=count, cutoff=0.0)
+    return ", ".join(matches) or "none, this model has no hook points"
