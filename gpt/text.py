@@ -1,0 +1,282 @@
+"""Which text does a model learn, and what does it see at each step?
+
+Text to tokens to batches, everything a function of its arguments: two variants of a model trained
+with the same seed see the same data in the same order, and so does a run that was interrupted.
+
+    corpus = load_corpus("python-docs")
+    tokenizer = CharTokenizer.from_text(corpus.text)
+    data = split(corpus, tokenizer, block_size=64)
+    x, y = batch(data.train, batch_size=12, block_size=64, seed=0, step=0)
+"""
+
+import hashlib
+import os
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from pydoc_data.topics import topics
+
+import pooch
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gpt.errors import UsageError, nearest
+
+SHAKESPEARE_URL = (
+    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+)
+SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Which text was used: ``sha256`` is that of its UTF-8 bytes."""
+
+    name: str
+    text: str
+    sha256: str
+
+
+def load_corpus(source: str) -> Corpus:
+    """Read a text.
+
+    Args:
+        source: ``python-docs``, the language reference inside the running Python, which differs
+            from one version of Python to the next; ``shakespeare``, the tiny shakespeare of
+            nanoGPT, from the folder that the environment variable ``GPT_TEXT_DIR`` names, else
+            downloaded once; any other string is the path of a UTF-8 text file.
+
+    Raises:
+        UsageError: no such corpus or file; a file that is unreadable, empty or not UTF-8; a tiny
+            shakespeare that is another text, or is not here and cannot be downloaded.
+    """
+    readers = {"python-docs": python_docs, "shakespeare": shakespeare}
+    try:
+        data = readers[source]() if source in readers else Path(source).read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"the text {source!r} cannot be read ({(error.strerror or str(error)).lower()}): give "
+            f"one of the corpora, nearest first {nearest(source, readers)}, or the path of a "
+            f"UTF-8 text file"
+        ) from error
+    if not data:
+        raise UsageError(f"the text {source!r} is empty")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"the text {source!r} is not UTF-8: byte {data[error.start]:#04x} at offset "
+            f"{error.start} begins no character"
+        ) from None
+    name = source if source in readers else Path(source).name
+    return Corpus(name, text, hashlib.sha256(data).hexdigest())
+
+
+@dataclass(frozen=True)
+class CharTokenizer:
+    """One token per character; a character's token is its place in ``characters``.
+
+    Raises:
+        UsageError: ``characters`` that are not sorted and unique.
+    """
+
+    characters: str
+
+    def __post_init__(self) -> None:
+        if self.characters != "".join(sorted(set(self.characters))):
+            raise UsageError(
+                f"a vocabulary is sorted and holds each character once; {self.characters!r} is not"
+            )
+
+    @classmethod
+    def from_text(cls, text: str) -> "CharTokenizer":
+        return cls("".join(sorted(set(text))))
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.characters)
+
+    @cached_property
+    def token_of(self) -> dict[str, int]:
+        return {character: token for token, character in enumerate(self.characters)}
+
+    def encode(self, text: str) -> Int[Tensor, "pos"]:
+        """Raises ``UsageError`` at the first character that the vocabulary lacks."""
+        try:
+            return torch.tensor([self.token_of[c] for c in text], dtype=torch.int64)
+        except KeyError as error:
+            character = error.args[0]
+            raise UsageError(
+                f"the character {character!r} at position {text.index(character)} is not among "
+                f"the {self.vocab_size} of this vocabulary"
+            ) from None
+
+    def decode(self, tokens: Int[Tensor, "pos"]) -> str:
+        """Raises ``UsageError`` at the first token that is none of the vocabulary."""
+        ids = tokens.tolist()
+        if wrong := [token for token in ids if not 0 <= token < self.vocab_size]:
+            raise UsageError(
+                f"{wrong[0]} is no token: this vocabulary has 0 to {self.vocab_size - 1}"
+            )
+        return "".join(self.characters[token] for token in ids)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A corpus in tokens: those to train on, those to validate on, and the sha256 of its text."""
+
+    train: Int[Tensor, "train"]
+    val: Int[Tensor, "val"]
+    sha256: str
+
+
+def split(corpus: Corpus, tokenizer: CharTokenizer, block_size: int) -> Data:
+    """Train on the first 90 % of the characters, as nanoGPT does; validate on the rest.
+
+    Raises:
+        UsageError: a text so short that a part cannot fill a block and the token after it.
+    """
+    tokens = tokenizer.encode(corpus.text)
+    border = int(0.9 * len(tokens))
+    train, val = tokens[:border], tokens[border:]
+    if min(len(train), len(val)) < block_size + 1:
+        raise UsageError(
+            f"the text {corpus.name!r} is too short: it has {len(tokens)} characters, and a block "
+            f"of {block_size} needs {10 * block_size + 1}"
+        )
+    return Data(train, val, corpus.sha256)
+
+
+def batch(
+    tokens: Int[Tensor, "length"], *, batch_size: int, block_size: int, seed: int, step: int
+) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
+    """The blocks to train on at ``step``, and for each position the token that follows it.
+
+    Each block starts anywhere with equal probability. The starts depend on ``seed`` and ``step``
+    alone, on whatever device ``tokens`` is.
+
+    Raises:
+        UsageError: fewer than ``block_size + 1`` tokens.
+    """
+    blocks = windows(tokens, block_size + 1)
+    generator = torch.Generator().manual_seed(zlib.crc32(f"batch {seed} {step}".encode()))
+    starts = torch.randint(len(blocks), (batch_size,), generator=generator)
+    chosen = blocks[starts.to(tokens.device)]
+    return chosen[:, :-1], chosen[:, 1:]
+
+
+def evaluation_blocks(
+    tokens: Int[Tensor, "length"], block_size: int, at_most: int | None = None
+) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
+    """The blocks to evaluate on, and for each position the token that follows it.
+
+    The blocks lie end to end from the first token on; less than one block is left over. With
+    ``at_most``, that many of them, evenly spaced. They are the same at every step and for every
+    model, so that a difference in loss never comes from the draw.
+
+    Raises:
+        UsageError: fewer than ``block_size + 1`` tokens.
+    """
+    blocks = windows(tokens, block_size + 1)[::block_size]
+    if at_most is not None and at_most < len(blocks):
+        blocks = blocks[torch.arange(at_most, device=tokens.device) * len(blocks) // at_most]
+    return blocks[:, :-1], blocks[:, 1:]
+
+
+def ngram_entropy(
+    train: Int[Tensor, "train"], val: Int[Tensor, "val"], n: int, smoothing: float = 0.1
+) -> float:
+    """The loss on ``val``, in nats per token, of a model that only counted n-grams in ``train``.
+
+    Its probability of token t after the n - 1 tokens c is
+
+        (count(c t) + smoothing) / (count(c) + smoothing * vocabulary)
+
+    with counts of and within the n-grams of ``train``, and as vocabulary the number of distinct
+    tokens in both texts (additive smoothing, Lidstone 1920). The cross-entropy is the mean of
+    -log p over all n-grams of ``val``. A trained model whose val loss is no lower than
+    ``ngram_entropy(train, val, 1)`` learned no more than how frequent each token is. With ``val``
+    the same as ``train`` it is the training loss of that model: for little smoothing, the
+    conditional entropy of the text itself.
+
+    Raises:
+        UsageError: ``n`` below 1, ``smoothing`` not above 0, a text shorter than ``n``.
+    """
+    if n < 1 or smoothing <= 0:
+        raise UsageError(f"n is {n} and smoothing {smoothing}; they must be at least 1 and above 0")
+    seen = len(train) - n + 1  # the n-grams of train come first, then those of val
+    both = torch.cat([windows(train, n), windows(val, n)])
+    vocabulary, grams = len(torch.cat([train, val]).unique()), torch.zeros_like(both[:, 0])
+    for tokens in both.T:
+        contexts = grams
+        pairs = contexts * (both.max() + 1) + tokens
+        grams = pairs.unique(return_inverse=True)[1]  # numbered afresh, so that no n overflows
+    numerator = occurrences(grams, seen) + smoothing
+    denominator = occurrences(contexts, seen) + smoothing * vocabulary
+    return -(numerator / denominator).log().mean().item()
+
+
+def occurrences(grams: Int[Tensor, "gram"], seen: int) -> Float[Tensor, "val_gram"]:
+    """How often each n-gram after the first ``seen`` is among these."""
+    counts = grams[:seen].bincount(minlength=int(grams.max()) + 1)
+    return counts[grams[seen:]].double()
+
+
+def windows(tokens: Int[Tensor, "length"], size: int) -> Int[Tensor, "window size"]:
+    """Every run of ``size`` tokens, as a view."""
+    if len(tokens) < size:
+        raise UsageError(f"the text is too short: {len(tokens)} tokens, where {size} are needed")
+    return tokens.unfold(0, size, 1)
+
+
+def python_docs() -> bytes:
+    """Python's language reference, topic by topic.
+
+    Some topics are also a section of a longer one; they are left out, lest the end of the text, on
+    which models are validated, repeat what they were trained on.
+    """
+    titled = {topic.split("\n", 2)[-1].strip(): topic for _, topic in sorted(topics.items())}
+    kept = [
+        topic for body, topic in titled.items() if not any(body in t for t in titled if t != body)
+    ]
+    return "\n".join(kept).encode()
+
+
+def shakespeare() -> bytes:
+    """Tiny shakespeare, from ``GPT_TEXT_DIR`` if that is set, else downloaded and kept."""
+    folder = os.environ.get("GPT_TEXT_DIR")
+    if not folder:
+        cache = Path(pooch.os_cache("nanogpt-interp"))
+        return download(SHAKESPEARE_URL, SHAKESPEARE_SHA256, cache / "tinyshakespeare.txt")
+    for name in ("tinyshakespeare.txt", "input.txt"):
+        path = Path(folder, name)
+        if path.is_file():
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() != SHAKESPEARE_SHA256:
+                raise UsageError(
+                    f"checksum mismatch: {str(path)!r} is not tiny shakespeare, whose sha256 is "
+                    f"{SHAKESPEARE_SHA256}; give another text as --text FILE"
+                )
+            return data
+    raise UsageError(
+        f"GPT_TEXT_DIR is {folder!r}, which holds neither tinyshakespeare.txt nor input.txt"
+    )
+
+
+def download(url: str, sha256: str, path: Path) -> bytes:
+    """What ``url`` serves, kept at ``path`` and fetched only if that is missing or damaged."""
+    try:
+        pooch.retrieve(url, f"sha256:{sha256}", fname=path.name, path=path.parent)
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"{url} could not be downloaded to {str(path)!r} ({type(error).__name__}): give a "
+            f"local copy as --text FILE, or its folder as GPT_TEXT_DIR"
+        ) from error
+    except ValueError as error:  # pooch's word for what it downloaded and threw away
+        raise UsageError(
+            f"checksum mismatch: what {url} serves has not the sha256 {sha256}: give a local "
+            f"copy as --text FILE, or its folder as GPT_TEXT_DIR"
+        ) from error
