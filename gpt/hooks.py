@@ -18,7 +18,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 from transformer_lens import ActivationCache, HookedRootModule
-from transformer_lens.hook_points import HookPoint, NamesFilter
+from transformer_lens.hook_points import HookPoint
 
 from gpt.errors import HookNameError, HookNeverFiredError, UsageError
 
@@ -102,7 +102,7 @@ class HookedModel(HookedRootModule):
     def run_with_cache(
         self,
         *model_args: Any,
-        names_filter: NamesFilter = None,
+        names_filter: HookName | Sequence[str] | None = None,
         device: Any = None,
         remove_batch_dim: bool = False,
         incl_bwd: bool = False,

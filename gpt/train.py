@@ -1,0 +1,345 @@
+"""How does a GPT learn a text?
+
+nanoGPT's recipe: AdamW that decays matrices only, linear warmup and cosine decay, clipped
+gradients. Batches depend on the seed and the step alone, so that two variants of the model see the
+same text in the same order; evaluation reads the same blocks every time, so that it adds no noise.
+
+    preset = PRESETS["demo"]
+    training = train(GPT(preset.model), data, preset.train)
+    training.curve[-1].val_loss
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from gpt import checkpoint
+from gpt.errors import UsageError
+from gpt.model import GPT, GPTConfig
+from gpt.text import Data, batch, evaluation_blocks
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train: nanoGPT's recipe for characters, and its laptop sizes, by default."""
+
+    steps: int = 2000
+    batch_size: int = 12
+    learning_rate: float = 1e-3
+    min_learning_rate: float = 1e-4
+    warmup_steps: int = 100
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.99
+    grad_clip: float = 1.0
+    eval_interval: int = 250
+    eval_blocks: int | None = None
+    """Blocks of each split that an evaluation reads, evenly spaced; None reads all of val."""
+    precision: Precision | Literal["auto"] = "auto"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "eval_interval"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A size of model and the training that suits it. The text decides ``vocab_size``."""
+
+    model: GPTConfig
+    train: TrainConfig
+
+
+PRESETS = {
+    "demo": Preset(
+        GPTConfig(block_size=64, n_layer=2, n_head=4, n_embd=64),
+        TrainConfig(steps=400, eval_interval=50, warmup_steps=40, eval_blocks=128),
+    ),
+    "laptop": Preset(
+        GPTConfig(block_size=64, n_layer=4, n_head=4, n_embd=128),
+        TrainConfig(steps=2000, batch_size=12),
+    ),
+    "course": Preset(
+        GPTConfig(block_size=256, n_layer=6, n_head=6, n_embd=384, dropout=0.2),
+        TrainConfig(steps=5000, batch_size=64),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss in nats per token after ``step`` updates."""
+
+    step: int
+    train_loss: float
+    val_loss: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands: ``loss`` of the last batch in nats, speed since it (re)started."""
+
+    step: int
+    steps: int
+    loss: float
+    tokens_per_second: float
+
+
+@dataclass
+class Training:
+    """A finished training: its curve, and the precision it was run in."""
+
+    curve: list[Evaluation] = field(default_factory=list)
+    precision: Precision = "float32"
+
+
+def train(
+    model: GPT,
+    data: Data,
+    config: TrainConfig,
+    *,
+    seed: int = 0,
+    state: str | Path | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Training:
+    """Train ``model`` in place.
+
+    Args:
+        model: on the device to train on.
+        data: token ids of the two splits.
+        config: the recipe.
+        seed: of the order of the batches, and of dropout.
+        state: where to keep the training's state at every evaluation and on Ctrl-C. If the file
+            exists, training goes on from there, to weights bit-identical with those of a training
+            never interrupted on the same machine; once finished it is deleted.
+        report: called after every step.
+
+    Raises:
+        UsageError: the state belongs to another training, or is damaged; the disk is full.
+        KeyboardInterrupt: on Ctrl-C, once the step is finished and the state is saved.
+    """
+    precision = resolve_precision(config, model)
+    training = Training(precision=precision)
+    optimizer = make_optimizer(model, config)
+    torch.manual_seed(seed)
+    identity = {
+        "source": checkpoint.source_hash(model),
+        "model": asdict(model.config),
+        "train": asdict(replace(config, precision=precision)),
+        "seed": seed,
+        "text": data.sha256,
+    }
+    step = 0
+    if state is not None and Path(state).exists():
+        step = load_state(state, model, optimizer, training, identity)
+    compute_loss = compiled(model) if config.compile else model
+    device = next(model.parameters()).device
+    train_tokens = data.train.to(device)
+    blocks = {
+        split: evaluation_blocks(tokens.to(device), model.config.block_size, config.eval_blocks)
+        for split, tokens in (("train", data.train), ("val", data.val))
+    }
+    if config.eval_blocks is None:  # as many of train as there are of val
+        blocks["train"] = evaluation_blocks(
+            train_tokens, model.config.block_size, len(blocks["val"][0])
+        )
+    autocast = autocast_to(precision, device)
+    started, first = time.perf_counter(), step
+
+    with interrupts() as interrupted:
+        while True:
+            if (step % config.eval_interval == 0 or step == config.steps) and not (
+                training.curve and training.curve[-1].step == step
+            ):
+                losses = {
+                    split: mean_loss(model, x, y, autocast) for split, (x, y) in blocks.items()
+                }
+                training.curve.append(Evaluation(step, losses["train"], losses["val"]))
+                if state is not None and step < config.steps:
+                    save_state(state, model, optimizer, training, identity, step)
+            if step == config.steps:
+                break
+            if interrupted():
+                if state is not None:
+                    save_state(state, model, optimizer, training, identity, step)
+                raise KeyboardInterrupt
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, config)
+            x, y = batch(
+                train_tokens,
+                batch_size=config.batch_size,
+                block_size=model.config.block_size,
+                seed=seed,
+                step=step,
+            )
+            with autocast():
+                loss = compute_loss(x, y, return_type="loss")
+            loss.backward()
+            update(model, optimizer, config)
+            step += 1
+            speed = (step - first) * x.numel() / (time.perf_counter() - started)
+            report(Progress(step, config.steps, loss.item(), speed))
+    if state is not None:
+        Path(state).unlink(missing_ok=True)
+    return training
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Linear warmup, then half a cosine down to the minimum at the last step."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / (config.warmup_steps + 1)
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    cosine = 0.5 * (1 + math.cos(math.pi * done))
+    return config.min_learning_rate + cosine * (config.learning_rate - config.min_learning_rate)
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW that decays matrices and embeddings, not norms and biases."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    betas = (config.beta1, config.beta2)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
+
+
+def update(model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig) -> None:
+    """One step of the optimizer on clipped gradients."""
+    for parameter in model.parameters():
+        # On CPUs the fused kernel of torch 2.13 misreads a gradient that is not contiguous.
+        if parameter.grad is not None and not parameter.grad.is_contiguous():
+            parameter.grad = parameter.grad.contiguous()
+    if config.grad_clip > 0:
+        nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def mean_loss(
+    model: GPT,
+    x: Int[Tensor, "blocks pos"],
+    y: Int[Tensor, "blocks pos"],
+    autocast: Callable[[], AbstractContextManager] = nullcontext,
+    rows: int = 64,
+) -> float:
+    """The loss in nats per token over all blocks, ``rows`` at a time, without dropout."""
+    was_training = model.training
+    model.eval()
+    total = 0.0
+    for inputs, targets in zip(x.split(rows), y.split(rows), strict=True):
+        with autocast():
+            total += model(inputs, targets, return_type="loss").item() * len(inputs)
+    model.train(was_training)
+    return total / len(x)
+
+
+def resolve_precision(config: TrainConfig, model: GPT) -> Precision:
+    """The precision to train in: as asked, or the one that measures faster on this device."""
+    if config.precision != "auto":
+        return config.precision
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    # benchmarks/train.py: on CPUs with AMX bfloat16 pays for wide models; narrow ones spend their
+    # time in casts. Without AMX it never pays.
+    wide = model.config.n_embd >= 256
+    return "bfloat16" if wide and torch.cpu._is_amx_tile_supported() else "float32"
+
+
+def autocast_to(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager]:
+    if precision == "float32":
+        return nullcontext
+    return lambda: torch.autocast(device.type, torch.bfloat16)
+
+
+def compiled(model: GPT) -> Callable[..., Tensor]:
+    # By default compiled code ignores a hook that was added after compilation.
+    torch._dynamo.config.skip_nnmodule_hook_guards = False
+    return torch.compile(model)
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C into a question to ask between steps: a step half done cannot be resumed."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    previous = signal.signal(signal.SIGINT, lambda *_: asked.set())
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def save_state(
+    path: str | Path,
+    model: GPT,
+    optimizer: torch.optim.Optimizer,
+    training: Training,
+    identity: dict[str, Any],
+    step: int,
+) -> None:
+    """Write all that the next step depends on."""
+    tensors = {"rng.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors["rng.cuda"] = torch.cuda.get_rng_state()
+    for name, parameter in model.named_parameters():
+        tensors[f"model.{name}"] = parameter
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{key}.{name}"] = value
+    curve = [asdict(evaluation) for evaluation in training.curve]
+    checkpoint.write(path, tensors, {"identity": identity, "step": step, "curve": curve})
+
+
+def load_state(
+    path: str | Path,
+    model: GPT,
+    optimizer: torch.optim.Optimizer,
+    training: Training,
+    identity: dict[str, Any],
+) -> int:
+    """Put a saved state back, and return the step to go on from."""
+    tensors, metadata = checkpoint.read(path)
+    if metadata.get("identity") != identity:
+        other = metadata.get("identity", {})
+        differing = ", ".join(key for key in identity if identity[key] != other.get(key))
+        raise UsageError(
+            f"{path} is the state of another training (it differs in: {differing}): "
+            f"delete it, or give the state another path"
+        )
+    weights = {
+        name.removeprefix("model."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("model.")
+    }
+    checkpoint.put(model, weights, path)
+    for name, parameter in model.named_parameters():
+        moments = {
+            key.split(".")[1]: value.to(parameter.device)
+            for key, value in tensors.items()
+            if key.startswith("optimizer.") and key.split(".", 2)[2] == name
+        }
+        if moments:
+            optimizer.state[parameter] = moments
+    torch.set_rng_state(tensors["rng.cpu"])
+    if "rng.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["rng.cuda"])
+    training.curve = [Evaluation(**evaluation) for evaluation in metadata["curve"]]
+    return int(metadata["step"])
