@@ -31,6 +31,10 @@ class NonFiniteError(UsageError):
     """An intervention, a metric or a statistic met a NaN or an infinity."""
 
 
+class SurgeryError(UsageError):
+    """A cut that cannot be found or made, or a file, model or judge that surgery cannot work on."""
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """The ``count`` real names that look most like ``name``, for the end of an error message."""
     matches = difflib.get_close_matches(name, list(known), n=count, cutoff=0.0)

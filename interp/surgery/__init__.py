@@ -1,0 +1,31 @@
+"""What does this line of the model's code do for the loss?
+
+Source edits of a model file: find the cuts that apply, make one, run it, retrain it.
+
+    from interp import surgery
+
+    source = surgery.read_source("gpt/model.py")
+    cut = surgery.find(source, "bypass-call", qualname="Block.forward", target="ln1")
+    variant = surgery.edited_module(source, cut)
+    model = variant.GPT(variant.GPTConfig(vocab_size=65))
+"""
+
+from interp.errors import SurgeryError
+from interp.surgery.edits import Edit, Surgery, at_layers, combine
+from interp.surgery.finding import enumerate_surgeries, find, find_all
+from interp.surgery.modules import edited_module
+from interp.surgery.syntax import Source, read_source
+
+__all__ = [
+    "Edit",
+    "Source",
+    "Surgery",
+    "SurgeryError",
+    "at_layers",
+    "combine",
+    "edited_module",
+    "enumerate_surgeries",
+    "find",
+    "find_all",
+    "read_source",
+]

@@ -1,0 +1,262 @@
+"""What is a surgery?
+
+One or more edits of one file, made together: spans of bytes and what stands there instead. Lines
+keep their numbers, so that a traceback of the edited code is true of the file, and everything
+outside the spans stays as it is, byte for byte.
+
+    cut.id       # model.py:231:cut-skip
+    cut.label    # model.py:231  x = x + attn_out → x = attn_out
+    print(cut.diff)
+"""
+
+import ast
+import difflib
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from interp.errors import SurgeryError
+from interp.surgery.syntax import Source, Syntax, parse
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Bytes ``start`` to ``stop`` of a source give way to ``replacement``.
+
+    Args:
+        start: first byte that goes, of the source in UTF-8.
+        stop: the byte after the last that goes.
+        replacement: what stands there instead, with as many line ends as what went.
+        line: the line of the statement it touches.
+        before: the statement's code on one line.
+        after: the same with the edit made.
+    """
+
+    start: int
+    stop: int
+    replacement: str
+    line: int
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Surgery:
+    """Edits of one source that are made together.
+
+    Args:
+        source: what is edited.
+        qualname: the function or method that is cut, as in ``Block.forward``.
+        operator: the kind of cut, as in ``cut-skip``.
+        target: the code of what is cut.
+        reading: what the cut takes away, in a few words.
+        edits: in the order of the file, not overlapping.
+        layers: the layers in which it is made; None is everywhere.
+        detail: tells surgeries of one operator on one line apart.
+    """
+
+    source: Source
+    qualname: str
+    operator: str
+    target: str
+    reading: str
+    edits: tuple[Edit, ...]
+    layers: tuple[int, ...] | None = None
+    detail: str = ""
+
+    @property
+    def file(self) -> str:
+        return self.source.file
+
+    @property
+    def line(self) -> int:
+        """The first line it touches."""
+        return self.edits[0].line
+
+    @property
+    def lines(self) -> tuple[int, ...]:
+        """Every line it touches."""
+        return tuple(dict.fromkeys(edit.line for edit in self.edits))
+
+    @property
+    def before(self) -> str:
+        """The code of every line it touches, as it was."""
+        return "; ".join(dict.fromkeys(edit.before for edit in self.edits))
+
+    @property
+    def after(self) -> str:
+        """The code of every line it touches, as it becomes."""
+        return "; ".join(dict.fromkeys(edit.after for edit in self.edits))
+
+    @property
+    def id(self) -> str:
+        """File, lines and operator, as in ``model.py:104:cut-skip``."""
+        lines = "+".join(str(line) for line in self.lines)
+        detail = f"[{self.detail}]" if self.detail else ""
+        where = "" if self.layers is None else "@" + ",".join(map(str, self.layers))
+        return f"{self.file}:{lines}:{self.operator}{detail}{where}"
+
+    @property
+    def identity(self) -> str:
+        """A hash of the source and the edits: two surgeries that are the same cut share it."""
+        digest = hashlib.sha256(self.source.text.encode())
+        for edit in self.edits:
+            digest.update(repr((edit.start, edit.stop, edit.replacement)).encode())
+        digest.update(repr(self.layers).encode())
+        return digest.hexdigest()
+
+    @property
+    def text(self) -> str:
+        """The whole edited source."""
+        return splice(self.source, self.edits)
+
+    @property
+    def diff(self) -> str:
+        """The surgery as a unified diff."""
+        lines = difflib.unified_diff(
+            self.source.text.splitlines(keepends=True),
+            self.text.splitlines(keepends=True),
+            f"a/{self.file}",
+            f"b/{self.file}",
+            n=1,
+        )
+        return "".join(line if line.endswith("\n") else line + "\n" for line in lines)
+
+    @property
+    def label(self) -> str:
+        """For a figure's legend: file and line, code before and after, for each line it touches."""
+        touched = {edit.line: f"{edit.before} → {edit.after}" for edit in self.edits}
+        return "\n".join(f"{self.file}:{line}  {code}" for line, code in touched.items())
+
+    def __repr__(self) -> str:
+        return f"<Surgery {self.id}: {self.before} → {self.after}>"
+
+
+def at_layers(surgery: Surgery, layers: Sequence[int] | None) -> Surgery:
+    """The same surgery in some layers only; None is everywhere."""
+    return replace(surgery, layers=None if layers is None else tuple(layers))
+
+
+def combine(surgeries: Sequence[Surgery]) -> Surgery:
+    """Several surgeries of one source as one.
+
+    Raises:
+        SurgeryError: none given, different files or layers, or two that cut the same bytes.
+    """
+    if not surgeries:
+        raise SurgeryError("there is nothing to combine: give at least one surgery")
+    first = surgeries[0]
+    if any(s.source != first.source or s.layers != first.layers for s in surgeries):
+        raise SurgeryError("surgeries made together must be of one file and of the same layers")
+    edits = sorted((e for s in surgeries for e in s.edits), key=lambda e: (e.start, e.stop))
+    for one, two in itertools.pairwise(edits):
+        if two.start < one.stop:
+            raise SurgeryError(
+                f"two surgeries cut the same code on line {two.line} of {first.file}: "
+                f"{one.before!r} and {two.before!r}"
+            )
+    return Surgery(
+        source=first.source,
+        qualname="+".join(dict.fromkeys(s.qualname for s in surgeries)),
+        operator="+".join(dict.fromkeys(s.operator for s in surgeries)),
+        target=", ".join(dict.fromkeys(s.target for s in surgeries)),
+        reading="; ".join(dict.fromkeys(s.reading for s in surgeries)),
+        edits=merge_statements(first.source, edits),
+        layers=first.layers,
+        detail="+".join(dict.fromkeys(s.detail for s in surgeries if s.detail)),
+    )
+
+
+def merge_statements(source: Source, edits: Sequence[Edit]) -> tuple[Edit, ...]:
+    """Edits of one statement show, each, the statement with all of them made."""
+    syntax = parse(source)
+    shown = []
+    for edit in edits:
+        together = [other for other in edits if other.line == edit.line]
+        if len(together) > 1:
+            statement = statement_at(syntax, edit.start)
+            edit = replace(edit, after=code_after(syntax, statement, together))
+        shown.append(edit)
+    return tuple(shown)
+
+
+def splice(source: Source, edits: Sequence[Edit]) -> str:
+    """The text of ``source`` with ``edits`` made."""
+    data = source.text.encode()
+    pieces = []
+    position = 0
+    for edit in sorted(edits, key=lambda e: e.start):
+        pieces += [data[position : edit.start], edit.replacement.encode()]
+        position = edit.stop
+    return b"".join([*pieces, data[position:]]).decode()
+
+
+def replace_node(syntax: Syntax, node: ast.AST, code: str) -> Edit:
+    """The edit that puts ``code``, an expression or a simple statement, where ``node`` stands."""
+    start, stop = syntax.span(node)
+    missing = syntax.data[start:stop].count(b"\n") - code.count("\n")
+    if isinstance(node, ast.expr):
+        if missing > 0:
+            code = f"({code}{missing * chr(10)})"
+        elif not is_atom(code) and not isinstance(syntax.parent[node], ast.stmt):
+            code = f"({code})"
+    elif missing > 0:
+        code += missing * "\n"
+    statement = syntax.statement(node)
+    edit = Edit(start, stop, code, statement.lineno, one_line(header(syntax, statement)), "")
+    return replace(edit, after=code_after(syntax, statement, [edit]))
+
+
+def is_atom(code: str) -> bool:
+    """Whether an expression needs no brackets wherever it is put."""
+    atoms = (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.Constant)
+    brackets = (ast.Tuple, ast.List, ast.Dict)
+    body = ast.parse(f"({code})", mode="eval").body
+    return isinstance(body, atoms) or (isinstance(body, brackets) and code[:1] in "([{")
+
+
+def statement_at(syntax: Syntax, position: int) -> ast.stmt:
+    """The innermost statement that holds the byte at ``position``."""
+    best: ast.stmt | None = None
+    for node in ast.walk(syntax.tree):
+        if isinstance(node, ast.stmt):
+            start, stop = syntax.span(node)
+            if start <= position < stop:  # ast.walk goes outside in
+                best = node
+    assert best is not None
+    return best
+
+
+def header_stop(syntax: Syntax, statement: ast.stmt) -> int:
+    """Where a statement's own code ends: before its body, if it has one."""
+    body = getattr(statement, "body", None)
+    stop = syntax.span(statement)[1]
+    return syntax.span(body[0])[0] if body else stop
+
+
+def header(syntax: Syntax, statement: ast.stmt) -> str:
+    start = syntax.span(statement)[0]
+    return syntax.data[start : header_stop(syntax, statement)].decode()
+
+
+def code_after(syntax: Syntax, statement: ast.stmt, edits: Sequence[Edit]) -> str:
+    """A statement's own code on one line, with ``edits`` made."""
+    start, stop = syntax.span(statement)[0], header_stop(syntax, statement)
+    stop = max(stop, *(edit.stop for edit in edits))
+    pieces, position = [], start
+    for edit in sorted(edits, key=lambda e: e.start):
+        pieces += [syntax.data[position : edit.start], edit.replacement.encode()]
+        position = edit.stop
+    return one_line(b"".join([*pieces, syntax.data[position:stop]]).decode())
+
+
+def one_line(code: str) -> str:
+    """Code over several lines, comments dropped, on one."""
+    lines = [line.split("  #")[0].strip() for line in code.splitlines()]
+    joined = " ".join(line for line in lines if line)
+    for opening in "([{":
+        joined = joined.replace(f"{opening} ", opening)
+    for closing in ")]}":
+        joined = joined.replace(f" {closing}", closing).replace(f",{closing}", closing)
+    return joined

@@ -1,0 +1,200 @@
+"""Where in a file does each piece of syntax stand?
+
+Edits are made on bytes, so that whatever is not edited stays as it was. ``ast`` knows lines and
+UTF-8 columns; this module turns them into byte spans of one source text.
+
+    source = read_source("gpt/model.py")
+    syntax = parse(source)
+    syntax.code(syntax.tree.body[0])
+"""
+
+import ast
+import importlib.util
+import inspect
+import sys
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+
+from interp.errors import SurgeryError
+
+FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+SCOPE = (*FUNCTION, ast.ClassDef)
+SILENT = (ast.Lambda, ast.Raise, ast.Assert, ast.JoinedStr)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of Python, as read.
+
+    Args:
+        path: where the file is.
+        text: what it says, line ends as in the file.
+        module: the name under which it is imported, so that its relative imports work.
+    """
+
+    path: Path
+    text: str
+    module: str
+
+    @property
+    def file(self) -> str:
+        """The file's own name, without folders."""
+        return self.path.name
+
+    @property
+    def package(self) -> str:
+        return self.module.rpartition(".")[0]
+
+    def __repr__(self) -> str:
+        return f"Source({str(self.path)!r})"
+
+
+def read_source(file: str | Path | ModuleType) -> Source:
+    """A file, or an imported module's file, as text to operate on.
+
+    Raises:
+        SurgeryError: no such file, not Python text, a syntax error (with its line), or a module
+            whose source is not available.
+    """
+    if isinstance(file, ModuleType):
+        name = file.__name__
+        try:
+            path = Path(inspect.getsourcefile(file) or "")
+        except TypeError:
+            path = Path()
+        if not path.is_file():
+            raise SurgeryError(
+                f"the source of module {name} is not available (compiled, or typed at a prompt): "
+                "surgery needs a .py file"
+            )
+    else:
+        path = Path(file).resolve()
+        if not path.is_file():
+            raise SurgeryError(f"{str(file)!r} is not a file: surgery needs the path of a .py file")
+        name = module_name(path)
+    try:
+        with path.open("rb") as raw:
+            encoding, _ = tokenize.detect_encoding(raw.readline)
+        text = path.read_bytes().decode(encoding)
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise SurgeryError(f"{path} is not Python text: {error}") from None
+    source = Source(path, text, name)
+    parse(source)
+    return source
+
+
+def module_name(path: Path) -> str:
+    """The name under which ``path`` is imported: of a loaded module, else its dotted path below
+    the outermost folder that is a package."""
+    for name, module in list(sys.modules.items()):
+        if name != "__main__" and getattr(module, "__file__", None) == str(path):
+            return name
+    parts = [path.stem]
+    folder = path.parent
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    dotted = ".".join(parts)
+    if len(parts) == 1 or importlib.util.find_spec(parts[0]) is not None:
+        return dotted
+    return path.stem
+
+
+class Syntax:
+    """A parsed source: the tree, and for each node its parent, its scope and its bytes."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.data = source.text.encode()
+        self.tree = ast.parse(source.text)
+        self.parent: dict[ast.AST, ast.AST] = {}
+        self.qualname: dict[ast.AST, str] = {self.tree: ""}
+        self._line_starts = [0]
+        for line in self.data.splitlines(keepends=True):
+            self._line_starts.append(self._line_starts[-1] + len(line))
+        self._index(self.tree, "")
+
+    def _index(self, node: ast.AST, scope: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            self.parent[child] = node
+            inner = scope
+            if isinstance(child, SCOPE):
+                separator = ".<locals>." if isinstance(self._scope_node(node), FUNCTION) else "."
+                inner = f"{scope}{separator}{child.name}" if scope else child.name
+            self.qualname[child] = inner
+            self._index(child, inner)
+
+    def _scope_node(self, node: ast.AST) -> ast.AST:
+        while not isinstance(node, (*SCOPE, ast.Module)):
+            node = self.parent[node]
+        return node
+
+    def span(self, node: ast.AST) -> tuple[int, int]:
+        """First byte of the node, and the byte after its last."""
+        assert isinstance(node, (ast.expr, ast.stmt, ast.keyword))
+        assert node.end_lineno is not None and node.end_col_offset is not None
+        return (
+            self._line_starts[node.lineno - 1] + node.col_offset,
+            self._line_starts[node.end_lineno - 1] + node.end_col_offset,
+        )
+
+    def code(self, node: ast.AST) -> str:
+        """The node's own text, as it stands in the file."""
+        start, stop = self.span(node)
+        return self.data[start:stop].decode()
+
+    def statement(self, node: ast.AST) -> ast.stmt:
+        """The statement that ``node`` is, or is a part of."""
+        while not isinstance(node, ast.stmt):
+            node = self.parent[node]
+        return node
+
+    def function(self, node: ast.AST) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+        """The function in whose body ``node`` stands."""
+        while node in self.parent:
+            node = self.parent[node]
+            if isinstance(node, FUNCTION):
+                return node
+            if isinstance(node, ast.ClassDef):
+                return None
+        return None
+
+    def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+        for node in ast.walk(self.tree):
+            if isinstance(node, FUNCTION):
+                yield node
+
+    def bodies(self, node: ast.AST) -> Iterator[ast.expr | ast.stmt]:
+        """The statements and expressions that compute when functions run: no annotations,
+        decorators, default values or docstrings, nothing that only says what went wrong."""
+        for function in ast.walk(node):
+            if not isinstance(function, FUNCTION):
+                continue
+            stack: list[ast.AST] = list(reversed(function.body))
+            if ast.get_docstring(function, clean=False) is not None:
+                stack.pop()
+            while stack:
+                item = stack.pop()
+                if isinstance(item, (*SCOPE, *SILENT)):
+                    continue
+                if isinstance(item, (ast.expr, ast.stmt)):
+                    yield item
+                skipped = item.annotation if isinstance(item, ast.AnnAssign) else None
+                children = [kid for kid in ast.iter_child_nodes(item) if kid is not skipped]
+                stack.extend(reversed(children))
+
+
+@lru_cache(maxsize=32)
+def parse(source: Source) -> Syntax:
+    """The syntax of ``source``. Raises ``SurgeryError`` where Python cannot parse it."""
+    try:
+        return Syntax(source)
+    except SyntaxError as error:
+        raise SurgeryError(
+            f"{source.path}, line {error.lineno}, has a syntax error ({error.msg}): "
+            "surgery needs a file that Python can read"
+        ) from None
