@@ -1,0 +1,322 @@
+"""Where in a model can one look and cut, and which line of its source is that?
+
+A site is a hook point and, optionally, a part of it. Names are TransformerLens', globs select many,
+and every site knows the line that computes the value it observes.
+
+    sites(model, "blocks.*.attn.hook_z", each="head")   # every head of every layer
+    Site("blocks.2.attn.hook_z", head=3)                # written blocks.2.attn.hook_z[head=3]
+    sites(model, "blocks.1.hook_mlp_out")[0].source     # model.py:193: mlp_out = self.mlp(mlp_in)
+
+Which axis is which follows from the hook point's name, as everywhere in the field: q, k, v and z
+are [batch pos head neuron], and so are results and inputs per head; scores and patterns are
+[batch head query key], where ``pos`` is the query; everything else is [batch pos neuron].
+"""
+
+import itertools
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+
+from interp.errors import HookNameError, SiteError
+from interp.lines import LineTracer, SourceLine
+
+Part = Literal["head", "pos", "neuron"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What this package asks of a model: hook points by name, and to be called with tokens.
+
+    Every ``HookedRootModule`` and TransformerLens' bridge are such models.
+    """
+
+    @property
+    def hook_dict(self) -> dict[str, HookPoint]: ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Site:
+    """A hook point, or a part of it.
+
+    Args:
+        hook: the hook point's name.
+        head: one head of it.
+        pos: one position of it; negative counts from the end.
+        neuron: one element of its last axis.
+        source: the line that computes the value; known where the site comes from ``sites``. Takes
+            no part in comparisons.
+
+    Raises:
+        SiteError: a negative head or neuron.
+    """
+
+    hook: str
+    head: int | None = None
+    pos: int | None = None
+    neuron: int | None = None
+    source: SourceLine | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if (self.head or 0) < 0 or (self.neuron or 0) < 0:
+            raise SiteError(f"{self} is no site: heads and neurons count from 0")
+
+    def __str__(self) -> str:
+        parts = ",".join(f"{part}={number}" for part, number in self.parts.items())
+        return f"{self.hook}[{parts}]" if parts else self.hook
+
+    @property
+    def parts(self) -> dict[Part, int]:
+        """The parts that this site is restricted to."""
+        numbers = {part: getattr(self, part) for part in PARTS}
+        return {part: number for part, number in numbers.items() if number is not None}
+
+    @property
+    def layer(self) -> int | None:
+        """The block that the hook point lies in; None outside the blocks."""
+        found = re.match(r"blocks\.(\d+)\.", self.hook)
+        return int(found[1]) if found else None
+
+    def columns(self) -> dict[str, Any]:
+        """This site's columns of a result table."""
+        return {
+            "site": str(self),
+            "hook": self.hook,
+            "layer": self.layer,
+            **{part: getattr(self, part) for part in PARTS},
+            "file": self.source.file if self.source else None,
+            "line": self.source.line if self.source else None,
+            "code": self.source.code if self.source else None,
+        }
+
+    @staticmethod
+    def parse(text: str) -> "Site":
+        """The site that is written so; its hook may be a glob.
+
+        Raises:
+            SiteError: brackets that do not read like ``[head=3]`` or ``[head=3,pos=-1]``.
+        """
+        hook, bracket, inside = text.partition("[")
+        if not bracket:
+            return Site(hook)
+        items = [
+            re.fullmatch(r"\s*(\w+)\s*=\s*(-?\d+)\s*", item) for item in inside[:-1].split(",")
+        ]
+        parts: dict[str, Any] = {item[1]: int(item[2]) for item in items if item}
+        if not inside.endswith("]") or len(parts) < len(items) or not parts.keys() <= {*PARTS}:
+            raise SiteError(
+                f"{text!r} is no site: after the hook point's name may stand head, pos and neuron, "
+                "each once, as in blocks.2.attn.hook_z[head=3,pos=-1]"
+            )
+        return Site(hook, **parts)
+
+
+def sites(
+    model: Model,
+    pattern: str,
+    each: Part | Sequence[Part] | None = None,
+    tokens: Tensor | None = None,
+) -> list[Site]:
+    """The sites of ``model`` that ``pattern`` matches, in the order they fire, with their source.
+
+    Finds shapes and lines by running the model once. A hook point that this run does not come past
+    (a gated one, for instance) is left out; one that bears several names is listed once.
+
+    Args:
+        model: the model.
+        pattern: a hook point's name or a glob over names, with parts in brackets if wanted.
+        each: split every match into its heads, positions or neurons, or by several of these.
+        tokens: what to run the model on; needed for ``each="pos"``, else two tokens will do.
+
+    Raises:
+        HookNameError: no hook point matches.
+        SiteError: a part that a matched hook point does not have, or nothing that fires.
+    """
+    splits: tuple[Part, ...] = (each,) if isinstance(each, str) else tuple(each or ())
+    if "pos" in splits and tokens is None:
+        raise SiteError("each='pos' needs tokens, whose positions are meant")
+    matched = match(model, pattern)
+    seen = observe(model, tokens)
+    order = {name: rank for rank, name in enumerate(seen)}
+    found = []
+    for site, point in sorted(matched, key=lambda pair: order.get(pair[0].hook, -1)):
+        if site.hook not in seen:
+            continue
+        shape, source = seen[site.hook]
+        axes = axes_of(names_of(model, point), len(shape))
+        part_index(site, axes, shape)
+        ranges = [range(shape[axis_of(part, site, axes)]) for part in splits]
+        for numbers in itertools.product(*ranges):
+            parts: dict[str, Any] = dict(zip(splits, numbers, strict=True))
+            found.append(replace(site, **parts, source=source))
+    if not found:
+        raise SiteError(
+            f"the model never came past {', '.join(site.hook for site, _ in matched[:3])}"
+        )
+    return found
+
+
+def source_lines(model: Model, tokens: Tensor | None = None) -> dict[str, SourceLine]:
+    """For every hook point that a run comes past, under each of its names, its source line.
+
+    The line is that of the value observed. For ``x = self.hook_x(x)`` it is the line, of those that
+    ran, that last bound ``x``; for an inline ``self.hook_x(self.fc(x))`` the line of the argument;
+    where the hook is the first to touch a function's parameter, or gives its value a name of its
+    own (``mlp_in = self.hook_mlp_in(x)``), the hook's own line. Where the hook point hides inside
+    somebody else's wrapper, as in TransformerLens' bridge, the line is that of the model's file
+    that calls the wrapper (the value is its result) or, where the wrapper is handed the very
+    value observed, the line that made that.
+    """
+    return {name: source for name, (_, source) in observe(model, tokens).items()}
+
+
+def match(model: Model, pattern: str | Site) -> list[tuple[Site, HookPoint]]:
+    """The hook points that a name or glob means, each once, with the site asked of each.
+
+    Raises:
+        HookNameError: there are none; names the nearest.
+        SiteError: a pattern that does not read as one.
+    """
+    asked = Site.parse(pattern) if isinstance(pattern, str) else pattern
+    points = model.hook_dict
+    if asked.hook in points:
+        return [(asked, points[asked.hook])]
+    found: dict[int, tuple[Site, HookPoint]] = {}
+    for name, point in points.items():
+        if fnmatchcase(name, asked.hook):
+            found.setdefault(id(point), (replace(asked, hook=name), point))
+    if not found:
+        raise HookNameError(asked.hook, points)
+    return list(found.values())
+
+
+def names_of(model: Model, point: HookPoint) -> tuple[str, ...]:
+    """Every name that a hook point bears."""
+    return tuple(name for name, other in model.hook_dict.items() if other is point)
+
+
+PER_HEAD = (
+    *("hook_q", "hook_k", "hook_v", "hook_z", "hook_rot_q", "hook_rot_k", "hook_result"),
+    *("hook_q_input", "hook_k_input", "hook_v_input", "hook_attn_in"),
+)
+ATTENTION = ("hook_attn_scores", "hook_pattern")
+
+
+def axes_of(names: Sequence[str], ndim: int) -> tuple[str, ...]:
+    """What each axis of a hook point's value is, from the hook point's names."""
+    last = {name.rsplit(".", 1)[-1] for name in names}
+    if ndim == 4 and last & {*PER_HEAD}:
+        return ("batch", "pos", "head", "neuron")
+    if ndim == 4 and last & {*ATTENTION}:
+        return ("batch", "head", "pos", "key")
+    if ndim == 3:
+        return ("batch", "pos", "neuron")
+    return ("batch", *(f"axis{number}" for number in range(1, ndim)))
+
+
+def axis_of(part: Part, site: Site, axes: tuple[str, ...]) -> int:
+    if part not in axes:
+        raise SiteError(f"{site.hook} has no {part} axis, its value is [{' '.join(axes)}]")
+    return axes.index(part)
+
+
+def part_index(site: Site, axes: tuple[str, ...], shape: Sequence[int]) -> tuple[slice, ...]:
+    """The index that takes the site's part out of a value and keeps every axis.
+
+    Raises:
+        SiteError: a part that the value does not have.
+    """
+    index = [slice(None)] * len(shape)
+    for part, number in site.parts.items():
+        axis = axis_of(part, site, axes)
+        start = number + shape[axis] if number < 0 else number
+        if not 0 <= start < shape[axis]:
+            raise SiteError(
+                f"{site.hook} has {part} 0 to {shape[axis] - 1}; there is no {part} {number}"
+            )
+        index[axis] = slice(start, start + 1)
+    return tuple(index)
+
+
+@contextmanager
+def hooked(pairs: Sequence[tuple[HookPoint, Callable[..., Any]]]) -> Iterator[None]:
+    """Forward hooks on these hook points, after those already there, and gone afterwards."""
+    handles = []
+    try:
+        for point, function in pairs:
+            handles.append((point, point.add_hook(function)))
+        yield
+    finally:
+        for point, handle in handles:
+            handle.hook.remove()
+            point.fwd_hooks = [other for other in point.fwd_hooks if other is not handle]
+
+
+def observe(model: Model, tokens: Tensor | None) -> dict[str, tuple[tuple[int, ...], SourceLine]]:
+    """Shape and source line of every hook point's value, from one run of the model.
+
+    The run is without gradients and in evaluation mode; the model is left as it was.
+    """
+    if tokens is None:
+        tokens = torch.zeros((1, 2), dtype=torch.long, device=device_of(model))
+    tracer = LineTracer()
+    shapes: dict[HookPoint, tuple[int, ...]] = {}
+    lines: dict[HookPoint, SourceLine] = {}
+
+    def keep_shape(value: Any, hook: HookPoint) -> None:
+        if isinstance(value, Tensor):
+            shapes.setdefault(getattr(hook, "_target", hook), tuple(value.shape))
+
+    def keep_line(point: nn.Module, args: tuple[Any, ...]) -> None:
+        if isinstance(point, HookPoint) and args:
+            line = tracer.line_of(sys._getframe(1), args[0])
+            if line:
+                lines.setdefault(point, line)
+
+    points = list({id(point): point for point in model.hook_dict.values()}.values())
+    handles = [point.register_forward_pre_hook(keep_line) for point in points]
+    try:
+        with hooked([(point, keep_shape) for point in points]), evaluating(model), tracer.tracing():
+            model(tokens)
+    finally:
+        for handle in handles:
+            handle.remove()
+    names: dict[HookPoint, list[str]] = {}
+    for name, point in model.hook_dict.items():
+        names.setdefault(point, []).append(name)
+    return {
+        name: (shape, lines[point])
+        for point, shape in shapes.items()
+        if point in lines
+        for name in names[point]
+    }
+
+
+def device_of(model: Model) -> torch.device:
+    weights = model.parameters() if isinstance(model, nn.Module) else iter(())
+    return next((weight.device for weight in weights), torch.device("cpu"))
+
+
+@contextmanager
+def evaluating(model: Model) -> Iterator[None]:
+    """Without gradients and dropout; every module's mode is as before afterwards."""
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    modes = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.training = False
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
