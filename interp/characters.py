@@ -1,0 +1,25 @@
+"""Which characters cannot be shown as they are?
+
+Code, prompts and labels hold anything: control characters that a terminal or a page would obey,
+marks that reorder the line around them, lone surrogates that no file can hold. Shown as the escapes
+Python would write, they can be read and do nothing.
+
+    visible("a\\x1b[31mb")     # the eight characters \\x1b[31m between a and b, harmless
+"""
+
+import re
+
+# controls but for newline and tab; marks that reorder text; line separators; surrogates
+UNSHOWABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    """``text`` with whatever would not show, or would act, written as an escape."""
+    return UNSHOWABLE.sub(lambda match: escape(match[0]), text)
+
+
+def escape(character: str) -> str:
+    """The character as Python's ``repr`` would write it."""
+    return character.encode("unicode_escape").decode()
