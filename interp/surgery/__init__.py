@@ -11,10 +11,11 @@ Source edits of a model file: find the cuts that apply, make one, run it, retrai
 """
 
 from interp.errors import SurgeryError
-from interp.surgery.edits import Edit, Surgery, at_layers, combine
+from interp.surgery.edits import Surgery, at_layers, combine
 from interp.surgery.finding import enumerate_surgeries, find, find_all
 from interp.surgery.modules import edited_module
-from interp.surgery.syntax import Source, read_source
+from interp.surgery.performing import performed
+from interp.surgery.syntax import Edit, Source, read_source
 
 __all__ = [
     "Edit",
@@ -27,5 +28,6 @@ __all__ = [
     "enumerate_surgeries",
     "find",
     "find_all",
+    "performed",
     "read_source",
 ]

@@ -53,7 +53,9 @@ class Dataflow:
             self._statement(statement)
 
     def _ran(self, body: Sequence[ast.stmt]) -> bool:
-        return self._executed is None or any(stmt.lineno in self._executed for stmt in body)
+        return self._executed is None or any(
+            statement.lineno in self._executed for statement in body
+        )
 
     def _statement(self, statement: ast.stmt) -> None:
         match statement:

@@ -17,28 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from interp.errors import SurgeryError
-from interp.surgery.syntax import Source, Syntax, parse
-
-
-@dataclass(frozen=True)
-class Edit:
-    """Bytes ``start`` to ``stop`` of a source give way to ``replacement``.
-
-    Args:
-        start: first byte that goes, of the source in UTF-8.
-        stop: the byte after the last that goes.
-        replacement: what stands there instead, with as many line ends as what went.
-        line: the line of the statement it touches.
-        before: the statement's code on one line.
-        after: the same with the edit made.
-    """
-
-    start: int
-    stop: int
-    replacement: str
-    line: int
-    before: str
-    after: str
+from interp.surgery.syntax import Edit, Source, Syntax, parse
 
 
 @dataclass(frozen=True)
@@ -183,13 +162,8 @@ def merge_statements(source: Source, edits: Sequence[Edit]) -> tuple[Edit, ...]:
 
 def splice(source: Source, edits: Sequence[Edit]) -> str:
     """The text of ``source`` with ``edits`` made."""
-    data = source.text.encode()
-    pieces = []
-    position = 0
-    for edit in sorted(edits, key=lambda e: e.start):
-        pieces += [data[position : edit.start], edit.replacement.encode()]
-        position = edit.stop
-    return b"".join([*pieces, data[position:]]).decode()
+    syntax = parse(source)
+    return syntax.spliced(0, len(syntax.data), edits)
 
 
 def replace_node(syntax: Syntax, node: ast.AST, code: str) -> Edit:
@@ -244,11 +218,7 @@ def code_after(syntax: Syntax, statement: ast.stmt, edits: Sequence[Edit]) -> st
     """A statement's own code on one line, with ``edits`` made."""
     start, stop = syntax.span(statement)[0], header_stop(syntax, statement)
     stop = max(stop, *(edit.stop for edit in edits))
-    pieces, position = [], start
-    for edit in sorted(edits, key=lambda e: e.start):
-        pieces += [syntax.data[position : edit.start], edit.replacement.encode()]
-        position = edit.stop
-    return one_line(b"".join([*pieces, syntax.data[position:stop]]).decode())
+    return one_line(syntax.spliced(start, stop, edits))
 
 
 def one_line(code: str) -> str:

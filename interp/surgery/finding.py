@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from interp.errors import SurgeryError, nearest
 from interp.surgery.edits import Surgery
-from interp.surgery.operators import propose
+from interp.surgery.operators import Proposal, propose
 from interp.surgery.syntax import Source, parse
 
 
@@ -24,6 +24,11 @@ def enumerate_surgeries(source: Source) -> tuple[Surgery, ...]:
 
     Their ids are unique: where one operator cuts a line in several ways, the target is added.
     """
+    return surgeries_of(source, propose(parse(source)))
+
+
+def surgeries_of(source: Source, proposals: Sequence[Proposal]) -> tuple[Surgery, ...]:
+    """Proposals as surgeries whose ids are unique."""
     syntax = parse(source)
     surgeries = [
         Surgery(
@@ -34,7 +39,7 @@ def enumerate_surgeries(source: Source) -> tuple[Surgery, ...]:
             reading=proposal.reading,
             edits=proposal.edits,
         )
-        for proposal in propose(syntax)
+        for proposal in proposals
     ]
     return tuple(told_apart(surgeries))
 

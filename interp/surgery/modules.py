@@ -15,6 +15,7 @@ from types import ModuleType
 
 from interp.errors import SurgeryError
 from interp.surgery.edits import Surgery
+from interp.surgery.stand_ins import STAND_INS
 from interp.surgery.syntax import Source
 
 
@@ -36,14 +37,14 @@ def edited_module(source: Source, surgery: Surgery | None = None) -> ModuleType:
                 "leave layers out, or apply it to a model that stands"
             )
         text, suffix, shown = surgery.text, surgery.identity[:12], surgery.id
-        lines = "+".join(map(str, surgery.lines))
-        filename = f"{source.path}:{lines}:{surgery.operator}#{suffix}"
+        filename = edited_name(surgery)
         know_lines(filename, text)
     if source.package:
         importlib.import_module(source.package)
     module = ModuleType(f"{source.module}#{suffix}")
     module.__file__ = filename
     module.__package__ = source.package
+    module.__dict__.update(STAND_INS)
     sys.modules[module.__name__] = module  # dataclasses and inspect look a class up there
     try:
         exec(compile(text, filename, "exec", dont_inherit=True), module.__dict__)
@@ -53,6 +54,12 @@ def edited_module(source: Source, surgery: Surgery | None = None) -> ModuleType:
             f"{shown} cannot be imported: {type(error).__name__}: {error}"
         ) from error
     return module
+
+
+def edited_name(surgery: Surgery) -> str:
+    """The file name under which edited code runs, shown by tracebacks."""
+    lines = "+".join(map(str, surgery.lines))
+    return f"{surgery.source.path}:{lines}:{surgery.operator}#{surgery.identity[:12]}"
 
 
 def know_lines(filename: str, text: str) -> None:

@@ -13,7 +13,7 @@ import importlib.util
 import inspect
 import sys
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,8 +22,30 @@ from types import ModuleType
 from interp.errors import SurgeryError
 
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 SCOPE = (*FUNCTION, ast.ClassDef)
 SILENT = (ast.Lambda, ast.Raise, ast.Assert, ast.JoinedStr)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Bytes ``start`` to ``stop`` of a source give way to ``replacement``.
+
+    Args:
+        start: first byte that goes, of the source in UTF-8.
+        stop: the byte after the last that goes.
+        replacement: what stands there instead, with as many line ends as what went.
+        line: the line of the statement it touches.
+        before: the statement's code on one line.
+        after: the same with the edit made.
+    """
+
+    start: int
+    stop: int
+    replacement: str
+    line: int
+    before: str
+    after: str
 
 
 @dataclass(frozen=True)
@@ -153,7 +175,7 @@ class Syntax:
             node = self.parent[node]
         return node
 
-    def function(self, node: ast.AST) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    def function(self, node: ast.AST) -> FunctionNode | None:
         """The function in whose body ``node`` stands."""
         while node in self.parent:
             node = self.parent[node]
@@ -163,9 +185,39 @@ class Syntax:
                 return None
         return None
 
-    def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    def owner_at(self, position: int) -> FunctionNode:
+        """The outermost function that holds the byte at ``position``."""
+        for node in ast.walk(self.tree):  # outside in
+            if isinstance(node, FUNCTION):
+                start, stop = self.span(node)
+                if start <= position < stop:
+                    return node
+        raise AssertionError("surgeries are made inside functions")
+
+    def line_start(self, node: FunctionNode) -> int:
+        """First byte of the line on which a function's ``def`` stands."""
+        return self._line_starts[node.lineno - 1]
+
+    def spliced(self, start: int, stop: int, edits: Iterable[Edit]) -> str:
+        """Bytes ``start`` to ``stop``, with the edits that lie in between made."""
+        pieces, position = [], start
+        for edit in sorted(edits, key=lambda edit: edit.start):
+            pieces += [self.data[position : edit.start], edit.replacement.encode()]
+            position = edit.stop
+        return b"".join([*pieces, self.data[position:stop]]).decode()
+
+    def functions(self) -> Iterator[FunctionNode]:
         for node in ast.walk(self.tree):
             if isinstance(node, FUNCTION):
+                yield node
+
+    def outermost_functions(self) -> Iterator[FunctionNode]:
+        """Functions and methods that stand in no other function."""
+        for node in self.functions():
+            inside = self.parent[node]
+            while isinstance(inside, (ast.ClassDef, ast.If, ast.Try, ast.With)):
+                inside = self.parent[inside]
+            if isinstance(inside, ast.Module):
                 yield node
 
     def bodies(self, node: ast.AST) -> Iterator[ast.expr | ast.stmt]:

@@ -1,0 +1,203 @@
+"""Which lines run, and what is each expression?
+
+The file's functions run once with a probe around every expression that is read. A probe hands its
+value on as it is, so that the outcome is the same to the bit, and notes type, shape and dtype.
+
+    observations = Observations(source)
+    with observing(observations, "judge"):
+        judge(model)
+    observations.of(node).shape
+"""
+
+import ast
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import CodeType, FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interp.surgery.performing import compiled, edited_function, loaded_functions, swapped
+from interp.surgery.syntax import FUNCTION, Edit, Source, parse
+
+Place = tuple[int, int, int, int, str]  # first and last line and column, kind of syntax
+PROBE = "_surgery_probe"
+
+
+@dataclass
+class Seen:
+    """What one expression was, the first time that it ran."""
+
+    kind: type
+    shape: tuple[int, ...] | None = None
+    dtype: torch.dtype | None = None
+    value: int | None = None
+    parts: "tuple[Seen, ...]" = ()  # of a tuple or a list
+
+    @property
+    def is_tensor(self) -> bool:
+        return self.dtype is not None
+
+    @property
+    def is_float_tensor(self) -> bool:
+        return self.dtype is not None and self.dtype.is_floating_point
+
+
+def seen(value: Any) -> Seen:
+    if isinstance(value, Tensor):
+        return Seen(type(value), tuple(value.shape), value.dtype)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Seen(type(value), value=value)
+    if type(value) in (tuple, list) and len(value) <= 8:
+        return Seen(type(value), parts=tuple(seen(part) for part in value))
+    return Seen(type(value))
+
+
+@dataclass
+class Observations:
+    """What every expression of a file was, in which phases it ran, and in which layers."""
+
+    source: Source
+    seen: dict[Place, Seen] = field(default_factory=dict)
+    ran_in: dict[Place, set[tuple[str, int | None]]] = field(default_factory=dict)
+
+    def of(self, node: ast.AST) -> Seen | None:
+        """What an expression was; None if it never ran."""
+        return self.seen.get(place_of(node))
+
+    @property
+    def lines(self) -> frozenset[int]:
+        """Every line on which an expression that ran begins."""
+        return frozenset(place[0] for place in self.ran_in)
+
+    def phases(self, statement: ast.stmt) -> set[str]:
+        """The phases in which a statement's own expressions ran; none: it is dead."""
+        return {phase for phase, _ in self._ran_in(statement)}
+
+    def layers(self, statement: ast.stmt, phase: str) -> set[int]:
+        """The layers in which a statement ran in a phase."""
+        ran = self._ran_in(statement)
+        return {layer for when, layer in ran if when == phase and layer is not None}
+
+    def _ran_in(self, statement: ast.stmt) -> set[tuple[str, int | None]]:
+        own = [item for root in own_expressions(statement) for item in ast.walk(root)]
+        places = [place_of(item) for item in own if isinstance(item, ast.expr)]
+        return set().union(*(self.ran_in.get(place, set()) for place in places))
+
+    def note(self, place: Place, phase: str, layer: int | None, value: Any) -> None:
+        ran_in = self.ran_in.setdefault(place, set())
+        if (phase, layer) not in ran_in:
+            ran_in.add((phase, layer))
+            if place not in self.seen:
+                self.seen[place] = seen(value)
+
+
+@contextmanager
+def observing(
+    observations: Observations,
+    phase: str,
+    edits: Sequence[Edit] = (),
+    layer: Callable[[], int | None] = lambda: None,
+    watch: Callable[[Place, Any], None] | None = None,
+) -> Iterator[None]:
+    """Inside the block, every function of the file that is loaded notes what it reads.
+
+    Args:
+        observations: where it is noted.
+        phase: the name of what runs now.
+        edits: a preparatory surgery, made first.
+        layer: says in which layer the run is just now.
+        watch: is handed every value too, with its place.
+    """
+    source = observations.source
+    syntax = parse(source)
+    table: list[Place] = []
+    codes: dict[FunctionType, CodeType] = {}
+    for node in syntax.outermost_functions():
+        functions = loaded_functions(source, node)
+        if not functions:  # defined under a condition that did not hold
+            continue
+        start, stop = syntax.span(node)
+        inside = [edit for edit in edits if start <= edit.start < stop]
+        plain = edited_function(syntax, node, inside) if inside else node
+        body = [Probes(table).visit(copy.deepcopy(statement)) for statement in plain.body]
+        code = compiled(syntax, node, body, str(source.path))
+        codes |= dict.fromkeys(functions, code)
+
+    def probe(index: int, value: Any) -> Any:
+        observations.note(table[index], phase, layer(), value)
+        if watch is not None:
+            watch(table[index], value)
+        return value
+
+    with swapped(codes, {PROBE: probe}):
+        yield
+
+
+class Probes(ast.NodeTransformer):
+    """Puts a probe around every expression that is read, save what is called, and what the syntax
+    does not let be wrapped."""
+
+    def __init__(self, table: list[Place]) -> None:
+        self.table = table
+
+    def visit(self, node: ast.AST) -> Any:
+        if isinstance(node, (ast.JoinedStr, ast.Lambda, ast.Raise, ast.pattern, ast.ClassDef)):
+            return node
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.body = [self.visit(statement) for statement in node.body]
+            return node
+        if isinstance(node, ast.Call):
+            return self.probed(node, self.visit_call(node))
+        if isinstance(node, ast.AnnAssign):
+            node.value = node.value and self.visit(node.value)
+            return node
+        visited = self.generic_visit(node)
+        if not isinstance(node, ast.expr) or not isinstance(visited, ast.expr):
+            return visited
+        if isinstance(node, (ast.Constant, ast.Starred, ast.Slice)):
+            return visited
+        if isinstance(node, (ast.Yield, ast.YieldFrom, ast.Await)):
+            return visited
+        if not isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
+            return visited
+        return self.probed(node, visited)
+
+    def visit_call(self, node: ast.Call) -> ast.Call:
+        if isinstance(node.func, ast.Attribute):
+            node.func.value = self.visit(node.func.value)
+        elif not isinstance(node.func, ast.Name):
+            node.func = self.visit(node.func)
+        node.args = [self.visit(argument) for argument in node.args]
+        for keyword in node.keywords:
+            keyword.value = self.visit(keyword.value)
+        return node
+
+    def probed(self, node: ast.expr, visited: ast.expr) -> ast.expr:
+        self.table.append(place_of(node))
+        name = ast.copy_location(ast.Name(PROBE, ast.Load()), node)
+        index = ast.copy_location(ast.Constant(len(self.table) - 1), node)
+        return ast.copy_location(ast.Call(name, [index, visited], []), node)
+
+
+def place_of(node: ast.AST) -> Place:
+    assert isinstance(node, (ast.expr, ast.stmt))
+    assert node.end_lineno is not None and node.end_col_offset is not None
+    kind = type(node).__name__
+    return node.lineno, node.col_offset, node.end_lineno, node.end_col_offset, kind
+
+
+def own_expressions(statement: ast.stmt) -> list[ast.AST]:
+    """A statement's own expressions, without those of its body."""
+    if isinstance(statement, (ast.If, ast.While)):
+        return [statement.test]
+    if isinstance(statement, (ast.For, ast.AsyncFor)):
+        return [statement.iter]
+    if isinstance(statement, (ast.With, ast.AsyncWith)):
+        return [item.context_expr for item in statement.items]
+    if isinstance(statement, (*FUNCTION, ast.ClassDef, ast.Try)):
+        return []
+    return [child for child in ast.iter_child_nodes(statement) if isinstance(child, ast.expr)]
