@@ -4,6 +4,9 @@ from tokenizers import Tokenizer, models
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from gpt import GPT, GPTConfig
+from gpt.text import CharTokenizer, load_corpus
+
 VOCAB = 31
 
 
@@ -21,3 +24,29 @@ def bridge() -> TransformerBridge:
     )
     model = GPT2LMHeadModel(config).eval()
     return TransformerBridge.boot_transformers("gpt2", hf_model=model, tokenizer=tokenizer)
+
+
+@pytest.fixture(scope="session")
+def text_tokens() -> torch.Tensor:
+    """Twelve stretches of sixteen characters of real text, [batch pos]."""
+    text = load_corpus("python-docs").text[2000:2192]
+    return CharTokenizer.from_text(text).encode(text).view(12, 16)
+
+
+@pytest.fixture
+def model(text_tokens) -> GPT:
+    """A GPT whose weights are random and large enough for every part to matter."""
+    size = GPTConfig(
+        block_size=16,
+        vocab_size=int(text_tokens.max()) + 1,
+        n_layer=3,
+        n_head=4,
+        n_embd=32,
+        bias=True,
+    )
+    model = GPT(size).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.2 * torch.randn(weight.shape, generator=generator)
+    return model

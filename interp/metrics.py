@@ -1,0 +1,164 @@
+"""How well does a model predict, example by example?
+
+A metric is a function ``metric(logits, tokens)`` that returns one number per example, so that runs
+can be compared in pairs; the mean over examples is taken last, by whoever reports it. What needs
+more than logits and tokens is made by a function that returns a metric.
+
+    loss(model(tokens), tokens)                           # [batch], nats per token
+    metric = logit_difference(answer=3, wrong=5)
+    metric(model(tokens), tokens)                         # [batch], nats
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from interp.errors import UsageError
+
+Metric = Callable[[Tensor, Tensor], Tensor]
+
+
+def loss(
+    logits: Float[Tensor, "batch pos vocab"], tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "batch"]:
+    """The mean cross-entropy of each example's next tokens, in nats per token.
+
+    Raises:
+        UsageError: one token only, which no token follows.
+    """
+    return token_losses(logits, tokens).mean(dim=1)
+
+
+def token_losses(
+    logits: Float[Tensor, "batch pos vocab"], tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "batch next"]:
+    """The cross-entropy in nats of every next token.
+
+    Entry p is that of token p + 1, predicted at position p; there is one entry less than tokens.
+    """
+    if tokens.shape[1] < 2:
+        raise UsageError("a loss needs at least two tokens: one to predict and one to predict from")
+    losses = F.cross_entropy(
+        logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
+    )
+    return losses.view(tokens[:, 1:].shape)
+
+
+def loss_at(positions: int | Sequence[int] | Bool[Tensor, "batch pos"]) -> Metric:
+    """The mean cross-entropy in nats at some positions only.
+
+    Args:
+        positions: where predictions are made (the loss there is of the token that follows): one
+            position, several, or a mask [batch pos] that may differ from example to example.
+            Negative ones count from the end; nothing follows the last.
+
+    The metric raises:
+        UsageError: a position that has no next token, a mask of another shape, or one that leaves
+            an example without any position.
+    """
+
+    def metric(
+        logits: Float[Tensor, "batch pos vocab"], tokens: Int[Tensor, "batch pos"]
+    ) -> Float[Tensor, "batch"]:
+        losses = token_losses(logits, tokens)
+        if isinstance(positions, Tensor):
+            if positions.shape != tokens.shape:
+                raise UsageError(
+                    f"the mask is {list(positions.shape)}, the tokens are {list(tokens.shape)}"
+                )
+            mask = positions[:, :-1].to(losses.device)
+            if positions[:, -1].any() or not mask.any(dim=1).all():
+                raise UsageError(
+                    "the mask must hold at least one position of every example, and never the "
+                    "last, after which nothing follows"
+                )
+            return losses.where(mask, 0.0).sum(dim=1) / mask.sum(dim=1)
+        chosen = [positions] if isinstance(positions, int) else list(positions)
+        length = tokens.shape[1]
+        counted = [p + length if p < 0 else p for p in chosen]
+        if not counted or not all(0 <= p < length - 1 for p in counted):
+            raise UsageError(
+                f"positions are {chosen}; with {length} tokens there is a next token after "
+                f"positions 0 to {length - 2}"
+            )
+        return losses[:, counted].mean(dim=1)
+
+    return metric
+
+
+def logit_difference(
+    answer: int | Int[Tensor, "batch"], wrong: int | Int[Tensor, "batch"], pos: int = -1
+) -> Metric:
+    """The logit of ``answer`` minus that of ``wrong``, in nats: the log of their odds.
+
+    Args:
+        answer: the token id, or one per example.
+        wrong: the token id it is held against, or one per example.
+        pos: the position where the logits are read.
+
+    The metric raises:
+        UsageError: answers for another number of examples, a token or a position out of range.
+    """
+
+    def metric(
+        logits: Float[Tensor, "batch pos vocab"], tokens: Int[Tensor, "batch pos"]
+    ) -> Float[Tensor, "batch"]:
+        batch, length, vocab = logits.shape
+        if not -length <= pos < length:
+            raise UsageError(f"pos is {pos}; the logits have positions 0 to {length - 1}")
+        at = logits[:, pos]
+        picked = []
+        for name, token in (("answer", answer), ("wrong", wrong)):
+            ids = torch.as_tensor(token, device=logits.device)
+            ids = ids.expand(batch) if ids.ndim == 0 else ids
+            if ids.shape != (batch,):
+                raise UsageError(f"{name} is {list(ids.shape)} tokens for {batch} examples")
+            if not ((ids >= 0) & (ids < vocab)).all():
+                raise UsageError(f"{name} holds a token outside the vocabulary, 0 to {vocab - 1}")
+            picked.append(at.gather(1, ids[:, None])[:, 0])
+        return picked[0] - picked[1]
+
+    return metric
+
+
+def kl_from(baseline: Float[Tensor, "batch pos vocab"], pos: int | None = None) -> Metric:
+    """How far the predictions are from a baseline's, in nats: KL(baseline || model).
+
+    Args:
+        baseline: logits of the same tokens from the untouched model.
+        pos: one position; None takes the mean over all.
+
+    The metric raises:
+        UsageError: logits of another shape than the baseline's.
+    """
+
+    def metric(
+        logits: Float[Tensor, "batch pos vocab"], tokens: Int[Tensor, "batch pos"]
+    ) -> Float[Tensor, "batch"]:
+        if logits.shape != baseline.shape:
+            raise UsageError(
+                f"the baseline's logits are {list(baseline.shape)}, the model's "
+                f"{list(logits.shape)}: they must come from the same tokens"
+            )
+        ours, theirs = logits.log_softmax(dim=-1), baseline.to(logits).log_softmax(dim=-1)
+        divergence = F.kl_div(ours, theirs, log_target=True, reduction="none").sum(dim=-1)
+        return divergence.mean(dim=1) if pos is None else divergence[:, pos]
+
+    return metric
+
+
+def accuracy(
+    logits: Float[Tensor, "batch pos vocab"], tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "batch"]:
+    """The share of each example's next tokens that are the likeliest prediction (top 1).
+
+    Raises:
+        UsageError: one token only, which no token follows.
+    """
+    if tokens.shape[1] < 2:
+        raise UsageError("an accuracy needs at least two tokens")
+    right = logits[:, :-1].argmax(dim=-1) == tokens[:, 1:]
+    return right.to(logits.dtype).mean(dim=1)
