@@ -109,8 +109,8 @@ def load(
     if not allow_other_source and source_hash(model) != identity.source:
         made_by = f"with the surgery {identity.surgery}" if identity.surgery else "without surgery"
         raise UsageError(
-            f"{path} was trained {made_by}, from a source ({identity.source[:12]}) that is not this "
-            f"model's ({source_hash(model)[:12]}); allow_other_source=True loads it all the same"
+            f"{path} was trained {made_by}, from a source ({identity.source[:12]}) that is not "
+            f"this model's ({source_hash(model)[:12]}); allow_other_source=True loads it anyway"
         )
     put(model, tensors, path)
     tokenizer = CharTokenizer(metadata["characters"]) if metadata["characters"] else None

@@ -51,9 +51,10 @@ class TrainConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "eval_interval"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("steps", "batch_size", "eval_interval", "eval_blocks"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}; it must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,20 @@ class Preset:
 
 PRESETS = {
     "demo": Preset(
-        GPTConfig(block_size=64, n_layer=2, n_head=4, n_embd=64),
-        TrainConfig(steps=400, eval_interval=50, warmup_steps=40, eval_blocks=128),
+        GPTConfig(block_size=32, n_layer=2, n_head=4, n_embd=64),
+        TrainConfig(
+            steps=600,
+            batch_size=16,
+            learning_rate=4e-3,
+            min_learning_rate=4e-4,
+            warmup_steps=40,
+            eval_interval=50,
+            eval_blocks=256,
+        ),
     ),
     "laptop": Preset(
         GPTConfig(block_size=64, n_layer=4, n_head=4, n_embd=128),
-        TrainConfig(steps=2000, batch_size=12),
+        TrainConfig(steps=2000, batch_size=12, eval_blocks=600),
     ),
     "course": Preset(
         GPTConfig(block_size=256, n_layer=6, n_head=6, n_embd=384, dropout=0.2),
@@ -91,7 +100,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands: ``loss`` of the last batch in nats, speed since it (re)started."""
+    """Where a training stands: the last batch's loss in nats, the speed without evaluations."""
 
     step: int
     steps: int
@@ -158,7 +167,7 @@ def train(
             train_tokens, model.config.block_size, len(blocks["val"][0])
         )
     autocast = autocast_to(precision, device)
-    started, first = time.perf_counter(), step
+    tokens_read, seconds = 0, 0.0
 
     with interrupts() as interrupted:
         while True:
@@ -177,6 +186,7 @@ def train(
                 if state is not None:
                     save_state(state, model, optimizer, training, identity, step)
                 raise KeyboardInterrupt
+            started = time.perf_counter()
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, config)
             x, y = batch(
@@ -191,8 +201,10 @@ def train(
             loss.backward()
             update(model, optimizer, config)
             step += 1
-            speed = (step - first) * x.numel() / (time.perf_counter() - started)
-            report(Progress(step, config.steps, loss.item(), speed))
+            last_loss = loss.item()
+            tokens_read += x.numel()
+            seconds += time.perf_counter() - started
+            report(Progress(step, config.steps, last_loss, tokens_read / seconds))
     if state is not None:
         Path(state).unlink(missing_ok=True)
     return training

@@ -1,0 +1,170 @@
+"""What does the loss lose when a line of the model is cut before it is trained?
+
+The course's exercise: cut the residual connections, the layer norms of the blocks, the position
+embedding, or all heads but one, each as an edit of the source of gpt/model.py; train every variant
+anew on the same batches from the same initial weights; and name the line behind each curve.
+
+    python -m experiments.course                                    about a minute, no download
+    python -m experiments.course --preset laptop --text shakespeare    nanoGPT's laptop recipe
+    python -m experiments.course --only no_residual --seeds 5
+
+Interrupted and started again, it goes on where it stopped.
+"""
+
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from interp.report import Section, write_report
+
+from experiments.cli import Options, announce, console, launch
+from experiments.retraining import Task, run_all
+from experiments.summary import reading, summarise
+from experiments.variants import BASELINE, course_variants
+from gpt.errors import UsageError
+from gpt.text import CharTokenizer, Data, load_corpus, ngram_entropy, split
+from gpt.train import PRESETS
+from interp import figures
+from interp.runs import Run
+from interp.surgery import Surgery
+
+# olinml2024/nanoGPT, ablation/shakespeare_char: one seed of each variant, at the course's full size
+REFERENCE = Path(__file__).parent / "reference" / "course_curves.csv"
+
+
+@dataclass(frozen=True)
+class Config(Options):
+    """The course's ablations."""
+
+    preset: Literal["demo", "laptop", "course"] = "demo"
+    """Size of model and training. demo: a minute; laptop: 20 minutes on 2 cores; course: a GPU."""
+    seeds: int = 3
+    """Trainings of each variant; the spread over them says which differences mean something."""
+    only: tuple[str, ...] = ()
+    """Variants to train beside the unablated model, of no_residual no_layer_norm
+    no_position_embedding single_head. All by default."""
+    workers: int = os.cpu_count() or 1
+    """Trainings at a time, one thread each."""
+    published: bool = False
+    """Draw the course's published curves too (always with preset course)."""
+
+
+def main(config: Config) -> Path:
+    if config.seeds < 1 or config.workers < 1:
+        raise UsageError("--seeds and --workers must be at least 1")
+    preset = PRESETS[config.preset]
+    corpus = load_corpus(config.text)
+    tokenizer = CharTokenizer.from_text(corpus.text)
+    data = split(corpus, tokenizer, preset.model.block_size)
+    variants = course_variants(config.only)
+    model = replace(preset.model, vocab_size=tokenizer.vocab_size)
+    settings: dict[str, Any] = {
+        "preset": config.preset,
+        "model": asdict(model),
+        "train": asdict(preset.train),
+        "text": {"name": corpus.name, "sha256": corpus.sha256},
+        "seeds": list(range(config.seed, config.seed + config.seeds)),
+        "variants": {name: cut.id if cut else "" for name, cut in variants.items()},
+    }
+    name = config.name or f"{config.preset}-{corpus.name}"
+    with Run.open(config.runs, "course", name, settings, {"text_sha256": corpus.sha256}) as run:
+        tasks = [
+            Task(
+                variant,
+                cut,
+                seed,
+                model,
+                preset.train,
+                corpus.sha256,
+                state=run.folder / "scratch" / f"{variant}-{seed}.safetensors",
+                weights=run.folder / "models" / f"{variant}-{seed}.safetensors",
+            )
+            for seed in settings["seeds"]
+            for variant, cut in variants.items()
+        ]
+        rows = run_all(run, tasks, data, tokenizer, config.workers)
+        run.save_table(described(pd.DataFrame(rows), variants))
+        run.save_table(summarise(run.table()), "summary")
+        run.save_table(entropies(data), "entropies")
+        published = config.published or config.preset == "course"
+        page = draw(run, published)
+    console.print(summary_lines(run.table("summary")))
+    announce(run.folder)
+    return page
+
+
+def described(curves: pd.DataFrame, variants: dict[str, Surgery | None]) -> pd.DataFrame:
+    """The curves, and on every row which line was cut and how."""
+    rows = {
+        name: {
+            "label": cut.label if cut else BASELINE,
+            "diff": cut.diff if cut else "",
+            "file": cut.file if cut else "",
+            "line": cut.line if cut else 0,
+            "code": cut.before if cut else "",
+            "surgery": cut.id if cut else "",
+        }
+        for name, cut in variants.items()
+    }
+    return curves.join(pd.DataFrame.from_dict(rows, orient="index"), on="variant")
+
+
+def entropies(data: Data) -> pd.DataFrame:
+    """What a model loses in nats per character that only ever counted n-grams."""
+    return pd.DataFrame(
+        {"n": n, "name": name, "split": part, "nats": ngram_entropy(data.train, tokens, n)}
+        for n, name in ((1, "unigram"), (2, "bigram"), (3, "trigram"))
+        for part, tokens in (("train", data.train), ("val", data.val))
+    )
+
+
+def draw(run: Run, published: bool) -> Path:
+    """Figures and page, from the saved tables alone."""
+    table, lines, summary = run.table(), run.table("entropies"), run.table("summary")
+    overlay = pd.read_csv(REFERENCE) if published else None
+    curves = run.save_figure(figures.learning_curves(table, lines, overlay), "learning_curves")
+    bars = run.save_figure(figures.loss_bars(table), "loss_bars")
+    sections = [
+        Section(
+            "All variants",
+            text=" ".join(reading(row, lines) for row in summary.to_dict("records")[:1]),
+            figures=[
+                ("Validation loss while training; one curve per cut.", curves["svg"]),
+                ("Best and last validation loss, over seeds.", bars["svg"]),
+            ],
+            table=summary,
+        )
+    ]
+    for row in summary.to_dict("records")[1:]:
+        variant = row["variant"]
+        figure = figures.variant_curves(table, variant, lines)
+        paths = run.save_figure(figure, f"curve_{variant}")
+        diff = table.loc[table["variant"] == variant, "diff"].iloc[0]
+        sections.append(
+            Section(
+                variant.replace("_", " "),
+                text=reading(row, lines),
+                figures=[(f"Train and validation loss of {variant}.", paths["svg"])],
+                code=diff,
+            )
+        )
+    question = "What does the loss lose when a line of the model is cut before it is trained?"
+    return write_report(
+        run.folder / "report.html", "The course's ablations", question, sections, run.description
+    )
+
+
+def summary_lines(summary: pd.DataFrame) -> str:
+    """The summary for the terminal."""
+    rows = summary.to_dict("records")
+    return "\n".join(
+        f"{row['variant']:<22} best {row['best']:.3f}  last {row['last']:.3f}"
+        + ("" if row["variant"] == BASELINE else f"  ({row['delta']:+.3f} against {BASELINE})")
+        for row in rows
+    )
+
+
+if __name__ == "__main__":
+    launch(main, Config)
