@@ -15,11 +15,13 @@ from interp.surgery.edits import Surgery, at_layers, combine
 from interp.surgery.finding import enumerate_surgeries, find, find_all
 from interp.surgery.modules import edited_module
 from interp.surgery.performing import performed
+from interp.surgery.study import Study, headlines, study
 from interp.surgery.syntax import Edit, Source, read_source
 
 __all__ = [
     "Edit",
     "Source",
+    "Study",
     "Surgery",
     "SurgeryError",
     "at_layers",
@@ -28,6 +30,8 @@ __all__ = [
     "enumerate_surgeries",
     "find",
     "find_all",
+    "headlines",
     "performed",
     "read_source",
+    "study",
 ]

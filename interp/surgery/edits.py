@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from interp.errors import SurgeryError
-from interp.surgery.syntax import Edit, Source, Syntax, parse
+from interp.surgery.syntax import Edit, Source, Syntax, one_line, parse
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def replace_node(syntax: Syntax, node: ast.AST, code: str) -> Edit:
     elif missing > 0:
         code += missing * "\n"
     statement = syntax.statement(node)
-    edit = Edit(start, stop, code, statement.lineno, one_line(header(syntax, statement)), "")
+    edit = Edit(start, stop, code, statement.lineno, syntax.shown(statement), "")
     return replace(edit, after=code_after(syntax, statement, [edit]))
 
 
@@ -202,31 +202,8 @@ def statement_at(syntax: Syntax, position: int) -> ast.stmt:
     return best
 
 
-def header_stop(syntax: Syntax, statement: ast.stmt) -> int:
-    """Where a statement's own code ends: before its body, if it has one."""
-    body = getattr(statement, "body", None)
-    stop = syntax.span(statement)[1]
-    return syntax.span(body[0])[0] if body else stop
-
-
-def header(syntax: Syntax, statement: ast.stmt) -> str:
-    start = syntax.span(statement)[0]
-    return syntax.data[start : header_stop(syntax, statement)].decode()
-
-
 def code_after(syntax: Syntax, statement: ast.stmt, edits: Sequence[Edit]) -> str:
     """A statement's own code on one line, with ``edits`` made."""
-    start, stop = syntax.span(statement)[0], header_stop(syntax, statement)
+    start, stop = syntax.span(statement)[0], syntax.header_stop(statement)
     stop = max(stop, *(edit.stop for edit in edits))
     return one_line(syntax.spliced(start, stop, edits))
-
-
-def one_line(code: str) -> str:
-    """Code over several lines, comments dropped, on one."""
-    lines = [line.split("  #")[0].strip() for line in code.splitlines()]
-    joined = " ".join(line for line in lines if line)
-    for opening in "([{":
-        joined = joined.replace(f"{opening} ", opening)
-    for closing in ")]}":
-        joined = joined.replace(f" {closing}", closing).replace(f",{closing}", closing)
-    return joined

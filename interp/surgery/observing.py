@@ -158,7 +158,7 @@ class Probes(ast.NodeTransformer):
         visited = self.generic_visit(node)
         if not isinstance(node, ast.expr) or not isinstance(visited, ast.expr):
             return visited
-        if isinstance(node, (ast.Constant, ast.Starred, ast.Slice)):
+        if isinstance(node, (ast.Starred, ast.Slice)):
             return visited
         if isinstance(node, (ast.Yield, ast.YieldFrom, ast.Await)):
             return visited

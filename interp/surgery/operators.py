@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from interp.surgery.dataflow import Dataflow
 from interp.surgery.edits import merge_statements, replace_node
-from interp.surgery.observing import Observations, Seen
+from interp.surgery.observing import Observations, Place, Seen, place_of
 from interp.surgery.syntax import Edit, FunctionNode, Syntax
 
 # From the most telling to the least: the first whose effect is known is a line's headline.
@@ -416,10 +416,9 @@ def untie(view: View, node: ast.Assign) -> Iterator[Proposal]:
 
 def stand_in(view: View, node: ast.Assign | ast.Return) -> Iterator[Proposal]:
     """An assigned float tensor becomes zero, each position's another one's, or a mean."""
-    if view.observations is None or node.value is None:
+    if view.observations is None:
         return
-    values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
-    for number, value in enumerate(values):
+    for number, value in enumerate(assigned_values(node)):
         seen = view.seen(value)
         if seen is None:
             continue
@@ -432,14 +431,24 @@ def stand_in(view: View, node: ast.Assign | ast.Return) -> Iterator[Proposal]:
             continue
         yield view.proposal("zero", value, target, f"{target} is zero", zeros(view, code))
         assert seen.shape is not None
-        if view.positions in seen.shape[1:]:
-            axis = seen.shape.index(view.positions, 1)
-            new = f"surgery_shuffle({code}, {axis})"
-            reading = f"each position's {target} is that of another, not later one"
-            yield view.proposal("shuffle", value, target, reading, new)
+        if view.positions not in seen.shape[1:]:
+            continue
+        axis = seen.shape.index(view.positions, 1)
+        new = f"surgery_shuffle({code}, {axis})"
+        reading = f"each position's {target} is that of another, not later one"
+        yield view.proposal("shuffle", value, target, reading, new)
+        if seen.shape.count(view.positions) == 1:  # of [query key] the mean would see the future
             new = f'surgery_mean({code}, "{mean_key(view.syntax, value)}")'
             reading = f"{target} is its mean over the reference texts"
             yield view.proposal("mean", value, target, reading, new)
+
+
+def assigned_values(node: ast.AST) -> Sequence[ast.expr]:
+    """What an assignment or a return hands on: one value, or those of a tuple."""
+    value = node.value if isinstance(node, (ast.Assign, ast.Return)) else None
+    if value is None:
+        return []
+    return value.elts if isinstance(value, ast.Tuple) else [value]
 
 
 def assigned_name(view: View, node: ast.Assign | ast.Return, number: int) -> str:
@@ -449,6 +458,15 @@ def assigned_name(view: View, node: ast.Assign | ast.Return, number: int) -> str
     if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
         target = target.elts[number] if number < len(target.elts) else target
     return view.code(target)
+
+
+def reference_places(syntax: Syntax) -> dict[Place, str]:
+    """Where the values stand whose means can stand in for them, and the means' names."""
+    return {
+        place_of(value): mean_key(syntax, value)
+        for node in syntax.bodies(syntax.tree)
+        for value in assigned_values(node)
+    }
 
 
 def zeros(view: View, code: str) -> str:

@@ -135,6 +135,7 @@ class Syntax:
         self.tree = ast.parse(source.text)
         self.parent: dict[ast.AST, ast.AST] = {}
         self.qualname: dict[ast.AST, str] = {self.tree: ""}
+        self._statements: list[ast.stmt] | None = None
         self._line_starts = [0]
         for line in self.data.splitlines(keepends=True):
             self._line_starts.append(self._line_starts[-1] + len(line))
@@ -211,6 +212,21 @@ class Syntax:
             if isinstance(node, FUNCTION):
                 yield node
 
+    def statements(self) -> list[ast.stmt]:
+        """Every statement that computes when functions run."""
+        if self._statements is None:
+            self._statements = [n for n in self.bodies(self.tree) if isinstance(n, ast.stmt)]
+        return self._statements
+
+    def shown(self, statement: ast.stmt) -> str:
+        """A statement's own code on one line: of one that has a body, without it."""
+        return one_line(self.spliced(self.span(statement)[0], self.header_stop(statement), ()))
+
+    def header_stop(self, statement: ast.stmt) -> int:
+        """Where a statement's own code ends: before its body, if it has one."""
+        body = getattr(statement, "body", None)
+        return self.span(body[0])[0] if body else self.span(statement)[1]
+
     def outermost_functions(self) -> Iterator[FunctionNode]:
         """Functions and methods that stand in no other function."""
         for node in self.functions():
@@ -250,3 +266,14 @@ def parse(source: Source) -> Syntax:
             f"{source.path}, line {error.lineno}, has a syntax error ({error.msg}): "
             "surgery needs a file that Python can read"
         ) from None
+
+
+def one_line(code: str) -> str:
+    """Code over several lines, comments dropped, on one."""
+    lines = [line.split("  #")[0].strip() for line in code.splitlines()]
+    joined = " ".join(line for line in lines if line)
+    for opening in "([{":
+        joined = joined.replace(f"{opening} ", opening)
+    for closing in ")]}":
+        joined = joined.replace(f" {closing}", closing).replace(f",{closing}", closing)
+    return joined

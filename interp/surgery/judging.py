@@ -1,0 +1,196 @@
+"""What does a model do, and what has become of it?
+
+The user's ``judge`` says how good a model is. While it runs, the calls of the model are looked at
+too: the hash of their logits tells two functions apart, later tokens are changed to see whether
+earlier logits look at them, and the first NaN is followed to its line.
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from interp.errors import SurgeryError
+
+Judge = Callable[[nn.Module], Any]
+
+
+@dataclass
+class Call:
+    """One call of a model: what it was given and the logits that it gave."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    logits: Float[Tensor, "batch pos vocab"]
+
+    @property
+    def tokens(self) -> Int[Tensor, "batch pos"]:
+        given = [self.kwargs.get("input_ids"), *self.args, *self.kwargs.values()]
+        for item in given:
+            if isinstance(item, Tensor) and item.ndim == 2 and not item.is_floating_point():
+                return item
+        raise SurgeryError(
+            "the judge must give the model its tokens as an integer tensor [batch pos]"
+        )
+
+    def repeated(
+        self, model: nn.Module, tokens: Int[Tensor, "batch pos"]
+    ) -> Float[Tensor, "batch pos vocab"]:
+        """The logits of the same call with other tokens."""
+        ours = self.tokens
+        args = tuple(tokens if item is ours else item for item in self.args)
+        kwargs = {name: tokens if x is ours else x for name, x in self.kwargs.items()}
+        return logits_of(model(*args, **kwargs))
+
+
+@dataclass
+class Judgement:
+    """A model's value per example, and the calls by which it was found."""
+
+    values: Float[np.ndarray, "example"]
+    fingerprint: str
+    calls: list[Call]
+
+    @property
+    def is_finite(self) -> bool:
+        return bool(np.isfinite(self.values).all()) and not any(
+            bool(torch.isnan(call.logits).any()) for call in self.calls
+        )
+
+
+def logits_of(output: Any) -> Float[Tensor, "batch pos vocab"]:
+    """The logits in whatever a model returns.
+
+    Raises:
+        SurgeryError: there is no float tensor [batch pos vocab] in it.
+    """
+    items = [output]
+    if hasattr(output, "logits"):
+        items = [output.logits]
+    elif isinstance(output, Mapping):
+        items = list(output.values())
+    elif isinstance(output, (tuple, list)):
+        items = list(output)
+    for item in items:
+        if isinstance(item, Tensor) and item.ndim == 3 and item.is_floating_point():
+            return item
+    raise SurgeryError(
+        "the judge must call the model so that it returns logits [batch pos vocab], alone, in a "
+        "tuple or as .logits: by them surgeries are told apart and leaks are found"
+    )
+
+
+@contextmanager
+def calls_of(model: nn.Module) -> Iterator[list[Call]]:
+    """Inside the block, every call of the model is kept."""
+    calls: list[Call] = []
+
+    def keep(_: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        calls.append(Call(args, kwargs, logits_of(output).detach()))
+
+    handle = model.register_forward_hook(keep, with_kwargs=True)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def judged(model: nn.Module, judge: Judge) -> Judgement:
+    """What the judge says of a model.
+
+    Raises:
+        SurgeryError: the judge's value is no number, nor one per example; or it never called the
+            model.
+    """
+    with calls_of(model) as calls:
+        value = judge(model)
+    values = np.atleast_1d(np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value))
+    if values.ndim != 1 or not np.issubdtype(values.dtype, np.number):
+        shape = tuple(getattr(value, "shape", ()))
+        raise SurgeryError(
+            "the judge must return a number, or one per example [batch], not "
+            f"{type(value).__name__} of shape {shape}"
+        )
+    if not calls:
+        raise SurgeryError("the judge must call the model that it is given; it did not")
+    digest = hashlib.sha256()
+    for call in calls:
+        digest.update(call.logits.float().cpu().contiguous().numpy().tobytes())
+    return Judgement(values.astype(np.float64), digest.hexdigest(), calls)
+
+
+@torch.no_grad()
+def sees_the_future(model: nn.Module, call: Call, tolerance: float = 1e-4) -> bool:
+    """Whether logits depend on tokens that come later.
+
+    The tokens of the second half are replaced; the logits of the first half must stay as they are,
+    up to ``tolerance`` times their spread.
+    """
+    half = call.tokens.shape[1] // 2
+    generator = torch.Generator().manual_seed(0)
+    tokens = call.tokens.clone()
+    shift = torch.randint(1, call.logits.shape[-1], tokens[:, half:].shape, generator=generator)
+    tokens[:, half:] = (tokens[:, half:] + shift.to(tokens)) % call.logits.shape[-1]
+    before = call.repeated(model, call.tokens)[:, :half]
+    after = call.repeated(model, tokens)[:, :half]
+    return bool((after - before).abs().max() > tolerance * (before.std() + 1e-12))
+
+
+class FirstNaN(TorchDispatchMode):
+    """Notes the first operation that makes a NaN of numbers, and the line from which it came."""
+
+    def __init__(self, filenames: Collection[str]) -> None:
+        super().__init__()
+        self.filenames = filenames
+        self.operation: str | None = None
+        self.line: int | None = None
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if self.operation is None and has_nan(output) and not has_nan(args):
+            self.operation = func.overloadpacket.__name__.strip("_")
+            frame = sys._getframe(1)
+            while frame is not None and frame.f_code.co_filename not in self.filenames:
+                frame = frame.f_back  # type: ignore[assignment]
+            self.line = None if frame is None else frame.f_lineno
+        return output
+
+
+def has_nan(items: Any) -> bool:
+    if isinstance(items, Tensor):
+        return items.is_floating_point() and bool(torch.isnan(items).any())
+    return isinstance(items, (tuple, list)) and any(has_nan(item) for item in items)
+
+
+def training_fingerprint(build: Callable[[int], nn.Module], call: Call) -> str:
+    """A hash of two steps of training from scratch on a call's tokens: two files that train alike
+    share it.
+
+    Plain gradient descent: what moves the weights shows, however little.
+    """
+    torch.manual_seed(0)
+    model = build(0)
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    digest = hashlib.sha256()
+    for _ in range(2):
+        logits = call.repeated(model, call.tokens)
+        loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), call.tokens[:, 1:].flatten().long())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        digest.update(np.float64(loss.item()).tobytes())
+    for parameter in model.parameters():
+        digest.update(parameter.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

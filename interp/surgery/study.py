@@ -1,0 +1,636 @@
+"""What does every line of a model file do for the loss?
+
+    study = surgery.study(build=build, judge=judge, files=["gpt/model.py"], model=trained)
+    study.enumerate()                     # every cut that applies
+    study.posthoc(layers="each")          # each made on the trained model
+    study.retrain(ids, seeds=[0, 1, 2])   # some made before training
+
+Each returns one row per surgery (and layer, or seed) with the status that says what became of it.
+"""
+
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from interp.errors import SurgeryError, nearest
+from interp.stats import t_interval
+from interp.surgery.edits import Surgery, at_layers, combine
+from interp.surgery.finding import surgeries_of
+from interp.surgery.guarding import Outcome, guarded, one_sentence
+from interp.surgery.judging import (
+    FirstNaN,
+    Judge,
+    Judgement,
+    judged,
+    sees_the_future,
+    training_fingerprint,
+)
+from interp.surgery.modules import edited_name
+from interp.surgery.observing import Observations, Place, observing, own_expressions
+from interp.surgery.operators import OPERATORS, propose, reference_places
+from interp.surgery.performing import following_layers, performed
+from interp.surgery.syntax import Source, parse, read_source
+
+STATUSES = (
+    "changed",
+    "leak",
+    "nonfinite",
+    "equivalent",
+    "train-only",
+    "retrain-only",
+    "error",
+    "timeout",
+    "dead",
+)
+FLOAT_NOISE = 1e-5  # of the logits' spread: the same sum in another order
+Build = Callable[[int], nn.Module]
+Train = Callable[[nn.Module, int], Any]
+Progress = Callable[[int, int], None]
+
+
+def study(
+    *,
+    build: Build,
+    judge: Judge,
+    files: Sequence[str | Path | ModuleType],
+    model: nn.Module | None = None,
+    train: Train | None = None,
+    reference: Judge | None = None,
+    prepare: Surgery | None = None,
+    limit_s: float = 20.0,
+    workers: int | None = None,
+) -> "Study":
+    """Look at what some source files compute, line by line.
+
+    Building and judging are the caller's: any model will do whose code is in ``files``.
+
+    Args:
+        build: makes an untrained model from a seed.
+        judge: says how good a model is: its loss in nats, one number or one per example. It must
+            call the model so that this returns logits [batch pos vocab].
+        files: the sources to operate on, imported ones.
+        model: the trained model; without it one is built with seed 0, and trained.
+        train: trains a model in place, with a seed; needed for ``retrain``.
+        reference: calls the model on texts over which the stand-in means are taken; without it no
+            mean stands in.
+        prepare: a surgery that is made under every other, and under the baseline.
+        limit_s: wall-clock seconds that judging one mutant may take.
+        workers: processes at a time; None is one for each core, 0 is none: mutants run here,
+            unguarded.
+
+    Raises:
+        SurgeryError: a file that cannot be read; a judge whose value is no number, or not finite
+            on the model as it is.
+    """
+    sources = tuple(read_source(file) for file in files)
+    if not sources:
+        raise SurgeryError("files is empty: name at least one source file to operate on")
+    if model is None:
+        model = build(0)
+        if train is not None:
+            train(model, 0)
+    on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
+    if not on_cpu:
+        workers = 0
+    made = Study(sources, build, judge, model, train, reference, prepare, limit_s, workers)
+    baseline = made.baseline  # what is wrong with the judge is said now
+    if not baseline.is_finite:
+        raise SurgeryError(
+            "the judge's value of the model as it is is not finite: nothing can be compared with it"
+        )
+    return made
+
+
+@dataclass(frozen=True)
+class Study:
+    """A model, its sources, and how it is judged; see ``study``."""
+
+    sources: tuple[Source, ...]
+    build: Build
+    judge: Judge
+    model: nn.Module
+    train: Train | None
+    reference: Judge | None
+    prepare: Surgery | None
+    limit_s: float
+    workers: int | None
+
+    @cached_property
+    def baseline(self) -> Judgement:
+        """The model as it is, judged where the mutants are judged."""
+        if self.workers == 0:
+            return self._judged(self.prepare)
+        judge = lambda: self._judged(self.prepare)  # noqa: E731
+        _, outcome = next(iter(guarded([judge], limit_s=60 + self.limit_s, workers=1)))
+        if outcome.status != "done":
+            raise SurgeryError(f"the model as it is cannot be judged: {outcome.detail}")
+        judgement: Judgement = outcome.value
+        return judgement
+
+    @cached_property
+    def observations(self) -> dict[Source, Observations]:
+        """What every expression was when the model was built, judged and trained for two steps."""
+        return self._observed()[0]
+
+    @cached_property
+    def means(self) -> dict[tuple[str, int | None], Tensor]:
+        """The mean over the reference texts and their positions of what each line computes, by the
+        line and the layer."""
+        return self._observed()[1]
+
+    @cached_property
+    def surgeries(self) -> tuple[Surgery, ...]:
+        """Every surgery that applies, in the order of the files."""
+        positions = self.baseline.calls[0].tokens.shape[1]
+        found: list[Surgery] = []
+        for source in self.sources:
+            proposals = propose(parse(source), self.observations[source], positions)
+            if self.reference is None:
+                proposals = [p for p in proposals if p.operator != "mean"]
+            found += surgeries_of(source, proposals)
+        return tuple(found)
+
+    def spelled_out(self, table: pd.DataFrame) -> "Study | None":
+        """The same study with every branch forced that computes the same function another way, such
+        as attention spelt out beside the fused kernel: lines that were dead run there.
+
+        Args:
+            table: what ``posthoc`` found.
+        """
+        same = table[
+            (table["operator"] == "force-branch")
+            & (table["status"] == "equivalent")
+            & (table["fingerprint"] != self.baseline.fingerprint)
+            & (table["file"] == self.sources[0].file)
+        ]
+        if same.empty or self.prepare is not None:
+            return None
+        return replace(self, prepare=combine([self.find(id) for id in same["id"]]))
+
+    def find(self, id: str) -> Surgery:
+        """The surgery of an id. Raises ``SurgeryError`` with the nearest where there is none."""
+        for surgery in self.surgeries:
+            if surgery.id == id:
+                return surgery
+        known = [surgery.id for surgery in self.surgeries]
+        raise SurgeryError(f"no surgery is called {id!r}; nearest: {nearest(id, known)}")
+
+    def enumerate(self) -> pd.DataFrame:
+        """Every surgery that applies, one row each, and every dead line."""
+        rows = [self._described(surgery) for surgery in self.surgeries]
+        return pd.DataFrame([*rows, *self._dead_lines()])
+
+    def posthoc(
+        self,
+        ids: Iterable[str] | None = None,
+        *,
+        layers: Literal["each"] | Sequence[int] | None = None,
+        progress: Progress | None = None,
+    ) -> pd.DataFrame:
+        """Make surgeries on the trained model, one at a time, and judge it.
+
+        Args:
+            ids: which; None is all.
+            layers: None makes each in all layers; ``"each"`` also in one layer at a time; numbers
+                in these layers together.
+            progress: is told how many are done, of how many.
+
+        Returns:
+            One row per surgery and layer: ``delta`` is the value with the cut less the value
+            without, in the judge's units, with Student's interval over the examples; ``same_as``
+            names an earlier surgery that makes the same function.
+        """
+        chosen = list(self.surgeries) if ids is None else [self.find(id) for id in ids]
+        if layers is not None and layers != "each":
+            chosen = [at_layers(surgery, layers) for surgery in chosen]
+        outcomes = self._tried(chosen, progress)
+        if layers == "each":
+            single = [
+                at_layers(surgery, [layer])
+                for surgery, outcome in zip(chosen, outcomes, strict=True)
+                if outcome["status"] in ("changed", "leak", "nonfinite")
+                for layer in self._layers(surgery)
+            ]
+            outcomes += self._tried(single, progress)
+            chosen = chosen + single
+        rows = [
+            {**self._described(surgery), **outcome}
+            for surgery, outcome in zip(chosen, outcomes, strict=True)
+        ]
+        if ids is None:
+            rows += self._dead_lines()
+        return folded(pd.DataFrame(rows))
+
+    def retrain(
+        self,
+        ids: Iterable[str],
+        *,
+        seeds: Sequence[int] = (0,),
+        limit_s: float = 3600.0,
+        progress: Progress | None = None,
+    ) -> pd.DataFrame:
+        """Build and train anew with each surgery made, and judge what comes of it.
+
+        Args:
+            ids: which surgeries.
+            seeds: one training for each; the model without a cut is trained with each too.
+            limit_s: wall-clock seconds that one training may take.
+            progress: is told how many are done, of how many.
+
+        Returns:
+            One row per surgery: ``value`` is the mean over seeds, ``delta`` the mean of the paired
+            differences to the uncut model, with Student's interval where there are two seeds or
+            more; ``noise`` the standard deviation between seeds of the uncut model.
+
+        Raises:
+            SurgeryError: no ``train`` was given, or the uncut model does not train.
+        """
+        if self.train is None:
+            raise SurgeryError("retraining needs train: a function that trains a model with a seed")
+        chosen: list[Surgery | None] = [None, *(self.find(id) for id in ids)]
+        tasks = [(surgery, seed) for surgery in chosen for seed in seeds]
+        trials = [lambda s=surgery, n=seed: self._retrained(s, n) for surgery, seed in tasks]
+        outcomes = self._guarded(trials, limit_s, progress)
+        by_surgery = [outcomes[i : i + len(seeds)] for i in range(0, len(tasks), len(seeds))]
+        if any(outcome["status"] != "changed" for outcome in by_surgery[0]):
+            detail = next(o["detail"] for o in by_surgery[0] if o["status"] != "changed")
+            raise SurgeryError(f"the model as it is cannot be trained and judged: {detail}")
+        uncut = np.array([outcome["value"] for outcome in by_surgery[0]])
+        rows = []
+        for surgery, trained in zip(chosen[1:], by_surgery[1:], strict=True):
+            assert surgery is not None
+            rows.append({**self._described(surgery), **over_seeds(uncut, trained)})
+        return pd.DataFrame(rows)
+
+    def _judged(self, surgery: Surgery | None) -> Judgement:
+        with self._operated(surgery):
+            return judged(self.model, self.judge)
+
+    def _operated(self, surgery: Surgery | None) -> Any:
+        if surgery is None:
+            return nullcontext()
+        return performed(surgery, self.model, names={"surgery_mean": self._stand_in_mean})
+
+    def _stand_in_mean(self, x: Tensor, key: str) -> Tensor:
+        layer = self._current_layer[-1]()
+        return self.means[key, layer].to(x).expand_as(x)
+
+    @cached_property
+    def _current_layer(self) -> list[Callable[[], int | None]]:
+        return []
+
+    def _with_preparation(self, surgery: Surgery) -> Surgery:
+        if self.prepare is None or surgery.source != self.prepare.source:
+            return surgery
+        return at_layers(
+            combine([at_layers(self.prepare, None), at_layers(surgery, None)]), surgery.layers
+        )
+
+    def _observed(
+        self,
+    ) -> tuple[dict[Source, Observations], dict[tuple[str, int | None], Tensor]]:
+        """One run with probes, in this process: the code as it is, so that nothing can go wrong
+        that would not without them."""
+        if "_observed_once" not in self.__dict__:
+            found = {}
+            means: dict[tuple[str, int | None], Tensor] = {}
+            for source in self.sources:
+                found[source] = self._observe(source)
+            if self.reference is not None:
+                for source in self.sources:
+                    means |= self._reference_means(source)
+            self.__dict__["_observed_once"] = found, means
+        once: tuple[dict[Source, Observations], dict[tuple[str, int | None], Tensor]]
+        once = self.__dict__["_observed_once"]
+        return once
+
+    def _observe(self, source: Source) -> Observations:
+        noted = Observations(source)
+        edits = self.prepare.edits if self.prepare and self.prepare.source == source else ()
+        with torch.random.fork_rng(), following_layers(self.model) as layer:
+            with observing(noted, "judge", edits, layer):
+                judgement = judged(self.model, self.judge)
+            with observing(noted, "build", edits):
+                self.build(0)
+            with observing(noted, "train", edits):
+                training_fingerprint(self.build, judgement.calls[0])
+        return noted
+
+    def _reference_means(self, source: Source) -> dict[tuple[str, int | None], Tensor]:
+        assert self.reference is not None
+        positions = self.baseline.calls[0].tokens.shape[1]
+        keys = reference_places(parse(source))
+        sums: dict[tuple[str, int | None], Tensor] = {}
+        counts: dict[tuple[str, int | None], int] = {}
+
+        def add(place: Place, value: Any) -> None:
+            if place not in keys or not isinstance(value, Tensor):
+                return
+            if positions not in value.shape[1:]:
+                return
+            key = keys[place], layer()
+            axes = [0, value.shape.index(positions, 1)]
+            total = value.detach().double().sum(dim=axes, keepdim=True)
+            sums[key] = sums[key] + total if key in sums else total
+            counts[key] = counts.get(key, 0) + value.shape[axes[0]] * value.shape[axes[1]]
+
+        edits = self.prepare.edits if self.prepare and self.prepare.source == source else ()
+        noted = Observations(source)
+        with (
+            following_layers(self.model) as layer,
+            observing(noted, "reference", edits, layer, watch=add),
+            torch.no_grad(),
+        ):
+            self.reference(self.model)
+        return {key: (total / counts[key]).float() for key, total in sums.items()}
+
+    def _layers(self, surgery: Surgery) -> list[int]:
+        """The layers in which what a surgery cuts ran when the model was judged."""
+        noted = self.observations[surgery.source]
+        lines = set(surgery.lines)
+        layers: set[int] = set()
+        for node in parse(surgery.source).statements():
+            if node.lineno in lines:
+                layers |= noted.layers(node, "judge")
+        return sorted(layers)
+
+    def _described(self, surgery: Surgery) -> dict[str, Any]:
+        layers = surgery.layers
+        noted = self.observations[surgery.source]
+        phases: set[str] = set()
+        for node in parse(surgery.source).statements():
+            if node.lineno in surgery.lines:
+                phases |= noted.phases(node)
+        return {
+            "id": surgery.id,
+            "file": surgery.file,
+            "qualname": surgery.qualname,
+            "line": surgery.line,
+            "lines": ",".join(map(str, surgery.lines)),
+            "operator": surgery.operator,
+            "target": surgery.target,
+            "code": surgery.before,
+            "after": surgery.after,
+            "reading": surgery.reading,
+            "phases": ",".join(sorted(phases)),
+            "layer": ",".join(map(str, layers)) if layers is not None else "all",
+        }
+
+    def _dead_lines(self) -> list[dict[str, Any]]:
+        """A row for every statement in a function that never ran."""
+        rows = []
+        for source in self.sources:
+            syntax = parse(source)
+            noted = self.observations[source]
+            for node in syntax.statements():
+                if own_expressions(node) and not noted.phases(node):
+                    rows.append(
+                        {
+                            "id": f"{source.file}:{node.lineno}:dead",
+                            "file": source.file,
+                            "qualname": syntax.qualname[node],
+                            "line": node.lineno,
+                            "lines": str(node.lineno),
+                            "operator": "",
+                            "code": syntax.shown(node),
+                            "layer": "all",
+                            "status": "dead",
+                            "detail": "the line never ran",
+                        }
+                    )
+        return rows
+
+    def _tried(
+        self, surgeries: Sequence[Surgery], progress: Progress | None
+    ) -> list[dict[str, Any]]:
+        self.observations  # noqa: B018  # before the children are forked
+        self.baseline  # noqa: B018
+        self.means  # noqa: B018
+        self._training  # noqa: B018
+        trials = [lambda s=surgery: self._trial(s) for surgery in surgeries]
+        return self._guarded(trials, self.limit_s, progress)
+
+    def _guarded(
+        self, trials: Sequence[Callable[[], Any]], limit_s: float, progress: Progress | None
+    ) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = [{} for _ in trials]
+        runs = guarded(trials, limit_s=limit_s, workers=self.workers)
+        for done, (index, outcome) in enumerate(runs, 1):
+            rows[index] = row_of(outcome)
+            if progress is not None:
+                progress(done, len(trials))
+        return rows
+
+    @cached_property
+    def _training(self) -> str:
+        """The fingerprint of two steps of training without a cut."""
+        train = lambda: training_fingerprint(self.build, self.baseline.calls[0])  # noqa: E731
+        if self.workers == 0:
+            return train()
+        _, outcome = next(iter(guarded([train], limit_s=60 + self.limit_s, workers=1)))
+        if outcome.status != "done":
+            raise SurgeryError(f"a model as it is built does not train: {outcome.detail}")
+        return str(outcome.value)
+
+    def _trial(self, surgery: Surgery) -> dict[str, Any]:
+        """One surgery on the trained model."""
+        made = self._with_preparation(surgery)
+        filenames = {edited_name(made), *(str(source.path) for source in self.sources)}
+        baseline = self.baseline
+        with following_layers(self.model) as layer, self._operated(made):
+            self._current_layer.append(layer)
+            try:
+                judgement = judged(self.model, self.judge)
+                if judgement.fingerprint != baseline.fingerprint and judgement.is_finite:
+                    leaks = self._leaks(judgement)
+                elif not judgement.is_finite:
+                    return self._nonfinite(judgement, filenames)
+            except Exception as error:
+                return failed("judge", error, filenames)
+            finally:
+                self._current_layer.pop()
+        if judgement.fingerprint == baseline.fingerprint and np.array_equal(
+            judgement.values, baseline.values
+        ):
+            return self._trial_of_training(surgery, made, filenames)
+        row = compared(judgement.values, baseline.values)
+        row["fingerprint"] = judgement.fingerprint
+        difference = largest_difference(judgement, baseline)
+        if difference is not None and difference < FLOAT_NOISE:
+            detail = f"the same logits, up to {difference:.1g} of their spread"
+            return {**row, "status": "equivalent", "detail": detail}
+        if judgement.fingerprint != baseline.fingerprint and leaks:
+            detail = "earlier logits depend on later tokens"
+            return {**row, "status": "leak", "detail": detail}
+        return {**row, "status": "changed", "detail": ""}
+
+    def _leaks(self, judgement: Judgement) -> bool:
+        call = judgement.calls[0]
+        return not self._baseline_leaks and sees_the_future(self.model, call)
+
+    @cached_property
+    def _baseline_leaks(self) -> bool:
+        """Whether the model as it is looks ahead, as a bidirectional one may."""
+        with performed(self.prepare) if self.prepare else nullcontext():
+            return sees_the_future(self.model, self.baseline.calls[0])
+
+    def _trial_of_training(
+        self, surgery: Surgery, made: Surgery, filenames: set[str]
+    ) -> dict[str, Any]:
+        """What a surgery without effect on the trained model does to building and training one."""
+        same: dict[str, Any] = {
+            "value": self.baseline.values.mean(),
+            "baseline": self.baseline.values.mean(),
+            "delta": 0.0,
+            "ci_low": 0.0,
+            "ci_high": 0.0,
+            "n": len(self.baseline.values),
+            "fingerprint": self.baseline.fingerprint,
+        }
+        if surgery.layers is not None:
+            return {**same, "status": "equivalent", "detail": "the same logits, to the bit"}
+        try:
+            with performed(made):
+                fingerprint = training_fingerprint(self.build, self.baseline.calls[0])
+        except Exception as error:
+            return failed("build or train", error, filenames)
+        if fingerprint == self._training:
+            return {**same, "status": "equivalent", "detail": "the same logits, to the bit"}
+        phases = self._described(surgery)["phases"].split(",")
+        if "judge" not in phases and "build" in phases:
+            return {**same, "status": "retrain-only", "detail": "acts when a model is built"}
+        return {**same, "status": "train-only", "detail": "acts in training only"}
+
+    def _nonfinite(self, judgement: Judgement, filenames: set[str]) -> dict[str, Any]:
+        call = judgement.calls[0]
+        with FirstNaN(filenames) as first, torch.no_grad():
+            self.model(*call.args, **call.kwargs)
+        where = "" if first.line is None else f" on line {first.line}"
+        detail = f"the first NaN is made by {first.operation}{where}"
+        if first.operation is None:
+            detail = "an infinity, and no NaN before the loss"
+        return {"status": "nonfinite", "detail": detail, "fingerprint": judgement.fingerprint}
+
+    def _retrained(self, surgery: Surgery | None, seed: int) -> dict[str, Any]:
+        assert self.train is not None
+        sources = {str(source.path) for source in self.sources}
+        filenames = sources | ({edited_name(surgery)} if surgery else set())
+        stage = "build"
+        try:
+            with performed(surgery) if surgery else nullcontext():
+                torch.manual_seed(seed)
+                model = self.build(seed)
+                stage = "train"
+                self.train(model, seed)
+                stage = "judge"
+                judgement = judged(model, self.judge)
+                if not judgement.is_finite:
+                    return {
+                        "status": "nonfinite",
+                        "detail": "the trained model's loss is no number",
+                    }
+                leaks = sees_the_future(model, judgement.calls[0])
+        except Exception as error:
+            return failed(stage, error, filenames)
+        row = {"value": float(judgement.values.mean()), "n": len(judgement.values)}
+        if leaks and surgery is not None and not self._baseline_leaks:
+            return {**row, "status": "leak", "detail": "earlier logits depend on later tokens"}
+        return {**row, "status": "changed", "detail": ""}
+
+
+def largest_difference(one: Judgement, other: Judgement) -> float | None:
+    """By how much two models' logits differ at most, in units of the logits' spread; None where
+    they were called differently."""
+    pairs = list(zip(one.calls, other.calls, strict=False))
+    if len(one.calls) != len(other.calls) or any(
+        ours.logits.shape != theirs.logits.shape for ours, theirs in pairs
+    ):
+        return None
+    return max(
+        float((ours.logits - theirs.logits).abs().max() / (theirs.logits.std() + 1e-12))
+        for ours, theirs in pairs
+    )
+
+
+def row_of(outcome: Outcome) -> dict[str, Any]:
+    if outcome.status == "done":
+        row: dict[str, Any] = outcome.value
+        return row
+    return {"status": outcome.status, "detail": outcome.detail}
+
+
+def failed(stage: str, error: BaseException, filenames: set[str]) -> dict[str, Any]:
+    """The row of a surgery whose mutant raised: in which stage, on which line, what."""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename in filenames
+    ]
+    where = f"{stage}, line {lines[-1]}" if lines else stage
+    return {"status": "error", "detail": f"{where}: {one_sentence(error)}"}
+
+
+def compared(values: np.ndarray, baseline: np.ndarray) -> dict[str, Any]:
+    """A mutant's value beside the uncut model's, example by example."""
+    differences = values - baseline
+    row = {
+        "value": values.mean(),
+        "baseline": baseline.mean(),
+        "delta": differences.mean(),
+        "ci_low": np.nan,
+        "ci_high": np.nan,
+        "n": len(values),
+    }
+    if len(values) > 1:
+        interval = t_interval(differences)
+        row |= {"ci_low": float(interval.low), "ci_high": float(interval.high)}
+    return row
+
+
+def over_seeds(uncut: np.ndarray, trained: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One surgery's trainings, reduced over their seeds."""
+    noise = uncut.std(ddof=1) if len(uncut) > 1 else np.nan
+    row: dict[str, Any] = {"baseline": uncut.mean(), "noise": noise, "n": len(uncut)}
+    worst = max(trained, key=lambda outcome: STATUSES.index(outcome["status"]))
+    row |= {"status": worst["status"], "detail": worst["detail"]}
+    if any("value" not in outcome for outcome in trained):
+        return row
+    values = np.array([outcome["value"] for outcome in trained])
+    return {**row, **compared(values, uncut), "values": ",".join(f"{v:.6f}" for v in values)}
+
+
+def folded(table: pd.DataFrame) -> pd.DataFrame:
+    """Surgeries that make the same function name the first of them in ``same_as``."""
+    first: dict[str, str] = {}
+    same_as = []
+    for id, fingerprint in zip(table["id"], table["fingerprint"], strict=True):
+        same_as.append(first.get(fingerprint, ""))
+        if isinstance(fingerprint, str):
+            first.setdefault(fingerprint, id)
+    return table.assign(same_as=same_as)
+
+
+def headlines(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per line: its most telling surgery that took effect, made in all layers.
+
+    The order of ``OPERATORS`` decides, and within one operator the larger effect; a line of which
+    none took effect shows the status of the first.
+    """
+    rank = {operator: number for number, operator in enumerate(OPERATORS)}
+    table = table[table["layer"] == "all"]
+    effect = ~table["status"].isin(["changed", "leak", "nonfinite"])
+    operator = table["operator"].map(rank).fillna(len(rank))
+    size = -table["delta"].abs().fillna(0.0)
+    order = table.assign(_effect=effect, _operator=operator, _size=size)
+    order = order.sort_values(["file", "line", "_effect", "_operator", "_size"], kind="stable")
+    return order.drop_duplicates(["file", "line"]).drop(columns=["_effect", "_operator", "_size"])
