@@ -92,7 +92,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(model, path, monkeypatch):
     with pytest.raises(UsageError, match="could not be saved: No space left on device"):
         save(path, model, Identity.of(model, text="", seed=0))
     assert path.read_bytes() == before
-    assert os.listdir(path.parent) == [path.name]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(model, path):

@@ -48,7 +48,7 @@ def test_a_filter_that_selects_nothing_is_refused(model, tokens):
 
 
 def test_a_module_that_is_no_hook_point_is_refused(model, tokens):
-    with pytest.raises(HookNameError, match="no hook point is called 'blocks.0.attn'"):
+    with pytest.raises(HookNameError, match=r"no hook point is called 'blocks\.0\.attn'"):
         model.run_with_hooks(tokens, fwd_hooks=[("blocks.0.attn", look)])
 
 

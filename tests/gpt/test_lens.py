@@ -127,7 +127,7 @@ def test_weights_read_as_the_field_reads_them_compute_what_the_model_computes(mo
 
 def test_accumulated_bias_is_the_residual_stream_of_a_model_that_reads_nothing(model):
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.zero_()
     x = model(torch.zeros(1, 1, dtype=torch.long), stop_at_layer=2)
