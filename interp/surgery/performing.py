@@ -189,13 +189,23 @@ def loaded_functions(source: Source, node: FunctionNode) -> tuple[FunctionType, 
         functions = functions_by_place(source).get(place)
     if functions is None:
         return ()
+    check_unchanged(source, place)
+    return functions
+
+
+@lru_cache(maxsize=4096)
+def check_unchanged(source: Source, place: tuple[str, int]) -> None:
+    """Once for each function, before it is first operated on.
+
+    Raises:
+        SurgeryError: what was loaded is not what the file says.
+    """
     code = codes_of_file(source)[place]
-    if any(function.__code__.co_code != code.co_code for function in functions):
+    if any(f.__code__.co_code != code.co_code for f in functions_by_place(source)[place]):
         raise SurgeryError(
             f"{place[0]} as loaded is not what {source.path} says now: the file was edited since "
             "it was imported; start Python afresh"
         )
-    return functions
 
 
 @lru_cache(maxsize=64)

@@ -52,6 +52,7 @@ STATUSES = (
     "timeout",
     "dead",
 )
+MeanKey = tuple[str, int | None, tuple[int, ...]]  # the line, the layer, the mean's own shape
 FLOAT_NOISE = 1e-5  # of the logits' spread: the same sum in another order
 Build = Callable[[int], nn.Module]
 Train = Callable[[nn.Module, int], Any]
@@ -137,13 +138,18 @@ class Study:
         judgement: Judgement = outcome.value
         return judgement
 
+    @property
+    def positions(self) -> int:
+        """The length of the texts that the judge gives the model."""
+        return self.baseline.calls[0].tokens.shape[1]
+
     @cached_property
     def observations(self) -> dict[Source, Observations]:
         """What every expression was when the model was built, judged and trained for two steps."""
         return self._observed()[0]
 
     @cached_property
-    def means(self) -> dict[tuple[str, int | None], Tensor]:
+    def means(self) -> dict[MeanKey, Tensor]:
         """The mean over the reference texts and their positions of what each line computes, by the
         line and the layer."""
         return self._observed()[1]
@@ -151,7 +157,7 @@ class Study:
     @cached_property
     def surgeries(self) -> tuple[Surgery, ...]:
         """Every surgery that applies, in the order of the files."""
-        positions = self.baseline.calls[0].tokens.shape[1]
+        positions = self.positions
         found: list[Surgery] = []
         for source in self.sources:
             proposals = propose(parse(source), self.observations[source], positions)
@@ -283,7 +289,9 @@ class Study:
 
     def _stand_in_mean(self, x: Tensor, key: str) -> Tensor:
         layer = self._current_layer[-1]()
-        return self.means[key, layer].to(x).expand_as(x)
+        shape = list(x.shape)
+        shape[0] = shape[shape.index(self.positions, 1)] = 1
+        return self.means[key, layer, tuple(shape)].to(x).expand_as(x)
 
     @cached_property
     def _current_layer(self) -> list[Callable[[], int | None]]:
@@ -298,19 +306,19 @@ class Study:
 
     def _observed(
         self,
-    ) -> tuple[dict[Source, Observations], dict[tuple[str, int | None], Tensor]]:
+    ) -> tuple[dict[Source, Observations], dict[MeanKey, Tensor]]:
         """One run with probes, in this process: the code as it is, so that nothing can go wrong
         that would not without them."""
         if "_observed_once" not in self.__dict__:
             found = {}
-            means: dict[tuple[str, int | None], Tensor] = {}
+            means: dict[MeanKey, Tensor] = {}
             for source in self.sources:
                 found[source] = self._observe(source)
             if self.reference is not None:
                 for source in self.sources:
                     means |= self._reference_means(source)
             self.__dict__["_observed_once"] = found, means
-        once: tuple[dict[Source, Observations], dict[tuple[str, int | None], Tensor]]
+        once: tuple[dict[Source, Observations], dict[MeanKey, Tensor]]
         once = self.__dict__["_observed_once"]
         return once
 
@@ -326,21 +334,21 @@ class Study:
                 training_fingerprint(self.build, judgement.calls[0])
         return noted
 
-    def _reference_means(self, source: Source) -> dict[tuple[str, int | None], Tensor]:
+    def _reference_means(self, source: Source) -> dict[MeanKey, Tensor]:
         assert self.reference is not None
-        positions = self.baseline.calls[0].tokens.shape[1]
+        positions = self.positions
         keys = reference_places(parse(source))
-        sums: dict[tuple[str, int | None], Tensor] = {}
-        counts: dict[tuple[str, int | None], int] = {}
+        sums: dict[MeanKey, Tensor] = {}
+        counts: dict[MeanKey, int] = {}
 
         def add(place: Place, value: Any) -> None:
             if place not in keys or not isinstance(value, Tensor):
                 return
             if positions not in value.shape[1:]:
                 return
-            key = keys[place], layer()
             axes = [0, value.shape.index(positions, 1)]
             total = value.detach().double().sum(dim=axes, keepdim=True)
+            key = keys[place], layer(), tuple(total.shape)
             sums[key] = sums[key] + total if key in sums else total
             counts[key] = counts.get(key, 0) + value.shape[axes[0]] * value.shape[axes[1]]
 
@@ -417,6 +425,7 @@ class Study:
         self.baseline  # noqa: B018
         self.means  # noqa: B018
         self._training  # noqa: B018
+        self._baseline_leaks  # noqa: B018
         trials = [lambda s=surgery: self._trial(s) for surgery in surgeries]
         return self._guarded(trials, self.limit_s, progress)
 
@@ -434,7 +443,11 @@ class Study:
     @cached_property
     def _training(self) -> str:
         """The fingerprint of two steps of training without a cut."""
-        train = lambda: training_fingerprint(self.build, self.baseline.calls[0])  # noqa: E731
+
+        def train() -> str:
+            with performed(self.prepare) if self.prepare else nullcontext():
+                return training_fingerprint(self.build, self.baseline.calls[0])
+
         if self.workers == 0:
             return train()
         _, outcome = next(iter(guarded([train], limit_s=60 + self.limit_s, workers=1)))
@@ -623,14 +636,13 @@ def folded(table: pd.DataFrame) -> pd.DataFrame:
 def headlines(table: pd.DataFrame) -> pd.DataFrame:
     """One row per line: its most telling surgery that took effect, made in all layers.
 
-    The order of ``OPERATORS`` decides, and within one operator the larger effect; a line of which
-    none took effect shows the status of the first.
+    The order of ``OPERATORS`` decides, then that of the table, where the likelier cut stands first;
+    a line of which none took effect shows the status of the first.
     """
     rank = {operator: number for number, operator in enumerate(OPERATORS)}
     table = table[table["layer"] == "all"]
     effect = ~table["status"].isin(["changed", "leak", "nonfinite"])
     operator = table["operator"].map(rank).fillna(len(rank))
-    size = -table["delta"].abs().fillna(0.0)
-    order = table.assign(_effect=effect, _operator=operator, _size=size)
-    order = order.sort_values(["file", "line", "_effect", "_operator", "_size"], kind="stable")
-    return order.drop_duplicates(["file", "line"]).drop(columns=["_effect", "_operator", "_size"])
+    order = table.assign(_effect=effect, _operator=operator)
+    order = order.sort_values(["file", "line", "_effect", "_operator"], kind="stable")
+    return order.drop_duplicates(["file", "line"]).drop(columns=["_effect", "_operator"])

@@ -270,10 +270,10 @@ def parse(source: Source) -> Syntax:
 
 def one_line(code: str) -> str:
     """Code over several lines, comments dropped, on one."""
-    lines = [line.split("  #")[0].strip() for line in code.splitlines()]
-    joined = " ".join(line for line in lines if line)
-    for opening in "([{":
-        joined = joined.replace(f"{opening} ", opening)
-    for closing in ")]}":
-        joined = joined.replace(f" {closing}", closing).replace(f",{closing}", closing)
+    joined = ""
+    for line in (line.split("  #")[0].strip() for line in code.splitlines()):
+        if line[:1] in tuple(")]}") and joined:
+            joined = joined.removesuffix(",") + line
+        elif line:
+            joined += line if joined[-1:] in tuple("([{") or not joined else f" {line}"
     return joined
