@@ -392,7 +392,10 @@ class Apply(Intervention):
         function: from the part's value to a new value of the same shape. It is given a copy.
     """
 
-    function: Callable[[Tensor], Tensor]
+    function: Callable[[Tensor], Any]
+
+    def __str__(self) -> str:
+        return f"Apply({getattr(self.function, '__name__', self.function)})"
 
     def replace(self, value: Float[Tensor, "..."], place: Place) -> Tensor:
         new = self.function(value.clone())

@@ -15,7 +15,8 @@ are [batch pos head neuron], and so are results and inputs per head; scores and 
 import itertools
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -265,7 +266,8 @@ def hooked(pairs: Sequence[tuple[HookPoint, Callable[..., Any]]]) -> Iterator[No
 def observe(model: Model, tokens: Tensor | None) -> dict[str, tuple[tuple[int, ...], SourceLine]]:
     """Shape and source line of every hook point's value, from one run of the model.
 
-    The run is without gradients and in evaluation mode; the model is left as it was.
+    The run is of the bare model, whatever hooks are on it, without gradients and in evaluation
+    mode; the model is left as it was.
     """
     if tokens is None:
         tokens = torch.zeros((1, 2), dtype=torch.long, device=device_of(model))
@@ -283,14 +285,12 @@ def observe(model: Model, tokens: Tensor | None) -> dict[str, tuple[tuple[int, .
             if line:
                 lines.setdefault(point, line)
 
-    points = list({id(point): point for point in model.hook_dict.values()}.values())
-    handles = [point.register_forward_pre_hook(keep_line) for point in points]
-    try:
-        with hooked([(point, keep_shape) for point in points]), evaluating(model), tracer.tracing():
+    points = set(model.hook_dict.values())
+    with bare(points), evaluating(model):
+        for point in points:
+            point.register_forward_pre_hook(keep_line)
+        with hooked([(point, keep_shape) for point in points]), tracer.tracing():
             model(tokens)
-    finally:
-        for handle in handles:
-            handle.remove()
     names: dict[HookPoint, list[str]] = {}
     for name, point in model.hook_dict.items():
         names.setdefault(point, []).append(name)
@@ -300,6 +300,22 @@ def observe(model: Model, tokens: Tensor | None) -> dict[str, tuple[tuple[int, .
         if point in lines
         for name in names[point]
     }
+
+
+@contextmanager
+def bare(points: Iterable[HookPoint]) -> Iterator[None]:
+    """Hook points without the forward hooks they had, which come back afterwards.
+
+    A run that only looks at the model must not be seen, nor changed, by the hooks of others.
+    """
+    before = [(point, point._forward_hooks, point._forward_pre_hooks) for point in points]
+    try:
+        for point, *_ in before:
+            point._forward_hooks, point._forward_pre_hooks = OrderedDict(), OrderedDict()
+        yield
+    finally:
+        for point, hooks, pre_hooks in before:
+            point._forward_hooks, point._forward_pre_hooks = hooks, pre_hooks
 
 
 def device_of(model: Model) -> torch.device:

@@ -118,6 +118,21 @@ def test_finding_sites_leaves_no_hook_behind_and_the_model_as_it_was():
     assert sys.gettrace() is None
 
 
+def test_finding_sites_is_a_run_that_the_hooks_of_others_neither_see_nor_change():
+    model, seen = GPT(SIZE), []
+    handle = model.hook_dict["hook_embed"].add_hook(lambda value, hook: seen.append(value))
+    model.hook_dict["hook_logits"].register_forward_hook(lambda *_: 1 / 0)
+    assert len(sites(model, "*")) == len(model.hook_dict)
+    assert not seen
+    model(TOKENS, stop_at_layer=1)
+    assert len(seen) == 1
+    handle.hook.remove()
+    model(TOKENS, stop_at_layer=1)
+    assert len(seen) == 1
+    with pytest.raises(ZeroDivisionError):
+        model(TOKENS)
+
+
 def test_every_hook_point_of_our_model_lies_where_the_text_of_its_source_says():
     text = Path(gpt.model.__file__).read_text().splitlines()
     lines = source_lines(GPT(SIZE))

@@ -1,0 +1,198 @@
+"""Which part of a model carries the difference between two texts?
+
+Run the model on a corrupted text, put one part's value from the clean text in its place, and see
+how much of the clean answer comes back: 0 is corrupted, 1 is clean (Meng et al. 2022, Wang et al.
+2022).
+
+    table = activation_patching(model, clean, corrupted, logit_difference(answer=3, wrong=5))
+    table.pivot_table("recovered", "layer", "pos")    # of one component
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from interp.errors import NonFiniteError, UsageError, nearest
+from interp.interventions import Patch, cache, intervene
+from interp.metrics import Metric
+from interp.sites import Model, Part, Site, evaluating, sites
+from interp.stats import adjust, bootstrap_interval, sign_flip_p
+
+COMPONENTS: dict[str, tuple[str, Part]] = {
+    "resid_pre": ("blocks.*.hook_resid_pre", "pos"),
+    "resid_mid": ("blocks.*.hook_resid_mid", "pos"),
+    "attn_out": ("blocks.*.hook_attn_out", "pos"),
+    "mlp_out": ("blocks.*.hook_mlp_out", "pos"),
+    "z": ("blocks.*.attn.hook_z", "head"),
+    "q": ("blocks.*.attn.hook_q", "head"),
+    "k": ("blocks.*.attn.hook_k", "head"),
+    "v": ("blocks.*.attn.hook_v", "head"),
+}
+
+
+def activation_patching(
+    model: Model,
+    clean: Int[Tensor, "batch pos"],
+    corrupted: Int[Tensor, "..."],
+    metric: Metric,
+    components: Sequence[str] = ("resid_pre", "attn_out", "mlp_out", "z"),
+    *,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Patch every cell of each component's grid, clean into corrupted.
+
+    Args:
+        model: the model.
+        clean: texts that the model answers.
+        corrupted: the same number of texts of the same length, changed in what matters.
+        metric: of the patched logits; its tokens are the clean ones in every run.
+        components: keys of ``COMPONENTS``: over layer and position the residual stream before
+            (resid_pre) and inside (resid_mid) the block, attention's and the MLP's output; over
+            layer and head what each head reads out (z) and its q, k and v.
+        progress: show a bar.
+
+    Returns:
+        ``patch_each``'s table with a column ``component`` in front.
+
+    Raises:
+        UsageError: texts of different shape, an unknown component, a metric without a gap.
+    """
+    if not components:
+        raise UsageError("components is empty: name at least one, such as resid_pre")
+    for name in components:
+        if name not in COMPONENTS:
+            raise UsageError(
+                f"no component is called {name!r}; nearest: {nearest(name, COMPONENTS)}"
+            )
+    cells = [
+        (name, site)
+        for name in components
+        for pattern, part in [COMPONENTS[name]]
+        for site in sites(model, pattern, each=part, tokens=corrupted[:1])
+    ]
+    where = [site for _, site in cells]
+    table = patch_each(model, clean, corrupted, metric, where, progress=progress)
+    table.insert(0, "component", [name for name, _ in cells])
+    return table
+
+
+def patch_each(
+    model: Model,
+    clean: Int[Tensor, "batch pos"],
+    corrupted: Int[Tensor, "..."],
+    metric: Metric,
+    where: Sequence[Site],
+    *,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Patch each site alone, clean into corrupted.
+
+    Args:
+        model, clean, corrupted, metric, progress: as for ``activation_patching``.
+        where: the sites.
+
+    Returns:
+        One row per site: its columns; ``baseline`` and ``value``, the metric's mean over examples
+        corrupted and patched; their difference ``delta`` with its interval over examples;
+        ``recovered``, the delta in units of the gap from corrupted to clean, with the same interval
+        in these units; ``p_adjusted`` for a delta of zero (sign flips, Holm over all rows); ``n``
+        examples. A single example has no interval and no p-value.
+
+    Raises:
+        UsageError: texts of different shape, no sites, a metric that is the same for both texts.
+        NonFiniteError: a metric that is not a number.
+    """
+    if clean.shape != corrupted.shape:
+        raise UsageError(
+            f"clean is {list(clean.shape)} tokens and corrupted {list(corrupted.shape)}: patching "
+            "needs pairs of equal length, position for position"
+        )
+    if not where:
+        raise UsageError("there are no sites to patch")
+
+    def measured() -> Float[np.ndarray, "batch"]:
+        return metric(model(corrupted), clean).double().cpu().numpy()
+
+    with evaluating(model):
+        kept = cache(model, clean, sorted({site.hook for site in where}))
+        target = metric(model(clean), clean).double().cpu().numpy()
+        baseline = measured()
+        gap = check_gap(target, baseline)
+        values = []
+        bar = Console(stderr=True)
+        for site in track(where, "patching", disable=not progress, console=bar, transient=True):
+            with intervene(model, {site: Patch(kept)}, allow_no_effect=True):
+                values.append(measured())
+    return patched_table(where, np.stack(values), baseline, gap)
+
+
+def induction_pairs(
+    vocab: int, length: int, batch: int, seed: int = 0
+) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
+    """Clean and corrupted texts for the built-in task: a random string, repeated.
+
+    Clean is a string of ``length`` different tokens twice, without the repeat's last token, which
+    is the one to predict. Corrupted differs in one token of the first occurrence: the one that the
+    clean text gives as the answer.
+
+    Returns:
+        Clean and corrupted tokens, [batch, 2 length - 1]. The answer is ``clean[:, length - 1]``,
+        the wrong answer ``corrupted[:, length - 1]``.
+
+    Raises:
+        UsageError: a vocabulary too small for ``length`` different tokens and one more.
+    """
+    if not 2 <= length < vocab:
+        raise UsageError(
+            f"length is {length}; it must be at least 2 and below the vocabulary's {vocab}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.stack([torch.randperm(vocab, generator=generator) for _ in range(batch)])
+    string, other = drawn[:, :length], drawn[:, length]
+    clean = torch.cat([string, string[:, :-1]], dim=1)
+    corrupted = clean.clone()
+    corrupted[:, length - 1] = other
+    return clean, corrupted
+
+
+def check_gap(target: Float[np.ndarray, "batch"], baseline: Float[np.ndarray, "batch"]) -> float:
+    """The metric's mean, clean minus corrupted; an error where there is nothing to recover."""
+    if not (np.isfinite(target).all() and np.isfinite(baseline).all()):
+        raise NonFiniteError("the metric of the clean or of the corrupted texts is not a number")
+    gap = float(target.mean() - baseline.mean())
+    if abs(gap) <= 1e-6 * max(np.abs(target).max(), np.abs(baseline).max()):
+        raise UsageError(
+            f"the metric is {target.mean():.6g} for the clean and for the corrupted texts: "
+            "there is nothing to recover"
+        )
+    return gap
+
+
+def patched_table(
+    where: Sequence[Site],
+    values: Float[np.ndarray, "site batch"],
+    baseline: Float[np.ndarray, "batch"],
+    gap: float,
+) -> pd.DataFrame:
+    deltas = values - baseline
+    table = pd.DataFrame([site.columns() for site in where])
+    table["intervention"] = "Patch()"
+    table["baseline"] = baseline.mean()
+    table["value"] = values.mean(axis=1)
+    table["delta"] = deltas.mean(axis=1)
+    if len(baseline) > 1:
+        _, table["ci_low"], table["ci_high"] = bootstrap_interval(deltas)
+        table["p_adjusted"] = adjust(sign_flip_p(deltas))
+    else:
+        table[["ci_low", "ci_high", "p_adjusted"]] = np.nan
+    table["recovered"] = table["delta"] / gap
+    ends = np.sort(table[["ci_low", "ci_high"]].to_numpy(dtype=float) / gap, axis=1)
+    table["recovered_low"], table["recovered_high"] = ends.T
+    table["n"] = len(baseline)
+    return table
