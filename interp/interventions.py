@@ -32,7 +32,7 @@ from transformer_lens.hook_points import HookPoint
 
 from interp.errors import InterventionError, SiteError
 from interp.receipts import Effect, Receipt
-from interp.sites import Model, Site, axes_of, hooked, match, names_of, part_index
+from interp.sites import Model, Site, axes_of, hooked, match, names_by_point, part_index
 
 Reference: TypeAlias = Mapping[str, Tensor] | ActivationCache
 
@@ -83,8 +83,10 @@ def intervene(
                     "the one intervention that is meant, or parts that do not overlap"
                 )
 
+    names_of = names_by_point(model)
+
     def editing(point: HookPoint) -> Callable[..., Tensor]:
-        names = names_of(model, point)
+        names = names_of[point]
 
         def edit(value: Any, hook: Any) -> Tensor:
             if not isinstance(value, Tensor) or not value.is_floating_point():

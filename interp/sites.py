@@ -147,6 +147,7 @@ def sites(
     if "pos" in splits and tokens is None:
         raise SiteError("each='pos' needs tokens, whose positions are meant")
     matched = match(model, pattern)
+    names = names_by_point(model)
     seen = observe(model, tokens)
     order = {name: rank for rank, name in enumerate(seen)}
     found = []
@@ -154,7 +155,7 @@ def sites(
         if site.hook not in seen:
             continue
         shape, source = seen[site.hook]
-        axes = axes_of(names_of(model, point), len(shape))
+        axes = axes_of(names[point], len(shape))
         part_index(site, axes, shape)
         ranges = [range(shape[axis_of(part, site, axes)]) for part in splits]
         for numbers in itertools.product(*ranges):
@@ -201,9 +202,12 @@ def match(model: Model, pattern: str | Site) -> list[tuple[Site, HookPoint]]:
     return list(found.values())
 
 
-def names_of(model: Model, point: HookPoint) -> tuple[str, ...]:
-    """Every name that a hook point bears."""
-    return tuple(name for name, other in model.hook_dict.items() if other is point)
+def names_by_point(model: Model) -> dict[HookPoint, tuple[str, ...]]:
+    """Every name that each hook point bears."""
+    names: dict[HookPoint, tuple[str, ...]] = {}
+    for name, point in model.hook_dict.items():
+        names[point] = (*names.get(point, ()), name)
+    return names
 
 
 PER_HEAD = (
@@ -277,7 +281,7 @@ def observe(model: Model, tokens: Tensor | None) -> dict[str, tuple[tuple[int, .
 
     def keep_shape(value: Any, hook: HookPoint) -> None:
         if isinstance(value, Tensor):
-            shapes.setdefault(getattr(hook, "_target", hook), tuple(value.shape))
+            shapes.setdefault(hook, tuple(value.shape))
 
     def keep_line(point: nn.Module, args: tuple[Any, ...]) -> None:
         if isinstance(point, HookPoint) and args:
@@ -291,9 +295,7 @@ def observe(model: Model, tokens: Tensor | None) -> dict[str, tuple[tuple[int, .
             point.register_forward_pre_hook(keep_line)
         with hooked([(point, keep_shape) for point in points]), tracer.tracing():
             model(tokens)
-    names: dict[HookPoint, list[str]] = {}
-    for name, point in model.hook_dict.items():
-        names.setdefault(point, []).append(name)
+    names = names_by_point(model)
     return {
         name: (shape, lines[point])
         for point, shape in shapes.items()
