@@ -128,7 +128,9 @@ def sign_flip_p(values: Values, resamples: int = 10_000, seed: int = 0) -> Numbe
     Under that hypothesis each difference could as well have had the other sign; p is the share of
     sign patterns whose mean is at least as far from zero as the one seen. Few examples (14 for the
     default ``resamples``) take every pattern and p is exact; more take ``resamples`` random
-    patterns and the one seen, so that p is never 0 (Phipson and Smyth 2010).
+    patterns and the one seen, so that p is never 0 (Phipson and Smyth 2010). No p is below one
+    pattern's share, and correcting for many rows multiplies that too: give a sweep of m rows
+    ``resamples`` well above 20 m, and at least 6 examples.
 
     Raises:
         UsageError: no examples, no resamples.
