@@ -130,7 +130,7 @@ def sign_flip_p(values: Values, resamples: int = 10_000, seed: int = 0) -> Numbe
     default ``resamples``) take every pattern and p is exact; more take ``resamples`` random
     patterns and the one seen, so that p is never 0 (Phipson and Smyth 2010). No p is below one
     pattern's share, and correcting for many rows multiplies that too: give a sweep of m rows
-    ``resamples`` well above 20 m, and at least 6 examples.
+    ``resamples`` well above 20 m, and more than log2(40 m) examples.
 
     Raises:
         UsageError: no examples, no resamples.
