@@ -381,6 +381,7 @@ class Study:
                 phases |= noted.phases(node)
         return {
             "id": surgery.id,
+            "surgery": at_layers(surgery, None).id,
             "file": surgery.file,
             "qualname": surgery.qualname,
             "line": surgery.line,
@@ -405,6 +406,7 @@ class Study:
                     rows.append(
                         {
                             "id": f"{source.file}:{node.lineno}:dead",
+                            "surgery": f"{source.file}:{node.lineno}:dead",
                             "file": source.file,
                             "qualname": syntax.qualname[node],
                             "line": node.lineno,

@@ -1,0 +1,184 @@
+"""Which model is studied?
+
+Ours, or the class of any file: a script of sixty lines or a modelling file that came with a
+library. It is built small for the text at hand and trained for a moment, unless a checkpoint says
+otherwise.
+
+    subject = chosen("modeling_gpt2.py:GPT2LMHeadModel", data, tokenizer, preset)
+    model = subject.build(0)
+    subject.train(model, 0)
+"""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass, replace
+from types import ModuleType
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import gpt.model
+from gpt.errors import UsageError, nearest
+from gpt.model import GPT
+from gpt.text import Data, batch
+from gpt.train import Preset
+from gpt.train import train as train_gpt
+from interp.surgery.judging import logits_of
+from interp.surgery.syntax import module_name, read_source
+
+# What the parameters of other people's configs are called, beside our own names.
+ALIASES = {
+    "vocab_size": ("vocab_size", "n_vocab"),
+    "block_size": ("block_size", "n_positions", "max_position_embeddings", "n_ctx", "seq_len"),
+    "n_layer": ("n_layer", "n_layers", "num_hidden_layers", "num_layers"),
+    "n_head": ("n_head", "n_heads", "num_attention_heads", "num_heads"),
+    "n_embd": ("n_embd", "d_model", "hidden_size", "dim", "embed_dim"),
+    "d_mlp": ("intermediate_size", "d_ff", "n_inner"),
+    "dropout": ("dropout",),
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to study: its file, and how it is built and trained."""
+
+    module: ModuleType
+    name: str
+    build: Callable[[int], nn.Module]
+    train: Callable[[nn.Module, int], Any]
+
+
+def chosen(model: str, data: Data, preset: Preset) -> Subject:
+    """Our own GPT, or with ``FILE:Class`` that class.
+
+    Raises:
+        UsageError: no such class in the file, or one that cannot be built from a vocabulary and
+            sizes alone.
+        SurgeryError: a file that is none, or with a syntax error.
+    """
+    if not model:
+        return Subject(
+            gpt.model,
+            "GPT",
+            lambda seed: GPT(preset.model, seed=seed),
+            lambda model, seed: train_gpt(cast(GPT, model), data, preset.train, seed=seed),
+        )
+    path, _, name = model.rpartition(":")
+    if not path:
+        raise UsageError(f"--model is {model!r}; write FILE:Class, as in model.py:GPT")
+    module = load_module(path)
+    found = getattr(module, name, None)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        known = [
+            key
+            for key, item in vars(module).items()
+            if isinstance(item, type) and issubclass(item, nn.Module)
+        ]
+        raise UsageError(f"{path} has no module class {name!r}; nearest: {nearest(name, known)}")
+
+    def build(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        built = found(**arguments(found, module, preset))
+        assert isinstance(built, nn.Module)
+        return built
+
+    def train(model: nn.Module, seed: int) -> None:
+        train_plainly(model, data, preset, seed)
+
+    return Subject(module, name, build, train)
+
+
+def load_module(path: str) -> ModuleType:
+    """Import a file: as the module that it is in its package, else by itself."""
+    source = read_source(path)
+    name = module_name(source.path)
+    if "." in name:
+        return importlib.import_module(name)
+    if name in sys.modules and getattr(sys.modules[name], "__file__", "") == str(source.path):
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(f"studied_{name}", source.path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def arguments(found: type, module: ModuleType, preset: Preset) -> dict[str, Any]:
+    """What a class is built from: sizes by their usual names, a config made of them.
+
+    Raises:
+        UsageError: a parameter without default that is neither.
+    """
+    sizes = {"d_mlp": 4 * preset.model.n_embd, **vars(preset.model)}
+    named = {alias: sizes[name] for name, aliases in ALIASES.items() for alias in aliases}
+    given = {}
+    for parameter in list(inspect.signature(found).parameters.values()):
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if parameter.name in named:
+            given[parameter.name] = named[parameter.name]
+        elif "config" in parameter.name.lower():
+            given[parameter.name] = config_of(found, module, parameter.annotation, named)
+        elif parameter.default is parameter.empty:
+            raise UsageError(
+                f"{found.__name__} takes {parameter.name!r}, which nothing here can tell: give it "
+                f"a default, or call it one of {', '.join(sorted(named))}"
+            )
+    return given
+
+
+def config_of(found: type, module: ModuleType, annotation: Any, named: dict[str, Any]) -> Any:
+    """A small config of the class that the model takes."""
+    candidates = [annotation, getattr(found, "config_class", None)]
+    candidates += [item for item in vars(module).values() if is_dataclass(item)]
+    kinds = [item for item in candidates if isinstance(item, type) and item is not inspect._empty]
+    if not kinds:
+        raise UsageError(
+            f"{found.__name__} takes a config, and its file has no dataclass to make it of"
+        )
+    known = inspect.signature(kinds[0]).parameters
+    return kinds[0](**{name: value for name, value in named.items() if name in known})
+
+
+def train_plainly(model: nn.Module, data: Data, preset: Preset, seed: int) -> None:
+    """AdamW at a steady rate, on the batches that our own model sees."""
+    recipe = preset.train
+    torch.manual_seed(seed)
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate)
+    for step in range(recipe.steps):
+        tokens, targets = batch(
+            data.train,
+            batch_size=recipe.batch_size,
+            block_size=preset.model.block_size,
+            seed=seed,
+            step=step,
+        )
+        logits = logits_of(model(tokens))
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.grad_clip)
+        optimizer.step()
+    model.eval()
+
+
+def shortened(preset: Preset, vocab_size: int, steps: int) -> Preset:
+    """A preset for a vocabulary and a number of steps, without evaluations on the way."""
+    recipe = replace(
+        preset.train,
+        steps=steps,
+        warmup_steps=min(preset.train.warmup_steps, steps // 5),
+        eval_interval=steps,
+        eval_blocks=1,
+    )
+    return Preset(replace(preset.model, vocab_size=vocab_size), recipe)

@@ -1,0 +1,252 @@
+"""What does every line of a file do, beside the line?
+
+A coverage report for effects: the source, and on each line a bar for what its headline surgery does
+to the loss, layer by layer, with what became of it. Post hoc and retrained effects stand side by
+side and are never merged.
+
+    lines = annotated(source, study.posthoc(layers="each"))
+    console.print(terminal(lines), no_wrap=True, overflow="crop")
+    page = html(lines, title="gpt/model.py")
+"""
+
+import ast
+from collections.abc import Mapping, Sequence
+
+import jinja2
+import numpy as np
+import pandas as pd
+from rich.text import Text
+
+from interp.characters import visible
+from interp.surgery.study import headlines
+from interp.surgery.syntax import Source, parse
+
+BLOCKS = " ▁▂▃▄▅▆▇█"
+# Eight colours that stay apart in greyscale too, as their letters do.
+MARKS = {
+    "changed": "",
+    "leak": "L",
+    "nonfinite": "N",
+    "equivalent": "=",
+    "train-only": "T",
+    "retrain-only": "R",
+    "error": "E",
+    "timeout": "…",
+    "dead": "·",
+}
+LEGEND = {
+    "leak": "later tokens reach earlier logits",
+    "nonfinite": "the loss is no number",
+    "equivalent": "the same function",
+    "train-only": "acts in training only",
+    "retrain-only": "acts when a model is built",
+    "error": "the model does not run without it",
+    "timeout": "ended at its time limit",
+    "dead": "never ran",
+}
+
+
+def annotated(
+    source: Source,
+    posthoc: pd.DataFrame,
+    retrained: pd.DataFrame | None = None,
+    sites: Mapping[str, int] | None = None,
+) -> pd.DataFrame:
+    """One row per line of a file, with its headline surgery where it has one.
+
+    Args:
+        source: the file.
+        posthoc: what ``Study.posthoc`` found.
+        retrained: what ``Study.retrain`` found.
+        sites: the hook points whose value a line of this file computes, by name.
+
+    Returns:
+        Columns ``line code`` and, where a surgery was made, ``surgery operator after reading status
+        detail delta ci_low ci_high layers layer_deltas``; of the retrained ones ``retrained
+        retrained_low retrained_high retrained_status noise``; ``sites``, comma-separated.
+    """
+    table = posthoc[posthoc["file"] == source.file]
+    by_line = {row["line"]: row for row in headlines(table).to_dict("records")}
+    trained = {} if retrained is None else retrained.set_index("surgery").to_dict("index")
+    where: dict[int, list[str]] = {}
+    for name, line in (sites or {}).items():
+        where.setdefault(line, []).append(name)
+    rows = []
+    for number, code in enumerate(source.text.splitlines(), 1):
+        row = {"file": source.file, "line": number, "code": code}
+        found = by_line.get(number, {})
+        for name in ("surgery", "operator", "after", "reading", "status", "detail"):
+            value = found.get(name)
+            row[name] = value if isinstance(value, str) else ""
+        for name in ("delta", "ci_low", "ci_high"):
+            row[name] = found.get(name, np.nan)
+        single = table[(table["surgery"] == row["surgery"]) & table["layer"].str.isdigit()]
+        single = single.assign(number=single["layer"].astype(int)).sort_values("number")
+        row["layers"] = ",".join(single["layer"])
+        row["layer_deltas"] = ",".join(f"{delta:.6g}" for delta in single["delta"])
+        again = trained.get(row["surgery"], {})
+        row["retrained"] = again.get("delta", np.nan)
+        row["retrained_low"] = again.get("ci_low", np.nan)
+        row["retrained_high"] = again.get("ci_high", np.nan)
+        row["retrained_status"] = again.get("status", "")
+        row["noise"] = again.get("noise", np.nan)
+        row["sites"] = ",".join(where.get(number, []))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def functions_of(source: Source) -> list[tuple[int, int]]:
+    """First and last line of every function: the part of a file that a reader looks at."""
+    return [
+        (node.lineno, node.end_lineno or node.lineno)
+        for node in parse(source).outermost_functions()
+        if isinstance(node, ast.stmt)
+    ]
+
+
+def sparkline(deltas: str) -> str:
+    """Effects layer by layer as blocks, relative to the largest; ``x`` is no number."""
+    values = [float(value) for value in deltas.split(",") if value]
+    top = max((abs(value) for value in values if np.isfinite(value)), default=0.0)
+    return "".join(
+        "x"
+        if not np.isfinite(value)
+        else BLOCKS[round(abs(value) / top * (len(BLOCKS) - 1))]
+        if top
+        else BLOCKS[0]
+        for value in values
+    )
+
+
+def terminal(lines: pd.DataFrame, width: int = 10) -> Text:
+    """The annotated source for a terminal; lines without effect are left dim.
+
+    Print it with ``no_wrap=True, overflow="crop"``: one line of source is one line.
+    """
+    top = largest(lines)
+    layers = max([6, *lines["layer_deltas"].map(lambda deltas: len(deltas.split(",")))])
+    text = Text(f"line    nats {'':{width}} {'layers':{layers}} retrained  source\n", style="bold")
+    for row in lines.to_dict("records"):
+        status = row["status"]
+        quiet = status in ("", "dead", "equivalent")
+        text.append(f"{row['line']:4d} {MARKS.get(status) or number(row['delta']):>7} ", "not bold")
+        color = "magenta" if status == "leak" else "yellow"
+        text.append(f"{bar(row['delta'], top, width):{width}} ", f"not bold {color}")
+        text.append(f"{sparkline(row['layer_deltas']):{layers}} ", "not bold")
+        text.append(f"{number(row['retrained']):>9}  ", "not bold")
+        text.append(f"{visible(row['code'])}\n", "not bold dim" if quiet else "not bold")
+    text.append(
+        "  ".join(f"{MARKS[status]} {meaning}" for status, meaning in LEGEND.items()), "dim"
+    )
+    return text
+
+
+def largest(lines: pd.DataFrame) -> float:
+    values = lines.loc[lines["status"].isin(["changed", "leak"]), "delta"].abs()
+    return float(values.max()) if len(values) else 0.0
+
+
+def number(value: float) -> str:
+    return "" if not np.isfinite(value) else f"{value:+.3f}"
+
+
+def bar(value: float, top: float, width: int) -> str:
+    if not np.isfinite(value) or not top:
+        return ""
+    return "█" * round(abs(value) / top * width)
+
+
+def html(
+    lines: Sequence[pd.DataFrame],
+    table: pd.DataFrame,
+    title: str,
+    question: str = "What does the loss lose when this line is cut?",
+) -> str:
+    """The annotated sources as one page that needs nothing else: no script, no network.
+
+    A click, or Enter, on a line opens everything that was tried there.
+
+    Args:
+        lines: what ``annotated`` gives, one table per file.
+        table: what ``Study.posthoc`` found; shown where a line is opened.
+        title: the page's heading.
+        question: stands below it.
+    """
+    files = []
+    for file in lines:
+        name = file["file"].iloc[0] if len(file) else ""
+        tried = dict(list(table[table["file"] == name].groupby("line")))
+        top = largest(file)
+        rows = []
+        for row in file.to_dict("records"):
+            share = abs(row["delta"]) / top if top and np.isfinite(row["delta"]) else 0.0
+            rows.append(
+                {
+                    **row,
+                    "code": visible(row["code"]),
+                    "share": round(100 * share),
+                    "nats": MARKS.get(row["status"]) or number(row["delta"]),
+                    "spark": sparkline(row["layer_deltas"]),
+                    "retrained": number(row["retrained"]),
+                    "all": [
+                        {**one, "nats": number(one["delta"])}
+                        for one in tried[row["line"]].to_dict("records")
+                        if isinstance(one.get("reading"), str)
+                    ]
+                    if row["line"] in tried
+                    else [],
+                }
+            )
+        files.append({"name": name, "rows": rows})
+    template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
+    legend = [(MARKS[status], text) for status, text in LEGEND.items()]
+    return template.render(files=files, title=title, question=question, legend=legend)
+
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem; }
+pre, code, .row { font: 12.5px/1.5 ui-monospace, "DejaVu Sans Mono", monospace; }
+.row { display: grid; grid-template-columns: 3.5em 5em 8em 6em 5em 1fr; column-gap: .6em; }
+.row > * { white-space: pre; overflow: hidden; }
+.n, .d { text-align: right; color: #555; }
+.bar { align-self: center; height: .8em; background: #c2571a; display: block; }
+.leak .bar { background: repeating-linear-gradient(45deg, #7a3b8f 0 3px, #fff 3px 5px); }
+.quiet .c { color: #777; }
+summary { list-style: none; cursor: pointer; }
+summary:focus-visible { outline: 2px solid #2a6fb0; }
+summary:hover { background: #f4f1ea; }
+details[open] { background: #faf8f3; border-left: 3px solid #c2571a; margin: .3em 0; }
+details table { margin: .2em 0 .8em 4em; border-collapse: collapse; font-size: 12.5px; }
+details td, details th { padding: .1em .8em .1em 0; text-align: left; vertical-align: top; }
+.key { color: #555; }
+</style></head><body>
+<h1>{{ title }}</h1>
+<p>{{ question }} Bars and numbers are in nats: the loss with the cut, less the loss without, on the
+trained model, all layers cut together. Blocks show one layer at a time, from the first to the last.
+<em>retrained</em> is the same cut made before training. A line opens on a click or Enter.</p>
+<p class="key">{% for mark, text in legend %}<code>{{ mark }}</code> {{ text }}
+{% if not loop.last %} · {% endif %}{% endfor %}</p>
+{% for file in files %}
+<h2>{{ file.name }}</h2>
+<div class="row key"><span class="n">line</span><span class="d">nats</span><span></span>
+<span>layers</span><span class="d">retrained</span><span>source</span></div>
+{% for row in file.rows %}
+{% if row.all %}<details id="{{ file.name }}-{{ row.line }}"><summary>{% endif %}
+<div class="row{{ ' leak' if row.status == 'leak' }}{{ ' quiet' if not row.share }}"
+ title="{{ row.after }}{{ ' (' ~ row.status ~ ')' if row.status }}">
+<span class="n">{{ row.line }}</span><span class="d">{{ row.nats }}</span>
+<span><span class="bar" style="width:{{ row.share }}%"></span></span>
+<span>{{ row.spark }}</span><span class="d">{{ row.retrained }}</span>
+<span class="c">{{ row.code }}</span></div>
+{% if row.all %}</summary>
+<table><tr><th>surgery</th><th>layer</th><th>nats</th><th>status</th><th>becomes</th><th>reading</th>
+</tr>{% for one in row.all %}<tr><td>{{ one.operator }}</td><td>{{ one.layer }}</td>
+<td>{{ one.nats }}</td><td title="{{ one.detail }}">{{ one.status }}</td>
+<td><code>{{ one.after }}</code></td><td>{{ one.reading }}</td></tr>{% endfor %}
+{% if row.sites %}<tr><td colspan="6">hook points: <code>{{ row.sites }}</code></td></tr>{% endif %}
+</table></details>{% endif %}
+{% endfor %}{% endfor %}
+</body></html>
+"""

@@ -1,0 +1,207 @@
+"""How do the effects of lines look?
+
+Each function takes a table that ``annotated`` or a study has made, and gives a matplotlib
+``Figure``. Nothing is computed here.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.colors import SymLogNorm
+from matplotlib.figure import Figure
+
+from interp.errors import UsageError
+from interp.figures import MONO, drawable, print_style
+from interp.surgery.annotate import MARKS
+
+DAMAGE, NOTHING, LEAK = "#c2571a", "0.55", "#7a3b8f"
+
+
+def annotated_source(lines: pd.DataFrame, first: int = 1, last: int | None = None) -> Figure:
+    """The source with a bar on each line, post hoc and retrained side by side.
+
+    Args:
+        lines: what ``annotated`` gives.
+        first: the first line shown.
+        last: the last line shown; None is the file's.
+    """
+    shown = lines[(lines["line"] >= first) & (lines["line"] <= (last or lines["line"].max()))]
+    if shown.empty:
+        raise UsageError(f"there are no lines {first} to {last} in the table")
+    y = np.arange(len(shown))
+    with print_style():
+        figure, (left, right, code) = plt.subplots(
+            1,
+            3,
+            figsize=(9.5, 0.9 + 0.145 * len(shown)),
+            width_ratios=(1.3, 1.3, 6),
+            sharey=True,
+            layout="constrained",
+        )
+        draw_bars(left, y, shown["delta"], shown["status"], "trained model, line cut")
+        status = shown["retrained_status"]
+        draw_bars(right, y, shown["retrained"], status, "retrained without it")
+        noise = shown["noise"].dropna()
+        if len(noise):
+            right.axvspan(-noise.iloc[0], noise.iloc[0], color="0.85", zorder=0)
+        for height, row in zip(y, shown.to_dict("records"), strict=True):
+            text = f"{row['line']:4d}  {drawable(row['code'], MONO)}"
+            quiet = row["status"] in ("", "dead", "equivalent")
+            code.text(
+                0,
+                height,
+                text[:112],
+                family=MONO,
+                size=6,
+                va="center",
+                color="0.5" if quiet else "black",
+            )
+        code.set_xlim(0, 1)
+        code.axis("off")
+        left.set_ylim(len(shown) - 0.5, -0.5)
+        left.set_yticks([])
+        marks = "  ".join(f"{mark} {status}" for status, mark in MARKS.items() if mark)
+        figure.suptitle(f"What each line of {shown['file'].iloc[0]} does for the loss")
+        figure.supxlabel(f"loss with the line cut, less without (nats)     {marks}", size=7)
+    return figure
+
+
+def draw_bars(
+    axes: plt.Axes, y: np.ndarray, values: pd.Series, status: pd.Series, title: str
+) -> None:
+    colors = [LEAK if state == "leak" else DAMAGE for state in status]
+    hatches = ["////" if state == "leak" else "" for state in status]
+    bars = axes.barh(y, values.fillna(0.0), color=colors, height=0.8)
+    for one, hatch in zip(bars, hatches, strict=True):
+        one.set_hatch(hatch)
+    edge = max(1e-6, float(values.abs().max()) if values.notna().any() else 0.0)
+    for height, state in zip(y, status, strict=True):
+        if MARKS.get(state):
+            axes.text(0.02 * edge, height, MARKS[state], size=5.5, va="center", color="0.35")
+    axes.set_title(title, size=7)
+    axes.tick_params(labelsize=6)
+    axes.grid(axis="y", visible=False)
+
+
+def damage_and_relearnability(lines: pd.DataFrame) -> Figure:
+    """Per line, the effect on the trained model against the effect of training without it.
+
+    Args:
+        lines: what ``annotated`` gives; lines that were retrained are drawn.
+    """
+    drawn = lines[lines["retrained"].notna() & lines["delta"].notna()]
+    if drawn.empty:
+        raise UsageError("no line of the table was both cut post hoc and retrained")
+    with print_style():
+        figure, axes = plt.subplots(figsize=(7.2, 5.2), layout="constrained")
+        noise = drawn["noise"].iloc[0]
+        if np.isfinite(noise):
+            axes.axhspan(-noise, noise, color="0.88", zorder=0)
+            axes.text(
+                0.99,
+                noise,
+                f"noise: ±{noise:.3f} nats between seeds of the uncut model",
+                transform=axes.get_yaxis_transform(),
+                ha="right",
+                va="bottom",
+                size=7,
+                color="0.35",
+            )
+        for row in drawn.to_dict("records"):
+            leak = "leak" in (row["status"], row["retrained_status"])
+            spread = [[0.0], [0.0]]
+            if np.isfinite(row["retrained_low"]):
+                spread = [
+                    [row["retrained"] - row["retrained_low"]],
+                    [row["retrained_high"] - row["retrained"]],
+                ]
+            reach = [[0.0], [0.0]]
+            if np.isfinite(row["ci_low"]):
+                reach = [[row["delta"] - row["ci_low"]], [row["ci_high"] - row["delta"]]]
+            axes.errorbar(
+                row["delta"],
+                row["retrained"],
+                xerr=reach,
+                yerr=spread,
+                fmt="D" if leak else "o",
+                mfc="white" if leak or row["status"] == "retrain-only" else DAMAGE,
+                color=LEAK if leak else DAMAGE,
+                lw=0.9,
+                ms=5,
+            )
+            label = f"{row['line']}: {drawable(row['after'], MONO)}"
+            axes.annotate(
+                label[:58],
+                (row["delta"], row["retrained"]),
+                xytext=(5, 4),
+                textcoords="offset points",
+                family=MONO,
+                size=5.8,
+            )
+        ends = [0.0, float(max(drawn["delta"].max(), drawn["retrained"].max()))]
+        axes.plot(ends, ends, color="0.6", ls=(0, (4, 2)), lw=0.8, zorder=0)
+        axes.axhline(0, color="0.7", lw=0.6)
+        axes.axvline(0, color="0.7", lw=0.6)
+        axes.set_xscale("symlog", linthresh=0.1)
+        axes.set_yscale("symlog", linthresh=0.01)
+        axes.set_xlim(right=4 * max(ends[1], 0.05))
+        axes.set_xlabel("damage: loss of the trained model with the line cut, less without (nats)")
+        axes.set_ylabel("relearnability: loss when trained without the line, less with (nats)")
+        axes.set_title(f"Damage and relearnability of the lines of {drawn['file'].iloc[0]}")
+    return figure
+
+
+def line_by_layer(lines: pd.DataFrame, at_most: int = 45) -> Figure:
+    """Each line's effect in each layer alone, and in all layers together in a column of its own:
+    effects do not add up.
+
+    Args:
+        lines: what ``annotated`` gives.
+        at_most: how many lines are shown, those of the largest effect.
+    """
+    drawn = lines[lines["layer_deltas"] != ""]
+    if drawn.empty:
+        raise UsageError('no line of the table was cut layer by layer: posthoc(layers="each")')
+    size = drawn["delta"].abs().fillna(0.0)
+    drawn = drawn.loc[size.sort_values(ascending=False).index[:at_most]].sort_values("line")
+    layers = sorted({int(n) for text in drawn["layers"] for n in text.split(",")})
+    grid = np.full((len(drawn), len(layers)), np.nan)
+    for place, row in enumerate(drawn.to_dict("records")):
+        for layer, delta in zip(
+            row["layers"].split(","), row["layer_deltas"].split(","), strict=True
+        ):
+            grid[place, layers.index(int(layer))] = float(delta)
+    together = drawn["delta"].to_numpy()[:, None]
+    top = float(np.nanmax(np.abs(np.hstack([grid, together]))))
+    norm = SymLogNorm(linthresh=max(top, 1e-6) / 50, vmin=-top, vmax=top)
+    with print_style():
+        figure, (left, right) = plt.subplots(
+            1,
+            2,
+            figsize=(7.6, 1.2 + 0.17 * len(drawn)),
+            width_ratios=(len(layers), 1),
+            sharey=True,
+            layout="constrained",
+        )
+        for axes, values in ((left, grid), (right, together)):
+            axes.set_facecolor("0.93")
+            image = axes.imshow(values, aspect="auto", cmap="RdBu_r", norm=norm)
+            for (y, x), value in np.ndenumerate(values):
+                text = f"{value:.2f}" if np.isfinite(value) else "-"
+                dark = np.isfinite(value) and abs(norm(value) - 0.5) > 0.35
+                axes.text(x, y, text, ha="center", va="center", size=5, color="w" if dark else "k")
+            axes.grid(visible=False)
+        labels = [f"{r['line']}: {drawable(r['after'], MONO)}"[:60] for r in rows_of(drawn)]
+        left.set_yticks(range(len(drawn)), labels, family=MONO, size=5.5)
+        left.set_xticks(range(len(layers)), [str(layer) for layer in layers], size=7)
+        left.set_xlabel("cut in this layer alone")
+        right.set_xticks([0], ["all"], size=7)
+        right.tick_params(axis="y", left=False)
+        right.set_xlabel("together")
+        figure.colorbar(image, ax=[left, right], label="loss with the cut, less without (nats)")
+        figure.suptitle(f"Which layers need which lines of {drawn['file'].iloc[0]}")
+    return figure
+
+
+def rows_of(table: pd.DataFrame) -> list[dict]:
+    return table.to_dict("records")
