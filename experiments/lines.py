@@ -55,8 +55,8 @@ class Config(Options):
     retrain_top: int | None = None
     """How many lines are also cut before training, those of the largest effect; by default 3 in
     demo, 8 else."""
-    seeds: int = 1
-    """Trainings of each; with two or more, noise is known and intervals are drawn."""
+    seeds: int = 2
+    """Trainings of each; from two on, noise is known and intervals are drawn."""
     workers: int = os.cpu_count() or 1
     """Mutants at a time, each in a process of its own."""
     limit_s: float = 20.0
@@ -206,8 +206,7 @@ def draw(run: Run, source: surgery.Source) -> Path:
     write_atomically(run.folder / "annotated.html", page.encode())
     shown = []
     ran = lines[~lines["status"].isin(["", "dead"])]
-    figure = figures.annotated_source(lines, int(ran["line"].min()), int(ran["line"].max()))
-    paths = run.save_figure(figure, "annotated_source")
+    paths = run.save_figure(figures.annotated_source(lines), "annotated_source")
     shown.append(("The source, with what cutting each line does to the loss.", paths["svg"]))
     if (lines["layer_deltas"] != "").any():
         paths = run.save_figure(figures.line_by_layer(lines), "line_by_layer")

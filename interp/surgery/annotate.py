@@ -9,7 +9,6 @@ side and are never merged.
     page = html(lines, title="gpt/model.py")
 """
 
-import ast
 from collections.abc import Mapping, Sequence
 
 import jinja2
@@ -19,10 +18,10 @@ from rich.text import Text
 
 from interp.characters import visible
 from interp.surgery.study import headlines
-from interp.surgery.syntax import Source, parse
+from interp.surgery.syntax import Source
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
-# Eight colours that stay apart in greyscale too, as their letters do.
+# What stands in the place of a number where the loss alone does not tell.
 MARKS = {
     "changed": "",
     "leak": "L",
@@ -93,15 +92,6 @@ def annotated(
         row["sites"] = ",".join(where.get(number, []))
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def functions_of(source: Source) -> list[tuple[int, int]]:
-    """First and last line of every function: the part of a file that a reader looks at."""
-    return [
-        (node.lineno, node.end_lineno or node.lineno)
-        for node in parse(source).outermost_functions()
-        if isinstance(node, ast.stmt)
-    ]
 
 
 def sparkline(deltas: str) -> str:

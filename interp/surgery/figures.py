@@ -9,25 +9,32 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from interp.errors import UsageError
 from interp.figures import MONO, drawable, print_style
 from interp.surgery.annotate import MARKS
 
-DAMAGE, NOTHING, LEAK = "#c2571a", "0.55", "#7a3b8f"
+TELLING = ("changed", "leak", "nonfinite", "error", "timeout")
+DAMAGE, LEAK = "#c2571a", "#7a3b8f"
+NATS = "loss with the cut, less without (nats)"
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 
-def annotated_source(lines: pd.DataFrame, first: int = 1, last: int | None = None) -> Figure:
+def annotated_source(lines: pd.DataFrame) -> Figure:
     """The source with a bar on each line, post hoc and retrained side by side.
 
     Args:
-        lines: what ``annotated`` gives.
-        first: the first line shown.
-        last: the last line shown; None is the file's.
+        lines: what ``annotated`` gives; lines whose cut says something about the trained model are
+            drawn, and the heads of the functions in which they are.
     """
-    shown = lines[(lines["line"] >= first) & (lines["line"] <= (last or lines["line"].max()))]
-    if shown.empty:
-        raise UsageError(f"there are no lines {first} to {last} in the table")
+    telling = lines["status"].isin(TELLING)
+    heads = lines["code"].str.match(r"\s*(async def|def|class)\b")
+    following = telling.where(telling | heads).bfill().eq(True)  # a head of what is drawn
+    classes = lines["code"].str.match(r"class\b")
+    shown = lines[telling | (heads & (following | classes))]
+    if not telling.any():
+        raise UsageError("no line of the table has an effect: cut some with posthoc() first")
     y = np.arange(len(shown))
     with print_style():
         figure, (left, right, code) = plt.subplots(
@@ -62,7 +69,7 @@ def annotated_source(lines: pd.DataFrame, first: int = 1, last: int | None = Non
         left.set_yticks([])
         marks = "  ".join(f"{mark} {status}" for status, mark in MARKS.items() if mark)
         figure.suptitle(f"What each line of {shown['file'].iloc[0]} does for the loss")
-        figure.supxlabel(f"loss with the line cut, less without (nats)     {marks}", size=7)
+        figure.supxlabel(f"{NATS}     {marks}", size=7)
     return figure
 
 
@@ -144,7 +151,9 @@ def damage_and_relearnability(lines: pd.DataFrame) -> Figure:
         axes.axvline(0, color="0.7", lw=0.6)
         axes.set_xscale("symlog", linthresh=0.1)
         axes.set_yscale("symlog", linthresh=0.01)
-        axes.set_xlim(right=4 * max(ends[1], 0.05))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PLAIN)
+        axes.set_xlim(right=12 * max(ends[1], 0.05))
         axes.set_xlabel("damage: loss of the trained model with the line cut, less without (nats)")
         axes.set_ylabel("relearnability: loss when trained without the line, less with (nats)")
         axes.set_title(f"Damage and relearnability of the lines of {drawn['file'].iloc[0]}")
@@ -198,7 +207,7 @@ def line_by_layer(lines: pd.DataFrame, at_most: int = 45) -> Figure:
         right.set_xticks([0], ["all"], size=7)
         right.tick_params(axis="y", left=False)
         right.set_xlabel("together")
-        figure.colorbar(image, ax=[left, right], label="loss with the cut, less without (nats)")
+        figure.colorbar(image, ax=[left, right], shrink=0.6, label=NATS, format=PLAIN)
         figure.suptitle(f"Which layers need which lines of {drawn['file'].iloc[0]}")
     return figure
 

@@ -1,0 +1,467 @@
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from gpt import model as model_file
+from interp import surgery
+from interp.errors import SurgeryError
+from interp.sites import source_lines
+from interp.surgery.syntax import parse
+
+TOKENS = torch.randint(0, 29, (6, 16), generator=torch.Generator().manual_seed(0))
+OTHERS = torch.randint(0, 29, (6, 16), generator=torch.Generator().manual_seed(1))
+CONFIG = {"vocab_size": 29, "n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16}
+
+
+def build(seed):
+    return model_file.GPT(model_file.GPTConfig(**CONFIG, dropout=0.1), seed=seed)
+
+
+def loss(model, tokens=TOKENS):
+    logits = model(tokens)
+    return F.cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none").mean(1)
+
+
+@torch.no_grad()
+def judge(model):
+    model.eval()
+    return loss(model)
+
+
+def train(model, seed, steps=12):
+    torch.manual_seed(seed)
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss(model).mean().backward()
+        optimizer.step()
+    model.eval()
+
+
+@pytest.fixture(scope="module")
+def study():
+    torch.manual_seed(0)
+    model = build(0)
+    train(model, 0, 60)
+    return surgery.study(
+        build=build,
+        judge=judge,
+        files=[model_file],
+        model=model,
+        train=train,
+        reference=lambda model: model.eval()(OTHERS),
+        workers=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def table(study):
+    return study.posthoc(layers="each")
+
+
+def row(table, operator, qualname, code="", layer="all", target=None):
+    found = table[
+        (table["operator"] == operator)
+        & (table["qualname"] == qualname)
+        & table["code"].str.contains(code, regex=False)
+        & (table["layer"] == layer)
+    ]
+    if target is not None:
+        found = found[found["target"] == target]
+    assert len(found) == 1, found["id"].tolist()
+    return found.iloc[0]
+
+
+def test_every_line_of_a_forward_has_an_effect_or_a_status(study, table):
+    syntax = parse(study.sources[0])
+    seen = set(table["line"])
+    forwards = [node for node in syntax.statements() if syntax.qualname[node].endswith(".forward")]
+    assert len(forwards) > 50
+    assert {node.lineno for node in forwards} <= seen
+
+
+def test_statuses_are_told_and_none_is_missing(table):
+    assert set(table["status"]) <= set(surgery.STATUSES)
+    assert table["status"].notna().all()
+    changed = table[table["status"] == "changed"]
+    assert changed["delta"].notna().all()
+    assert (changed["ci_low"] <= changed["delta"]).all()
+    assert (changed["delta"] <= changed["ci_high"]).all()
+
+
+def test_the_cut_and_the_hook_are_the_same_number(study, table):
+    model = study.model
+    lines = source_lines(model)
+    for name, cut in [
+        ("blocks.0.hook_attn_out", row(table, "cut-branch", "Block.forward", "attn_out", "0")),
+        ("blocks.1.hook_mlp_out", row(table, "cut-branch", "Block.forward", "mlp_out", "1")),
+    ]:
+        with torch.no_grad():
+            hooks = [(name, lambda x, hook: torch.zeros_like(x))]
+            with model.hooks(fwd_hooks=hooks):
+                hooked = loss(model).mean().item()
+        assert hooked == pytest.approx(cut["value"], abs=1e-6)
+        assert lines[name].line < cut["line"] <= lines[name].line + 4
+
+
+def test_a_layer_alone_is_not_the_share_of_all(table):
+    together = row(table, "bypass-call", "MLP.forward", "self.gelu")
+    alone = [row(table, "bypass-call", "MLP.forward", "self.gelu", layer) for layer in "01"]
+    assert together["status"] == "changed"
+    assert all(one["status"] == "changed" for one in alone)
+    assert together["delta"] != pytest.approx(sum(one["delta"] for one in alone), abs=1e-9)
+
+
+def test_removing_the_causal_mask_is_a_leak(study, table):
+    fused = row(table, "flip-bool", "CausalSelfAttention.forward", "is_causal=True")
+    assert fused["status"] == "leak"
+    spelled = study.spelled_out(table)
+    ids = [s.id for s in spelled.surgeries if s.qualname == "CausalSelfAttention.attend"]
+    explicit = spelled.posthoc(ids)
+    mask = row(explicit, "bypass-call", "CausalSelfAttention.attend", "masked_fill")
+    assert mask["status"] == "leak"
+
+
+def test_forgetting_the_head_transpose_is_a_leak(table):
+    forward = "CausalSelfAttention.forward"
+    assert row(table, "bypass-call", forward, "z = z.transpose")["status"] == "leak"
+    every = row(table, "bypass-call", forward, "q.transpose", target="every .transpose")
+    assert every["status"] == "leak"
+
+
+def test_the_model_as_it_is_never_leaks_and_neither_does_a_shuffle(table):
+    shuffled = table[table["operator"] == "shuffle"]
+    assert len(shuffled) > 20
+    attention = shuffled["qualname"].eq("CausalSelfAttention.attend")
+    assert "leak" not in set(shuffled.loc[~attention, "status"])
+    assert "leak" not in set(table.loc[table["operator"] == "mean", "status"])
+
+
+def test_dropout_acts_in_training_only_and_initialisation_in_retraining_only(table):
+    dropout = row(table, "bypass-call", "MLP.forward", "F.dropout")
+    assert dropout["status"] == "train-only"
+    scaled = row(table, "drop-factor", "GPT.init_weights", "std / math.sqrt")
+    assert scaled["status"] == "retrain-only"
+    hook = row(table, "bypass-call", "MLP.forward", "self.hook_pre(x)")
+    assert hook["status"] == "equivalent"
+
+
+def test_lines_that_never_ran_are_dead(table):
+    dead = table[table["status"] == "dead"]
+    assert "GPT.generate" in set(dead["qualname"])
+    assert "Block.forward" not in set(dead["qualname"])
+    assert "CausalSelfAttention.attend" in set(dead["qualname"])
+
+
+def test_an_error_names_its_stage_and_line(table):
+    broken = row(table, "delete-statement", "CausalSelfAttention.forward", "d_model = x.shape")
+    assert broken["status"] == "error"
+    assert broken["detail"].startswith(f"judge, line {broken['line'] + 1}: UnboundLocalError")
+
+
+def test_surgeries_that_make_the_same_function_are_folded(table):
+    deleted = row(table, "delete-statement", "MLP.forward", "self.gelu")
+    bypassed = row(table, "bypass-call", "MLP.forward", "self.gelu")
+    assert deleted["same_as"] == bypassed["id"]
+    assert deleted["delta"] == bypassed["delta"]
+
+
+def test_a_not_finite_result_names_operation_and_line(study, table):
+    spelled = study.spelled_out(table)
+    cut = next(
+        s
+        for s in spelled.surgeries
+        if s.qualname == "CausalSelfAttention.attend"
+        and s.operator == "bypass-call"
+        and "softmax" in s.before
+    )
+    found = spelled.posthoc([cut.id]).iloc[0]
+    assert found["status"] == "nonfinite"
+    assert found["detail"] == f"the first NaN is made by bmm on line {cut.line + 3}"
+
+
+def test_a_mean_stands_in_per_layer_and_comes_from_the_reference_alone(study):
+    cut = study.find(
+        next(
+            s.id
+            for s in study.surgeries
+            if s.operator == "mean" and s.qualname == "MLP.forward" and "self.fc" in s.before
+        )
+    )
+    model = study.model
+    _, cache = model.run_with_cache(OTHERS)
+    hooks = [
+        (
+            f"blocks.{layer}.mlp.hook_pre",
+            lambda x, hook: cache[hook.name].mean(dim=(0, 1), keepdim=True).expand_as(x),
+        )
+        for layer in (0, 1)
+    ]
+    with torch.no_grad(), model.hooks(fwd_hooks=hooks):
+        expected = loss(model).mean().item()
+    assert study.posthoc([cut.id])["value"].item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_weights_and_functions_are_as_before(study, table):
+    assert len(table)
+    after = surgery.study(
+        build=build, judge=judge, files=[model_file], model=study.model, workers=0
+    )
+    assert after.baseline.fingerprint == study.baseline.fingerprint
+
+
+def test_retraining_by_swapped_code_is_retraining_from_edited_source(study):
+    cut = surgery.find(study.sources[0], "drop-term", qualname="GPT.embed", target="pos_emb")
+    id = next(s.id for s in study.surgeries if s.identity == cut.identity)
+    found = study.retrain([id], seeds=[3, 4]).iloc[0]
+    values = []
+    for seed in (3, 4):
+        module = surgery.edited_module(cut.source, cut)
+        torch.manual_seed(seed)
+        model = module.GPT(module.GPTConfig(**CONFIG, dropout=0.1), seed=seed)
+        train(model, seed)
+        values.append(judge(model).mean().item())
+    assert found["value"] == pytest.approx(np.mean(values), abs=1e-6)
+    assert found["status"] == "changed"
+    assert found["noise"] > 0
+    assert found["ci_low"] <= found["delta"] <= found["ci_high"]
+
+
+def test_headlines_prefer_the_cut_that_tells_most(table):
+    lines = surgery.headlines(table).set_index("line")
+    skip = row(table, "cut-skip", "Block.forward", "attn_out")
+    assert lines.loc[skip["line"], "operator"] == "cut-skip"
+    assert lines.index.is_unique
+
+
+def test_an_unknown_id_names_the_nearest(study):
+    with pytest.raises(
+        SurgeryError, match=r"no surgery is called 'model.py:1:cut'; nearest: model"
+    ):
+        study.posthoc(["model.py:1:cut"])
+
+
+def test_a_judge_that_gives_no_number_is_one_sentence():
+    with pytest.raises(SurgeryError, match="the judge must return a number, or one per example"):
+        surgery.study(build=build, judge=lambda m: m(TOKENS), files=[model_file], workers=0)
+
+
+def test_a_judge_that_is_nan_on_the_model_as_it_is_is_one_sentence():
+    with pytest.raises(SurgeryError, match="as it is is not finite"):
+        surgery.study(
+            build=build,
+            judge=lambda m: m(TOKENS).mean() * float("nan"),
+            files=[model_file],
+            workers=0,
+        )
+
+
+def test_a_judge_that_never_calls_the_model_is_one_sentence():
+    with pytest.raises(SurgeryError, match="the judge must call the model"):
+        surgery.study(build=build, judge=lambda m: 1.0, files=[model_file], workers=0)
+
+
+def test_a_model_without_logits_is_one_sentence():
+    with pytest.raises(SurgeryError, match="so that it returns logits"):
+        surgery.study(
+            build=build,
+            judge=lambda m: m(TOKENS, return_type="loss"),
+            files=[model_file],
+            workers=0,
+        )
+
+
+def test_retraining_without_train_is_one_sentence(study):
+    other = surgery.study(build=build, judge=judge, files=[model_file], workers=0)
+    with pytest.raises(SurgeryError, match="retraining needs train"):
+        other.retrain([other.surgeries[0].id])
+
+
+HOSTILE = """
+    import os, time
+    import torch
+    from torch import nn
+
+    class Tiny(nn.Module):
+        def __init__(self, vocab_size=29, d=8):
+            super().__init__()
+            self.embed = nn.Embedding(vocab_size, d)
+            self.out = nn.Linear(d, vocab_size)
+            self.limit = 3
+
+        def forward(self, tokens):
+            x = self.embed(tokens)
+            turns = 0
+            while turns < self.limit:
+                turns = turns + self.step()
+            steady = self.guard(torch.ones(1))
+            x = x * steady
+            return self.out(x)
+
+        def step(self):
+            done = torch.ones(1)
+            done = done * 0.5 + done * 0.5
+            return int(done)
+
+        def guard(self, safe):
+            safe = torch.relu(safe)
+            if float(safe) != 1.0:
+                os._exit(3)
+            return safe
+
+    if __name__ == "__main__":
+        raise RuntimeError("a script's side effects")
+"""
+
+
+@pytest.fixture
+def hostile(tmp_path, monkeypatch):
+    path = tmp_path / "hostile_model.py"
+    path.write_text(textwrap.dedent(HOSTILE))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import hostile_model
+
+    yield hostile_model
+    sys.modules.pop("hostile_model")
+
+
+def test_mutants_that_hang_or_exit_hurt_nothing(hostile):
+    study = surgery.study(
+        build=lambda seed: hostile.Tiny(), judge=judge, files=[hostile], limit_s=1.5, workers=2
+    )
+    cuts = {s.id: s for s in study.surgeries}
+    hang = next(
+        id
+        for id, s in cuts.items()
+        if s.qualname == "Tiny.step"
+        and s.operator == "zero"
+        and s.before.startswith("done = done * 0.5")
+    )
+    leave = next(
+        id
+        for id, s in cuts.items()
+        if s.qualname == "Tiny.guard" and s.operator == "zero" and s.before.startswith("safe =")
+    )
+    fine = next(id for id, s in cuts.items() if s.before == "x = self.embed(tokens)")
+    before = {name: value.clone() for name, value in study.model.state_dict().items()}
+    table = study.posthoc([hang, leave, fine]).set_index("id")
+    assert table.loc[hang, "status"] == "timeout"
+    assert table.loc[leave, "status"] == "error"
+    assert table.loc[leave, "detail"] == "the process ended with code 3"
+    assert table.loc[fine, "status"] == "changed"
+    assert all(torch.equal(value, before[name]) for name, value in study.model.state_dict().items())
+
+
+def test_children_and_this_process_find_the_same(study, table):
+    sample = [s.id for s in study.surgeries][60:200:9]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        here = study.posthoc(sample)
+        other = surgery.study(
+            build=build,
+            judge=judge,
+            files=[model_file],
+            model=study.model,
+            train=train,
+            reference=lambda model: model.eval()(OTHERS),
+            workers=2,
+        )
+        there = other.posthoc(sample)
+    finally:
+        torch.set_num_threads(threads)
+    assert here["status"].tolist() == there["status"].tolist()
+    np.testing.assert_allclose(here["delta"], there["delta"], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_files_nobody_here_wrote_are_studied(name):
+    if name == "gpt2":
+        from transformers.models.gpt2 import modeling_gpt2 as file
+        from transformers.models.gpt2.configuration_gpt2 import GPT2Config
+
+        config = GPT2Config(
+            vocab_size=29,
+            n_positions=16,
+            n_embd=16,
+            n_layer=2,
+            n_head=2,
+            bos_token_id=0,
+            eos_token_id=0,
+            attn_implementation="eager",
+        )
+        make, block, norm = file.GPT2LMHeadModel, "GPT2Block.forward", "self.ln_1"
+    else:
+        from transformers.models.llama import modeling_llama as file
+        from transformers.models.llama.configuration_llama import LlamaConfig
+
+        config = LlamaConfig(
+            vocab_size=29,
+            max_position_embeddings=16,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            bos_token_id=0,
+            eos_token_id=0,
+            attn_implementation="eager",
+        )
+        make, block, norm = (
+            file.LlamaForCausalLM,
+            "LlamaDecoderLayer.forward",
+            "self.input_layernorm",
+        )
+
+    def make_one(seed):
+        torch.manual_seed(seed)
+        return make(config)
+
+    @torch.no_grad()
+    def judge_one(model):
+        model.eval()
+        return loss(lambda tokens: model(input_ids=tokens).logits)
+
+    study = surgery.study(build=make_one, judge=judge_one, files=[file], workers=0)
+    skips = [s for s in study.surgeries if s.operator == "cut-skip" and s.qualname == block]
+    assert len(skips) == 2
+    norms = [s for s in study.surgeries if s.target == norm and s.operator == "bypass-call"]
+    mask = [s for s in study.surgeries if s.operator == "zero" and "create_causal_mask" in s.before]
+    chosen = [s.id for s in (*skips, *norms, *mask)]
+    assert len(chosen) == 4
+    found = study.posthoc(chosen, layers="each").set_index("id")
+    for skip in skips:
+        assert found.loc[skip.id, "status"] == "changed"
+        assert {f"{skip.id}@0", f"{skip.id}@1"} <= set(found.index)
+    assert found.loc[norms[0].id, "status"] == "changed"
+    assert found.loc[mask[0].id, "status"] == "leak"
+
+
+def test_probes_leave_the_logits_as_they_are_to_the_bit(study):
+    from interp.surgery.observing import Observations, observing
+
+    model = study.model.eval()
+    before = model(TOKENS)
+    noted = Observations(study.sources[0])
+    with observing(noted, "judge"):
+        assert torch.equal(model(TOKENS), before)
+    assert len(noted.seen) > 100
+
+
+def test_a_model_that_looks_ahead_is_seen_to():
+    class Mixer(nn.Module):
+        def forward(self, tokens):
+            return F.one_hot(tokens, 29).float().flip(1)
+
+    from interp.surgery.judging import calls_of, sees_the_future
+
+    model = Mixer()
+    with calls_of(model) as calls:
+        model(TOKENS)
+    assert sees_the_future(model, calls[0])
