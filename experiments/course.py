@@ -21,7 +21,7 @@ from interp.report import Section, write_report
 
 from experiments.cli import Options, announce, console, launch
 from experiments.retraining import Task, run_all
-from experiments.summary import reading, summarise
+from experiments.summary import on_unigram_line, reading, shown, summarise
 from experiments.variants import BASELINE, course_variants
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer, Data, load_corpus, ngram_entropy, split
@@ -86,11 +86,12 @@ def main(config: Config) -> Path:
         ]
         rows = run_all(run, tasks, data, tokenizer, config.workers)
         run.save_table(described(pd.DataFrame(rows), variants))
-        run.save_table(summarise(run.table()), "summary")
+        summary = summarise(run.table())
+        run.save_table(summary, "summary")
         run.save_table(entropies(data), "entropies")
         published = config.published or config.preset == "course"
         page = draw(run, published)
-    console.print(summary_lines(run.table("summary")))
+    console.print(shown(summary).to_string(index=False))
     announce(run.folder)
     return page
 
@@ -129,12 +130,12 @@ def draw(run: Run, published: bool) -> Path:
     sections = [
         Section(
             "All variants",
-            text=" ".join(reading(row, lines) for row in summary.to_dict("records")[:1]),
+            text="\n\n".join(reading(row, lines) for row in summary.to_dict("records")),
             figures=[
-                ("Validation loss while training; one curve per cut.", curves["svg"]),
-                ("Best and last validation loss, over seeds.", bars["svg"]),
+                (curves_caption(summary, lines), curves["svg"]),
+                ("Best and last validation loss in nats per character, over seeds.", bars["svg"]),
             ],
-            table=summary,
+            table=shown(summary),
         )
     ]
     for row in summary.to_dict("records")[1:]:
@@ -156,14 +157,15 @@ def draw(run: Run, published: bool) -> Path:
     )
 
 
-def summary_lines(summary: pd.DataFrame) -> str:
-    """The summary for the terminal."""
-    rows = summary.to_dict("records")
-    return "\n".join(
-        f"{row['variant']:<22} best {row['best']:.3f}  last {row['last']:.3f}"
-        + ("" if row["variant"] == BASELINE else f"  ({row['delta']:+.3f} against {BASELINE})")
-        for row in rows
-    )
+def curves_caption(summary: pd.DataFrame, lines: pd.DataFrame) -> str:
+    """What to see in the figure of all curves."""
+    flat = [r["variant"] for r in summary.to_dict("records") if on_unigram_line(r, lines)]
+    caption = "Validation loss while training; one curve per cut, one mark per evaluation."
+    if flat:
+        caption += (
+            f" On the unigram line, having learned letter frequencies only: {', '.join(flat)}."
+        )
+    return caption
 
 
 if __name__ == "__main__":

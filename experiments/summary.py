@@ -65,6 +65,38 @@ def compared(losses: pd.Series, baseline: pd.Series, kind: str) -> dict[str, flo
     }
 
 
+def shown(summary: pd.DataFrame) -> pd.DataFrame:
+    """The summary as people read it: losses with their spread, differences with their interval."""
+
+    def spread(value: float, sd: float) -> str:
+        return f"{value:.3f}" + ("" if math.isnan(sd) else f" ± {sd:.3f}")
+
+    def difference(delta: float, low: float, high: float) -> str:
+        return f"{delta:+.3f}" + ("" if math.isnan(low) else f" ({low:+.3f} to {high:+.3f})")
+
+    rows = [
+        {
+            "variant": row["variant"],
+            "seeds": row["n"],
+            "best val": spread(row["best"], row["best_sd"]),
+            "last val": spread(row["last"], row["last_sd"]),
+            "best, against none": difference(
+                row["best_delta"], row["best_ci_low"], row["best_ci_high"]
+            ),
+            "last, against none": difference(row["delta"], row["ci_low"], row["ci_high"]),
+            "p of last (Holm)": "" if math.isnan(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}",
+        }
+        for row in summary.to_dict("records")
+    ]
+    return pd.DataFrame(rows)
+
+
+def on_unigram_line(row: Mapping[Hashable, Any], entropies: pd.DataFrame) -> bool:
+    """Whether a variant ended where a model would that only knows letter frequencies."""
+    unigram = entropies.query("name == 'unigram' and split == 'val'")["nats"].iloc[0]
+    return bool(row["last"] > unigram - ON_THE_LINE)
+
+
 def reading(row: Mapping[Hashable, Any], entropies: pd.DataFrame) -> str:
     """One plain sentence on a row of the summary."""
     floor = entropies[entropies["split"] == "val"].set_index("name")["nats"]
@@ -79,18 +111,18 @@ def reading(row: Mapping[Hashable, Any], entropies: pd.DataFrame) -> str:
     cost = f"ends at {row['last']:.3f} nats, {row['delta']:+.3f} against the model as it stands"
     if row["n"] > 1:
         cost += f" (95 % interval {row['ci_low']:+.3f} to {row['ci_high']:+.3f})"
-    if row["n"] > 1 and row["p_adjusted"] >= 0.05:
-        verdict = "a difference that these seeds cannot tell from noise."
-    elif row["last"] > floor["unigram"] - ON_THE_LINE:
+    if on_unigram_line(row, entropies):
         verdict = (
             f"no better than the unigram entropy ({floor['unigram']:.3f}): "
             "it learned how frequent each character is, and nothing of their order."
         )
-    elif row["last"] > floor["bigram"] - ON_THE_LINE:
+    elif row["last"] > floor["bigram"] + ON_THE_LINE:
         verdict = (
-            f"no better than the bigram entropy ({floor['bigram']:.3f}): "
-            "it looks at the last character only."
+            f"worse than the bigram entropy ({floor['bigram']:.3f}): "
+            "a count of which character follows which would do better."
         )
+    elif row["n"] > 1 and row["p_adjusted"] >= 0.05:
+        verdict = "a difference that these seeds cannot tell from noise."
     else:
         verdict = f"so {'the line pays' if row['delta'] > 0 else 'it learns better without it'}."
     return f"Without it the model {cost}: {verdict}"

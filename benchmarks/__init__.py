@@ -1,0 +1,1 @@
+"""Ours against a peer, both in one run, as a ratio: ``python -m benchmarks.NAME``."""

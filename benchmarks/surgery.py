@@ -1,0 +1,76 @@
+"""What does surgery cost beside what it looks at?
+
+    python -m benchmarks.surgery
+
+Enumerating every cut of a model file, by its syntax alone and with what a run has seen of it; and a
+cut on a trained model, beyond the evaluation that it is for, against that evaluation.
+"""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+import gpt.model
+from gpt import GPT
+from gpt.train import PRESETS
+from interp import surgery
+from interp.surgery import finding, performing, syntax
+from interp.surgery.observing import Observations, observing
+from interp.surgery.operators import propose
+
+
+def milliseconds(run: Callable[[], object], rounds: int = 20) -> float:
+    """The median of ``rounds``."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return 1000 * sorted(times)[len(times) // 2]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    source = surgery.read_source(gpt.model)
+    lines = source.text.count("\n")
+
+    def from_syntax() -> object:
+        syntax.parse.cache_clear()
+        finding.enumerate_surgeries.cache_clear()
+        return surgery.enumerate_surgeries(source)
+
+    ours = milliseconds(from_syntax)
+    count = len(surgery.enumerate_surgeries(source))
+    print(f"{source.file}, {lines} lines")
+    print(f"enumerate by syntax        {ours:8.1f} ms   {count} surgeries (must be below 100)")
+    preset = PRESETS["laptop"]
+    model = GPT(preset.model).eval()
+    tokens = torch.randint(preset.model.vocab_size, (12, preset.model.block_size))
+    noted = Observations(source)
+    with observing(noted, "judge"):
+        model(tokens)
+    tree = syntax.parse(source)
+    positions = preset.model.block_size
+    typed = finding.surgeries_of(source, propose(tree, noted, positions))
+    took = milliseconds(
+        lambda: finding.surgeries_of(source, propose(tree, noted, positions)), rounds=5
+    )
+    print(f"enumerate what ran         {took:8.1f} ms   {len(typed)} surgeries")
+
+    cut = surgery.find(source, "bypass-call", qualname="MLP.forward", target="gelu")
+    everywhere, alone = cut, surgery.at_layers(cut, [2])
+    for name, made in (("all layers", everywhere), ("one layer", alone)):
+
+        def operate(made: surgery.Surgery = made) -> None:
+            with performing.performed(made, model):
+                pass
+
+        print(f"make and undo, {name:<11} {milliseconds(operate, 50):8.2f} ms   (must be below 5)")
+    print(
+        f"splice the text            {milliseconds(lambda: edits.splice(source, cut.edits)):8.2f} ms"
+    )
+
+
+if __name__ == "__main__":
+    main()
