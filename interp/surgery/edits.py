@@ -154,7 +154,7 @@ def merge_statements(source: Source, edits: Sequence[Edit]) -> tuple[Edit, ...]:
     for edit in edits:
         together = [other for other in edits if other.line == edit.line]
         if len(together) > 1:
-            statement = statement_at(syntax, edit.start)
+            statement = syntax.statement_at(edit.start)
             edit = replace(edit, after=code_after(syntax, statement, together))
         shown.append(edit)
     return tuple(shown)
@@ -188,18 +188,6 @@ def is_atom(code: str) -> bool:
     brackets = (ast.Tuple, ast.List, ast.Dict)
     body = ast.parse(f"({code})", mode="eval").body
     return isinstance(body, atoms) or (isinstance(body, brackets) and code[:1] in "([{")
-
-
-def statement_at(syntax: Syntax, position: int) -> ast.stmt:
-    """The innermost statement that holds the byte at ``position``."""
-    best: ast.stmt | None = None
-    for node in ast.walk(syntax.tree):
-        if isinstance(node, ast.stmt):
-            start, stop = syntax.span(node)
-            if start <= position < stop:  # ast.walk goes outside in
-                best = node
-    assert best is not None
-    return best
 
 
 def code_after(syntax: Syntax, statement: ast.stmt, edits: Sequence[Edit]) -> str:

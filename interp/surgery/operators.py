@@ -112,7 +112,7 @@ def propose(
     proposals: list[Proposal] = []
     lines = None if observations is None else observations.lines
     flows: dict[FunctionNode, Dataflow] = {}
-    for node in syntax.bodies(syntax.tree):
+    for node in syntax.bodies:
         statement = syntax.statement(node)
         function = syntax.function(node)
         assert function is not None
@@ -344,7 +344,7 @@ def linked_sizes(view: View) -> Iterator[Proposal]:
     if view.observations is None:
         return
     uses: dict[tuple[str, str], list[ast.Constant]] = defaultdict(list)
-    for node in view.syntax.bodies(view.syntax.tree):
+    for node in view.syntax.bodies:
         if not isinstance(node, ast.BinOp) or not isinstance(node.op, (ast.Mult, ast.FloorDiv)):
             continue
         seen = view.seen(node)
@@ -464,7 +464,7 @@ def reference_places(syntax: Syntax) -> dict[Place, str]:
     """Where the values stand whose means can stand in for them, and the means' names."""
     return {
         place_of(value): mean_key(syntax, value)
-        for node in syntax.bodies(syntax.tree)
+        for node in syntax.bodies
         for value in assigned_values(node)
     }
 
@@ -501,7 +501,7 @@ def linked_calls(syntax: Syntax, proposals: Iterable[Proposal]) -> Iterator[Prop
 def deletions(view: View, covered: set[int]) -> Iterator[Proposal]:
     """A rebound name keeps its value, a bare call is not made; and where no other operator cuts a
     line, the whole statement goes."""
-    for node in view.syntax.bodies(view.syntax.tree):
+    for node in view.syntax.bodies:
         if not isinstance(node, (ast.Assign, ast.AnnAssign, ast.Expr, ast.Return)):
             continue
         if not view.ran(node) or is_super_init(node):
@@ -517,16 +517,9 @@ def rebinds(syntax: Syntax, node: ast.stmt) -> bool:
     """Whether a statement gives a new value to a name that had one."""
     if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
         return False
-    name = node.targets[0].id
     function = syntax.function(node)
     assert function is not None
-    return any(argument.arg == name for argument in function.args.args) or any(
-        isinstance(item, ast.Name)
-        and item.id == name
-        and isinstance(item.ctx, ast.Store)
-        and item.lineno < node.lineno
-        for item in ast.walk(function)
-    )
+    return syntax.bound[function].get(node.targets[0].id, node.lineno) < node.lineno
 
 
 def is_super_init(node: ast.stmt) -> bool:

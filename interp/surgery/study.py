@@ -367,7 +367,7 @@ class Study:
         noted = self.observations[surgery.source]
         lines = set(surgery.lines)
         layers: set[int] = set()
-        for node in parse(surgery.source).statements():
+        for node in parse(surgery.source).statements:
             if node.lineno in lines:
                 layers |= noted.layers(node, "judge")
         return sorted(layers)
@@ -376,7 +376,7 @@ class Study:
         layers = surgery.layers
         noted = self.observations[surgery.source]
         phases: set[str] = set()
-        for node in parse(surgery.source).statements():
+        for node in parse(surgery.source).statements:
             if node.lineno in surgery.lines:
                 phases |= noted.phases(node)
         return {
@@ -401,7 +401,7 @@ class Study:
         for source in self.sources:
             syntax = parse(source)
             noted = self.observations[source]
-            for node in syntax.statements():
+            for node in syntax.statements:
                 if own_expressions(node) and not noted.phases(node):
                     rows.append(
                         {

@@ -15,7 +15,7 @@ import sys
 import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
 
@@ -135,7 +135,6 @@ class Syntax:
         self.tree = ast.parse(source.text)
         self.parent: dict[ast.AST, ast.AST] = {}
         self.qualname: dict[ast.AST, str] = {self.tree: ""}
-        self._statements: list[ast.stmt] | None = None
         self._line_starts = [0]
         for line in self.data.splitlines(keepends=True):
             self._line_starts.append(self._line_starts[-1] + len(line))
@@ -212,12 +211,6 @@ class Syntax:
             if isinstance(node, FUNCTION):
                 yield node
 
-    def statements(self) -> list[ast.stmt]:
-        """Every statement that computes when functions run."""
-        if self._statements is None:
-            self._statements = [n for n in self.bodies(self.tree) if isinstance(n, ast.stmt)]
-        return self._statements
-
     def shown(self, statement: ast.stmt) -> str:
         """A statement's own code on one line: of one that has a body, without it."""
         return one_line(self.spliced(self.span(statement)[0], self.header_stop(statement), ()))
@@ -236,24 +229,51 @@ class Syntax:
             if isinstance(inside, ast.Module):
                 yield node
 
-    def bodies(self, node: ast.AST) -> Iterator[ast.expr | ast.stmt]:
+    @cached_property
+    def bodies(self) -> tuple[ast.expr | ast.stmt, ...]:
         """The statements and expressions that compute when functions run: no annotations,
         decorators, default values or docstrings, nothing that only says what went wrong."""
-        for function in ast.walk(node):
-            if not isinstance(function, FUNCTION):
+        return tuple(node for function in self.functions() for node in self._body(function))
+
+    def _body(self, function: FunctionNode) -> Iterator[ast.expr | ast.stmt]:
+        stack: list[ast.AST] = list(reversed(function.body))
+        if ast.get_docstring(function, clean=False) is not None:
+            stack.pop()
+        while stack:
+            item = stack.pop()
+            if isinstance(item, (*SCOPE, *SILENT)):
                 continue
-            stack: list[ast.AST] = list(reversed(function.body))
-            if ast.get_docstring(function, clean=False) is not None:
-                stack.pop()
-            while stack:
-                item = stack.pop()
-                if isinstance(item, (*SCOPE, *SILENT)):
-                    continue
-                if isinstance(item, (ast.expr, ast.stmt)):
-                    yield item
-                skipped = item.annotation if isinstance(item, ast.AnnAssign) else None
-                children = [kid for kid in ast.iter_child_nodes(item) if kid is not skipped]
-                stack.extend(reversed(children))
+            if isinstance(item, (ast.expr, ast.stmt)):
+                yield item
+            skipped = item.annotation if isinstance(item, ast.AnnAssign) else None
+            children = [kid for kid in ast.iter_child_nodes(item) if kid is not skipped]
+            stack.extend(reversed(children))
+
+    @cached_property
+    def statements(self) -> tuple[ast.stmt, ...]:
+        """Every statement that computes when functions run."""
+        return tuple(node for node in self.bodies if isinstance(node, ast.stmt))
+
+    def statement_at(self, position: int) -> ast.stmt:
+        """The innermost statement that computes and holds the byte at ``position``."""
+        found = [node for node, start, stop in self._spans if start <= position < stop]
+        return found[-1]
+
+    @cached_property
+    def _spans(self) -> list[tuple[ast.stmt, int, int]]:
+        return [(node, *self.span(node)) for node in self.statements]  # outside in
+
+    @cached_property
+    def bound(self) -> dict[FunctionNode, dict[str, int]]:
+        """For each function, the names that it binds, and the first line on which it does."""
+        found: dict[FunctionNode, dict[str, int]] = {}
+        for function in self.functions():
+            lines = {argument.arg: function.lineno for argument in function.args.args}
+            for item in ast.walk(function):
+                if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store):
+                    lines[item.id] = min(item.lineno, lines.get(item.id, item.lineno))
+            found[function] = lines
+        return found
 
 
 @lru_cache(maxsize=32)

@@ -81,7 +81,7 @@ def row(table, operator, qualname, code="", layer="all", target=None):
 def test_every_line_of_a_forward_has_an_effect_or_a_status(study, table):
     syntax = parse(study.sources[0])
     seen = set(table["line"])
-    forwards = [node for node in syntax.statements() if syntax.qualname[node].endswith(".forward")]
+    forwards = [node for node in syntax.statements if syntax.qualname[node].endswith(".forward")]
     assert len(forwards) > 50
     assert {node.lineno for node in forwards} <= seen
 
