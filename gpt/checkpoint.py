@@ -25,6 +25,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from gpt.errors import UsageError
+from gpt.lens import LensModel
 from gpt.model import GPT, GPTConfig
 from gpt.text import CharTokenizer
 
@@ -54,7 +55,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    model: GPT
+    model: LensModel
     tokenizer: CharTokenizer | None
     identity: Identity
 
@@ -73,7 +74,7 @@ def source_hash(model: nn.Module) -> str:
 
 
 def save(
-    path: str | Path, model: GPT, identity: Identity, tokenizer: CharTokenizer | None = None
+    path: str | Path, model: LensModel, identity: Identity, tokenizer: CharTokenizer | None = None
 ) -> None:
     """Write the weights, whole or not at all. Raises ``UsageError`` where the disk refuses."""
     write(
@@ -89,7 +90,7 @@ def save(
 
 def load(
     path: str | Path,
-    build: Callable[[dict[str, Any]], GPT] = lambda config: GPT(GPTConfig(**config)),
+    build: Callable[[dict[str, Any]], LensModel] = lambda config: GPT(GPTConfig(**config)),
     *,
     allow_other_source: bool = False,
 ) -> Checkpoint:
