@@ -187,6 +187,8 @@ def is_atom(code: str) -> bool:
     atoms = (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.Constant)
     brackets = (ast.Tuple, ast.List, ast.Dict)
     body = ast.parse(f"({code})", mode="eval").body
+    if isinstance(body, ast.UnaryOp) and isinstance(body.operand, ast.Constant):
+        return True  # a negative number: only a power or an attribute would bind before the sign
     return isinstance(body, atoms) or (isinstance(body, brackets) and code[:1] in "([{")
 
 

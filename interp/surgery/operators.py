@@ -186,9 +186,9 @@ def cut_update(view: View, node: ast.AugAssign) -> Iterator[Proposal]:
     if isinstance(node.op, (ast.Add, ast.Sub)):
         reading = f"without the term {value}"
         yield view.proposal("cut-branch", node, value, reading, "pass")
-        sign = "" if isinstance(node.op, ast.Add) else "-"
+        update = value if isinstance(node.op, ast.Add) else f"-({value})"
         reading = f"no skip: only {value} passes"
-        yield view.proposal("cut-skip", node, target, reading, f"{target} = {sign}({value})")
+        yield view.proposal("cut-skip", node, target, reading, f"{target} = {update}")
     elif isinstance(node.op, (ast.Mult, ast.Div)):
         reading = f"without the factor {value}"
         yield view.proposal("drop-factor", node, value, reading, "pass")

@@ -97,3 +97,39 @@ def test_enumeration_is_the_same_every_time():
     first = [cut.id for cut in surgery.enumerate_surgeries(SOURCE)]
     surgery.enumerate_surgeries.cache_clear()
     assert [cut.id for cut in surgery.enumerate_surgeries(SOURCE)] == first
+
+
+def test_an_update_in_place_is_cut_both_ways(tmp_path):
+    path = tmp_path / "plain.py"
+    path.write_text("def forward(x, f):\n    x += f(x)\n    x *= 2.0\n    return x\n")
+    source = surgery.read_source(path)
+    assert surgery.find(source, "cut-branch").after == "pass"
+    assert surgery.find(source, "cut-skip").after == "x = f(x)"
+    assert surgery.find(source, "drop-factor", target="2.0").after == "pass"
+
+
+@pytest.mark.parametrize(
+    ("statement", "operator", "after"),
+    [
+        ("y = x / s", "drop-factor", "y = x"),
+        ("y = x.softmax(dim=-1)", "swap-axis", "y = x.softmax(dim=-2)"),
+        ("y = attend(x, causal=True)", "flip-bool", "y = attend(x, causal=False)"),
+        ("self.eps = 1e-5", "set-constant", "self.eps = 0.0001"),
+        ("self.head.weight = self.embed.weight", "untie", "pass"),
+        ("y = x if s else z", "force-branch", "y = x"),
+    ],
+)
+def test_each_operator_makes_its_edit(tmp_path, statement, operator, after):
+    path = tmp_path / "plain.py"
+    path.write_text(f"def __init__(self, x, s, z, attend):\n    {statement}\n    return x\n")
+    found = surgery.find_all(surgery.read_source(path), operator)
+    assert after in [cut.after for cut in found]
+
+
+def test_a_loop_loses_its_first_turn_its_last_or_its_order(tmp_path):
+    path = tmp_path / "plain.py"
+    path.write_text("def run(x, layers):\n    for f in layers:\n        x = f(x)\n    return x\n")
+    cuts = surgery.find_all(surgery.read_source(path), "trim-loop")
+    layers = [lambda x: x + "a", lambda x: x + "b", lambda x: x + "c"]
+    made = {cut.target: surgery.edited_module(cut.source, cut).run("", layers) for cut in cuts}
+    assert made == {"first": "bc", "last": "ab", "reverse": "cba"}
