@@ -172,7 +172,8 @@ def replace_node(syntax: Syntax, node: ast.AST, code: str) -> Edit:
     missing = syntax.data[start:stop].count(b"\n") - code.count("\n")
     if isinstance(node, ast.expr):
         if missing > 0:
-            code = f"({code}{missing * chr(10)})"
+            inner = code[1:-1] if is_tuple(code) else code
+            code = f"({inner}{missing * chr(10)})"
         elif not is_atom(code) and not isinstance(syntax.parent[node], ast.stmt):
             code = f"({code})"
     elif missing > 0:
@@ -180,6 +181,12 @@ def replace_node(syntax: Syntax, node: ast.AST, code: str) -> Edit:
     statement = syntax.statement(node)
     edit = Edit(start, stop, code, statement.lineno, syntax.shown(statement), "")
     return replace(edit, after=code_after(syntax, statement, [edit]))
+
+
+def is_tuple(code: str) -> bool:
+    """Whether an expression is a tuple in brackets."""
+    body = ast.parse(code, mode="eval").body
+    return isinstance(body, ast.Tuple) and body.col_offset == 0 and code[:1] == "("
 
 
 def is_atom(code: str) -> bool:

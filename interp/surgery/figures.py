@@ -29,25 +29,31 @@ def annotated_source(lines: pd.DataFrame) -> Figure:
             drawn, and the heads of the functions in which they are.
     """
     telling = lines["status"].isin(TELLING)
-    heads = lines["code"].str.match(r"\s*(async def|def|class)\b")
-    following = telling.where(telling | heads).bfill().eq(True)  # a head of what is drawn
+    heads = lines["code"].str.match(r"\s*(async def|def)\b")
     classes = lines["code"].str.match(r"class\b")
-    shown = lines[telling | (heads & (following | classes))]
+    kept = telling.copy()
+    for head in (heads | classes, classes):  # a head is shown where something below it is
+        kept |= head & telling.groupby(head.cumsum()).transform("any")
+    shown = lines[kept]
     if not telling.any():
         raise UsageError("no line of the table has an effect: cut some with posthoc() first")
     y = np.arange(len(shown))
+    again = shown["retrained"].notna().any()
     with print_style():
         figure, (left, right, code) = plt.subplots(
             1,
             3,
             figsize=(9.5, 0.9 + 0.145 * len(shown)),
-            width_ratios=(1.3, 1.3, 6),
+            width_ratios=(1.3, 1.3 if again else 0.01, 6),
             sharey=True,
             layout="constrained",
         )
         draw_bars(left, y, shown["delta"], shown["status"], "trained model, line cut")
-        status = shown["retrained_status"]
-        draw_bars(right, y, shown["retrained"], status, "retrained without it")
+        if again:
+            status = shown["retrained_status"]
+            draw_bars(right, y, shown["retrained"], status, "retrained without it")
+        else:
+            right.axis("off")
         noise = shown["noise"].dropna()
         if len(noise):
             right.axvspan(-noise.iloc[0], noise.iloc[0], color="0.85", zorder=0)
