@@ -113,7 +113,7 @@ def damage_and_relearnability(lines: pd.DataFrame) -> Figure:
             axes.text(
                 0.99,
                 noise,
-                f"noise: ±{noise:.3f} nats between seeds of the uncut model",
+                f"noise: ±{noise:.3f} nats, the 95 % reach of nothing but other seeds",
                 transform=axes.get_yaxis_transform(),
                 ha="right",
                 va="bottom",

@@ -256,7 +256,8 @@ class Study:
         Returns:
             One row per surgery: ``value`` is the mean over seeds, ``delta`` the mean of the paired
             differences to the uncut model, with Student's interval where there are two seeds or
-            more; ``noise`` the standard deviation between seeds of the uncut model.
+            more; ``noise`` what a difference must exceed to mean anything: Student's 95 % reach of
+            the difference between two trainings of the uncut model, over as many seeds.
 
         Raises:
             SurgeryError: no ``train`` was given, or the uncut model does not train.
@@ -614,7 +615,10 @@ def compared(values: np.ndarray, baseline: np.ndarray) -> dict[str, Any]:
 
 def over_seeds(uncut: np.ndarray, trained: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One surgery's trainings, reduced over their seeds."""
-    noise = uncut.std(ddof=1) if len(uncut) > 1 else np.nan
+    noise = np.nan
+    if len(uncut) > 1:  # the difference of two means over seeds, if nothing but the seed differs
+        interval = t_interval(uncut)
+        noise = np.sqrt(2) * (float(interval.high) - float(interval.mean))
     row: dict[str, Any] = {"baseline": uncut.mean(), "noise": noise, "n": len(uncut)}
     worst = max(trained, key=lambda outcome: STATUSES.index(outcome["status"]))
     row |= {"status": worst["status"], "detail": worst["detail"]}
