@@ -17,16 +17,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from interp.report import Section, write_report
 
 from experiments.cli import Options, announce, console, launch
-from experiments.retraining import Task, run_all
+from experiments.executors import Processes
+from experiments.retraining import run_all, tasks_of
 from experiments.summary import on_unigram_line, reading, shown, summarise
 from experiments.variants import BASELINE, course_variants
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer, Data, load_corpus, ngram_entropy, split
-from gpt.train import PRESETS
+from gpt.train import PRESETS, Preset
 from interp import figures
+from interp.report import Section, write_report
 from interp.runs import Run
 from interp.surgery import Surgery
 
@@ -70,21 +71,11 @@ def main(config: Config) -> Path:
     }
     name = config.name or f"{config.preset}-{corpus.name}"
     with Run.open(config.runs, "course", name, settings, {"text_sha256": corpus.sha256}) as run:
-        tasks = [
-            Task(
-                variant,
-                cut,
-                seed,
-                model,
-                preset.train,
-                corpus.sha256,
-                state=run.folder / "scratch" / f"{variant}-{seed}.safetensors",
-                weights=run.folder / "models" / f"{variant}-{seed}.safetensors",
-            )
-            for seed in settings["seeds"]
-            for variant, cut in variants.items()
-        ]
-        rows = run_all(run, tasks, data, tokenizer, config.workers)
+        sized = Preset(model, preset.train)
+        tasks = tasks_of(
+            run, variants, settings["seeds"], sized, corpus.sha256, keep=lambda *_: True
+        )
+        rows = run_all(run, tasks, data, tokenizer, Processes(config.workers))
         run.save_table(described(pd.DataFrame(rows), variants))
         summary = summarise(run.table())
         run.save_table(summary, "summary")

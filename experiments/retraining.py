@@ -1,40 +1,51 @@
 """How do many trainings run side by side, and lose nothing?
 
-A task is one variant with one seed. Each runs in a worker process of its own with one thread, which
-on small models beats one process with all threads, and makes the numbers independent of how many
-workers there are. A finished task is recorded at once; one that was interrupted goes on from its
-last state.
+A task is one variant with one seed; tasks are independent, and run wherever an executor takes them.
+A finished task is recorded at once; one that was interrupted goes on from its last state; one that
+another run under the same folder has finished already is taken from there.
+
+    rows = run_all(run, tasks, data, tokenizer, Processes(4))
 """
 
-import multiprocessing
-import signal
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from multiprocessing.queues import Queue
+import shutil
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import gpt.model
-from experiments.cli import console
+from experiments.board import Board
+from experiments.executors import Executor, Tell
 from gpt import checkpoint
 from gpt import train as training
+from gpt.errors import UsageError
 from gpt.model import GPTConfig
-from gpt.text import CharTokenizer, Data
-from gpt.train import TrainConfig
-from interp.runs import Run, identity_of
+from gpt.text import CharTokenizer, Data, evaluation_blocks
+from gpt.train import Preset, TrainConfig
+from interp.runs import Run, identity_of, recorded_elsewhere
 from interp.surgery import Surgery, edited_module, read_source
+from interp.surgery.guarding import one_sentence
+from interp.surgery.judging import calls_of, sees_the_future
+from interp.surgery.modules import edited_name
 
 Rows = list[dict[str, Any]]
+Shared = tuple[Data, CharTokenizer]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One variant to train with one seed."""
+    """One variant to train with one seed.
+
+    Attributes:
+        variant: what the variant is called here.
+        surgery: what is cut; None is the model as it is.
+        text: sha256 of the text.
+        state: where the training's state is kept while it is under way.
+        weights: where the trained weights go; None keeps none.
+    """
 
     variant: str
     surgery: Surgery | None
@@ -57,111 +68,187 @@ class Task:
             seed=self.seed,
         )
 
+    @property
+    def name(self) -> str:
+        return f"{self.variant} seed {self.seed}"
+
+
+def tasks_of(
+    run: Run,
+    variants: Mapping[str, Surgery | None],
+    seeds: Sequence[int],
+    preset: Preset,
+    text: str,
+    keep: Callable[[str, int], bool] = lambda variant, seed: False,
+) -> list[Task]:
+    """A task for each variant and seed.
+
+    Args:
+        run: in whose folder their states lie, and the weights of those to ``keep``, as
+            ``models/VARIANT-SEED.safetensors``.
+        text: sha256 of the text.
+    """
+    found = []
+    for seed in seeds:
+        for variant, surgery in variants.items():
+            weights = run.folder / "models" / f"{variant}-{seed}.safetensors"
+            task = Task(
+                variant,
+                surgery,
+                seed,
+                preset.model,
+                preset.train,
+                text,
+                state=Path(),
+                weights=weights if keep(variant, seed) else None,
+            )
+            state = run.folder / "scratch" / f"{task.identity}.safetensors"
+            found.append(replace(task, state=state))
+    return found
+
 
 def run_all(
-    run: Run, tasks: Sequence[Task], data: Data, tokenizer: CharTokenizer, workers: int
+    run: Run, tasks: Sequence[Task], data: Data, tokenizer: CharTokenizer, executor: Executor
 ) -> Rows:
     """Train every task that ``run`` does not hold yet; the rows of all, in the order of tasks.
 
+    Each row is one evaluation on one split, and says under ``status`` what became of the variant:
+    ``changed`` (it trained), ``leak`` (trained, its earlier logits depend on later tokens),
+    ``nonfinite`` or ``error``; see ``perform``.
+
     Raises:
-        UsageError: a training's state is damaged, or the disk is full.
+        UsageError: a training's state is damaged, the disk is full, a task's worker keeps dying.
         KeyboardInterrupt: on Ctrl-C, once every worker has saved its training's state.
     """
+    borrow(run, tasks)
     left = [task for task in tasks if run.task(task.identity) is None]
     if left:
-        train_side_by_side(run, left, data, tokenizer, min(workers, len(left)))
-    return [row for task in tasks for row in run.task(task.identity) or []]
+        train_side_by_side(run, tasks, left, (data, tokenizer), executor)
+    return [
+        {"status": "unchecked", "detail": "", **row, "variant": task.variant, "seed": task.seed}
+        for task in tasks
+        for row in run.task(task.identity) or []
+    ]
+
+
+def borrow(run: Run, tasks: Sequence[Task]) -> None:
+    """Record what another run beside this one has finished, weights and all."""
+    for task in tasks:
+        if run.task(task.identity) is not None:
+            continue
+        for folder, rows in recorded_elsewhere(run.folder.parents[1], task.identity):
+            if task.weights is not None:
+                weights = folder / "models" / task.weights.name
+                if not weights.exists():
+                    continue
+                task.weights.parent.mkdir(exist_ok=True)
+                shutil.copyfile(weights, task.weights)
+            run.record(task.identity, rows)
+            break
 
 
 def train_side_by_side(
-    run: Run, tasks: Sequence[Task], data: Data, tokenizer: CharTokenizer, workers: int
+    run: Run, tasks: Sequence[Task], left: Sequence[Task], shared: Shared, executor: Executor
 ) -> None:
-    context = multiprocessing.get_context("spawn")
-    news: Queue[tuple[str, int, float]] = context.Queue()
-    pool = ProcessPoolExecutor(workers, context, prepare, (news, data, tokenizer))
-    names = {task.identity: f"{task.variant} seed {task.seed}" for task in tasks}
-    columns = (
-        TextColumn("{task.description:<24}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        steps = sum(task.train.steps for task in tasks)
-        total = progress.add_task(f"{len(tasks)} trainings", total=steps, loss="")
-        bars = {
-            key: progress.add_task(name, total=tasks[0].train.steps, visible=False, loss="")
-            for key, name in names.items()
-        }
-        try:
-            with ignoring_interrupts():  # workers inherit it; a training listens between its steps
-                pending = {pool.submit(perform, task): task for task in tasks}
-            while pending:
-                done, _ = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-                while not news.empty():
-                    identity, step, loss = news.get()
-                    progress.update(
-                        bars[identity], completed=step, visible=True, loss=f"loss {loss:.3f}"
-                    )
-                    at = sum(progress.tasks[bar].completed for bar in bars.values())
-                    progress.update(total, completed=at)
-                for future in done:
-                    task = pending.pop(future)
-                    run.record(task.identity, future.result())
-                    progress.update(bars[task.identity], visible=False, completed=task.train.steps)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    board = Board([(task.name, task.train.steps) for task in tasks])
+    number = {task.identity: place for place, task in enumerate(tasks)}
+    for task in tasks:
+        rows = run.task(task.identity)
+        if rows is not None:
+            board.done(number[task.identity], final_loss(rows), now=False)
+
+    def told(place: int, progress: tuple[int, float, float]) -> None:
+        board.told(number[left[place].identity], *progress)
+        board.save(run.folder)
+
+    def done(place: int, rows: Rows) -> None:
+        run.record(left[place].identity, rows)
+        board.done(number[left[place].identity], final_loss(rows))
+        board.save(run.folder, at_once=True)
+
+    with board.shown():
+        executor.run(perform, shared, left, told, done)
 
 
-@contextmanager
-def ignoring_interrupts() -> Iterator[None]:
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
+def final_loss(rows: Rows) -> float:
+    return float([row["loss"] for row in rows if row["split"] == "val"][-1])
 
 
-_shared: dict[str, Any] = {}
+def perform(shared: Shared, task: Task, tell: Tell) -> Rows:
+    """Train one task; one row for each evaluation and split.
 
+    What an edited source does wrong is a result of it, and a row: an error while it is built or
+    trained, a loss that is no number. Whether the trained model sees the future is always tested.
 
-def prepare(news: "Queue[tuple[str, int, float]]", data: Data, tokenizer: CharTokenizer) -> None:
-    """Make a worker process ready: what all its tasks share arrives once."""
-    torch.set_num_threads(1)
-    _shared.update(news=news, data=data, tokenizer=tokenizer)
-
-
-def perform(task: Task) -> Rows:
-    """Train one task in this worker process; one row for each evaluation and split."""
-    module = edited_module(read_source(gpt.model), task.surgery)
+    Raises:
+        UsageError: the state is damaged or of another training, or the disk is full.
+        KeyboardInterrupt: on Ctrl-C, once the state is saved.
+    """
+    data, tokenizer = shared
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = module.GPT(module.GPTConfig(**asdict(task.model)), seed=task.seed).to(device)
 
-    def tell(progress: training.Progress) -> None:
+    def report(progress: training.Progress) -> None:
         if progress.step % 10 == 0 or progress.step == progress.steps:
-            _shared["news"].put((task.identity, progress.step, progress.loss))
+            tell((progress.step, progress.loss, progress.tokens_per_second))
 
-    trained = training.train(
-        model, _shared["data"], task.train, seed=task.seed, state=task.state, report=tell
-    )
-    if task.weights is not None:
-        identity = checkpoint.Identity.of(
-            model,
-            text=task.text,
-            seed=task.seed,
-            surgery=task.surgery.id if task.surgery else "",
+    try:
+        module = edited_module(read_source(gpt.model), task.surgery)
+        model = module.GPT(module.GPTConfig(**asdict(task.model)), seed=task.seed).to(device)
+        trained = training.train(
+            model, data, task.train, seed=task.seed, state=task.state, report=report
         )
-        checkpoint.save(task.weights, model, identity, _shared["tokenizer"])
+        ahead = looks_ahead(model, data)
+    except Exception as error:
+        if task.surgery is None or not the_variants_own(error, task.surgery):
+            raise
+        row = {"step": 0, "split": "val", "loss": float("nan"), "precision": ""}
+        return [{**row, "status": "error", "detail": one_sentence(error)}]
+    if task.weights is not None:
+        keep_weights(task, model, tokenizer)
+    finite = all(
+        loss == loss and abs(loss) != float("inf")
+        for evaluation in trained.curve
+        for loss in (evaluation.train_loss, evaluation.val_loss)
+    )
+    status = "leak" if ahead else "changed"
     return [
         {
-            "variant": task.variant,
-            "seed": task.seed,
             "step": evaluation.step,
             "split": split,
             "loss": getattr(evaluation, f"{split}_loss"),
             "precision": trained.precision,
+            "status": status if finite else "nonfinite",
+            "detail": "earlier logits depend on later tokens" if ahead else "",
         }
         for evaluation in trained.curve
         for split in ("train", "val")
     ]
+
+
+def the_variants_own(error: Exception, surgery: Surgery) -> bool:
+    """Whether it is the edited code that is wrong, not the disk, the memory or the settings."""
+    if isinstance(error, UsageError):
+        frames = traceback.extract_tb(error.__traceback__)
+        return any(frame.filename == edited_name(surgery) for frame in frames)
+    return not isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError))
+
+
+def looks_ahead(model: Any, data: Data) -> bool:
+    """Whether a model's logits depend on tokens that come later."""
+    device = next(model.parameters()).device
+    tokens, _ = evaluation_blocks(data.val, model.config.block_size, 4)
+    model.eval()
+    with torch.no_grad(), calls_of(model) as calls:
+        model(tokens.to(device))
+    return sees_the_future(model, calls[0])
+
+
+def keep_weights(task: Task, model: Any, tokenizer: CharTokenizer) -> None:
+    assert task.weights is not None
+    identity = checkpoint.Identity.of(
+        model,
+        text=task.text,
+        seed=task.seed,
+        surgery=task.surgery.id if task.surgery else "",
+    )
+    checkpoint.save(task.weights, model, identity, tokenizer)

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from gpt import checkpoint
 from gpt.errors import UsageError
-from gpt.model import GPT, GPTConfig
+from gpt.lens import LensModel
+from gpt.model import GPTConfig
 from gpt.text import Data, batch, evaluation_blocks
 
 Precision = Literal["float32", "bfloat16"]
@@ -117,7 +118,7 @@ class Training:
 
 
 def train(
-    model: GPT,
+    model: LensModel,
     data: Data,
     config: TrainConfig,
     *,
@@ -244,7 +245,7 @@ def update(model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConf
 
 @torch.no_grad()
 def mean_loss(
-    model: GPT,
+    model: LensModel,
     x: Int[Tensor, "blocks pos"],
     y: Int[Tensor, "blocks pos"],
     autocast: Callable[[], AbstractContextManager] = nullcontext,
@@ -261,7 +262,7 @@ def mean_loss(
     return total / len(x)
 
 
-def resolve_precision(config: TrainConfig, model: GPT) -> Precision:
+def resolve_precision(config: TrainConfig, model: LensModel) -> Precision:
     """The precision to train in: as asked, or the one that measures faster on this device."""
     if config.precision != "auto":
         return config.precision
@@ -280,7 +281,7 @@ def autocast_to(precision: Precision, device: torch.device) -> Callable[[], Abst
     return lambda: torch.autocast(device.type, torch.bfloat16)
 
 
-def compiled(model: GPT) -> Callable[..., Tensor]:
+def compiled(model: LensModel) -> Callable[..., Tensor]:
     # By default compiled code ignores a hook that was added after compilation.
     torch._dynamo.config.skip_nnmodule_hook_guards = False
     return torch.compile(model)
@@ -289,20 +290,20 @@ def compiled(model: GPT) -> Callable[..., Tensor]:
 @contextmanager
 def interrupts() -> Iterator[Callable[[], bool]]:
     """Turn Ctrl-C into a question to ask between steps: a step half done cannot be resumed."""
-    asked = threading.Event()
+    asked: list[int] = []  # no Event: a second Ctrl-C within its set() would wait for ever
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
+        yield lambda: bool(asked)
         return
-    previous = signal.signal(signal.SIGINT, lambda *_: asked.set())
+    previous = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
     try:
-        yield asked.is_set
+        yield lambda: bool(asked)
     finally:
         signal.signal(signal.SIGINT, previous)
 
 
 def save_state(
     path: str | Path,
-    model: GPT,
+    model: LensModel,
     optimizer: torch.optim.Optimizer,
     training: Training,
     identity: dict[str, Any],
@@ -322,7 +323,7 @@ def save_state(
 
 def load_state(
     path: str | Path,
-    model: GPT,
+    model: LensModel,
     optimizer: torch.optim.Optimizer,
     training: Training,
     identity: dict[str, Any],

@@ -33,8 +33,9 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from multiprocessing.util import register_after_fork
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -104,6 +105,7 @@ class Run:
             raise
         for leftover in run.folder.rglob(".*.partial"):
             leftover.unlink()
+        register_after_fork(run, Run._let_go)
         return run
 
     def task(self, identity: str) -> list[dict[str, Any]] | None:
@@ -177,9 +179,7 @@ class Run:
     def close(self) -> None:
         """Let others have the folder. What was recorded stays."""
         self._tasks.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._let_go()
 
     def __enter__(self) -> "Run":
         return self
@@ -192,8 +192,45 @@ class Run:
     ) -> None:
         self.close()
 
+    def _let_go(self) -> None:
+        """Close the lock. A forked child does so at once: the run is its parent's, and must be free
+        when that dies, though the child may live a moment longer."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     _lock: int | None
     _tasks: sqlite3.Connection
+
+
+def recorded_elsewhere(root: Path, identity: str) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    """Every run folder under ``root`` that has finished a task, and the rows it recorded.
+
+    Runs that others hold are read too: what is recorded there is whole. Stores that cannot be read
+    are passed over.
+    """
+    for path in sorted(root.glob("*/*/tasks.sqlite")):
+        with suppress(sqlite3.Error), closing(reading(path)) as store:
+            query = "SELECT rows FROM tasks WHERE identity = ?"
+            if found := store.execute(query, (identity,)).fetchone():
+                yield path.parent, json.loads(found[0])
+
+
+def reading(path: Path) -> sqlite3.Connection:
+    """A store to read from, beside whoever writes to it."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+
+
+def holder(folder: Path) -> str | None:
+    """Who writes to a run's folder now, as in ``process 4711 on laptop``; None if nobody does."""
+    try:
+        with (folder / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return (folder / "lock").read_text()
+    except FileNotFoundError:
+        pass
+    return None
 
 
 def identity_of(**parts: Any) -> str:
