@@ -2,6 +2,7 @@ import sys
 import textwrap
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -62,7 +63,9 @@ def study():
 
 @pytest.fixture(scope="module")
 def table(study):
-    return study.posthoc(layers="each")
+    chosen = [s.id for s in study.surgeries if s.operator == "cut-branch" or "gelu(" in s.before]
+    alone = study.posthoc(chosen, layers="each")
+    return pd.concat([study.posthoc(), alone[alone["layer"] != "all"]], ignore_index=True)
 
 
 def row(table, operator, qualname, code="", layer="all", target=None):
