@@ -56,6 +56,18 @@ class AttentionWeights:
         return rearrange(self.proj.weight, "m (h d) -> h d m", h=self.n_head)
 
     @property
+    def b_Q(self) -> Float[Tensor, "head d_head"]:
+        return bias_of(self.query).view(self.n_head, -1)
+
+    @property
+    def b_K(self) -> Float[Tensor, "head d_head"]:
+        return bias_of(self.key).view(self.n_head, -1)
+
+    @property
+    def b_V(self) -> Float[Tensor, "head d_head"]:
+        return bias_of(self.value).view(self.n_head, -1)
+
+    @property
     def b_O(self) -> Float[Tensor, "d_model"]:
         return bias_of(self.proj)
 

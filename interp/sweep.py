@@ -1,0 +1,207 @@
+"""What does each of many interventions do, each alone, and exactly?
+
+    table = sweep(model, tokens, {site: Zero() for site in heads}, loss)
+    print(plan(model, tokens, {site: Zero() for site in heads}, loss).explain())
+
+Every row of the table is what ``intervene(model, {site: intervention})`` gives, to float precision.
+What is saved is work whose result is known: what comes before an intervention is as in the clean
+run; so is every position before the first that changed; logits that the metric does not read are
+never computed; and interventions run side by side, as rows of one batch. Models that show their
+parts under the field's names get all of it, after they were seen to use them so; models that take
+``start_at_layer`` start there; every other model gets one forward pass per intervention.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+
+from interp.errors import NoEffectError, UsageError
+from interp.metrics import Metric
+from interp.sites import Model, evaluating
+from interp.stats import adjust, bootstrap_interval, sign_flip_p
+from interp.sweeps.cells import Cell, Questions, cells_of
+from interp.sweeps.plans import Plan, plan_for
+from interp.sweeps.scoring import UnforeseenReadError
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What every cell of a sweep did to every example.
+
+    Args:
+        cells: one per entry.
+        values: the metric.
+        baseline: the metric without any intervention.
+        changed: how many numbers each intervention changed.
+        plan: how it was computed.
+    """
+
+    cells: list[Cell]
+    values: Float[np.ndarray, "cell batch"]
+    baseline: Float[np.ndarray, "batch"]
+    changed: list[int]
+    plan: Plan
+
+
+def sweep(
+    model: Model,
+    tokens: Int[Tensor, "batch pos"],
+    interventions: Questions,
+    metric: Metric,
+    *,
+    against: Int[Tensor, "batch pos"] | None = None,
+    memory: str | int = "2GiB",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Every intervention alone, in one table.
+
+    Args:
+        model: any ``HookedRootModule``, or TransformerLens' bridge.
+        tokens: what the model is run on.
+        interventions: by site or its text, or pairs of the two. An entry's glob is one question:
+            everything that it matches is intervened on together.
+        metric: of the logits; one number per example.
+        against: the tokens that the metric is given; by default those that the model is given.
+        memory: what the sweep may hold at a time, beside the model and the plain loop's own needs.
+        progress: show a bar, and say where a model gets less than the full treatment.
+
+    Returns:
+        One row per entry: the site's columns; ``intervention`` and ``metric``; ``baseline`` and
+        ``value``, means over examples in the metric's units; their difference ``delta`` with its
+        bootstrap interval over examples, ``p_adjusted`` for a delta of zero (sign flips, Holm over
+        all rows); ``changed``, the numbers that the intervention changed (0: the value was already
+        so); ``n`` examples. One example has no interval.
+
+    Raises:
+        HookNameError, SiteError, InterventionError: an entry that cannot be.
+        NoEffectError: no entry changed anything, or one never fired.
+        NonFiniteError: an intervention or the metric made a NaN or an infinity.
+        UsageError: too little memory; a metric that does not give one number per example.
+    """
+    effects = effects_of(
+        model, tokens, interventions, metric, against=against, memory=memory, progress=progress
+    )
+    return effects_table(effects, getattr(metric, "__name__", str(metric)))
+
+
+def plan(
+    model: Model,
+    tokens: Int[Tensor, "batch pos"],
+    interventions: Questions,
+    metric: Metric,
+    *,
+    against: Int[Tensor, "batch pos"] | None = None,
+    memory: str | int = "2GiB",
+) -> Plan:
+    """How ``sweep`` would compute it; ``explain()`` says so for people.
+
+    Runs the clean texts, since what an intervention changes decides what it costs.
+
+    Raises:
+        Whatever ``sweep`` raises before it runs the first intervention.
+    """
+    with evaluating(model):
+        cells = cells_of(model, interventions)
+        found = plan_for(model, tokens, checked_pair(tokens, against), cells, metric, memory)
+        for _ in found.windows():
+            pass
+        return found
+
+
+def effects_of(
+    model: Model,
+    tokens: Int[Tensor, "batch pos"],
+    interventions: Questions,
+    metric: Metric,
+    *,
+    against: Int[Tensor, "batch pos"] | None = None,
+    memory: str | int = "2GiB",
+    progress: bool = True,
+    allow_no_effect: bool = False,
+) -> Effects:
+    """What ``sweep`` computes, example by example.
+
+    Args:
+        allow_no_effect: let a sweep pass in which nothing changed anything.
+
+    Raises:
+        As ``sweep``.
+    """
+    console = Console(stderr=True)
+    with evaluating(model), Progress(console=console, transient=True, disable=not progress) as bar:
+        cells = cells_of(model, interventions)
+        found = plan_for(model, tokens, checked_pair(tokens, against), cells, metric, memory)
+        for note in found.notes if progress else ():
+            bar.console.print(note)
+        values: dict[int, np.ndarray] = {}
+        changed: dict[int, int] = {}
+        task = bar.add_task("sweep", total=len(cells))
+        try:
+            collect(found, values, changed, lambda count: bar.advance(task, count))
+        except UnforeseenReadError:  # a metric that reads where its logits tell it to
+            found.reads = list(range(tokens.shape[1]))
+            collect(found, values, changed, lambda count: None)
+    if not allow_no_effect and not any(changed.values()):
+        raise NoEffectError(
+            f"none of {len(cells)} interventions changed anything: the values were already so"
+        )
+    assert found.baseline is not None
+    order = range(len(cells))
+    return Effects(
+        cells,
+        np.stack([values[cell] for cell in order]),
+        found.baseline.double().cpu().numpy(),
+        [changed[cell] for cell in order],
+        found,
+    )
+
+
+def collect(
+    plan: Plan,
+    values: dict[int, Float[np.ndarray, "batch"]],
+    changed: dict[int, int],
+    advance: Callable[[int], None],
+) -> None:
+    """Every cell's values and number of changes, as they come."""
+    for answer in plan.answers():
+        for cell, value, count in zip(answer.cells, answer.values, answer.changed, strict=True):
+            values[cell], changed[cell] = value.double().cpu().numpy(), count
+        advance(len(answer.cells))
+
+
+def effects_table(effects: Effects, metric: str) -> pd.DataFrame:
+    """One row per cell, as ``sweep`` returns them."""
+    deltas = effects.values - effects.baseline
+    table = pd.DataFrame([cell.site.columns() | {"site": cell.key} for cell in effects.cells])
+    table["intervention"] = [str(cell.intervention) for cell in effects.cells]
+    table["metric"] = metric
+    table["baseline"] = effects.baseline.mean()
+    table["value"] = effects.values.mean(axis=1)
+    table["delta"] = deltas.mean(axis=1)
+    if deltas.shape[1] > 1:
+        _, table["ci_low"], table["ci_high"] = bootstrap_interval(deltas)
+        resamples = max(10_000, 100 * len(deltas))  # else Holm's factor alone passes 0.05
+        table["p_adjusted"] = adjust(sign_flip_p(deltas, resamples))
+    else:
+        table[["ci_low", "ci_high", "p_adjusted"]] = np.nan
+    table["changed"] = effects.changed
+    table["n"] = deltas.shape[1]
+    return table
+
+
+def checked_pair(
+    tokens: Int[Tensor, "batch pos"], against: Int[Tensor, "..."] | None
+) -> Int[Tensor, "batch pos"]:
+    """The tokens that the metric is given."""
+    if against is not None and against.shape != tokens.shape:
+        raise UsageError(
+            f"the model is given {list(tokens.shape)} tokens, the metric {list(against.shape)}: "
+            "they must be pairs, position for position"
+        )
+    return tokens if against is None else against

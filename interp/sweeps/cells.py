@@ -1,0 +1,144 @@
+"""What is one question of a sweep, and what did it change?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from interp.errors import InterventionError, NonFiniteError, UsageError
+from interp.interventions import Apply, Intervention, Place, apply
+from interp.sites import Model, Site, match, names_by_point
+
+Questions = Mapping[Any, Any] | Sequence[tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One intervention, alone in the model.
+
+    Args:
+        key: the site or glob as it was given.
+        sites: the sites that it means; a glob's are intervened on together.
+        intervention: what happens there.
+        names: every name of the first site's hook point.
+    """
+
+    key: str
+    sites: tuple[Site, ...]
+    intervention: Intervention
+    names: tuple[str, ...]
+
+    @property
+    def site(self) -> Site:
+        return self.sites[0]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a cell adds to the clean value of its hook point.
+
+    Args:
+        index: the part of the value, each axis kept.
+        values: new minus clean, of that part.
+        elements: how many of the part's numbers changed.
+        axis: which axis of the value is positions.
+    """
+
+    index: tuple[slice, ...]
+    values: Tensor
+    elements: int
+    axis: int
+
+    @cached_property
+    def span(self) -> tuple[int, int]:
+        """The first position that changed in any example, and the one after the last."""
+        others = [axis for axis in range(self.values.ndim) if axis != self.axis]
+        where = (self.values != 0).any(dim=others).nonzero()
+        if not len(where):
+            return (0, 0)
+        offset = self.index[self.axis].start or 0
+        return (offset + int(where[0]), offset + int(where[-1]) + 1)
+
+
+def cells_of(model: Model, interventions: Questions) -> list[Cell]:
+    """The cells of a sweep, one per entry.
+
+    Raises:
+        HookNameError: an entry that no hook point matches.
+        UsageError: no entries.
+    """
+    entries = interventions.items() if isinstance(interventions, Mapping) else interventions
+    names = names_by_point(model)
+    cells = []
+    for key, what in entries:
+        matched = match(model, key)
+        intervention = what if isinstance(what, Intervention) else Apply(what)
+        found = tuple(site for site, _ in matched)
+        cells.append(Cell(str(key), found, intervention, names[matched[0][1]]))
+    if not cells:
+        raise UsageError("there is nothing to sweep: give at least one site and intervention")
+    return cells
+
+
+def change_of(cell: Cell, clean: Tensor) -> Change:
+    """What a cell's intervention makes of the clean value of its hook point.
+
+    Raises:
+        InterventionError: it does not fit its site.
+        NonFiniteError: it makes a NaN or an infinity.
+    """
+    if not clean.is_floating_point():
+        raise InterventionError(f"{cell.site.hook} carries no activation that can be changed")
+    place = Place(cell.site, cell.names, tuple(clean.shape))
+    old, new = clean[place.index], apply(cell.intervention, clean, place)[place.index]
+    if broken := int((~new.isfinite() & old.isfinite()).sum()):
+        raise NonFiniteError(
+            f"{cell.intervention} on {cell.key} made {broken} of {new.numel()} values NaN or "
+            "infinite"
+        )
+    axis = place.axes.index("pos")
+    return Change(place.index, new - old, int((new != old).sum()), axis)
+
+
+def placed(
+    changes: Sequence[Change],
+    shape: Sequence[int],
+    examples: slice,
+    span: tuple[int, int],
+    single: int | None = None,
+) -> Tensor:
+    """Changes of one hook point, stacked: [cell example pos ...], zero outside each one's part.
+
+    Args:
+        shape: of the hook point's whole value.
+        examples: which examples are wanted.
+        span: which positions are wanted.
+        single: an axis on which every change is about one number, and which is kept so short.
+    """
+    (start, stop), axis = span, changes[0].axis
+    sizes = [len(range(shape[0])[examples]), *shape[1:]]
+    sizes[axis] = stop - start
+    if single is not None:
+        sizes[single] = 1
+    stacked = changes[0].values.new_zeros((len(changes), *sizes))
+    for row, change in zip(stacked, changes, strict=True):
+        positions = range(*change.index[axis].indices(shape[axis]))
+        first, last = max(start, positions.start), min(stop, positions.stop)
+        if first >= last:
+            continue
+        index = list(change.index)
+        index[0], index[axis] = slice(None), slice(first - start, last - start)
+        if single is not None:
+            index[single] = slice(None)
+        row[tuple(index)] = change.values[examples].narrow(
+            axis, first - positions.start, last - first
+        )
+    return stacked
+
+
+def same_number(cells: Sequence[Cell], part: str) -> list[int] | None:
+    """Every cell's head, or neuron, where all of them name one."""
+    numbers = [getattr(cell.site, part) for cell in cells]
+    return None if any(number is None for number in numbers) else numbers

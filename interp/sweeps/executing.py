@@ -1,0 +1,185 @@
+"""How is a group of cells carried from where it enters the residual stream to the metric?
+
+Rows are [cell example], positions are those from the first changed one on: the model is causal, so
+earlier ones are as in the clean run, whose keys and values attention reads.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.sweeps.anatomy import Anatomy, Layer
+from interp.sweeps.cells import Cell, Change
+from interp.sweeps.planning import LOGITS, Group
+from interp.sweeps.scoring import Score, in_parts
+
+
+@dataclass(frozen=True)
+class Clean:
+    """The clean run, as far as a plan needs it.
+
+    Args:
+        values: of hook points, by name.
+        pre: the residual stream entering each layer, and after the last; None where not needed.
+        prefix: each layer's keys and values [batch head pos d_head].
+        shapes: of the values of the cells' hook points.
+    """
+
+    values: Mapping[str, Tensor]
+    pre: Sequence[Tensor | None]
+    prefix: Mapping[int, tuple[Tensor, Tensor]]
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def entering(self, layer: int) -> Tensor:
+        value = self.pre[layer]
+        assert value is not None, f"the plan kept no residual stream of layer {layer}"
+        return value
+
+
+def measured(
+    group: Group,
+    anatomy: Anatomy,
+    cells: Sequence[Cell],
+    changes: Sequence[Change],
+    clean: Clean,
+    score: Score,
+) -> Float[Tensor, "cell batch"]:
+    """The metric of every cell of a group."""
+    batch = len(score.tokens)
+    scores: list[Tensor] = []
+    waiting: list[Tensor] = []
+    for begin in range(0, batch, group.examples):
+        examples = slice(begin, min(begin + group.examples, batch))
+        x, fresh = carried(group, anatomy, cells, changes, clean, score, examples)
+        if score.by_example:
+            scores.append(
+                row_scores(x, fresh, anatomy, score, examples).unflatten(0, (len(cells), -1))
+            )
+        else:
+            waiting.append(
+                logits_of(x, fresh, anatomy, score, examples).unflatten(0, (len(cells), -1))
+            )
+    if score.by_example:
+        return torch.cat(scores, dim=1)
+    together = waiting[0] if len(waiting) == 1 else torch.cat(waiting, dim=1)
+    everyone = torch.arange(batch)
+    return torch.stack([score.of(logits, everyone) for logits in together])
+
+
+def carried(
+    group: Group,
+    anatomy: Anatomy,
+    cells: Sequence[Cell],
+    changes: Sequence[Change],
+    clean: Clean,
+    score: Score,
+    examples: slice,
+) -> tuple[Float[Tensor, "row fresh d_model"], list[int]]:
+    """The residual stream after the last block, and at which of the read positions it is new."""
+    entry, (start, stop) = group.entry, group.span
+    layer, last = anatomy.layers[entry.layer], len(anatomy.layers) - 1
+    ended = entry.stage != "pre" and entry.layer == last
+    change = entry.into(
+        layer, cells, changes, clean.values, clean.shapes[entry.hook], examples, group.span
+    )
+    if ended:
+        fresh = [read for read in score.reads if start <= read < stop]
+        change = narrowed(change, [read - start for read in fresh])
+    else:
+        fresh = list(range(start, stop))
+    if entry.stage == "mid":
+        mid = clean.values[f"blocks.{entry.layer}.hook_resid_mid"][examples]
+        changed = fed(layer, narrowed(mid, fresh)[None] + change)
+    else:
+        after = clean.entering(entry.layer + (entry.stage == "post"))[examples]
+        changed = narrowed(after, fresh)[None] + change
+    if ended:
+        return changed.flatten(0, 1), fresh
+    following = entry.layer + (entry.stage != "pre")
+    length = clean.entering(following).shape[1]
+    x = changed
+    if stop < length:
+        rest = clean.entering(following)[examples, stop:]
+        x = torch.cat([changed, rest.expand(len(cells), *rest.shape)], dim=2)
+    return suffix(x.flatten(0, 1), following, start, anatomy, clean, score.reads, examples)
+
+
+def suffix(
+    x: Float[Tensor, "row pos d_model"],
+    layer: int,
+    start: int,
+    anatomy: Anatomy,
+    clean: Clean,
+    reads: list[int],
+    examples: slice,
+) -> tuple[Float[Tensor, "row fresh d_model"], list[int]]:
+    """The residual stream after the last block, of the read positions from ``start`` on."""
+    fresh = [read for read in reads if read >= start]
+    last = len(anatomy.layers) - 1
+    for number in range(layer, last + 1):
+        prefix = None
+        if start:
+            keys, values = clean.prefix[number]
+            prefix = keys[examples, :, :start], values[examples, :, :start]
+        wanted = [read - start for read in fresh] if number == last else None
+        x = anatomy.layers[number].forward(x, prefix, wanted)
+    return x, fresh
+
+
+def fed(
+    layer: Layer, mid: Float[Tensor, "cell example pos d_model"]
+) -> Float[Tensor, "cell example pos d_model"]:
+    return layer.feed(mid.flatten(0, 1)).view(mid.shape)
+
+
+def narrowed(x: Float[Tensor, "... pos d_model"], positions: list[int]) -> Tensor:
+    """Some positions of a residual stream, as a view where they are neighbours."""
+    if positions and positions[-1] - positions[0] == len(positions) - 1:
+        return x.narrow(-2, positions[0], len(positions))
+    return x[..., positions, :]
+
+
+def row_scores(
+    x: Float[Tensor, "row fresh d_model"],
+    fresh: list[int],
+    anatomy: Anatomy,
+    score: Score,
+    examples: slice,
+) -> Float[Tensor, "row"]:
+    """The metric row by row, with no more logits in flight than fit into the caches."""
+    batch = len(score.tokens[examples])
+    example = torch.arange(*examples.indices(len(score.tokens))).repeat(len(x) // batch)
+    rows = max(1, LOGITS // (len(score.reads) * score.clean.shape[2]))
+    scores = []
+    for begin in range(0, len(x), rows):
+        chosen = example[begin : begin + rows]
+        logits = with_clean(anatomy.logits(x[begin : begin + rows]), fresh, score, chosen)
+        scores.append(score.of(logits, chosen))
+    return torch.cat(scores)
+
+
+def logits_of(
+    x: Float[Tensor, "row fresh d_model"],
+    fresh: list[int],
+    anatomy: Anatomy,
+    score: Score,
+    examples: slice,
+) -> Float[Tensor, "row read vocab"]:
+    batch = len(score.tokens[examples])
+    example = torch.arange(*examples.indices(len(score.tokens))).repeat(len(x) // batch)
+    logits = in_parts(x, anatomy.logits, score.clean.shape[2])
+    return with_clean(logits, fresh, score, example)
+
+
+def with_clean(
+    logits: Float[Tensor, "row fresh vocab"], fresh: list[int], score: Score, example: Tensor
+) -> Float[Tensor, "row read vocab"]:
+    """New logits among the clean ones of the positions that nothing reached."""
+    if len(fresh) == len(score.reads):
+        return logits
+    whole = score.clean[example]
+    whole[:, [score.reads.index(position) for position in fresh]] = logits
+    return whole

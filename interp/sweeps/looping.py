@@ -1,0 +1,90 @@
+"""How is a sweep run on a model that cannot be taken apart?
+
+One forward pass after the other; or, where a model takes ``start_at_layer``, from the layer that
+changes on, several cells at a time.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.hook_points import HookPoint
+
+from interp.errors import InterventionError, NonFiniteError
+from interp.interventions import Place, apply, intervene
+from interp.metrics import Metric
+from interp.receipts import Effect
+from interp.sites import Model, hooked
+from interp.sweeps.cells import Cell
+from interp.sweeps.planning import ROWS
+from interp.sweeps.scoring import checked
+
+
+def loop(
+    model: Model, tokens: Tensor, against: Tensor, cells: Sequence[Cell], metric: Metric
+) -> Iterator[tuple[Float[Tensor, "1 batch"], list[Effect]]]:
+    """One cell at a time, with a whole forward pass each.
+
+    Raises:
+        NonFiniteError: an intervention or the metric is not finite.
+    """
+    for cell in cells:
+        with intervene(model, {cell.key: cell.intervention}, allow_no_effect=True) as receipt:
+            value = checked(metric(model(tokens), against), len(tokens))
+        yield value[None], list(receipt)
+
+
+def at_once(batch: int, length: int) -> int:
+    """How many cells run together where whole texts run again."""
+    return max(1, ROWS // (batch * length))
+
+
+def from_layer(
+    model: Any,
+    x: Float[Tensor, "batch pos d_model"],
+    against: Tensor,
+    layer: int,
+    cells: Sequence[Cell],
+    metric: Metric,
+) -> tuple[Float[Tensor, "cell batch"], list[Effect]]:
+    """Cells of one layer as rows of one batch, from that layer on.
+
+    Args:
+        x: the clean residual stream entering the layer.
+
+    Raises:
+        NonFiniteError: an intervention or the metric is not finite.
+    """
+    batch = len(x)
+    effects = [Effect(cell.key, str(cell.intervention), [cell.site]) for cell in cells]
+    by_point: dict[HookPoint, list[int]] = {}
+    for number, cell in enumerate(cells):
+        by_point.setdefault(model.hook_dict[cell.site.hook], []).append(number)
+
+    def edit(value: Any, hook: HookPoint) -> Tensor:
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            raise InterventionError(f"{hook.name} carries no activation that can be changed")
+        value = value.clone()
+        for number in by_point[hook]:
+            rows = slice(number * batch, (number + 1) * batch)
+            cell, clean = cells[number], value[rows]
+            place = Place(cell.site, cell.names, tuple(clean.shape))
+            new = apply(cell.intervention, clean, place)
+            effects[number].note(
+                cell.site.hook, clean[place.index], new[place.index], finite=not place.is_scores
+            )
+            value[rows] = new
+        return value
+
+    with hooked([(point, edit) for point in by_point]):
+        logits = model(x.repeat(len(cells), 1, 1), start_at_layer=layer)
+    for effect in effects:
+        if effect.broken:
+            raise NonFiniteError(
+                f"{effect.intervention} on {effect.key} made {effect.broken} of "
+                f"{effect.elements} values NaN or infinite"
+            )
+    each = logits.unflatten(0, (len(cells), batch))
+    return torch.stack([checked(metric(part, against), batch) for part in each]), effects

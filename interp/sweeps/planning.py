@@ -1,0 +1,152 @@
+"""What is the cheapest exact way to answer many questions about one model and one text?
+
+Cells of one hook point that change nearly the same positions run together, as rows of one batch:
+the fewer positions a row recomputes the better, and the fuller a batch the better. The grouping
+that costs least is found by dynamic programming over the cells, sorted by the first position that
+each one changes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from interp.sweeps.anatomy import Anatomy
+from interp.sweeps.entries import Entry
+
+ROWS = 2048  # tokens in flight: more do not stay in the processor's caches
+SETUP = 48  # what starting one more batch costs, in tokens
+LOGITS = 2**24  # numbers in flight when unembedding, for the same reason
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells of one hook point, run as rows of one batch.
+
+    Args:
+        cells: which ones.
+        span: positions of the residual stream that they change where they enter it.
+        examples: how many examples at a time.
+        flops: floating-point operations, for all examples.
+    """
+
+    entry: Entry
+    cells: list[int]
+    span: tuple[int, int]
+    examples: int
+    flops: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What parts of a forward pass cost, in floating-point operations.
+
+    Args:
+        anatomy: the model.
+        length: positions of an example.
+        reads: the positions that the metric reads.
+    """
+
+    anatomy: Anatomy
+    length: int
+    reads: list[int]
+    _wide: tuple[int, int, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        layer = self.anatomy.layers[0]
+        d_model, inner = layer.out[0].shape
+        object.__setattr__(self, "_wide", (d_model, inner, layer.W_post.shape[0]))
+
+    def block(self, start: int, reads: list[int] | None = None) -> float:
+        """A block on the positions from ``start`` on; only ``reads`` of them leave it."""
+        d_model, inner, _ = self._wide
+        reads = list(range(start, self.length)) if reads is None else reads
+        keys_values = 4 * d_model * inner * (self.length - start)
+        queries = (4 * d_model * inner + self._feed()) * len(reads)
+        return keys_values + queries + 4 * inner * sum(read + 1 for read in reads)
+
+    def feed(self, positions: int) -> float:
+        """The MLP."""
+        return self._feed() * positions
+
+    def _feed(self) -> float:
+        d_model, _, d_mlp = self._wide
+        return 4 * d_model * d_mlp
+
+    def logits(self, positions: int) -> float:
+        vocab, d_model = self.anatomy.unembedding[0].shape
+        return 2 * vocab * d_model * positions
+
+    def forward(self) -> float:
+        """A whole forward pass of one example."""
+        return len(self.anatomy.layers) * self.block(0) + self.logits(self.length)
+
+    def suffix(self, layer: int, start: int) -> float:
+        """Blocks from ``layer`` on and the logits, on the positions from ``start`` on."""
+        wanted = [read for read in self.reads if read >= start]
+        count = len(self.anatomy.layers)
+        whole = max(count - 1 - layer, 0) * self.block(start)
+        last = self.block(start, wanted) if layer < count else 0.0
+        return whole + last + self.logits(len(wanted))
+
+    def cell(self, entry: Entry, span: tuple[int, int]) -> float:
+        """One example of a cell, from where it enters the residual stream."""
+        if entry.stage == "pre":
+            return self.suffix(entry.layer, span[0])
+        reached = self.reached(entry, span)
+        feed = self.feed(reached) if entry.stage == "mid" else 0.0
+        return feed + self.suffix(entry.layer + 1, span[0])
+
+    def reached(self, entry: Entry, span: tuple[int, int]) -> int:
+        """How many positions of a span matter: in the last block only those that are read."""
+        if entry.stage == "pre" or entry.layer + 1 < len(self.anatomy.layers):
+            return span[1] - span[0]
+        return len([read for read in self.reads if span[0] <= read < span[1]])
+
+    def matters(self, entry: Entry, span: tuple[int, int]) -> bool:
+        """Whether a change of these positions can reach anything that the metric reads."""
+        if span[0] >= span[1] or not self.reads:
+            return False
+        return self.reads[-1] >= span[0] and self.reached(entry, span) > 0
+
+
+def grouped(
+    entry: Entry,
+    spans: Sequence[tuple[int, tuple[int, int]]],
+    cost: Cost,
+    batch: int,
+    most: int,
+) -> list[Group]:
+    """Cells of one hook point, in groups that cost least together.
+
+    Args:
+        spans: each cell and the positions that it changes.
+        batch: examples.
+        most: cells that may run together whatever their size.
+    """
+    ordered = sorted(spans, key=lambda pair: pair[1])
+    best: list[tuple[float, int]] = [(0.0, 0)]  # cost of the first i cells, start of the last group
+    for stop in range(1, len(ordered) + 1):
+        choices = []
+        for start in range(stop - 1, max(stop - 1 - most, -1), -1):
+            tokens = (stop - start) * batch * (cost.length - ordered[start][1][0])
+            if tokens > ROWS and stop - start > 1:
+                break
+            choices.append((best[start][0] + SETUP + tokens, start))
+        best.append(min(choices))
+    groups = []
+    stop = len(ordered)
+    while stop:
+        start = best[stop][1]
+        members = ordered[start:stop]
+        span = (members[0][1][0], max(last for _, (_, last) in members))
+        rows = len(members) * (cost.length - span[0])
+        groups.append(
+            Group(
+                entry,
+                [cell for cell, _ in members],
+                span,
+                min(batch, max(1, ROWS // rows)),
+                cost.cell(entry, span) * batch * len(members),
+            )
+        )
+        stop = start
+    return groups[::-1]

@@ -1,0 +1,148 @@
+"""What does the metric say, when logits come a few rows and a few positions at a time?"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.errors import NonFiniteError, UsageError
+from interp.metrics import Metric
+from interp.sweeps.anatomy import Anatomy
+from interp.sweeps.logits import ReadLogits, Reads
+from interp.sweeps.planning import LOGITS
+
+
+class UnforeseenReadError(Exception):
+    """A metric read a position that it did not read of the clean logits."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric, and what it made of the clean logits.
+
+    Args:
+        reads: the positions that it reads.
+        clean: the clean logits there, [batch read vocab].
+        baseline: the metric of them.
+        by_example: whether it looks at every example alone, so that some of them can be scored
+            without the others.
+    """
+
+    metric: Metric
+    tokens: Tensor
+    reads: list[int]
+    clean: Tensor
+    baseline: Tensor
+    by_example: bool
+
+    def of(self, logits: Float[Tensor, "row read vocab"], example: Tensor) -> Tensor:
+        """The metric of rows, given which example each is of."""
+        return scored(self.metric, logits, self.tokens[example], self.reads)
+
+
+def scored(
+    metric: Metric, logits: Float[Tensor, "row read vocab"], tokens: Tensor, reads: list[int]
+) -> Float[Tensor, "row"]:
+    """A metric of logits at the positions that it reads.
+
+    Raises:
+        UsageError: the metric does not give one number per example.
+        NonFiniteError: it gives a NaN or an infinity.
+        UnforeseenReadError: it reads another position.
+    """
+    columns = {position: column for column, position in enumerate(reads)}
+
+    def at(positions: list[int]) -> Tensor:
+        try:
+            chosen = [columns[position] for position in positions]
+        except KeyError as error:
+            raise UnforeseenReadError from error
+        if chosen == list(range(len(reads))):
+            return logits.detach()  # a tensor of its own, as dispatch asks for
+        return logits[:, chosen]
+
+    shape = (len(logits), tokens.shape[1], logits.shape[2])
+    return checked(metric(ReadLogits(shape, logits, at), tokens), len(tokens))
+
+
+def checked(value: Tensor, batch: int) -> Float[Tensor, "row"]:
+    if not isinstance(value, Tensor) or value.shape != (batch,):
+        found = list(value.shape) if isinstance(value, Tensor) else value
+        raise UsageError(f"the metric gives {found}; it must give one number for each example")
+    if not torch.isfinite(value).all():
+        raise NonFiniteError("the metric is not a finite number for some example")
+    return value
+
+
+def score_of(
+    metric: Metric,
+    tokens: Tensor,
+    anatomy: Anatomy,
+    final: Float[Tensor, "batch pos d_model"],
+    reads: list[int] | None = None,
+) -> Score:
+    """A metric read off the clean run.
+
+    Args:
+        tokens: what the metric is given.
+        final: the residual stream that leaves the last block.
+        reads: the positions to hold ready; by default what the metric turns out to read.
+
+    Raises:
+        UsageError, NonFiniteError: as ``scored``.
+    """
+    batch, length, _ = final.shape
+    vocab = len(anatomy.unembedding[0])
+
+    def compute(positions: list[int]) -> Tensor:
+        return in_parts(final[:, positions], anatomy.logits, vocab)
+
+    if reads is None:
+        noted = Reads()
+        probe = final[:1, :1, :1]
+        checked(
+            metric(ReadLogits((batch, length, vocab), probe, noted.noting(compute)), tokens), batch
+        )
+        reads = sorted(noted.positions)
+    clean = compute(reads)
+    baseline = scored(metric, clean, tokens, reads)
+    return Score(metric, tokens, reads, clean, baseline, alone(metric, clean, tokens, reads))
+
+
+def in_parts(
+    x: Float[Tensor, "row pos d_model"], logits: Callable[[Tensor], Tensor], vocab: int
+) -> Float[Tensor, "row pos vocab"]:
+    """Logits, a cache's fill at a time."""
+    row, pos, _ = x.shape
+    whole = x.new_empty(row, pos, vocab)
+    rows = max(1, LOGITS // max(1, pos * vocab))
+    for part in range(0, row, rows):
+        whole[part : part + rows] = logits(x[part : part + rows])
+    return whole
+
+
+def alone(metric: Metric, logits: Tensor, tokens: Tensor, reads: list[int]) -> bool:
+    """Whether a metric gives each example the same number whatever stands beside it.
+
+    Seen by asking again, with the examples in reverse, in pieces, and repeated. A metric that
+    holds something of each example in order, as answers or a baseline, does not pass.
+    """
+    batch = len(tokens)
+    whole = scored(metric, logits, tokens, reads)
+    if batch == 1:
+        logits, tokens, whole = (torch.cat([each, each]) for each in (logits, tokens, whole))
+        batch = 2
+    orders = [torch.arange(batch - 1, -1, -1), torch.arange(batch // 2), torch.tensor([batch - 1])]
+    orders += [torch.cat([orders[1], orders[1]])]
+    for order in orders:
+        try:
+            again = scored(metric, logits[order], tokens[order], reads)
+        except UnforeseenReadError:
+            raise
+        except Exception:  # whatever a metric raises over fewer examples, it needs them all
+            return False
+        if not torch.allclose(again, whole[order], rtol=1e-5, atol=1e-6 * float(whole.abs().max())):
+            return False
+    return True
