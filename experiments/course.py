@@ -82,7 +82,7 @@ def main(config: Config) -> Path:
         run.save_table(entropies(data), "entropies")
         published = config.published or config.preset == "course"
         page = draw(run, published)
-    console.print(shown(summary).to_string(index=False))
+    console.print(shown(summary).to_string(index=False), soft_wrap=True)
     announce(run.folder)
     return page
 

@@ -1,7 +1,7 @@
 """What do the curves of several variants and seeds amount to?"""
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,26 @@ def summarise(curves: pd.DataFrame) -> pd.DataFrame:
     """One row per variant: best and last val loss, and their differences to the unablated model.
 
     All losses in nats per token. ``sd`` is the spread over seeds; intervals are Welch's at 95 %,
-    p-values Holm's over the variants; with one seed they are NaN. ``detectable`` is the smallest
-    difference that this many seeds would find four times in five, from the baseline's spread.
+    p-values Holm's over the variants, of best and of last loss each; with one seed they are NaN.
+    ``detectable`` and ``best_detectable`` are the smallest differences that as many seeds as the
+    variant of fewest has would find four times in five, from the baseline's spread.
+
+    ``steps_to_baseline`` is the second outcome: the mean step at which a variant's seeds came down
+    to the loss that every baseline seed reached, by straight lines between evaluations;
+    ``reached`` says how many of them did.
+
+    ``status`` is the worst of a variant's trainings; one that failed or is not finite has no
+    differences.
     """
     val = curves[curves["split"] == "val"].sort_values("step")
     grouped = val.groupby(["variant", "seed"], sort=False)["loss"]
-    best, last = grouped.min(), grouped.last()
+    best, last = grouped.min(), grouped.agg(lambda losses: losses.iloc[-1])  # NaN stays NaN
+    target = best[BASELINE].max()
     rows = []
     for variant in val["variant"].drop_duplicates():
         described = val[val["variant"] == variant].iloc[0]
+        steps = [steps_to(target, of_seed) for _, of_seed in seeds_of(val, variant)]
+        there = [step for step in steps if not math.isnan(step)]
         row: dict[str, Any] = {
             "variant": variant,
             "label": described["label"],
@@ -35,6 +46,9 @@ def summarise(curves: pd.DataFrame) -> pd.DataFrame:
             "last": last[variant].mean(),
             "best_sd": best[variant].std(),
             "last_sd": last[variant].std(),
+            "steps_to_baseline": float(np.mean(there)) if there else math.nan,
+            "reached": len(there),
+            "status": worst_status(val[val["variant"] == variant]),
         }
         for kind, losses in (("best_", best), ("", last)):
             row |= compared(losses[variant], losses[BASELINE], kind)
@@ -45,17 +59,52 @@ def summarise(curves: pd.DataFrame) -> pd.DataFrame:
         table[column] = math.nan
         if tested.any():
             table.loc[tested, column] = stats.adjust(table.loc[tested, f"{kind}p"].to_numpy())
-    spread, seeds = table["last_sd"].iloc[0], int(table["n"].iloc[0])
-    enough = seeds > 1
-    table["detectable"] = stats.minimum_detectable_effect(spread, seeds) if enough else math.nan
+    for kind, losses in (("best_", best), ("", last)):
+        table[f"{kind}detectable"] = detectable(losses[BASELINE].std(), int(table["n"].min()))
     order = table["variant"] != BASELINE
     return table.assign(order=order).sort_values("order", kind="stable").drop(columns="order")
 
 
+def detectable(spread: float, seeds: int) -> float:
+    """The smallest difference that so many seeds find four times in five; NaN for one seed."""
+    if seeds < 2 or math.isnan(spread):
+        return math.nan
+    return float(stats.minimum_detectable_effect(spread, seeds))
+
+
+def seeds_of(val: pd.DataFrame, variant: str) -> Iterator[tuple[Any, pd.DataFrame]]:
+    yield from val[val["variant"] == variant].groupby("seed")
+
+
+def steps_to(target: float, curve: pd.DataFrame) -> float:
+    """The step at which a curve comes down to a loss, by straight lines; NaN where it never does.
+
+    Args:
+        curve: one training's evaluations on one split, in the order of their steps.
+    """
+    steps, losses = curve["step"].to_numpy(dtype=float), curve["loss"].to_numpy()
+    below = np.flatnonzero(losses <= target)
+    if len(below) == 0:
+        return math.nan
+    at = int(below[0])
+    if at == 0 or not math.isfinite(losses[at - 1]):
+        return float(steps[at])
+    share = (losses[at - 1] - target) / (losses[at - 1] - losses[at])
+    return float(steps[at - 1] + share * (steps[at] - steps[at - 1]))
+
+
+def worst_status(rows: pd.DataFrame) -> str:
+    if "status" not in rows:
+        return "unchecked"
+    order = ("error", "nonfinite", "leak", "unchecked", "changed")
+    return min(rows["status"], key=order.index)
+
+
 def compared(losses: pd.Series, baseline: pd.Series, kind: str) -> dict[str, float]:
-    delta = {f"{kind}delta": losses.mean() - baseline.mean()}
+    delta = {f"{kind}delta": losses.mean(skipna=False) - baseline.mean()}
     unknown = dict.fromkeys((f"{kind}ci_low", f"{kind}ci_high", f"{kind}p"), math.nan)
-    if len(losses) < 2 or losses is baseline or np.array_equal(losses, baseline):
+    few = min(len(losses), len(baseline)) < 2
+    if few or losses is baseline or np.array_equal(losses, baseline) or losses.isna().any():
         return delta | unknown
     welch = stats.difference_of_means(losses.to_numpy(), baseline.to_numpy())
     return delta | {
@@ -63,6 +112,15 @@ def compared(losses: pd.Series, baseline: pd.Series, kind: str) -> dict[str, flo
         f"{kind}ci_high": float(welch.high),
         f"{kind}p": float(welch.p),
     }
+
+
+def improvements(summary: pd.DataFrame, alpha: float = 0.05) -> list[str]:
+    """The variants whose best or last loss is below the unablated model's, beyond noise, and that
+    see no later tokens."""
+    better = pd.Series(False, index=summary.index)
+    for kind in ("best_", ""):
+        better |= (summary[f"{kind}delta"] < 0) & (summary[f"{kind}p_adjusted"] < alpha)
+    return list(summary.loc[better & summary["status"].isin(["changed", "unchecked"]), "variant"])
 
 
 def shown(summary: pd.DataFrame) -> pd.DataFrame:
@@ -84,7 +142,15 @@ def shown(summary: pd.DataFrame) -> pd.DataFrame:
                 row["best_delta"], row["best_ci_low"], row["best_ci_high"]
             ),
             "last, against none": difference(row["delta"], row["ci_low"], row["ci_high"]),
-            "p of last (Holm)": "" if math.isnan(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}",
+            "p of best, last (Holm)": ", ".join(
+                f"{row[p]:.2g}" for p in ("best_p_adjusted", "p_adjusted") if not math.isnan(row[p])
+            ),
+            "reaches none's loss at": (
+                f"step {row['steps_to_baseline']:.0f} ({row['reached']} of {row['n']})"
+                if row["reached"]
+                else "never"
+            ),
+            "status": row["status"],
         }
         for row in summary.to_dict("records")
     ]
@@ -108,8 +174,16 @@ def reading(row: Mapping[Hashable, Any], entropies: pd.DataFrame) -> str:
             else "One seed has no spread: no difference here is known to be more than noise."
         )
         return f"The model as it stands ends at {row['last']:.3f} nats per character. {noise}"
+    if row["status"] in ("error", "nonfinite"):
+        what = {"error": "cannot be trained", "nonfinite": "has a loss that is no number"}
+        return f"Without it the model {what[row['status']]}."
+    if row["status"] == "leak":
+        return (
+            f"Without it the model ends at {row['last']:.3f} nats, but sees the tokens it is to "
+            "predict: its loss means nothing."
+        )
     cost = f"ends at {row['last']:.3f} nats, {row['delta']:+.3f} against the model as it stands"
-    if row["n"] > 1:
+    if not math.isnan(row["ci_low"]):
         cost += f" (95 % interval {row['ci_low']:+.3f} to {row['ci_high']:+.3f})"
     if on_unigram_line(row, entropies):
         verdict = (
@@ -121,8 +195,30 @@ def reading(row: Mapping[Hashable, Any], entropies: pd.DataFrame) -> str:
             f"worse than the bigram entropy ({floor['bigram']:.3f}): "
             "a count of which character follows which would do better."
         )
-    elif row["n"] > 1 and row["p_adjusted"] >= 0.05:
+    elif math.isnan(row["p_adjusted"]):
+        verdict = "one seed, so nothing is known of what noise would do."
+    elif row["p_adjusted"] >= 0.05:
         verdict = "a difference that these seeds cannot tell from noise."
+    elif row["delta"] > 0:
+        verdict = "so the line pays."
     else:
-        verdict = f"so {'the line pays' if row['delta'] > 0 else 'it learns better without it'}."
-    return f"Without it the model {cost}: {verdict}"
+        verdict = "so it learns better without it" + (
+            "; whether it sees later tokens was not checked."
+            if row["status"] == "unchecked"
+            else "."
+        )
+    return f"Without it the model {cost}: {verdict}{by_the_best(row)}"
+
+
+def by_the_best(row: Mapping[Hashable, Any]) -> str:
+    """A second sentence where best and last loss say different things."""
+    if math.isnan(row["best_p_adjusted"]):
+        return ""
+    last, best = (
+        int(math.copysign(1, row[f"{kind}delta"])) if row[f"{kind}p_adjusted"] < 0.05 else 0
+        for kind in ("", "best_")
+    )
+    if last == best:
+        return ""
+    says = {1: "it is worse", -1: "it is better", 0: "there is no difference beyond noise"}[best]
+    return f" By the best loss of each training {says} ({row['best_delta']:+.3f})."

@@ -183,8 +183,13 @@ class Study:
             return None
         return replace(self, prepare=combine([self.find(id) for id in same["id"]]))
 
-    def find(self, id: str) -> Surgery:
-        """The surgery of an id. Raises ``SurgeryError`` with the nearest where there is none."""
+    def find(self, id: str | Surgery) -> Surgery:
+        """The surgery of an id; a surgery that is given, such as a combined one, is itself.
+
+        Raises ``SurgeryError`` with the nearest where there is none.
+        """
+        if isinstance(id, Surgery):
+            return id
         for surgery in self.surgeries:
             if surgery.id == id:
                 return surgery
@@ -198,7 +203,7 @@ class Study:
 
     def posthoc(
         self,
-        ids: Iterable[str] | None = None,
+        ids: Iterable[str | Surgery] | None = None,
         *,
         layers: Literal["each"] | Sequence[int] | None = None,
         progress: Progress | None = None,
@@ -206,7 +211,7 @@ class Study:
         """Make surgeries on the trained model, one at a time, and judge it.
 
         Args:
-            ids: which; None is all.
+            ids: which, by id or themselves; None is all.
             layers: None makes each in all layers; ``"each"`` also in one layer at a time; numbers
                 in these layers together.
             progress: is told how many are done, of how many.

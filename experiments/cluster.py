@@ -1,0 +1,167 @@
+"""How does the same work run on many machines?
+
+On a Ray cluster (``pip install .[cluster]``): Ray decides what runs where, and what dies there is
+begun again elsewhere. Nothing is asked of the machines' disks: a task's files travel with it, its
+training's state comes back at every evaluation, so that a task whose machine is lost goes on from
+there, and results flow to the driver's store.
+
+    Cluster("ray://head:10001").run(work, shared, tasks, told, done)
+
+The project must be installed on every machine; ``pip install .[cluster]`` there does it.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from experiments.executors import ATTEMPTS, Heard, Work
+from gpt.errors import UsageError
+from interp.runs import write_atomically
+
+FILES = ("state", "weights")
+"""The fields of a task that name files, where it has them."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Workers of a Ray cluster.
+
+    Args:
+        address: of the cluster; empty starts one on this machine, or joins what ``RAY_ADDRESS``
+            names.
+        workers: processors of the cluster that is started here.
+        gpus: the share of a GPU that each task gets.
+    """
+
+    address: str
+    workers: int
+    gpus: float = 0.0
+
+    def run(self, work: Work, shared: Any, tasks: Sequence[Any], told: Heard, done: Heard) -> None:
+        with connected(self.address, self.workers) as ray:
+            from ray.exceptions import RayTaskError, TaskCancelledError, WorkerCrashedError
+            from ray.util.queue import Queue
+
+            mail = Queue(actor_options={"num_cpus": 0})
+            kept = ray.put(shared)
+            remote = ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=0)(perform_there)
+            deaths = [0] * len(tasks)
+            pending: dict[Any, int] = {}
+
+            def submit(number: int) -> None:
+                task = tasks[number]
+                sent = remote.remote(work, kept, task, contents(task), number, mail)
+                pending[sent] = number
+
+            def read_mail() -> None:
+                for number, kind, what in mail.get_nowait_batch(mail.qsize()):
+                    if kind == "told":
+                        told(number, what)
+                    else:
+                        put(tasks[number], what)
+
+            try:
+                for number in range(len(tasks)):
+                    submit(number)
+                while pending:
+                    ended, _ = ray.wait(list(pending), timeout=0.5)
+                    read_mail()
+                    for reference in ended:
+                        number = pending.pop(reference)
+                        try:
+                            result, files = ray.get(reference)
+                        except RayTaskError as error:
+                            raise error.cause from None
+                        except (WorkerCrashedError, ray.exceptions.NodeDiedError):
+                            deaths[number] += 1
+                            if deaths[number] == ATTEMPTS:
+                                raise UsageError(
+                                    f"a task's worker died {ATTEMPTS} times on the cluster: give "
+                                    f"it more memory; what was finished is kept"
+                                ) from None
+                            submit(number)
+                        else:
+                            put(tasks[number], files)
+                            done(number, result)
+            finally:
+                for reference in pending:
+                    ray.cancel(reference)  # a training saves its state, and sends it
+                for reference in pending:
+                    with suppress(RayTaskError, TaskCancelledError, WorkerCrashedError):
+                        ray.get(reference, timeout=60)
+                read_mail()
+
+
+@contextmanager
+def connected(address: str, workers: int) -> Iterator[Any]:
+    """Ray, connected within the block. Raises ``UsageError`` where it is not there."""
+    try:
+        import ray
+    except ImportError:
+        raise UsageError(
+            "--ray needs Ray, which is not installed: pip install 'nanogpt-interp[cluster]'"
+        ) from None
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    joins = address or os.environ.get("RAY_ADDRESS")
+    try:
+        if joins:
+            ray.init(address=joins, **options)
+        else:
+            ray.init(num_cpus=max(workers, 1), include_dashboard=False, **options)
+    except ConnectionError as error:
+        raise UsageError(f"no Ray cluster answers at {joins!r}: {error}") from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def perform_there(
+    work: Work, shared: Any, task: Any, files: dict[str, bytes], number: int, mail: Any
+) -> tuple[Any, dict[str, bytes]]:
+    """Do a task in a worker of the cluster, its files in a folder of its own."""
+    torch.set_num_threads(1)
+    with TemporaryDirectory() as folder:
+        moved = {name: Path(folder, name) for name in FILES if getattr(task, name, None)}
+        here = replace(task, **moved) if moved else task
+        put(here, files)
+        sent = stamps(here)
+
+        def tell(what: Any) -> None:
+            nonlocal sent
+            mail.put_nowait((number, "told", what))
+            if (now := stamps(here)) != sent:
+                sent = now
+                mail.put_nowait((number, "files", contents(here)))
+
+        try:
+            result = work(shared, here, tell)
+        except KeyboardInterrupt:
+            mail.put_nowait((number, "files", contents(here)))
+            raise
+        return result, contents(here)
+
+
+def contents(task: Any) -> dict[str, bytes]:
+    """What the files of a task hold, as far as they exist."""
+    paths = {name: getattr(task, name, None) for name in FILES}
+    return {name: p.read_bytes() for name, p in paths.items() if p is not None and p.exists()}
+
+
+def put(task: Any, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        write_atomically(getattr(task, name), content)
+
+
+def stamps(task: Any) -> dict[str, int]:
+    """When the files of a task were last written."""
+    paths = {name: getattr(task, name, None) for name in FILES}
+    return {n: p.stat().st_mtime_ns for n, p in paths.items() if p is not None and p.exists()}

@@ -1,0 +1,354 @@
+"""Which lines does the architecture need: cut before training, what does the loss not recover from?
+
+Each surgery is trained anew with several seeds, beside at least five trainings of the model as it
+is: their spread is the noise, and says beforehand which differences can be found. An improvement is
+checked for leaks of later tokens and repeated at twice the steps. Every result is kept at once, and
+taken from any other run that has it; killed at any instant, the same command goes on.
+
+    python -m experiments.retrain                                      the course's cuts, minutes
+    python -m experiments.retrain --surgeries top:12 --seeds 5 --preset laptop --text shakespeare
+    python -m experiments.retrain --surgeries model.py:189:cut-skip --ray local
+    python -m experiments.retrain --surgeries top:12 --status          from another terminal
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+import gpt.model
+from experiments.board import board_in
+from experiments.cli import Options, announce, console, launch
+from experiments.course import REFERENCE, curves_caption, described, entropies
+from experiments.executors import Executor, InProcess, Processes
+from experiments.lines import judges
+from experiments.retraining import run_all, tasks_of
+from experiments.summary import (
+    detectable,
+    improvements,
+    reading,
+    shown,
+    summarise,
+)
+from experiments.variants import BASELINE, CUTS, course_variants
+from gpt import checkpoint
+from gpt.errors import UsageError, nearest
+from gpt.model import GPT
+from gpt.text import CharTokenizer, Corpus, Data, load_corpus, split
+from gpt.train import PRESETS, Preset
+from interp import figures, surgery
+from interp.report import Section, write_report
+from interp.runs import Run, holder, identity_of
+from interp.surgery import Study, Surgery
+from interp.surgery.figures import damage_and_relearnability
+
+BASELINE_SEEDS = 5
+"""The fewest trainings of the model as it is: with less, its spread is a guess."""
+
+
+@dataclass(frozen=True)
+class Config(Options):
+    """Retraining sweeps."""
+
+    surgeries: tuple[str, ...] = ("course",)
+    """What to cut: course (its four), top:N (the N lines whose cut does the trained model most
+    harm), names of the course's variants, or ids as experiments.lines prints them."""
+    seeds: int = 3
+    """Trainings of each surgery; the model as it is gets at least five."""
+    preset: Literal["demo", "laptop", "course"] = "demo"
+    """Size of model and training."""
+    steps: int | None = None
+    """Steps of each training, if not the preset's."""
+    workers: int = os.cpu_count() or 1
+    """Trainings at a time on this machine, one process and one thread each; 0 trains in this one
+    process."""
+    ray: str = ""
+    """Train on a Ray cluster instead: its address, or local to start one here."""
+    gpus: float = 0.0
+    """The share of a GPU that Ray gives each training: 0.25 runs four on one."""
+    texts: int = 24
+    """Blocks of the validation text on which the trained model's damage is measured."""
+    published: bool = False
+    """Draw the course's published curves too (always with preset course)."""
+    status: bool = False
+    """Say how far the run is, from another terminal, and end."""
+
+
+def main(config: Config) -> Path:
+    if config.seeds < 1 or config.workers < 0 or (config.steps or 1) < 1:
+        raise UsageError("--seeds and --steps must be at least 1, --workers at least 0")
+    corpus = load_corpus(config.text)
+    named = "+".join(config.surgeries)
+    made = f"{config.preset}-{corpus.name}-{named}-{config.seeds}"
+    made += f"-{config.steps}" if config.steps else ""
+    name = config.name or re.sub(r"[^\w.-]+", "_", made)[:80]
+    if config.status:
+        return say_how_far(config.runs / "retrain" / name)
+    tokenizer = CharTokenizer.from_text(corpus.text)
+    preset = sized(PRESETS[config.preset], tokenizer.vocab_size, config.steps)
+    data = split(corpus, tokenizer, preset.model.block_size)
+    chosen(config.surgeries)  # what is wrong with the names is said before anything is trained
+    settings: dict[str, Any] = {
+        "preset": config.preset,
+        "surgeries": list(config.surgeries),
+        "model": asdict(preset.model),
+        "train": asdict(preset.train),
+        "text": {"name": corpus.name, "sha256": corpus.sha256},
+        "seeds": list(range(config.seed, config.seed + config.seeds)),
+        "texts": config.texts,
+    }
+    with Run.open(config.runs, "retrain", name, settings, {"text_sha256": corpus.sha256}) as run:
+        sweep = Sweep(run, settings["seeds"], preset, data, tokenizer, executor_of(config))
+        page = sweep.swept(config, corpus)
+    announce(run.folder)
+    return page
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What all stages of a sweep share."""
+
+    run: Run
+    seeds: list[int]
+    preset: Preset
+    data: Data
+    tokenizer: CharTokenizer
+    executor: Executor
+
+    @property
+    def baseline_seeds(self) -> list[int]:
+        count = max(BASELINE_SEEDS, len(self.seeds))
+        return list(range(self.seeds[0], self.seeds[0] + count))
+
+    def swept(self, config: Config, corpus: Corpus) -> Path:
+        run, text = self.run, corpus.sha256
+        baseline = self.trained({BASELINE: None}, self.baseline_seeds, text)
+        console.print(noise_said(baseline, len(self.seeds)))
+        study = self.study(config.texts)
+        cuts = chosen(config.surgeries)
+        if wanted := top_asked(config.surgeries):
+            cuts |= self.top(wanted, study)
+        curves = pd.concat([baseline, self.trained(cuts, self.seeds, text)], ignore_index=True)
+        run.save_table(described(curves, {BASELINE: None, **cuts}))
+        run.save_table(summarise(run.table()), "summary")
+        run.save_table(entropies(self.data), "entropies")
+        run.save_table(study.posthoc(cuts.values()).assign(variant=list(cuts)), "damage")
+        run.save_table(both(run.table("summary"), run.table("damage")), "relearnability")
+        run.save_table(self.confirmed(cuts, run.table("summary"), text), "confirmed")
+        published = config.published or config.preset == "course"
+        page = draw(run, published and "course" in config.surgeries)
+        console.print(shown(run.table("summary")).to_string(index=False), soft_wrap=True)
+        return page
+
+    def trained(
+        self, cuts: Mapping[str, Surgery | None], seeds: Sequence[int], text: str, longer: int = 1
+    ) -> pd.DataFrame:
+        """The curves of some variants, each trained with every seed for ``longer`` times the
+        preset's steps."""
+        preset = sized(self.preset, None, longer * self.preset.train.steps)
+        first = self.seeds[0]
+        tasks = tasks_of(
+            self.run,
+            cuts,
+            seeds,
+            preset,
+            text,
+            keep=lambda variant, seed: variant == BASELINE and seed == first and longer == 1,
+        )
+        return pd.DataFrame(run_all(self.run, tasks, self.data, self.tokenizer, self.executor))
+
+    def study(self, texts: int) -> Study:
+        """What cutting lines of the trained model does, judged on some validation texts."""
+        path = self.run.folder / "models" / f"{BASELINE}-{self.seeds[0]}.safetensors"
+        judge, reference = judges(self.data, self.preset.model.block_size, texts)
+        return surgery.study(
+            build=lambda seed: GPT(self.preset.model, seed=seed),
+            judge=judge,
+            files=[gpt.model],
+            model=checkpoint.load(path).model,
+            reference=reference,
+        )
+
+    def top(self, count: int, study: Study) -> dict[str, Surgery]:
+        """The lines whose cut changes the trained model's loss most; found once, and kept."""
+        config = self.run.description["config"]
+        identity = identity_of(posthoc=study.sources[0].text, config=config, top=count)
+        ids = self.run.task(identity)
+        if ids is None:
+            console.print("cutting every line of the trained model")
+            table = study.posthoc()
+            self.run.save_table(table, "posthoc")
+            lines = surgery.headlines(table)
+            lines = lines[lines["status"].isin(["changed", "leak"]) & (lines["same_as"] == "")]
+            lines = lines[lines["operator"] != "mean"]  # its stand-in is of the trained model
+            order = lines["delta"].abs().sort_values(ascending=False).index
+            found = [{"id": id} for id in lines.loc[order, "id"][:count]]
+            ids = self.run.record(identity, found)
+        return {row["id"]: study.find(row["id"]) for row in ids}
+
+    def confirmed(
+        self, cuts: Mapping[str, Surgery], summary: pd.DataFrame, text: str
+    ) -> pd.DataFrame:
+        """The improvements beyond noise once more, with the model as it is, at twice the steps."""
+        better = improvements(summary)
+        if not better:
+            return pd.DataFrame(columns=[*summary.columns])
+        console.print(f"better than the model as it is, so again at twice the steps: {better}")
+        again = [
+            self.trained({BASELINE: None}, self.baseline_seeds, text, longer=2),
+            self.trained({name: cuts[name] for name in better}, self.seeds, text, longer=2),
+        ]
+        return summarise(described(pd.concat(again, ignore_index=True), {BASELINE: None, **cuts}))
+
+
+def executor_of(config: Config) -> Executor:
+    if config.ray:
+        from experiments.cluster import Cluster  # an extra, that not everyone has installed
+
+        return Cluster("" if config.ray == "local" else config.ray, config.workers, config.gpus)
+    return Processes(config.workers) if config.workers else InProcess()
+
+
+def sized(preset: Preset, vocab_size: int | None, steps: int | None) -> Preset:
+    """A preset for a vocabulary and a number of steps; as many evaluations whatever the steps."""
+    recipe, model = preset.train, preset.model
+    if steps is not None and steps != recipe.steps:
+        share = steps / recipe.steps
+        recipe = replace(
+            recipe,
+            steps=steps,
+            warmup_steps=min(recipe.warmup_steps, steps // 5),
+            eval_interval=max(1, round(recipe.eval_interval * share)),
+        )
+    if vocab_size is not None:
+        model = replace(model, vocab_size=vocab_size)
+    return Preset(model, recipe)
+
+
+def chosen(asked: Sequence[str]) -> dict[str, Surgery]:
+    """The surgeries asked for by name or id; ``top:N`` is found later.
+
+    Raises:
+        UsageError: no such name or id; ``top:N`` without a number; nothing asked for.
+    """
+    if not asked:
+        raise UsageError("--surgeries is empty: name course, top:N, or ids")
+    top_asked(asked)
+    names = [name for name in asked if name in CUTS]
+    if "course" in asked:
+        names = list(CUTS)
+    found = course_variants(names) if names else {}
+    ids = {cut.id: cut for cut in surgery.enumerate_surgeries(surgery.read_source(gpt.model))}
+    for name in asked:
+        if name == "course" or name in CUTS or name.startswith("top:"):
+            continue
+        if name not in ids:
+            near = nearest(name, [*CUTS, "course", *ids])
+            raise UsageError(f"no surgery is called {name!r}; nearest: {near}")
+        found[name] = ids[name]
+    return {name: cut for name, cut in found.items() if cut is not None}
+
+
+def top_asked(asked: Sequence[str]) -> int:
+    """The N of ``top:N``; 0 where it is not asked for."""
+    tops = [name for name in asked if name.startswith("top:")]
+    if not tops:
+        return 0
+    number = tops[0].removeprefix("top:")
+    if len(tops) > 1 or not number.isdecimal() or int(number) < 1:
+        raise UsageError(f"{' '.join(tops)!r} is not how many lines to cut; write top:12, once")
+    return int(number)
+
+
+def noise_said(baseline: pd.DataFrame, seeds: int) -> str:
+    """What the spread of the model as it is lets ``seeds`` trainings find."""
+    val = baseline[baseline["split"] == "val"].sort_values("step")
+    said = []
+    for kind, losses in (
+        ("best", val.groupby("seed")["loss"].min()),
+        ("last", val.groupby("seed")["loss"].last()),
+    ):
+        spread = losses.std()
+        found = f", {detectable(spread, seeds):.3f} can be found" if seeds > 1 else ""
+        said.append(f"{kind} val loss {losses.mean():.3f} ± {spread:.3f}{found}")
+    one = "" if seeds > 1 else " With one seed for each surgery no difference can be tested."
+    return (
+        f"The model as it is, {val['seed'].nunique()} seeds: {'; '.join(said)} "
+        f"(nats; four times in five, by {seeds} seeds).{one}"
+    )
+
+
+def both(summary: pd.DataFrame, damage: pd.DataFrame) -> pd.DataFrame:
+    """Damage and relearnability of each surgery, in the columns that the figure takes."""
+    again = summary[summary["variant"] != BASELINE].set_index("variant")
+    noise = summary.loc[summary["variant"] == BASELINE, "last_sd"].iloc[0]
+    columns = again[["delta", "ci_low", "ci_high", "status"]]
+    columns.columns = pd.Index(["retrained", "retrained_low", "retrained_high", "retrained_status"])
+    return damage.join(columns, on="variant").assign(noise=noise)
+
+
+def draw(run: Run, published: bool) -> Path:
+    """Figures and page, from the saved tables alone."""
+    table, lines, summary = run.table(), run.table("entropies"), run.table("summary")
+    confirmed, effects = run.table("confirmed"), run.table("relearnability")
+    overlay = pd.read_csv(REFERENCE) if published else None
+    curves = run.save_figure(figures.learning_curves(table, lines, overlay), "learning_curves")
+    bars = run.save_figure(figures.loss_bars(table), "loss_bars")
+    shown_figures = [
+        (curves_caption(summary, lines), curves["svg"]),
+        ("Best and last validation loss in nats per character, over seeds.", bars["svg"]),
+    ]
+    if (effects["retrained"].notna() & effects["delta"].notna()).any():
+        scatter = run.save_figure(damage_and_relearnability(effects), "damage_relearnability")
+        shown_figures.append(
+            ("Damage to the trained model against what training anew cannot mend.", scatter["svg"])
+        )
+    rows = summary.to_dict("records")
+    sections = [
+        Section(
+            "All surgeries",
+            text="\n\n".join(f"{row['variant']}: {reading(row, lines)}" for row in rows),
+            figures=shown_figures,
+            table=shown(summary),
+        )
+    ]
+    if len(confirmed):
+        sections.append(
+            Section(
+                "Improvements, at twice the steps",
+                text="\n\n".join(stands(row) for row in confirmed.to_dict("records")[1:]),
+                table=shown(confirmed),
+            )
+        )
+    for variant, diff in table.drop_duplicates("variant")[["variant", "diff"]].to_numpy()[1:]:
+        sections.append(Section(variant.replace("_", " "), code=diff))
+    question = "Which lines, cut before training, does the loss not recover from?"
+    return write_report(
+        run.folder / "report.html", "Retraining sweep", question, sections, run.description
+    )
+
+
+def stands(row: Mapping[Any, Any]) -> str:
+    """What became at twice the steps of a variant that was better."""
+    gone = []
+    for kind, p in (("best", "best_p_adjusted"), ("last", "p_adjusted")):
+        delta = row["best_delta" if kind == "best" else "delta"]
+        stood = delta < 0 and row[p] < 0.05
+        gone.append(f"by its {kind} loss {'stands' if stood else 'vanishes'} ({delta:+.3f})")
+    return f"{row['variant']}: the improvement {', '.join(gone)}."
+
+
+def say_how_far(folder: Path) -> Path:
+    """The board of a run, and whether anyone is at it."""
+    board, at_it = board_in(folder), holder(folder)
+    console.print(board)
+    console.print(f"{folder}: {f'held by {at_it}' if at_it else 'nobody is at it'}")
+    return folder
+
+
+if __name__ == "__main__":
+    launch(main, Config)
