@@ -28,7 +28,7 @@ def our_step(
     optimizer = make_optimizer(model, config)
     precision = "float32" if config.precision == "auto" else config.precision
     autocast = autocast_to(precision, torch.device("cpu"))
-    run = run or model
+    run = model if run is None else run
     count = iter(range(10**9))
 
     def step() -> None:

@@ -27,13 +27,15 @@ HookName = str | Callable[[str], bool]
 
 def watched(*hook_points: HookPoint) -> bool:
     """Whether a hook of any kind (forward, backward, pre) sits on one of ``hook_points``."""
-    return any(
-        point._forward_hooks
-        or point._forward_pre_hooks
-        or point._backward_hooks
-        or point._backward_pre_hooks
-        for point in hook_points
-    )
+    for point in hook_points:  # a loop, for this is asked in every norm and every attention
+        if (
+            point._forward_hooks
+            or point._forward_pre_hooks
+            or point._backward_hooks
+            or point._backward_pre_hooks
+        ):
+            return True
+    return False
 
 
 class ForkPoint(HookPoint):
