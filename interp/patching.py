@@ -14,15 +14,14 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from interp.errors import NonFiniteError, UsageError, nearest
-from interp.interventions import Patch, cache, intervene
+from interp.interventions import Patch, cache
 from interp.metrics import Metric
 from interp.sites import Model, Part, Site, evaluating, sites
 from interp.stats import adjust, bootstrap_interval, sign_flip_p
+from interp.sweep import effects_of
 
 COMPONENTS: dict[str, tuple[str, Part]] = {
     "resid_pre": ("blocks.*.hook_resid_pre", "pos"),
@@ -98,8 +97,8 @@ def patch_each(
         where: the sites.
 
     Returns:
-        One row per site: its columns; ``baseline`` and ``value``, the metric's mean over examples
-        corrupted and patched; their difference ``delta`` with its interval over examples;
+        One row per site: its columns; ``baseline``, ``clean`` and ``value``, the metric's mean over
+        examples corrupted, clean and patched; ``delta``, value less baseline, with its interval;
         ``recovered``, the delta in units of the gap from corrupted to clean, with the same interval
         in these units; ``p_adjusted`` for a delta of zero (sign flips, Holm over all rows); ``n``
         examples. A single example has no interval and no p-value.
@@ -124,12 +123,17 @@ def patch_each(
         target = metric(model(clean), clean).double().cpu().numpy()
         baseline = measured()
         gap = check_gap(target, baseline)
-        values = []
-        bar = Console(stderr=True)
-        for site in track(where, "patching", disable=not progress, console=bar, transient=True):
-            with intervene(model, {site: Patch(kept)}, allow_no_effect=True):
-                values.append(measured())
-    return patched_table(where, np.stack(values), baseline, gap)
+        patches = [(site, Patch(kept)) for site in where]
+        effects = effects_of(
+            model,
+            corrupted,
+            patches,
+            metric,
+            against=clean,
+            progress=progress,
+            allow_no_effect=True,
+        )
+    return patched_table(where, effects.values, effects.baseline, gap)
 
 
 def induction_pairs(
@@ -184,6 +188,7 @@ def patched_table(
     table = pd.DataFrame([site.columns() for site in where])
     table["intervention"] = "Patch()"
     table["baseline"] = baseline.mean()
+    table["clean"] = baseline.mean() + gap
     table["value"] = values.mean(axis=1)
     table["delta"] = deltas.mean(axis=1)
     if len(baseline) > 1:

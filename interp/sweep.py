@@ -55,7 +55,7 @@ def sweep(
     interventions: Questions,
     metric: Metric,
     *,
-    against: Int[Tensor, "batch pos"] | None = None,
+    against: Int[Tensor, "..."] | None = None,
     memory: str | int = "2GiB",
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -96,7 +96,7 @@ def plan(
     interventions: Questions,
     metric: Metric,
     *,
-    against: Int[Tensor, "batch pos"] | None = None,
+    against: Int[Tensor, "..."] | None = None,
     memory: str | int = "2GiB",
 ) -> Plan:
     """How ``sweep`` would compute it; ``explain()`` says so for people.
@@ -120,7 +120,7 @@ def effects_of(
     interventions: Questions,
     metric: Metric,
     *,
-    against: Int[Tensor, "batch pos"] | None = None,
+    against: Int[Tensor, "..."] | None = None,
     memory: str | int = "2GiB",
     progress: bool = True,
     allow_no_effect: bool = False,

@@ -49,7 +49,8 @@ class ReadLogits(Tensor):
         given, rest = args[0], args[1:]
         if isinstance(given, cls) and not kwargs:
             if func is torch.ops.aten.slice.Tensor:
-                axis, start, end, step = (*rest, *(0, None, None, 1)[len(rest) :])
+                defaults = (0, None, None, 1)
+                axis, start, end, step = rest + defaults[len(rest) :]
                 chosen = range(given.shape[axis])[start:end:step]
                 if len(chosen) == given.shape[axis]:
                     return given

@@ -32,7 +32,7 @@ class Group:
     cells: list[int]
     span: tuple[int, int]
     examples: int
-    flops: float
+    flops: int
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Cost:
         d_model, inner = layer.out[0].shape
         object.__setattr__(self, "_wide", (d_model, inner, layer.W_post.shape[0]))
 
-    def block(self, start: int, reads: list[int] | None = None) -> float:
+    def block(self, start: int, reads: list[int] | None = None) -> int:
         """A block on the positions from ``start`` on; only ``reads`` of them leave it."""
         d_model, inner, _ = self._wide
         reads = list(range(start, self.length)) if reads is None else reads
@@ -63,36 +63,36 @@ class Cost:
         queries = (4 * d_model * inner + self._feed()) * len(reads)
         return keys_values + queries + 4 * inner * sum(read + 1 for read in reads)
 
-    def feed(self, positions: int) -> float:
+    def feed(self, positions: int) -> int:
         """The MLP."""
         return self._feed() * positions
 
-    def _feed(self) -> float:
+    def _feed(self) -> int:
         d_model, _, d_mlp = self._wide
         return 4 * d_model * d_mlp
 
-    def logits(self, positions: int) -> float:
+    def logits(self, positions: int) -> int:
         vocab, d_model = self.anatomy.unembedding[0].shape
         return 2 * vocab * d_model * positions
 
-    def forward(self) -> float:
+    def forward(self) -> int:
         """A whole forward pass of one example."""
         return len(self.anatomy.layers) * self.block(0) + self.logits(self.length)
 
-    def suffix(self, layer: int, start: int) -> float:
+    def suffix(self, layer: int, start: int) -> int:
         """Blocks from ``layer`` on and the logits, on the positions from ``start`` on."""
         wanted = [read for read in self.reads if read >= start]
         count = len(self.anatomy.layers)
         whole = max(count - 1 - layer, 0) * self.block(start)
-        last = self.block(start, wanted) if layer < count else 0.0
+        last = self.block(start, wanted) if layer < count else 0
         return whole + last + self.logits(len(wanted))
 
-    def cell(self, entry: Entry, span: tuple[int, int]) -> float:
+    def cell(self, entry: Entry, span: tuple[int, int]) -> int:
         """One example of a cell, from where it enters the residual stream."""
         if entry.stage == "pre":
             return self.suffix(entry.layer, span[0])
         reached = self.reached(entry, span)
-        feed = self.feed(reached) if entry.stage == "mid" else 0.0
+        feed = self.feed(reached) if entry.stage == "mid" else 0
         return feed + self.suffix(entry.layer + 1, span[0])
 
     def reached(self, entry: Entry, span: tuple[int, int]) -> int:

@@ -102,17 +102,26 @@ class Plan:
         return len(self.tokens)
 
     @property
-    def flops(self) -> float | None:
+    def flops(self) -> int | None:
         """Floating-point operations of the entered cells; None where none is."""
         return sum(group.flops for group in self.groups) if self.entered else None
 
     @property
-    def loop_flops(self) -> float | None:
+    def loop_flops(self) -> int | None:
         """What forward passes for the same cells cost."""
         if self.anatomy is None:
             return None
         cost = Cost(self.anatomy, self.tokens.shape[1], self.reads or [])
         return cost.forward() * self.batch * sum(map(len, self.entered))
+
+    def least_memory(self) -> int:
+        """The bytes that the entered cells need where they go one by one."""
+        base = working_bytes(self)
+        one_by_one = [
+            change_bytes(self, cell) + clean_bytes(self, set(names_for(self, [cell])))
+            for cell in self.entries
+        ]
+        return base + max(one_by_one, default=0)
 
     def explain(self) -> str:
         """What the sweep saves and what it costs, for people to read."""
@@ -416,7 +425,7 @@ def working_bytes(plan: Plan) -> int:
     rows = max(ROWS, length)
     batch = rows * (6 * d_model + 6 * inner + 3 * len(layer.W_post))
     keys = rows * min(length, 16) * 2 * inner  # where rows are short, their prefixes are long
-    making = 3 * tokens * max(d_model, len(layer.W_post))
+    making = 3 * tokens * max(width_of(plan, entry.hook) for entry in plan.entries.values())
     logits = 4 * tokens * vocab + 3 * min(LOGITS, rows * vocab)
     return (batch + keys + making + logits) * itemsize(plan)
 

@@ -3,8 +3,8 @@
 A wrong fast path would be worse than a slow one. Before a sweep relies on the anatomy, or on
 ``start_at_layer``, the model itself is run beside it: every block on inputs far from the clean
 ones, with noise at every hook point that the sweep is about, on a suffix of the positions, with
-other rows in the batch; and the whole model from the first changed layer to the logits. What disagrees is
-not used.
+other rows in the batch; and the whole model from the first changed layer to the logits. What
+disagrees is not used.
 """
 
 from collections.abc import Callable, Sequence

@@ -89,7 +89,8 @@ def test_patching_a_whole_residual_stream_recovers_one_and_a_cell_without_differ
         [*sites(model, "blocks.*.hook_resid_pre"), Site("blocks.1.hook_resid_pre", pos=2)],
         progress=False,
     )
-    assert table["recovered"].tolist() == [1.0, 1.0, 1.0, 0.0]
+    assert table["recovered"].tolist()[:3] == pytest.approx([1.0, 1.0, 1.0], abs=1e-5)
+    assert table["recovered"].iloc[3] == 0.0
     assert table["p_adjusted"].iloc[3] == 1.0
 
 
