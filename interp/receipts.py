@@ -86,8 +86,8 @@ class Effect:
                 (
                     differs.sum(),
                     (broken & before.isfinite()).sum(),
-                    torch.linalg.vector_norm(change, dtype=torch.float32),
-                    torch.linalg.vector_norm(before[before.isfinite()], dtype=torch.float32),
+                    torch.linalg.vector_norm(change.float()),
+                    torch.linalg.vector_norm(before[before.isfinite()].float()),
                 )
             )
         self._fired[hook] += 1
