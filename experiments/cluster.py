@@ -102,13 +102,13 @@ class Cluster:
 @contextmanager
 def connected(address: str, workers: int) -> Iterator[Any]:
     """Ray, connected within the block. Raises ``UsageError`` where it is not there."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports on its use otherwise
     try:
         import ray
     except ImportError:
         raise UsageError(
             "--ray needs Ray, which is not installed: pip install 'nanogpt-interp[cluster]'"
         ) from None
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     joins = address or os.environ.get("RAY_ADDRESS")
     try:

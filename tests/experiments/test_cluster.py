@@ -1,0 +1,80 @@
+"""Trainings on a real Ray cluster of two workers, one of them killed in the middle."""
+
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+
+from experiments.cluster import Cluster
+from experiments.executors import InProcess
+from experiments.retraining import Task, perform
+from experiments.variants import course_variants
+from gpt import GPTConfig, checkpoint
+from gpt.text import CharTokenizer, load_corpus, split
+from gpt.train import TrainConfig
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install -e .[cluster]")
+
+RECIPE = TrainConfig(
+    steps=150, batch_size=8, warmup_steps=5, learning_rate=1e-2, eval_interval=25, eval_blocks=16
+)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:ray")
+def test_a_killed_worker_of_a_cluster_costs_nothing_but_time(tmp_path):
+    corpus = load_corpus("python-docs")
+    tokenizer = CharTokenizer.from_text(corpus.text)
+    model = GPTConfig(
+        block_size=16, n_layer=2, n_head=2, n_embd=16, vocab_size=tokenizer.vocab_size
+    )
+    shared = split(corpus, tokenizer, model.block_size), tokenizer
+    folders = [tmp_path / where for where in ("cluster", "here")]
+    on_cluster, here = (
+        [
+            Task(
+                variant,
+                cut,
+                0,
+                model,
+                RECIPE,
+                corpus.sha256,
+                folder / f"{variant}.state",
+                folder / f"{variant}.weights",
+            )
+            for variant, cut in course_variants(["no_residual", "no_layer_norm"]).items()
+        ]
+        for folder in folders
+    )
+
+    def work(shared, task, tell):
+        tell(("worker", os.getpid()))
+        begun = task.state.exists()
+        rows = perform(shared, task, tell)
+        return begun, rows
+
+    workers, killed, results = {}, [], {}
+
+    def told(number, what):
+        if what[0] == "worker":
+            workers[number] = what[1]
+        elif number == 0 and what[0] >= 50 and not killed:
+            killed.append(workers[number])
+            os.kill(killed[0], signal.SIGKILL)
+
+    def done(number, result):
+        assert number not in results
+        results[number] = result
+
+    Cluster("", 2).run(work, shared, on_cluster, told, done)
+    assert killed
+    assert results[0][0], "the killed training did not go on from its state"
+    assert workers[0] != killed[0]
+    expected = {}
+    InProcess().run(perform, shared, here, lambda *_: None, expected.__setitem__)
+    assert {number: rows for number, (_, rows) in results.items()} == expected
+    for ours, theirs in zip(here, on_cluster, strict=True):
+        one, other = (checkpoint.read(task.weights)[0] for task in (ours, theirs))
+        assert all(torch.equal(one[name], other[name]) for name in one | other)
+    assert replace(here[0], state=on_cluster[0].state).identity == on_cluster[0].identity
