@@ -4,6 +4,8 @@
 
     with intervene(model, {"blocks.1.attn.hook_z[head=2]": Zero()}) as receipt:
         logits = model(tokens)
+
+They work on any ``HookedRootModule`` and on TransformerLens' bridge.
 """
 
 from interp.heads import attention_by_distance, head_scores
