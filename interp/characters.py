@@ -5,6 +5,7 @@ marks that reorder the line around them, lone surrogates that no file can hold. 
 Python would write, they can be read and do nothing.
 
     visible("a\\x1b[31mb")     # the eight characters \\x1b[31m between a and b, harmless
+    marked(" ")               # ␣: for a tick label, where a blank would look like none
 """
 
 import re
@@ -18,6 +19,14 @@ UNSHOWABLE = re.compile(
 def visible(text: str) -> str:
     """``text`` with whatever would not show, or would act, written as an escape."""
     return UNSHOWABLE.sub(lambda match: escape(match[0]), text)
+
+
+MARKS = {" ": "␣", "\n": "⏎", "\t": "⇥"}
+
+
+def marked(text: str) -> str:
+    """``visible`` text in which spaces, newlines and tabs are signs too."""
+    return "".join(MARKS.get(character) or visible(character) for character in text)
 
 
 def escape(character: str) -> str:

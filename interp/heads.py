@@ -2,11 +2,12 @@
 
     head_scores(model, tokens)              # previous-token, duplicate-token, induction, per head
     attention_by_distance(model, tokens)    # how much each head attends how far back
+    attention_patterns(model, tokens[0], text)              # all of it, for one text
 
-Both return a result table, one row per head and score, with intervals over examples.
+The first two return a result table, one row per head and score, with intervals over examples.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import UsageError
+from interp.interventions import cache
 from interp.sites import Model, evaluating, hooked, match, sites
 from interp.stats import bootstrap_interval
 
@@ -93,6 +95,34 @@ def attention_by_distance(model: Model, tokens: Int[Tensor, "batch pos"]) -> pd.
         return torch.stack([diagonal.mean(dim=-1) for diagonal in diagonals])
 
     return heads_table(model, tokens, measure, {"distance": list(range(length))})
+
+
+def attention_patterns(
+    model: Model, tokens: Int[Tensor, "pos"], characters: Sequence[str]
+) -> pd.DataFrame:
+    """Every head's whole pattern on one text.
+
+    Args:
+        model: the model.
+        tokens: the text.
+        characters: what to call each token.
+
+    Returns:
+        A table with a row per head, query and key no later than it: the site's columns, ``query``
+        and ``key`` (positions), ``query_character`` and ``key_character``, and ``value``, the share
+        of the query's attention.
+    """
+    with evaluating(model):
+        patterns = cache(model, tokens[None], PATTERNS)
+    queries, keys = np.tril_indices(len(tokens))
+    names = np.array(list(characters), dtype=object)
+    tables = []
+    for site in sites(model, PATTERNS, each="head"):
+        pattern = patterns[site.hook][0, site.head].double().cpu().numpy()
+        table = pd.DataFrame({"query": queries, "key": keys})
+        table["query_character"], table["key_character"] = names[queries], names[keys]
+        tables.append(table.assign(value=pattern[queries, keys], **site.columns()))
+    return pd.concat(tables, ignore_index=True)
 
 
 def previous_tokens(tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch query key"]:

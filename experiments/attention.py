@@ -1,0 +1,190 @@
+"""Where does each attention head look, and what kind of head is it?
+
+The pattern of every head on one text, with the characters on both axes, and of one head large; how
+far back each head looks on average over many texts; and how much of its attention goes to the
+previous token, to earlier copies of the token, and to what followed those copies (an induction
+head), on the validation text and on random strings repeated.
+
+    python -m experiments.attention                                 under a minute, no download
+    python -m experiments.attention --show "def f(self): return self"
+    python -m experiments.attention --layer 1 --head 2 --checkpoint laptop.safetensors
+
+How to read it: a row of a pattern is a query and adds up to 1; dark cells are the characters it
+looks at. A high score says where a head looks, not that the model needs it: ask experiments.heads
+for that.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from experiments.cli import announce, console, launch
+from experiments.trained import StudyOptions, Subject, studied
+from gpt.errors import UsageError
+from interp import heatmaps
+from interp.heads import attention_by_distance, attention_patterns, head_scores
+from interp.report import Section, write_report
+from interp.runs import Run
+
+REAL, REPEATED = "validation text", "random strings, repeated"
+NEAR = 4  # tokens back
+SHOWN = 32  # characters of the text that is shown, where none is given
+
+
+@dataclass(frozen=True)
+class Config(StudyOptions):
+    """Patterns, distances and scores of every head."""
+
+    show: str = ""
+    """The text whose patterns are drawn; by default the beginning of the validation text."""
+    layer: int | None = None
+    """Layer of the head that is drawn large; by default that of the head with the highest score."""
+    head: int | None = None
+    """Its number in the layer."""
+
+
+def main(config: Config) -> Path:
+    if (config.layer is None) != (config.head is None):
+        raise UsageError("--layer and --head name one head together: give both or neither")
+    subject = studied(config)
+    model, tokens = subject.model, subject.examples(config.examples)
+    text = shown_text(config, subject)
+    check_head(config, subject)
+    settings = {
+        "subject": subject.config,
+        "examples": config.examples,
+        "seed": config.seed,
+        "show": text,
+        "large": [config.layer, config.head],
+    }
+    with Run.open(
+        config.runs, "attention", config.name or subject.label, settings, subject.config["text"]
+    ) as run:
+        scores = [
+            head_scores(model, tokens, "with_target").assign(text=REAL),
+            head_scores(model, repeats(subject, config), "with_target").assign(text=REPEATED),
+        ]
+        run.save_table(pd.concat(scores, ignore_index=True).assign(seed=config.seed))
+        run.save_table(attention_by_distance(model, tokens), "distances")
+        shown = subject.tokenizer.encode(text).to(tokens.device)
+        run.save_table(attention_patterns(model, shown, text), "patterns")
+        page = draw(run)
+    console.print(*readings(run), sep="\n", soft_wrap=True, markup=False)
+    announce(run.folder)
+    return page
+
+
+def shown_text(config: Config, subject: Subject) -> str:
+    """The text whose patterns are drawn. Raises ``UsageError`` where the model cannot read it."""
+    block = subject.model.config.block_size
+    if not config.show:
+        return subject.tokenizer.decode(subject.data.val[: min(SHOWN, block)])
+    if not 2 <= len(config.show) <= block:
+        raise UsageError(
+            f"--show has {len(config.show)} characters; this model takes 2 to {block} at a time"
+        )
+    subject.tokenizer.encode(config.show)
+    return config.show
+
+
+def check_head(config: Config, subject: Subject) -> None:
+    size = subject.model.config
+    for name, number, count in (
+        ("layer", config.layer, size.n_layer),
+        ("head", config.head, size.n_head),
+    ):
+        if number is not None and not 0 <= number < count:
+            raise UsageError(f"--{name} is {number}; this model has {name}s 0 to {count - 1}")
+
+
+def repeats(subject: Subject, config: Config) -> Int[Tensor, "batch pos"]:
+    """Random strings of the model's characters, each followed by itself, as long as its block."""
+    half = subject.model.config.block_size // 2
+    generator = torch.Generator().manual_seed(config.seed)
+    characters = subject.tokenizer.vocab_size
+    strings = torch.randint(characters, (config.examples, half), generator=generator)
+    return torch.cat([strings, strings], dim=1).to(subject.data.val.device)
+
+
+def draw(run: Run) -> Path:
+    """Figures and page, from the saved tables alone."""
+    scores, distances, patterns = run.table(), run.table("distances"), run.table("patterns")
+    layer, head = chosen_head(run)
+    figures = {
+        "grid": heatmaps.attention_grid(patterns),
+        "head": heatmaps.attention_head(patterns, layer, head),
+        "distances": heatmaps.by_distance(distances),
+        "scores": heatmaps.head_scores(scores),
+    }
+    paths = {name: run.save_figure(figure, name)["svg"] for name, figure in figures.items()}
+    sentences = readings(run)
+    sections = [
+        Section(
+            "What kind of head each one is",
+            text="\n\n".join(sentences[:-1]),
+            figures=[("Share of attention that goes where such a head looks.", paths["scores"])],
+        ),
+        Section(
+            "How far back they look",
+            text=sentences[-1],
+            figures=[("Mean attention by distance, over texts.", paths["distances"])],
+        ),
+        Section("All heads on one text", figures=[("Layer.head above each.", paths["grid"])]),
+        Section(
+            f"Head {layer}.{head}",
+            figures=[("Weights of a tenth and more in tenths.", paths["head"])],
+        ),
+        Section(
+            "All scores",
+            table=scores[["text", "site", "metric", "value", "ci_low", "ci_high", "n"]],
+        ),
+    ]
+    question = "Where does each attention head look?"
+    return write_report(
+        run.folder / "report.html", "Attention", question, sections, run.description
+    )
+
+
+def chosen_head(run: Run) -> tuple[int, int]:
+    """The head asked for, else that with the highest score on the validation text."""
+    layer, head = run.description["config"]["large"]
+    if layer is not None:
+        return layer, head
+    scores = run.table()
+    best = scores[scores["text"] == REAL].nlargest(1, "value").iloc[0]
+    return int(best["layer"]), int(best["head"])
+
+
+def readings(run: Run) -> list[str]:
+    """One plain sentence on each main finding; the last is on distances."""
+    scores, distances = run.table(), run.table("distances")
+    said = []
+    for (text, metric), rows in scores.groupby(["text", "metric"], sort=False):
+        if (text == REPEATED) == (metric == "induction"):  # each where it can be told best
+            top = rows.nlargest(1, "value").iloc[0]
+            said.append(
+                f"The highest {str(metric).replace('_', '-')} score is {top['value']:.2f} "
+                f"(95 % interval {top['ci_low']:.2f} to {top['ci_high']:.2f}), of head "
+                f"{head_name(top)}, on the {text}."
+            )
+    near = distances[distances["distance"] <= NEAR].groupby(["layer", "head"], as_index=False)
+    sums = near[["value"]].sum()
+    most, least = sums.nlargest(1, "value").iloc[0], sums.nsmallest(1, "value").iloc[0]
+    said.append(
+        f"Head {head_name(most)} is the most local: its mean attention at distances 0 to {NEAR} "
+        f"adds up to {most['value']:.2f}, that of head {head_name(least)} to {least['value']:.2f}."
+    )
+    return said
+
+
+def head_name(row: Any) -> str:
+    return f"{row['layer']:.0f}.{row['head']:.0f}"
+
+
+if __name__ == "__main__":
+    launch(main, Config)

@@ -1,0 +1,147 @@
+"""How does a small model come by an induction head?
+
+It is trained on random strings, each repeated until the block is full. Letters are drawn anew for
+every block, so nothing can be known but this: what followed a letter last time follows it again. An
+induction head does that, fed by a previous-token head in the layer below (Olsson et al. 2022), so
+it takes two layers. The period differs from block to block, lest a head that looks back a fixed
+distance do as well.
+
+The unembedding has weights of its own, which the surgery ``untie`` gives it: with tied ones the
+heads form many times later.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from string import ascii_lowercase
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from rich.progress import Progress
+from torch import Tensor
+
+import gpt.model
+from experiments.cli import console
+from experiments.trained import model_path, opened, use_threads_for
+from gpt import checkpoint
+from gpt.errors import UsageError
+from gpt.lens import LensModel
+from gpt.model import GPTConfig
+from gpt.text import CharTokenizer
+from gpt.train import TrainConfig, learning_rate, make_optimizer, update
+from interp.runs import identity_of
+from interp.surgery import edited_module, find, read_source
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The task and the training; eight of eight seeds form the heads within 250 steps."""
+
+    letters: str = ascii_lowercase
+    shortest: int = 6
+    longest: int = 16
+    block_size: int = 32
+    n_embd: int = 64
+    n_head: int = 2
+    steps: int = 500
+    batch_size: int = 32
+    learning_rate: float = 4e-3
+
+
+def repeated_strings(recipe: Recipe, generator: torch.Generator) -> Int[Tensor, "batch pos"]:
+    """A batch of blocks: a string of different letters, of random length, over and over."""
+    letters = torch.rand(recipe.batch_size, len(recipe.letters), generator=generator).argsort(1)
+    period = torch.randint(
+        recipe.shortest, recipe.longest + 1, (recipe.batch_size, 1), generator=generator
+    )
+    return letters.gather(1, torch.arange(recipe.block_size) % period)
+
+
+def swapped_cues(
+    letters: int, length: int, batch: int, seed: int = 0
+) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"], int, int]:
+    """Clean and corrupted strings that differ in which letter comes before the answer.
+
+    Clean is a string of different letters twice, without the last letter, the answer; the letter
+    that the clean text ends with is its cue. Corrupted, the first occurrence has the cue and a
+    letter from its middle changed for each other: the cue is then followed by another letter, the
+    wrong answer. The answer itself stays where it is, so what is patched is how it is found.
+
+    Returns:
+        Clean and corrupted tokens, [batch, 2 length - 1], and the positions in them of the answer
+        and of the wrong answer.
+
+    Raises:
+        UsageError: strings too short for two places apart, or longer than there are letters.
+    """
+    if not 6 <= length <= letters:
+        raise UsageError(
+            f"length is {length}; it must be at least 6 and at most the {letters} letters there are"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    string = torch.rand(batch, letters, generator=generator).argsort(1)[:, :length]
+    clean = torch.cat([string, string[:, :-1]], dim=1)
+    cue, other = length - 2, length // 2 - 1
+    corrupted = clean.clone()
+    corrupted[:, [cue, other]] = clean[:, [other, cue]]
+    return clean, corrupted, cue + 1, other + 1
+
+
+def induction_model(
+    recipe: Recipe, seed: int, runs: Path, device: torch.device
+) -> tuple[LensModel, CharTokenizer, dict[str, Any]]:
+    """A two-layer model trained on repeated strings, on ``device``; read, if trained before.
+
+    Returns:
+        The model in evaluation mode, its characters, and what decides its weights.
+    """
+    source = read_source(gpt.model)
+    cut = find(source, "untie")
+    about = {"source": cut.text, "recipe": asdict(recipe), "seed": seed}
+    path = model_path(runs, "induction", about)
+    described = {"model": path.stem, "recipe": asdict(recipe), "seed": seed, "surgery": cut.id}
+    tokenizer = CharTokenizer(recipe.letters)
+    if path.exists():
+        model, tokenizer, _ = opened(path)
+        return model.to(device), tokenizer, described
+    module = edited_module(source, cut)
+    size = GPTConfig(
+        block_size=recipe.block_size,
+        vocab_size=tokenizer.vocab_size,
+        n_layer=2,
+        n_head=recipe.n_head,
+        n_embd=recipe.n_embd,
+    )
+    model = module.GPT(module.GPTConfig(**asdict(size)), seed=seed).to(device)
+    use_threads_for(model)
+    train_on_repeats(model, recipe, seed)
+    identity = checkpoint.Identity.of(
+        model, text=identity_of(**asdict(recipe)), seed=seed, surgery=cut.id
+    )
+    model.tokenizer = tokenizer
+    checkpoint.save(path, model, identity, tokenizer)
+    return model, tokenizer, described
+
+
+def train_on_repeats(model: LensModel, recipe: Recipe, seed: int) -> None:
+    """Train ``model`` in place, with nanoGPT's recipe; evaluation mode afterwards."""
+    train = TrainConfig(
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        min_learning_rate=recipe.learning_rate / 10,
+        warmup_steps=min(100, recipe.steps // 5),
+    )
+    optimizer = make_optimizer(model, train)
+    generator = torch.Generator().manual_seed(seed)
+    device = model.W_E.device
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("training on repeated strings", total=recipe.steps)
+        for step in range(recipe.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, train)
+            tokens = repeated_strings(recipe, generator).to(device)
+            model(tokens, return_type="loss").backward()
+            update(model, optimizer, train)
+            progress.update(bar, completed=step + 1)
+    model.eval()

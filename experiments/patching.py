@@ -1,0 +1,365 @@
+"""Which part of a model carries the answer from one text to the end of another?
+
+Two texts of equal length: a clean one that the model answers, and a corrupted one in which what
+matters is changed. Run the model on the corrupted text, put one part's value from the clean text in
+its place, and see how much of the clean answer comes back: 0 is corrupted, 1 is clean. Done for the
+residual stream, attention and MLP outputs over layer and position, and for every head.
+
+    python -m experiments.patching                        induction, in about a minute, no download
+    python -m experiments.patching --clean "self.x = x" --corrupted "self.y = x"
+    python -m experiments.patching --clean "(1, 2" --corrupted "[1, 2" --answer ")" --wrong "]"
+    python -m experiments.patching --pairs pairs.csv      columns clean, corrupted, answer, wrong
+
+Without a pair the task is induction: a random string is repeated up to its last letter, which the
+model has to complete. Corrupted, the first occurrence has the letter before the answer somewhere
+else, so that another letter follows it (or, with --corrupt answer, another answer). A two-layer
+model that does it is trained in seconds (experiments/induction.py), or is the --checkpoint. The
+metric is the
+logit of the answer minus that of the wrong answer at the last position; left out, they are what the
+model predicts after the clean and after the corrupted text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from experiments.cli import announce, console, launch
+from experiments.induction import Recipe, induction_model, swapped_cues
+from experiments.trained import StudyOptions, device_named, opened, studied
+from gpt.errors import UsageError
+from gpt.lens import LensModel
+from gpt.text import CharTokenizer
+from interp import heatmaps
+from interp.characters import marked
+from interp.heads import attention_patterns, head_scores
+from interp.metrics import logit_difference
+from interp.patching import activation_patching, induction_pairs
+from interp.report import Section, write_report
+from interp.runs import Run, identity_of
+
+INDUCTION = "induction"
+COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "z", "q", "k", "v")
+
+
+@dataclass(frozen=True)
+class Config(StudyOptions):
+    """Activation patching, clean into corrupted."""
+
+    examples: int = 64
+    """Random strings of the built-in task."""
+    length: int = 16
+    """Letters of a random string."""
+    corrupt: Literal["cue", "answer"] = "cue"
+    """What is changed in the first occurrence of the string: the letter before the answer, by which
+    it is found, or the answer."""
+    clean: str = ""
+    """A text that the model answers."""
+    corrupted: str = ""
+    """The same text with what matters changed, character for character of equal length."""
+    answer: str = ""
+    """The character that should follow the clean text."""
+    wrong: str = ""
+    """The character that should follow the corrupted one."""
+    pairs: Path | None = None
+    """A CSV file of pairs with columns clean and corrupted, and, if wanted, answer and wrong."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Pairs of texts in tokens, and the answers to each."""
+
+    model: LensModel
+    tokenizer: CharTokenizer
+    clean: Int[Tensor, "batch pos"]
+    corrupted: Int[Tensor, "batch pos"]
+    answer: Int[Tensor, "batch"]
+    wrong: Int[Tensor, "batch"]
+    config: dict[str, Any]
+    label: str
+
+
+def main(config: Config) -> Path:
+    task = induction(config) if asks_for_induction(config) else pairs_given(config)
+    with Run.open(config.runs, "patching", config.name or task.label, task.config) as run:
+        metric = logit_difference(task.answer, task.wrong)
+        table = activation_patching(task.model, task.clean, task.corrupted, metric, COMPONENTS)
+        run.save_table(table.assign(metric="logit_difference", seed=config.seed))
+        run.save_table(characters_of(task), "positions")
+        text = task.tokenizer.decode(task.clean[0])
+        run.save_table(attention_patterns(task.model, task.clean[0], text), "patterns")
+        if task.config["task"] == INDUCTION:
+            run.save_table(head_scores(task.model, task.clean, "with_target"), "scores")
+        page = draw(run)
+    console.print(*readings(run), sep="\n", soft_wrap=True, markup=False)
+    announce(run.folder)
+    return page
+
+
+def asks_for_induction(config: Config) -> bool:
+    """Whether the built-in task is meant; raises where half a pair is given, or two kinds."""
+    if config.pairs is not None and (config.clean or config.corrupted or config.answer):
+        raise UsageError("give --pairs, or one pair as --clean and --corrupted, not both")
+    if bool(config.clean) != bool(config.corrupted):
+        given, missing = ("--clean", "--corrupted")[:: 1 if config.clean else -1]
+        raise UsageError(f"{given} is given and {missing} is not: patching compares two texts")
+    if not config.clean and config.pairs is None:
+        if config.answer or config.wrong:
+            raise UsageError("--answer and --wrong are about a pair: give --clean and --corrupted")
+        return True
+    return False
+
+
+def induction(config: Config) -> Task:
+    """Random strings repeated, and a model that was trained on such, or the checkpoint."""
+    if config.examples < 2:
+        raise UsageError(f"--examples is {config.examples}; it takes at least 2 for an interval")
+    device, recipe = device_named(config.device), Recipe()
+    block, letters, label = recipe.block_size, len(recipe.letters), INDUCTION
+    if config.checkpoint is not None:
+        model, tokenizer, about = opened(config.checkpoint)
+        block, letters = model.config.block_size, tokenizer.vocab_size
+        label = f"{INDUCTION}-{config.checkpoint.stem}"
+    if 2 * config.length - 1 > block:
+        raise UsageError(
+            f"--length is {config.length}: a string and its repeat take "
+            f"{2 * config.length - 1} letters, and this model's block holds {block}"
+        )
+    sizes = (letters, config.length, config.examples, config.seed)
+    answer_at = wrong_at = config.length - 1
+    if config.corrupt == "cue":
+        clean, corrupted, answer_at, wrong_at = swapped_cues(*sizes)
+    else:
+        clean, corrupted = induction_pairs(*sizes)
+    if config.checkpoint is None:
+        model, tokenizer, about = induction_model(recipe, config.seed, config.runs, device)
+    clean, corrupted = clean.to(device), corrupted.to(device)
+    settings = {
+        "task": INDUCTION,
+        "corrupt": config.corrupt,
+        "model": about,
+        "length": config.length,
+        "examples": config.examples,
+        "seed": config.seed,
+    }
+    return Task(
+        model.to(device),
+        tokenizer,
+        clean,
+        corrupted,
+        answer=clean[:, answer_at],
+        wrong=corrupted[:, wrong_at],
+        config=settings,
+        label=label,
+    )
+
+
+def pairs_given(config: Config) -> Task:
+    """The pair of the command line, or those of the file, for a model of text."""
+    if config.pairs is not None:
+        pairs = read_pairs(config.pairs)
+    else:
+        pairs = [Pair(config.clean, config.corrupted, config.answer, config.wrong)]
+    check_lengths(pairs)
+    subject = studied(config)
+    model, tokenizer = subject.model, subject.tokenizer
+    device = model.W_E.device
+    clean = torch.stack([tokenizer.encode(pair.clean) for pair in pairs]).to(device)
+    corrupted = torch.stack([tokenizer.encode(pair.corrupted) for pair in pairs]).to(device)
+    answers = [
+        [
+            letter(tokenizer, pair.answer, "answer") if pair.answer else predicted(model, own),
+            letter(tokenizer, pair.wrong, "wrong") if pair.wrong else predicted(model, other),
+        ]
+        for pair, own, other in zip(pairs, clean, corrupted, strict=True)
+    ]
+    for pair, (answer, wrong) in zip(pairs, answers, strict=True):
+        if answer == wrong:
+            same = tokenizer.characters[answer]
+            raise UsageError(
+                f"the answer to {pair.clean!r} and to {pair.corrupted!r} is {same!r} both times: "
+                "say with --answer and --wrong which two characters to compare"
+            )
+    settings = {
+        "task": "pairs",
+        "subject": subject.config,
+        "pairs": [pair._asdict() for pair in pairs],
+    }
+    answer, wrong = torch.tensor(answers, device=device).T
+    made_of = config.pairs.stem if config.pairs else identity_of(pairs=settings["pairs"])[:8]
+    label = f"{subject.label}-{made_of}"
+    return Task(model, tokenizer, clean, corrupted, answer, wrong, settings, label)
+
+
+class Pair(NamedTuple):
+    """A clean text and a corrupted one, and what should follow each; empty where it is asked of
+    the model."""
+
+    clean: str
+    corrupted: str
+    answer: str
+    wrong: str
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """The pairs of a CSV file. Raises ``UsageError`` where it is none."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read as a CSV file of pairs: {error}") from error
+    if not {"clean", "corrupted"} <= {*table} or table.empty:
+        raise UsageError(
+            f"{path} must have columns clean and corrupted (answer and wrong if wanted) and a row "
+            f"for each pair; it has {len(table)} rows of {', '.join(map(str, table))}"
+        )
+    rows = table.reindex(columns=list(Pair._fields), fill_value="")
+    return [Pair(*row) for row in rows.itertuples(index=False)]
+
+
+def check_lengths(pairs: Sequence[Pair]) -> None:
+    for pair in pairs:
+        if len(pair.clean) != len(pair.corrupted):
+            raise UsageError(
+                f"{pair.clean!r} has {len(pair.clean)} characters and {pair.corrupted!r} "
+                f"{len(pair.corrupted)}: patching needs pairs of equal length, character for "
+                "character"
+            )
+        if pair.clean == pair.corrupted:
+            raise UsageError(f"{pair.clean!r} is both clean and corrupted: nothing differs")
+    lengths = sorted({len(pair.clean) for pair in pairs})
+    if len(lengths) > 1:
+        raise UsageError(
+            f"the pairs are {lengths[0]} to {lengths[-1]} characters long; those of one file must "
+            "be of one length, so that their positions can be compared"
+        )
+
+
+def letter(tokenizer: CharTokenizer, text: str, name: str) -> int:
+    if len(text) != 1:
+        raise UsageError(f"--{name} is {text!r}; it must be one character")
+    return int(tokenizer.encode(text)[0])
+
+
+@torch.no_grad()
+def predicted(model: LensModel, tokens: Int[Tensor, "pos"]) -> int:
+    """The likeliest next token."""
+    return int(model(tokens[None])[0, -1].argmax())
+
+
+def characters_of(task: Task) -> pd.DataFrame:
+    """The characters at each position of the first pair."""
+    clean, corrupted = (task.tokenizer.decode(side[0]) for side in (task.clean, task.corrupted))
+    return pd.DataFrame({"pos": range(len(clean)), "clean": [*clean], "corrupted": [*corrupted]})
+
+
+def draw(run: Run) -> Path:
+    """Figures and page, from the saved tables alone."""
+    table, characters, patterns = run.table(), run.table("positions"), run.table("patterns")
+    over_positions = run.save_figure(heatmaps.patched_positions(table, characters), "positions")
+    over_heads = run.save_figure(heatmaps.patched_heads(table), "heads")
+    drawn = []
+    for layer, head in carriers(table):
+        figure = heatmaps.attention_head(patterns, layer, head)
+        pattern = run.save_figure(figure, f"pattern_{layer}_{head}")
+        drawn.append((f"Where head {layer}.{head} looks in the first clean text.", pattern["svg"]))
+    sentences = readings(run)
+    sections = [
+        Section(
+            "Where the answer is",
+            text="\n\n".join(sentences[:3]),
+            figures=[
+                ("Share of the clean answer restored, layer by position.", over_positions["svg"])
+            ],
+        ),
+        Section(
+            "Which heads carry it",
+            text="\n\n".join(sentences[3:]),
+            figures=[
+                (
+                    "Share restored by each head: its output (z), and its query, key and value.",
+                    over_heads["svg"],
+                ),
+                *drawn,
+            ],
+        ),
+    ]
+    if run.description["config"]["task"] == INDUCTION:
+        scores = run.table("scores").assign(text="random strings, repeated")
+        kinds = run.save_figure(heatmaps.head_scores(scores), "scores")
+        sections.append(
+            Section(
+                "What kind of heads they are",
+                text="A score is the share of a head's attention that goes where such a head "
+                "looks, of the queries that have such a place. The previous-token head is needed "
+                "in the first occurrence of the string alone, so its score stays near a half.",
+                figures=[("Scores of every head on the clean texts.", kinds["svg"])],
+                table=run.table("scores")[["site", "metric", "value", "ci_low", "ci_high", "n"]],
+            )
+        )
+    shown = ["component", "site", "recovered", "recovered_low", "recovered_high", "p_adjusted"]
+    strongest = table.sort_values("recovered", ascending=False)[[*shown, "n", "line", "code"]]
+    sections.append(Section("The largest of all cells", table=strongest.head(40)))
+    question = "Which part of the model carries the clean answer?"
+    return write_report(
+        run.folder / "report.html", "Activation patching", question, sections, run.description
+    )
+
+
+def carriers(table: pd.DataFrame) -> list[tuple[int, int]]:
+    """In each layer the head whose output restores most."""
+    heads = table[table["component"] == "z"].sort_values("recovered", ascending=False)
+    best = heads.drop_duplicates("layer").sort_values("layer")
+    return [
+        (int(layer), int(head)) for layer, head in zip(best["layer"], best["head"], strict=True)
+    ]
+
+
+def readings(run: Run) -> list[str]:
+    """One plain sentence on each main finding: three on positions, the others on heads."""
+    table, positions = run.table(), run.table("positions")
+    first = table.iloc[0]
+    said = [
+        f"The logit of the answer is {first['clean']:+.2f} nats above that of the wrong answer "
+        f"after the clean texts, {first['baseline']:+.2f} after the corrupted ones "
+        f"({first['n']} pair{'s' if first['n'] > 1 else ''})."
+    ]
+    stream = table[table["component"] == "resid_pre"].set_index(["layer", "pos"])["recovered"]
+    places = [
+        f"layer {layer}, position {stream[layer].idxmax():.0f} "
+        f"({marked(positions['clean'][stream[layer].idxmax()])}, {stream[layer].max():.2f})"
+        for layer in stream.index.unique("layer")
+    ]
+    said.append(f"The residual stream holds most of it entering {'; '.join(places)}.")
+    outputs = table[table["component"].isin(["attn_out", "mlp_out"])]
+    said.append(f"Of the layers' outputs, {best_of(outputs)} restores most.")
+    for layer, heads in table[table["component"] == "z"].groupby("layer"):
+        said.append(f"Of the heads of layer {layer}, {best_of(heads)} restores most.")
+    if run.description["config"]["task"] == INDUCTION:
+        scores = run.table("scores")
+        for metric, layer in (("previous_token", 0), ("induction", scores["layer"].max())):
+            rows = scores[(scores["metric"] == metric) & (scores["layer"] == layer)]
+            top = rows.nlargest(1, "value").iloc[0]
+            said.append(
+                f"The highest {metric.replace('_', '-')} score of layer {layer} is "
+                f"{top['value']:.2f}, of head {layer}.{top['head']:.0f}."
+            )
+    return said
+
+
+def best_of(rows: pd.DataFrame) -> str:
+    top = rows.nlargest(1, "recovered").iloc[0]
+    interval = (
+        f", 95 % interval {top['recovered_low']:.2f} to {top['recovered_high']:.2f}"
+        if top["n"] > 1
+        else ", one pair, no interval"
+    )
+    return f"{top['site']} ({top['recovered']:.2f}{interval})"
+
+
+if __name__ == "__main__":
+    launch(main, Config)
