@@ -1,4 +1,4 @@
-"""The experiments, and the question each answers. ``python -m experiments.NAME --help`` teaches."""
+"""Which experiments are there, and what question does each answer?"""
 
 import ast
 from pathlib import Path
@@ -17,6 +17,8 @@ def questions() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    console.print(__doc__ or "")
+    console.print(
+        "The experiments, and the question each answers; each has a --help that teaches.\n"
+    )
     for name, question in questions().items():
         console.print(f"  python -m experiments.{name:<12} {question}", soft_wrap=True)
