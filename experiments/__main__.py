@@ -17,8 +17,6 @@ def questions() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    console.print(
-        "The experiments, and the question each answers; each has a --help that teaches.\n"
-    )
+    console.print("The experiments, and the question each answers; --help of each teaches.\n")
     for name, question in questions().items():
         console.print(f"  python -m experiments.{name:<12} {question}", soft_wrap=True)
