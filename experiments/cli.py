@@ -58,9 +58,9 @@ def launch(main: Callable[[Any], Any], config_type: type, argv: list[str] | None
 
 def announce(folder: Path, *, table: str = "results.parquet", page: str = "report.html") -> None:
     """Say where everything is."""
-    console.print(f"table   {folder / table}")
-    console.print(f"figures {folder / 'figures'}")
-    console.print(f"report  [bold]{folder / page}[/bold]")
+    console.print(f"table   {folder / table}", soft_wrap=True)
+    console.print(f"figures {folder / 'figures'}", soft_wrap=True)
+    console.print(f"report  [bold]{folder / page}[/bold]", soft_wrap=True)
 
 
 Preset = Annotated[str, tyro.conf.arg(metavar="demo|laptop|course")]

@@ -117,11 +117,11 @@ def draw(run: Run) -> Path:
         "Every part",
         text="\n\n".join(readings(table)),
         figures=[("Change in loss without each part, with 95 % intervals.", bars["svg"])],
-        table=table[[*shown, "file", "line", "code"]],
     )
+    numbers = Section("All numbers", table=table[[*shown, "file", "line", "code"]])
     question = "How much does the loss owe to each part of the trained model?"
     return write_report(
-        run.folder / "report.html", "Components", question, [section], run.description
+        run.folder / "report.html", "Components", question, [section, numbers], run.description
     )
 
 
@@ -137,11 +137,11 @@ def readings(table: pd.DataFrame) -> list[str]:
             f"{top['ci_high']:+.3f}), line {top['line']:.0f}: {top['code']}."
         )
     both = parts.pivot_table("delta", "site", "intervention")
-    constant = (both["zero"] - both["mean"]).sort_values(ascending=False)
-    site = constant.index[0]
+    both["alike"] = both["zero"] - both["mean"]
+    most = both.nlargest(1, "alike").iloc[0]
     said.append(
-        f"{site} is the part most of whose worth is a constant: zero costs "
-        f"{both.loc[site, 'zero']:+.3f} nats, its mean {both.loc[site, 'mean']:+.3f}."
+        f"The most that any of them says everywhere alike is worth {most['alike']:.3f} nats, of "
+        f"{most.name}: zero costs {most['zero']:+.3f}, its mean {most['mean']:+.3f}."
     )
     unsure = table[table["p_adjusted"] >= 0.05]
     said.append(

@@ -82,7 +82,7 @@ def over_heads(
         for axes, (name, rows) in zip(grid.flat, panels.items(), strict=False):
             cells = grid_of(rows, "layer", "head", value).to_numpy()
             unsure = (grid_of(rows, "layer", "head", "p_adjusted") >= SURE).to_numpy()
-            digits = 3 if columns * heads <= 16 else 2
+            digits = 3 if columns * heads <= 12 else 2
             draw_cells(axes, cells, scale, DIVERGING, unsure=unsure, digits=digits)
             axes.set_title(prose(name), weight="normal", size=9)
             axes.set_xlabel("head")
@@ -252,8 +252,8 @@ def attention_head(patterns: pd.DataFrame, layer: int, head: int, title: str = "
         raise UsageError(f"the table has no head {head} in layer {layer}")
     length = int(rows["key"].max()) + 1
     with print_style():
-        side = float(np.clip(0.22 * length + 1.6, 4.0, WIDTH))
-        figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+        side = float(np.clip(0.22 * length + 1.6, 3.6, WIDTH - 0.6))
+        figure = Figure(figsize=(WIDTH, side), layout="constrained")
         axes = figure.subplots()
         draw_pattern(axes, rows, float(np.clip(220 / length, 3.0, 8.0)), numbers=length <= 32)
         axes.set_ylabel("query: the character that looks")
