@@ -218,7 +218,7 @@ class LayerNormed(Residual):
 class Scaled(LayerNormed):
     """Dropout in every part, so that a model hundreds of times larger does not learn by heart."""
 
-    idea: ClassVar[str] = "dropout, and a model hundreds of times the size"
+    idea: ClassVar[str] = "dropout, and with it a larger model"
     size: ClassVar[GPTConfig] = SCALED
     recipe: ClassVar[Recipe] = Recipe(batch_size=64, learning_rate=3e-4)
 

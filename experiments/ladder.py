@@ -1,0 +1,358 @@
+"""What does each idea of a GPT buy, from a table of letter pairs to a transformer?
+
+The lecture "Let's build GPT" as a staircase: position, one head of attention, several heads, a
+feed-forward layer, blocks, residual connections, layer norm, dropout and size. Every step is a diff
+of gpt/ladder.py beside the loss that it gains. With the lecture's seed, text and recipe the rungs
+arrive at the lecture's published losses.
+
+    python -m experiments.ladder                                    under a minute, no download
+    python -m experiments.ladder --preset lecture --text shakespeare    the lecture's steps: minutes
+    python -m experiments.ladder --preset lecture --text shakespeare --rung scaled    wants a GPU
+
+Interrupted and started again, it goes on with the rung it was at.
+
+How to read it: with one seed a step of less than about 0.01 nats says nothing. The first two rungs
+learn ten times as fast as the others and stop sooner, as in the lecture, so that the step to one
+head is not of the code alone.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from rich.progress import Progress, TaskID
+
+from experiments.cli import Options, announce, console, launch
+from experiments.course import entropies
+from experiments.trained import Device, device_named
+from gpt.checkpoint import source_hash
+from gpt.errors import UsageError, nearest
+from gpt.ladder import RUNGS, SCALED, Bigram, Recipe, climb, step
+from gpt.model import Block, GPTConfig
+from gpt.text import SHAKESPEARE_SHA256, CharTokenizer, Data, load_corpus, split
+from interp import figures, staircase
+from interp.report import Section, write_report
+from interp.runs import Run, identity_of
+
+# Val losses at the last evaluation in public logs of the lecture's code, from lowest to highest.
+PUBLISHED = {
+    "bigram": (2.4911, 2.4911),
+    "position": (2.5114, 2.5114),
+    "one head": (2.4084, 2.4084),
+    "heads": (2.2858, 2.2858),
+    "feed-forward": (2.2409, 2.2414),
+    "blocks": (2.33, 2.34),
+    "residual": (2.08, 2.10),
+    "layer norm": (2.06, 2.09),
+    "scaled": (1.48, 1.48),
+}
+SAMPLE = 300  # characters
+DEMO = Recipe(steps=500, eval_interval=100, eval_batches=20)
+DEMO_SCALED = replace(SCALED, block_size=32, n_layer=3, n_head=4, n_embd=64, dropout=0.05)
+
+
+@dataclass(frozen=True)
+class Config(Options):
+    """The ladder from bigram to GPT."""
+
+    preset: Literal["demo", "lecture"] = "demo"
+    """How long to train. demo: a tenth of the lecture's steps; lecture: all, on tiny shakespeare
+    some minutes."""
+    rung: tuple[str, ...] = ()
+    """Rungs to climb, of bigram, position, "one head", heads, feed-forward, blocks, residual,
+    "layer norm", scaled. All by default; but scaled, at the lecture's size, only if asked for."""
+    seed: int = 1337
+    """Of weights and batches; the lecture's by default."""
+    device: Device = "cpu"
+    """Where to compute. The lecture's losses are reproduced on cpu; scaled wants cuda."""
+
+
+def main(config: Config) -> Path:
+    device = device_named(config.device)
+    names = chosen(config)
+    corpus = load_corpus(config.text)
+    tokenizer = CharTokenizer.from_text(corpus.text)
+    plans = {name: plan(name, config.preset, tokenizer.vocab_size) for name in names}
+    data = split(corpus, tokenizer, max(size.block_size for size, _ in plans.values()))
+    settings: dict[str, Any] = {
+        "preset": config.preset,
+        "rungs": {name: {"size": asdict(s), "recipe": asdict(r)} for name, (s, r) in plans.items()},
+        "text": {"name": corpus.name, "sha256": corpus.sha256},
+        "seed": config.seed,
+        "device": device.type,
+    }
+    name = config.name or "-".join([config.preset, corpus.name, *map(slug, config.rung)])
+    with Run.open(config.runs, "ladder", name, settings, {"text_sha256": corpus.sha256}) as run:
+        records = climb_all(run, plans, data, tokenizer, config.seed, device)
+        of_lecture = (
+            config.preset == "lecture"
+            and corpus.sha256 == SHAKESPEARE_SHA256
+            and config.seed == Config.seed
+        )
+        run.save_table(curves(records, config.seed))
+        run.save_table(summarised(records, of_lecture), "summary")
+        run.save_table(entropies(data), "entropies")
+        run.save_table(scaling(), "scaling")
+        page = draw(run)
+        summary = run.table("summary")
+    console.print(*map(reading, summary.to_dict("records")), sep="\n", soft_wrap=True)
+    announce(run.folder)
+    return page
+
+
+def chosen(config: Config) -> list[str]:
+    """The rungs asked for, from the lowest up."""
+    if wrong := [name for name in config.rung if name not in RUNGS]:
+        raise UsageError(
+            f"there is no rung {wrong[0]!r}; nearest: {nearest(wrong[0], RUNGS)} "
+            "(a name of two words in quotes)"
+        )
+    wanted = config.rung or [name for name in RUNGS if config.preset == "demo" or name != "scaled"]
+    return [name for name in RUNGS if name in wanted]
+
+
+def plan(name: str, preset: str, vocab_size: int) -> tuple[GPTConfig, Recipe]:
+    """Size and recipe of a rung."""
+    size, recipe = RUNGS[name].size, RUNGS[name].recipe
+    if preset == "demo":
+        recipe = replace(DEMO, learning_rate=max(2e-3, recipe.learning_rate))
+        if name == "scaled":
+            size = DEMO_SCALED
+    return replace(size, vocab_size=vocab_size), recipe
+
+
+def climb_all(
+    run: Run,
+    plans: dict[str, tuple[GPTConfig, Recipe]],
+    data: Data,
+    tokenizer: CharTokenizer,
+    seed: int,
+    device: torch.device,
+) -> dict[str, dict[str, Any]]:
+    """Each rung's losses, size and a text it wrote; those recorded before are not climbed again."""
+    records = {}
+    with Progress(console=console, transient=True) as progress:
+        for name, (size, recipe) in plans.items():
+            bar = progress.add_task(name, total=recipe.steps)
+            identity = identity_of(
+                source=[source_hash(Bigram(size)), source_hash(Block(size))],
+                rung=name,
+                size=asdict(size),
+                recipe=asdict(recipe),
+                text=data.sha256,
+                seed=seed,
+                device=device.type,
+            )
+            rows = run.task(identity)
+            if rows is None:
+
+                def told(done: int, bar: TaskID = bar) -> None:
+                    progress.update(bar, completed=done)
+
+                model, curve = climb(
+                    RUNGS[name],
+                    data,
+                    vocab_size=tokenizer.vocab_size,
+                    size=size,
+                    recipe=recipe,
+                    seed=seed,
+                    device=device,
+                    report=told,
+                )
+                record = {
+                    "curve": [asdict(evaluation) for evaluation in curve],
+                    "parameters": sum(weights.numel() for weights in model.parameters()),
+                    "sample": sample(model, tokenizer, seed),
+                }
+                rows = run.record(identity, [record])
+            progress.update(bar, completed=recipe.steps)
+            records[name] = rows[0]
+    return records
+
+
+def sample(model: Bigram, tokenizer: CharTokenizer, seed: int) -> str:
+    """A text by the model, begun with a newline, or the first character where there is none."""
+    first = tokenizer.encode("\n" if "\n" in tokenizer.characters else tokenizer.characters[0])
+    device = model.wte.weight.device
+    generator = torch.Generator(device).manual_seed(seed)
+    tokens = model.generate(first[None].to(device), SAMPLE, generator=generator)
+    return tokenizer.decode(tokens[0, 1:].cpu())
+
+
+def curves(records: dict[str, dict[str, Any]], seed: int) -> pd.DataFrame:
+    """Learning curves in long form, each with the idea and the diff of its rung."""
+    diffs = {name: step(name) for name in records}
+    return pd.DataFrame(
+        {
+            "variant": name,
+            "label": f"ladder.py:{RUNGS[name].__name__}  {RUNGS[name].idea}",
+            "diff": diffs[name],
+            "seed": seed,
+            "step": evaluation["step"],
+            "split": part,
+            "loss": evaluation[f"{part}_loss"],
+        }
+        for name, record in records.items()
+        for evaluation in record["curve"]
+        for part in ("train", "val")
+    )
+
+
+def summarised(records: dict[str, dict[str, Any]], of_lecture: bool) -> pd.DataFrame:
+    """One row per rung: losses at the last evaluation, and the gain over the rung below it."""
+    order = list(RUNGS)
+    rows: list[dict[str, Any]] = []
+    for name, record in records.items():
+        last = record["curve"][-1]
+        below = order[order.index(name) - 1] if name != order[0] else ""
+        gain = (
+            records[below]["curve"][-1]["val_loss"] - last["val_loss"]
+            if below in records
+            else math.nan
+        )
+        low, high = PUBLISHED[name] if of_lecture else (math.nan, math.nan)
+        rows.append(
+            {
+                "rung": name,
+                "idea": RUNGS[name].idea,
+                "class": RUNGS[name].__name__,
+                "parameters": record["parameters"],
+                "step": last["step"],
+                "train": last["train_loss"],
+                "val": last["val_loss"],
+                "below": below,
+                "gain": gain,
+                "published_low": low,
+                "published_high": high,
+                "diff": step(name),
+                "sample": record["sample"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def scaling(seed: int = 0, keys: int = 64, draws: int = 200) -> pd.DataFrame:
+    """Scores of random queries on random keys, all of variance 1, by the width of the head.
+
+    Variance and entropy (nats) are means over queries; ``_sd`` is over ``draws`` sets of keys.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for d_head in (1, 2, 4, 8, 16, 32, 64, 128, 256):
+        q = torch.randn(draws, keys, d_head, generator=generator)
+        k = torch.randn(draws, keys, d_head, generator=generator)
+        for scaled in (False, True):
+            scores = q @ k.transpose(1, 2) * (d_head**-0.5 if scaled else 1.0)
+            variance = scores.flatten(1).var(dim=1)
+            entropy = torch.special.entr(scores.softmax(dim=-1)).sum(dim=-1).mean(dim=1)
+            rows.append(
+                {
+                    "d_head": d_head,
+                    "scaled": scaled,
+                    "variance": variance.mean().item(),
+                    "variance_sd": variance.std().item(),
+                    "entropy": entropy.mean().item(),
+                    "entropy_sd": entropy.std().item(),
+                    "uniform": math.log(keys),
+                    "n": draws,
+                    "seed": seed,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def draw(run: Run) -> Path:
+    """Figures and page, from the saved tables alone."""
+    summary, lines, scores = run.table("summary"), run.table("entropies"), run.table("scaling")
+    stairs = run.save_figure(staircase.staircase(summary, lines), "staircase")
+    learning = run.save_figure(
+        figures.learning_curves(run.table(), lines, title="Validation loss, one curve per rung"),
+        "learning_curves",
+    )
+    written = run.save_figure(staircase.samples(summary), "samples")
+    wide = run.save_figure(staircase.scaled_scores(scores), "scaled_scores")
+    rows = summary.to_dict("records")
+    shown = ["rung", "idea", "parameters", "step", "train", "val", "gain"]
+    published = ["published_low", "published_high"]
+    known = summary["published_low"].notna().any()
+    overview: list[tuple[str, bytes | Path]] = [
+        ("Validation loss of each rung at its last evaluation.", stairs["svg"]),
+        ("Validation loss while training.", learning["svg"]),
+    ]
+    if (summary["diff"] != "").any():
+        beside = run.save_figure(staircase.steps(summary), "steps")
+        overview.append(("Each step's gain beside the lines it changes.", beside["svg"]))
+    sections = [
+        Section(
+            "The staircase",
+            text="\n\n".join([*map(reading, rows), *CAVEATS]),
+            figures=overview,
+            table=summary[[*shown, *(published if known else [])]],
+        ),
+        *(
+            Section(f"{row['rung']}: {row['idea']}", text=reading(row), code=row["diff"])
+            for row in rows
+            if row["diff"]
+        ),
+        Section("What each rung writes", figures=[(f"{SAMPLE} characters.", written["svg"])]),
+        Section(
+            "Why scores are scaled",
+            text=on_scaling(scores),
+            figures=[("Variance of scores, entropy of attention.", wide["svg"])],
+            table=scores,
+        ),
+    ]
+    question = "What does each idea of a GPT buy, from a table of letter pairs to a transformer?"
+    return write_report(
+        run.folder / "report.html", "The ladder", question, sections, run.description
+    )
+
+
+CAVEATS: Sequence[str] = (
+    "Losses are means over drawn batches at the last evaluation before the training ends, as the "
+    "lecture prints them, of one seed: differences of less than about 0.01 nats say nothing. The "
+    "first two rungs train at a higher rate and for fewer steps than the others.",
+    "As in the lecture's code, rungs below the last divide attention scores by the square root of "
+    "the model's width. Its text, nanoGPT and the last rung divide by that of the head's width.",
+)
+
+
+def reading(row: dict[Any, Any]) -> str:
+    """One plain sentence on a rung."""
+    said = f"{row['rung']} ({row['idea']}): {row['val']:.4f} nats on val at step {row['step']}"
+    if not math.isnan(row["gain"]):
+        verb = "gains" if row["gain"] >= 0 else "loses"
+        said += f"; {verb} {abs(row['gain']):.4f} against {row['below']}"
+    low, high = row["published_low"], row["published_high"]
+    if not math.isnan(low):
+        span = f"{low:.4f}" if low == high else f"{low:.4f} to {high:.4f}"
+        beyond = max(low - row["val"], row["val"] - high)
+        within = "as published" if round(beyond, 4) <= 0 else f"{beyond:.4f} off what is published"
+        said += f"; {within} ({span})"
+    return said + "."
+
+
+def on_scaling(scores: pd.DataFrame) -> str:
+    """What the figure of scaled scores shows, in words."""
+    widest = scores[scores["d_head"] == scores["d_head"].max()].set_index("scaled")
+    plain, divided = widest.loc[False], widest.loc[True]
+    return (
+        f"The scores of a head {plain['d_head']:.0f} wide have a variance of "
+        f"{plain['variance']:.0f}, and its attention an entropy of {plain['entropy']:.2f} nats: "
+        f"nearly all of it falls on one token before anything is learned, and little gradient "
+        f"reaches the others. Divided by the square root of the width the variance is "
+        f"{divided['variance']:.2f} and the entropy {divided['entropy']:.2f}, of "
+        f"{divided['uniform']:.2f} possible, at any width."
+    )
+
+
+def slug(name: str) -> str:
+    return name.replace(" ", "_")
+
+
+if __name__ == "__main__":
+    launch(main, Config)
