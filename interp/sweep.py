@@ -11,15 +11,18 @@ parts under the field's names get all of it, after they were seen to use them so
 ``start_at_layer`` start there; every other model gets one forward pass per intervention.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float, Int
 from rich.console import Console
 from rich.progress import Progress
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp.errors import NoEffectError, UsageError
 from interp.metrics import Metric
@@ -57,6 +60,8 @@ def sweep(
     *,
     against: Int[Tensor, "..."] | None = None,
     memory: str | int = "2GiB",
+    screen: Literal["bfloat16"] | None = None,
+    verify: int = 16,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Every intervention alone, in one table.
@@ -69,6 +74,9 @@ def sweep(
         metric: of the logits; one number per example.
         against: the tokens that the metric is given; by default those that the model is given.
         memory: what the sweep may hold at a time, beside the model and the plain loop's own needs.
+        screen: compute everything in this precision, on a copy of the model; errors are a few
+            percent of the largest effects and more of the small ones.
+        verify: with ``screen``, how many of the largest effects to compute again exactly.
         progress: show a bar, and say where a model gets less than the full treatment.
 
     Returns:
@@ -76,7 +84,8 @@ def sweep(
         ``value``, means over examples in the metric's units; their difference ``delta`` with its
         bootstrap interval over examples, ``p_adjusted`` for a delta of zero (sign flips, Holm over
         all rows); ``changed``, the numbers that the intervention changed (0: the value was already
-        so); ``n`` examples. One example has no interval.
+        so); ``precision``: exact, or the screen's; ``n``
+        examples. One example has no interval.
 
     Raises:
         HookNameError, SiteError, InterventionError: an entry that cannot be.
@@ -84,10 +93,31 @@ def sweep(
         NonFiniteError: an intervention or the metric made a NaN or an infinity.
         UsageError: too little memory; a metric that does not give one number per example.
     """
-    effects = effects_of(
-        model, tokens, interventions, metric, against=against, memory=memory, progress=progress
-    )
-    return effects_table(effects, getattr(metric, "__name__", str(metric)))
+    if screen not in (None, "bfloat16") or verify < 1:
+        raise UsageError("screen must be None or 'bfloat16', and verify at least 1")
+
+    def run(model: Model, questions: Questions) -> Effects:
+        return effects_of(
+            model, tokens, questions, metric, against=against, memory=memory, progress=progress
+        )
+
+    name = getattr(metric, "__name__", str(metric))
+    if screen is None:
+        return effects_table(run(model, interventions), name, ["exact"])
+    if not isinstance(model, nn.Module):
+        raise UsageError("only a torch module can be screened in another precision")
+    entries = interventions.items() if isinstance(interventions, Mapping) else interventions
+    questions = list(entries)
+    rough = run(copy.deepcopy(model).to(torch.bfloat16), questions)
+    deltas = rough.values - rough.baseline
+    chosen = np.argsort(-np.abs(deltas.mean(axis=1)), kind="stable")[:verify]
+    exact = run(model, [questions[i] for i in chosen])
+    values = exact.baseline + deltas
+    values[chosen] = exact.values
+    precision = np.full(len(questions), screen, dtype=object)
+    precision[chosen] = "exact"
+    merged = replace(rough, values=values, baseline=exact.baseline)
+    return effects_table(merged, name, precision)
 
 
 def plan(
@@ -175,7 +205,9 @@ def collect(
         advance(len(answer.cells))
 
 
-def effects_table(effects: Effects, metric: str) -> pd.DataFrame:
+def effects_table(
+    effects: Effects, metric: str, precision: Sequence[str] | np.ndarray
+) -> pd.DataFrame:
     """One row per cell, as ``sweep`` returns them."""
     deltas = effects.values - effects.baseline
     table = pd.DataFrame([cell.site.columns() | {"site": cell.key} for cell in effects.cells])
@@ -191,6 +223,7 @@ def effects_table(effects: Effects, metric: str) -> pd.DataFrame:
     else:
         table[["ci_low", "ci_high", "p_adjusted"]] = np.nan
     table["changed"] = effects.changed
+    table["precision"] = precision[0] if len(precision) == 1 else precision
     table["n"] = deltas.shape[1]
     return table
 

@@ -88,7 +88,9 @@ class Anatomy:
     unembedding: tuple[Tensor, Tensor]
 
     def logits(self, x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos vocab"]:
-        return F.linear(self.ln_final(x), *self.unembedding)
+        """In single precision at least: a metric's differences are small beside its logits."""
+        logits = F.linear(self.ln_final(x), *self.unembedding)
+        return logits.float() if logits.itemsize < 4 else logits
 
 
 def attend(

@@ -101,7 +101,7 @@ def score_of(
 
     if reads is None:
         noted = Reads()
-        probe = final[:1, :1, :1]
+        probe = compute([0])[:1]
         checked(
             metric(ReadLogits((batch, length, vocab), probe, noted.noting(compute)), tokens), batch
         )
@@ -116,8 +116,11 @@ def in_parts(
 ) -> Float[Tensor, "row pos vocab"]:
     """Logits, a cache's fill at a time."""
     row, pos, _ = x.shape
-    whole = x.new_empty(row, pos, vocab)
     rows = max(1, LOGITS // max(1, pos * vocab))
+    if rows >= row:
+        return logits(x)
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    whole = x.new_empty(row, pos, vocab, dtype=dtype)
     for part in range(0, row, rows):
         whole[part : part + rows] = logits(x[part : part + rows])
     return whole

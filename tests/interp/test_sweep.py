@@ -195,6 +195,21 @@ def test_a_metric_that_reads_where_the_logits_tell_it_to_gets_what_it_reads(mode
     assert len(np.unique(np.sign(effects.values.mean(1) - effects.baseline.mean()))) > 1
 
 
+def test_a_screened_sweep_says_which_values_are_exact(model, text_tokens):
+    heads = {site: Zero() for site in sites(model, "blocks.*.attn.hook_z", each="head")}
+    exact = sweep(model, text_tokens, heads, loss, progress=False)
+    table = sweep(model, text_tokens, heads, loss, screen="bfloat16", verify=4, progress=False)
+    again = table["precision"] == "exact"
+    assert again.sum() == 4
+    assert set(table["precision"]) == {"exact", "bfloat16"}
+    least = table.loc[again, "delta"].abs().min()
+    np.testing.assert_allclose(table["delta"][again], exact["delta"][again], atol=1e-6)
+    rough = (table["delta"] - exact["delta"])[~again].abs()
+    assert 0 < rough.max() < 0.5 * exact["delta"].std()
+    assert (table.loc[~again, "delta"].abs() <= least + 0.5 * exact["delta"].std()).all()
+    assert next(model.parameters()).dtype == torch.float32
+
+
 def test_a_models_mode_and_hooks_are_as_before(text_tokens):
     model = random_model(0, vocab_size=100, block_size=16, n_layer=1, dropout=0.5)
     model.train()

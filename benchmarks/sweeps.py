@@ -1,0 +1,394 @@
+"""How fast are exact sweeps, against the tools that one would otherwise use?
+
+    python -m benchmarks.sweeps [--sizes baby small] [--rounds 3]
+
+One process, the same random weights, all candidates in turn within a round: TransformerLens' own
+``patching`` functions and attribution on its bridge, nnsight, plain torch hooks on the Hugging Face
+model, a plain loop over our model, and ``interp.sweep``. On the larger size the loops run a random
+sample of the cells and are compared by time per cell; ``interp.sweep`` always runs all of them.
+Answers must agree to 1e-5 of the spread of the effects, or the benchmark stops.
+"""
+
+import argparse
+import itertools
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tokenizers import Tokenizer, models
+from torch import Tensor
+from transformer_lens import patching
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.tools.analysis import attribution_patching
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from benchmarks.timing import interleaved, ratio
+from gpt import GPT
+from gpt.foreign import from_huggingface
+from interp.attribution import site_scores
+from interp.interventions import Patch, Zero, cache, intervene
+from interp.metrics import logit_difference, loss
+from interp.sites import Site, evaluating, sites
+from interp.sweep import effects_of, plan
+
+METRIC = logit_difference(answer=3, wrong=5)
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model's size and the texts of each workload, as (batch, positions)."""
+
+    config: GPT2Config
+    ablation: tuple[int, int]
+    patching: tuple[int, int]
+    sample: int  # cells that a loop runs; 0 means all
+
+
+def sized(layers: int, heads: int, width: int, vocab: int, context: int) -> GPT2Config:
+    return GPT2Config(
+        n_layer=layers, n_head=heads, n_embd=width, vocab_size=vocab, n_positions=context
+    )
+
+
+SIZES = {
+    "baby": Size(sized(6, 6, 384, 65, 256), (32, 256), (8, 64), 0),
+    "small": Size(sized(12, 12, 768, 50257, 1024), (8, 64), (8, 16), 12),
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Cells, each answered by every candidate: hook point, layer, and the head or position."""
+
+    name: str
+    part: str
+    cells: list[tuple[int, int]]
+    tokens: Tensor
+    clean: Tensor
+    metric: Callable[[Tensor, Tensor], Tensor]
+
+    @property
+    def hook(self) -> str:
+        return "attn.hook_z" if self.part == "head" else "hook_resid_pre"
+
+    def site(self, cell: tuple[int, int]) -> Site:
+        name = f"blocks.{cell[0]}.{self.hook}"
+        return Site(name, head=cell[1]) if self.part == "head" else Site(name, pos=cell[1])
+
+
+class Peers:
+    """One model, under every tool."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        torch.manual_seed(0)
+        self.theirs = GPT2LMHeadModel(config).eval()
+        with torch.no_grad():
+            for weight in self.theirs.parameters():  # large enough for every part to matter
+                weight += 0.02 * torch.randn(weight.shape)
+        self.ours: GPT = from_huggingface(self.theirs)
+        twin = GPT2LMHeadModel(config).eval()
+        twin.load_state_dict(self.theirs.state_dict())
+        self.bridge = bridge_over(twin)
+        from nnsight import LanguageModel  # late: imported before beartype it breaks beartype
+
+        self.wrapped = LanguageModel(self.theirs, tokenizer=numbered(config.vocab_size))
+        self.heads = config.n_head
+
+    def transformer_lens(self, work: Workload, cells: list[tuple[int, int]]) -> Tensor:
+
+        def measure(logits: Tensor) -> Tensor:
+            return work.metric(logits, work.clean).mean()
+
+        with torch.no_grad():
+            if work.name == "head ablation":
+                return torch.stack(
+                    [self.zeroed(layer, head, work, measure) for layer, head in cells]
+                )
+            _, kept = self.bridge.run_with_cache(work.clean)
+            generic, setter = {
+                "pos": ("resid_pre", patching.layer_pos_patch_setter),
+                "head": ("z", patching.layer_head_vector_patch_setter),
+            }[work.part]
+            index = pd.DataFrame(cells, columns=["layer", work.part])
+            return patching.generic_activation_patch(
+                self.bridge, work.tokens, kept, measure, setter, generic, index_df=index
+            )
+
+    def zeroed(self, layer: int, head: int, work: Workload, measure: Callable) -> Tensor:
+        def zero(z: Tensor, hook: Any) -> Tensor:
+            z[:, :, head] = 0
+            return z
+
+        hooks = [(f"blocks.{layer}.attn.hook_z", zero)]
+        return measure(self.bridge.run_with_hooks(work.tokens, fwd_hooks=hooks))
+
+    def torch_hooks(self, work: Workload, cells: list[tuple[int, int]]) -> Tensor:
+        blocks = self.theirs.transformer.h
+        kept: dict[int, Tensor] = {}
+        modules = [block.attn.c_proj if work.part == "head" else block for block in blocks]
+        with torch.no_grad():
+            handles = [
+                module.register_forward_pre_hook(
+                    lambda _, args, layer=layer: kept.update({layer: args[0].clone()})
+                )
+                for layer, module in enumerate(modules)
+            ]
+            self.theirs(work.clean)
+            for handle in handles:
+                handle.remove()
+            values = []
+            for layer, number in cells:
+
+                def edit(_: Any, args: tuple, layer: int = layer, number: int = number) -> tuple:
+                    part = self.part_of(work, number, args[0])
+                    value = args[0].clone()
+                    value[part] = 0 if work.name == "head ablation" else kept[layer][part]
+                    return (value, *args[1:])
+
+                handle = modules[layer].register_forward_pre_hook(edit)
+                values.append(work.metric(self.theirs(work.tokens).logits, work.clean).mean())
+                handle.remove()
+        return torch.stack(values)
+
+    def part_of(self, work: Workload, number: int, value: Tensor) -> tuple[slice, ...]:
+        if work.part == "pos":
+            return slice(None), slice(number, number + 1)
+        width = value.shape[2] // self.heads
+        return slice(None), slice(None), slice(number * width, (number + 1) * width)
+
+    def nnsight(self, work: Workload, cells: list[tuple[int, int]], several: bool) -> Tensor:
+        """One trace per cell, or all cells of a layer as invokes of one trace."""
+        wrapped = self.wrapped
+        heads = work.part == "head"
+        values: list[Tensor] = []
+        with torch.no_grad():
+            kept = []
+            if work.name != "head ablation":
+                with wrapped.trace(work.clean):
+                    for block in wrapped.transformer.h:
+                        module = block.attn.c_proj if heads else block
+                        kept.append(module.input.clone().save())
+            step = 8 if several else 1
+            for begin in range(0, len(cells), step):
+                found = []
+                with wrapped.trace() as tracer:
+                    for layer, number in cells[begin : begin + step]:
+                        with tracer.invoke(work.tokens):
+                            block = wrapped.transformer.h[layer]
+                            module = block.attn.c_proj if heads else block
+                            value = module.input.clone()
+                            part = self.part_of(work, number, work_shape(self.theirs, work))
+                            value[part] = 0 if work.name == "head ablation" else kept[layer][part]
+                            module.input = value
+                            logits = wrapped.lm_head.output
+                            found.append(work.metric(logits, work.clean).mean().save())
+                values += found
+        return torch.stack(values)
+
+    def our_loop(self, work: Workload, cells: list[tuple[int, int]]) -> Tensor:
+        values = []
+        with evaluating(self.ours):
+            kept = cache(self.ours, work.clean, f"blocks.*.{work.hook}")
+            what = Zero() if work.name == "head ablation" else Patch(kept)
+            for cell in cells:
+                with intervene(self.ours, {work.site(cell): what}, allow_no_effect=True):
+                    values.append(work.metric(self.ours(work.tokens), work.clean).mean())
+        return torch.stack(values)
+
+    def questions(self, work: Workload) -> list[tuple[Site, Any]]:
+        if work.name == "head ablation":
+            return [(work.site(cell), Zero()) for cell in work.cells]
+        kept = cache(self.ours, work.clean, f"blocks.*.{work.hook}")
+        return [(work.site(cell), Patch(kept)) for cell in work.cells]
+
+    def our_sweep(self, work: Workload) -> np.ndarray:
+        effects = effects_of(
+            self.ours,
+            work.tokens,
+            self.questions(work),
+            work.metric,
+            against=work.clean,
+            progress=False,
+        )
+        return effects.values.mean(axis=1)
+
+
+def work_shape(model: GPT2LMHeadModel, work: Workload) -> Tensor:
+    return torch.empty(*work.tokens.shape, model.config.n_embd, device="meta")
+
+
+def numbered(vocab: int) -> PreTrainedTokenizerFast:
+    """A tokenizer whose tokens are numbers."""
+    numbers = {str(i): i for i in range(vocab)}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(numbers, unk_token="0")),
+        **dict.fromkeys(("unk_token", "bos_token", "eos_token", "pad_token"), "0"),
+        name_or_path="none",
+        add_bos_token=True,
+    )
+
+
+def bridge_over(gpt2: GPT2LMHeadModel) -> TransformerBridge:
+    tokenizer = numbered(gpt2.config.vocab_size)
+    return TransformerBridge.boot_transformers("gpt2", hf_model=gpt2, tokenizer=tokenizer)
+
+
+def workloads(size: Size) -> list[Workload]:
+    generator = torch.Generator().manual_seed(1)
+
+    def drawn(shape: tuple[int, int]) -> Tensor:
+        return torch.randint(size.config.vocab_size, shape, generator=generator)
+
+    layers, heads = range(size.config.n_layer), range(size.config.n_head)
+    texts, clean, other = drawn(size.ablation), drawn(size.patching), drawn(size.patching)
+    half = size.patching[1] // 2
+    shared = torch.cat([clean[:, :half], other[:, half:]], dim=1)
+    by_head = list(itertools.product(layers, heads))
+    by_pos = list(itertools.product(layers, range(size.patching[1])))
+    return [
+        Workload("head ablation", "head", by_head, texts, texts, loss),
+        Workload("layer x position", "pos", by_pos, other, clean, METRIC),
+        Workload("layer x position, half shared", "pos", by_pos, shared, clean, METRIC),
+        Workload("head patching", "head", by_head, other, clean, METRIC),
+    ]
+
+
+def compare(name: str, size: Size, peers: Peers, work: Workload, rounds: int) -> None:
+    rng = random.Random(0)
+    cells = sorted(rng.sample(work.cells, size.sample)) if size.sample else work.cells
+    answers: dict[str, Any] = {}
+
+    def keep(tool: str, run: Callable[[], Any]) -> Callable[[], None]:
+        return lambda: answers.update({tool: run()})
+
+    tools = {
+        "TransformerLens": partial(peers.transformer_lens, work, cells),
+        "torch hooks": partial(peers.torch_hooks, work, cells),
+        "nnsight": partial(peers.nnsight, work, cells, False),
+        "nnsight, invokes": partial(peers.nnsight, work, cells, True),
+        "our loop": partial(peers.our_loop, work, cells),
+        "interp.sweep": partial(peers.our_sweep, work),
+    }
+    seconds = interleaved({tool: keep(tool, run) for tool, run in tools.items()}, rounds, warmup=0)
+    chosen = [work.cells.index(cell) for cell in cells]
+    ours = answers["interp.sweep"]
+    spread = float(ours.std())
+    for tool, values in answers.items():
+        if tool != "interp.sweep":
+            error = np.abs(values.double().numpy() - ours[chosen]).max() / spread
+            if not error <= 1e-5 * max(1.0, np.abs(ours).max() / spread):
+                sys.exit(f"{name}, {work.name}: {tool} differs by {error:.1e} of the spread")
+    scale = len(work.cells) / len(cells)
+    seconds = {
+        tool: [second * (1 if tool == "interp.sweep" else scale) for second in times]
+        for tool, times in seconds.items()
+    }
+    planned = plan(peers.ours, work.tokens, peers.questions(work), work.metric, against=work.clean)
+    assert planned.flops and planned.loop_flops
+    floor = planned.loop_flops / planned.flops
+    middle = statistics.median(seconds["interp.sweep"])
+    share = planned.flops / middle / peak()
+    row = "".join(
+        f"{ratio(seconds, tool, 'interp.sweep')[0]:>10.1f}"
+        for tool in tools
+        if tool in seconds and tool != "interp.sweep"
+    )
+    print(f"{name:<6}{work.name:<31}{middle:>8.2f}{row}{floor:>8.1f}{share:>7.0%}", flush=True)
+
+
+def peak(size: int = 2048, rounds: int = 5) -> float:
+    """Floating-point operations per second of a large matrix product."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    times = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - started)
+    return 2 * size**3 / min(times)
+
+
+def attributed(name: str, size: Size, peers: Peers, rounds: int) -> None:
+    generator = torch.Generator().manual_seed(2)
+    clean, other = torch.randint(
+        size.config.vocab_size, (2, *size.patching), generator=generator
+    ).unbind()
+    patterns = ("hook_attn_out", "hook_mlp_out")
+    where = [site for hook in patterns for site in sites(peers.ours, f"blocks.*.{hook}")]
+
+    def difference(logits: Tensor) -> Tensor:
+        return (logits[:, -1, 3] - logits[:, -1, 5]).sum()
+
+    found: dict[str, Any] = {}
+
+    def theirs() -> None:
+        found["theirs"] = attribution_patching.attribution_patch(
+            peers.bridge, clean, other, difference
+        )
+
+    def ours() -> None:
+        found["ours"] = site_scores(peers.ours, clean, other, METRIC, where)
+
+    seconds = interleaved({"TransformerLens": theirs, "ours": ours}, rounds)
+    middle = ratio(seconds, "TransformerLens", "ours")[0]
+    fastest = statistics.median(seconds["ours"])
+    print(f"{name:<6}{'attribution':<31}{fastest:>8.2f}{middle:>10.1f}")
+
+
+def cached(name: str, size: Size, peers: Peers, rounds: int) -> None:
+    tokens = torch.randint(size.config.vocab_size, size.ablation)
+
+    def theirs() -> None:
+        with torch.no_grad():
+            peers.bridge.run_with_cache(tokens)
+
+    def ours() -> None:
+        with torch.no_grad():
+            peers.ours.run_with_cache(tokens)
+
+    seconds = interleaved({"TransformerLens": theirs, "ours": ours}, rounds)
+    middle = ratio(seconds, "TransformerLens", "ours")[0]
+    fastest = statistics.median(seconds["ours"])
+    print(f"{name:<6}{'everything cached':<31}{fastest:>8.2f}{middle:>10.1f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="workloads whose name begins so")
+    parser.add_argument("--threads", type=int, default=0, help="by default torch's own choice")
+    parser.add_argument("--sample", type=int, help="cells that the loops run; 0 means all")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    columns = ("TL", "hooks", "nnsight", "invokes", "loop")
+    print(
+        f"{'size':<6}{'workload':<31}{'seconds':>8}"
+        + "".join(f"{column:>10}" for column in columns)
+        + f"{'floor':>8}{'peak':>7}"
+    )
+    for name in arguments.sizes:
+        size = SIZES[name]
+        if arguments.sample is not None:
+            size = replace(size, sample=arguments.sample)
+        peers = Peers(size.config)
+        for work in workloads(size):
+            if work.name.startswith(arguments.only):
+                compare(name, size, peers, work, arguments.rounds)
+        if "attribution".startswith(arguments.only):
+            attributed(name, size, peers, max(arguments.rounds, 3))
+        if "everything cached".startswith(arguments.only) and name == "baby":
+            cached(name, size, peers, max(arguments.rounds, 3))
+
+
+if __name__ == "__main__":
+    main()
