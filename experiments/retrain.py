@@ -11,6 +11,7 @@ taken from any other run that has it; killed at any instant, the same command go
     python -m experiments.retrain --surgeries top:12 --status          from another terminal
 """
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+from scipy import stats as student
 
 import gpt.model
 from experiments.board import board_in
@@ -283,11 +285,17 @@ def noise_said(baseline: pd.DataFrame, seeds: int) -> str:
 
 
 def both(summary: pd.DataFrame, damage: pd.DataFrame) -> pd.DataFrame:
-    """Damage and relearnability of each surgery, in the columns that the figure takes."""
+    """Damage and relearnability of each surgery, in the columns that the figure takes.
+
+    ``noise`` is what a difference must exceed to mean anything: Student's 95 % reach of the
+    difference between the model as it is and as many other seeds of it as a surgery has.
+    """
+    baseline = summary[summary["variant"] == BASELINE].iloc[0]
     again = summary[summary["variant"] != BASELINE].set_index("variant")
-    noise = summary.loc[summary["variant"] == BASELINE, "last_sd"].iloc[0]
     columns = again[["delta", "ci_low", "ci_high", "status"]]
     columns.columns = pd.Index(["retrained", "retrained_low", "retrained_high", "retrained_status"])
+    reach = student.t.ppf(0.975, baseline["n"] - 1) * baseline["last_sd"]
+    noise = reach * math.sqrt(1 / baseline["n"] + 1 / again["n"].min())
     return damage.join(columns, on="variant").assign(noise=noise)
 
 
