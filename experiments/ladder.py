@@ -268,7 +268,8 @@ def scaling(seed: int = 0, keys: int = 64, draws: int = 200) -> pd.DataFrame:
 def draw(run: Run) -> Path:
     """Figures and page, from the saved tables alone."""
     summary, lines, scores = run.table("summary"), run.table("entropies"), run.table("scaling")
-    stairs = run.save_figure(staircase.staircase(summary, lines), "staircase")
+    near = lines[lines["n"] > 1]  # letter frequencies alone lie far above every rung
+    stairs = run.save_figure(staircase.staircase(summary, near), "staircase")
     learning = run.save_figure(
         figures.learning_curves(run.table(), lines, title="Validation loss, one curve per rung"),
         "learning_curves",

@@ -1,0 +1,220 @@
+"""What does a neuron ask of the text, when does it fire, and what does it answer?
+
+A neuron of the feed-forward layer has a row of W_in, the question that it puts to the residual
+stream, and a column of W_out, what it adds to the stream when it fires. Read through the embedding,
+the question is a list of characters; read through the unembedding, so is the answer; and the texts
+that fire it most say whether the reading is true.
+
+    python -m experiments.neurons                                   under a minute, no download
+    python -m experiments.neurons --preset lecture --text shakespeare --layer 2
+    python -m experiments.neurons --layer 0 --neuron 5 --neuron 17
+
+How to read it: in the first layer the question is nearly all about the character itself; deeper,
+attention has moved other characters into the stream, and the texts tell more than the embedding.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from experiments.cli import Options, announce, console, launch
+from experiments.ladder import plan
+from experiments.trained import model_path
+from gpt import checkpoint
+from gpt.errors import UsageError
+from gpt.ladder import RUNGS, Bigram, NormedBlock, ResidualBlock, climb
+from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
+from interp.neuron_view import neuron_view
+from interp.report import Section, write_report
+from interp.runs import Run
+from interp.sites import Site
+
+CHOSEN = 4  # neurons, where none is named
+READ = 5  # characters of a question, and of each side of an answer
+TEXTS = 6
+BLOCKS = 2000  # of the validation text
+
+
+@dataclass(frozen=True)
+class Config(Options):
+    """Neurons of a trained rung of the ladder."""
+
+    preset: Literal["demo", "lecture"] = "demo"
+    """How long the rung is trained, as in experiments.ladder. It is kept and used again."""
+    rung: Literal["residual", "layer norm"] = "layer norm"
+    """Which rung."""
+    layer: int = 0
+    """The block whose neurons are read."""
+    neuron: tuple[int, ...] = ()
+    """Neurons; by default the four that move the logits most when they fire."""
+    seed: int = 1337
+    """Of weights and batches."""
+
+
+def main(config: Config) -> Path:
+    corpus = load_corpus(config.text)
+    tokenizer = CharTokenizer.from_text(corpus.text)
+    size, recipe = plan(config.rung, config.preset, tokenizer.vocab_size)
+    data = split(corpus, tokenizer, size.block_size)
+    check(config, size.n_layer, 4 * size.n_embd)
+    settings: dict[str, Any] = {
+        "rung": config.rung,
+        "size": asdict(size),
+        "recipe": asdict(recipe),
+        "text": {"name": corpus.name, "sha256": corpus.sha256},
+        "seed": config.seed,
+        "layer": config.layer,
+        "neurons": config.neuron,
+    }
+    parts = [config.preset, corpus.name, config.rung.replace(" ", "_"), f"layer{config.layer}"]
+    name = config.name or "-".join([*parts, *map(str, config.neuron)])
+    with Run.open(config.runs, "neurons", name, settings, {"text_sha256": corpus.sha256}) as run:
+        model = trained_rung(config, data, tokenizer)
+        tokens, _ = evaluation_blocks(data.val, size.block_size, BLOCKS)
+        characters, texts = read(model, config.layer, config.neuron, tokens, tokenizer)
+        run.save_table(characters)
+        run.save_table(texts, "texts")
+        page = draw(run)
+    console.print(*readings(characters, texts), sep="\n", soft_wrap=True, markup=False)
+    announce(run.folder)
+    return page
+
+
+def check(config: Config, layers: int, neurons: int) -> None:
+    if not 0 <= config.layer < layers:
+        raise UsageError(f"--layer is {config.layer}; this rung has 0 to {layers - 1}")
+    if wrong := [number for number in config.neuron if not 0 <= number < neurons]:
+        raise UsageError(f"--neuron is {wrong[0]}; a layer has 0 to {neurons - 1}")
+
+
+def trained_rung(config: Config, data: Data, tokenizer: CharTokenizer) -> Bigram:
+    """The rung after its training: read, if it was trained before."""
+    rung = RUNGS[config.rung]
+    size, recipe = plan(config.rung, config.preset, tokenizer.vocab_size)
+    identity = checkpoint.Identity.of(rung(size), text=data.sha256, seed=config.seed)
+    about = {"rung": config.rung, "recipe": asdict(recipe), **asdict(identity)}
+    path = model_path(config.runs, "rung", about | {"size": asdict(size)})
+    if path.exists():
+        loaded = checkpoint.load(path, lambda _: rung(size)).model
+        assert isinstance(loaded, rung)
+        return loaded
+    with console.status("training the rung"):
+        model, _ = climb(
+            rung,
+            data,
+            vocab_size=tokenizer.vocab_size,
+            size=size,
+            recipe=recipe,
+            seed=config.seed,
+        )
+    checkpoint.save(path, model, identity, tokenizer)
+    return model
+
+
+def read(
+    model: Bigram,
+    layer: int,
+    wanted: tuple[int, ...],
+    tokens: Int[Tensor, "batch pos"],
+    tokenizer: CharTokenizer,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The neurons' characters, and the texts that fire them most."""
+    hook = f"blocks.{layer}.mlp.hook_post"
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens, names_filter=hook)
+        questions, answers = through_embeddings(model, layer)
+    fired = cache[hook]  # [batch pos d_mlp]
+    best, where = fired.max(dim=1)  # of each text
+    moved = best.max(dim=0).values * (answers.amax(dim=1) - answers.amin(dim=1))
+    neurons = wanted or tuple(moved.topk(CHOSEN).indices.tolist())
+    characters, texts = [], []
+    for neuron in neurons:
+        columns = Site(hook, neuron=neuron).columns() | {"n": fired[..., neuron].numel()}
+        columns["fires"] = (fired[..., neuron] > 0).double().mean().item()
+        for kind, scores, largest in (
+            ("asks", questions[neuron], True),
+            ("promotes", answers[neuron], True),
+            ("suppresses", answers[neuron], False),
+        ):
+            top = scores.topk(READ, largest=largest)
+            for value, token in zip(top.values.tolist(), top.indices.tolist(), strict=True):
+                character = tokenizer.characters[token]
+                characters.append({**columns, "kind": kind, "character": character, "value": value})
+        for rank, row in enumerate(best[:, neuron].topk(TEXTS).indices.tolist()):
+            text = tokenizer.decode(tokens[row])
+            for pos, character in enumerate(text):
+                texts.append(
+                    {
+                        "site": columns["site"],
+                        "rank": rank,
+                        "pos": pos,
+                        "character": character,
+                        "activation": fired[row, pos, neuron].item(),
+                        "top": pos == int(where[row, neuron]),
+                    }
+                )
+    return pd.DataFrame(characters), pd.DataFrame(texts)
+
+
+def through_embeddings(
+    model: Bigram, layer: int
+) -> tuple[Float[Tensor, "d_mlp vocab"], Float[Tensor, "d_mlp vocab"]]:
+    """Each neuron's question to every character's embedding, and its answer to every logit.
+
+    The question is W_in's row on the token embedding; the answer is W_out's column through the
+    unembedding. A norm's learned scale and its centring belong to the direction; its division by
+    the size of the stream, which differs from text to text, is left out.
+    """
+    block = cast(ResidualBlock | NormedBlock, model.blocks[layer])
+    embeddings, outputs = model.W_E, block.mlp.W_out
+    if isinstance(block, NormedBlock):
+        embeddings = (embeddings - embeddings.mean(dim=-1, keepdim=True)) * block.ln2.weight
+        outputs = (outputs - outputs.mean(dim=-1, keepdim=True)) * model.ln_final.weight
+    return (embeddings @ block.mlp.W_in).T, outputs @ model.W_U
+
+
+def draw(run: Run) -> Path:
+    """Figure and page, from the saved tables alone."""
+    characters, texts = run.table(), run.table("texts")
+    view = run.save_figure(neuron_view(characters, texts), "neurons")
+    caption = (
+        "Left: the characters whose embedding a neuron asks for. Middle: the texts that fire it "
+        "most, dark where it is active, with its highest activation. Right: the logits that it "
+        "raises and lowers."
+    )
+    section = Section(
+        "Questions and answers",
+        text="\n\n".join(readings(characters, texts)),
+        figures=[(caption, view["svg"])],
+        table=characters[["site", "fires", "n", "kind", "character", "value"]].assign(
+            character=characters["character"].map(repr)
+        ),
+    )
+    question = "What does a neuron ask of the text, when does it fire, and what does it answer?"
+    return write_report(run.folder / "report.html", "Neurons", question, [section], run.description)
+
+
+def readings(characters: pd.DataFrame, texts: pd.DataFrame) -> list[str]:
+    """One plain sentence on each neuron."""
+    said = []
+    for site, rows in characters.groupby("site", sort=False):
+        by_kind = {
+            str(kind): " ".join(map(repr, part["character"].head(3)))
+            for kind, part in rows.groupby("kind")
+        }
+        at = texts[(texts["site"] == site) & texts["top"]]["character"]
+        said.append(
+            f"{site} is active on {rows['fires'].iloc[0]:.1%} of characters. It asks for "
+            f"{by_kind['asks']}, fires most at {' '.join(map(repr, dict.fromkeys(at)))}, and then "
+            f"promotes {by_kind['promotes']} and suppresses {by_kind['suppresses']}."
+        )
+    return said
+
+
+if __name__ == "__main__":
+    launch(main, Config)
