@@ -362,7 +362,7 @@ def cached(name: str, size: Size, peers: Peers, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="at least 2")
     parser.add_argument("--only", default="", help="workloads whose name begins so")
     parser.add_argument("--threads", type=int, default=0, help="by default torch's own choice")
     parser.add_argument("--sample", type=int, help="cells that the loops run; 0 means all")
