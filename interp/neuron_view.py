@@ -44,6 +44,8 @@ def neuron_view(characters: pd.DataFrame, texts: pd.DataFrame) -> Figure:
             draw_values(asks, own[own["kind"] == "asks"], "embedding · W_in row")
             draw_texts(fires, texts[texts["site"] == name])
             draw_values(answers, own[own["kind"] != "asks"], "logit per unit of activation")
+            for axes, title in ((asks, "asks for"), (fires, "fires most at"), (answers, "answers")):
+                axes.set_title(title, size=8, weight="normal")
         figure.draw_without_rendering()
     return figure
 
@@ -86,5 +88,5 @@ def draw_texts(axes: Axes, rows: pd.DataFrame) -> None:
     for rank, top in shown.groupby("rank")["activation"].max().items():
         at = shown["pos"].max() + 1.3
         axes.text(at, float(str(rank)) + 0.45, f"{top:.2f}", size=7, va="center")
-    axes.set_xlim(0, max(shown["pos"].max() + 4, 12))
+    axes.set_xlim(0, max(shown["pos"].max() + 3.5, 11))
     axes.set_ylim(TEXTS, 0)
