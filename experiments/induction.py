@@ -35,7 +35,7 @@ from interp.surgery import edited_module, find, read_source
 
 @dataclass(frozen=True)
 class Recipe:
-    """The task and the training; eight of eight seeds form the heads within 250 steps."""
+    """The task and the training. Of seeds 0 to 7 all form the heads in 500 steps, six in 350."""
 
     letters: str = ascii_lowercase
     shortest: int = 6
@@ -43,7 +43,7 @@ class Recipe:
     block_size: int = 32
     n_embd: int = 64
     n_head: int = 2
-    steps: int = 500
+    steps: int = 700
     batch_size: int = 32
     learning_rate: float = 4e-3
 

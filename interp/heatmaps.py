@@ -274,8 +274,8 @@ def draw_pattern(axes: Axes, rows: pd.DataFrame, points: float, numbers: bool = 
     draw_cells(axes, cells, Normalize(0, 1), SEQUENTIAL, largest=0)
     axes.set_aspect("equal")
     if numbers:
-        for y, x in zip(*np.nonzero(np.nan_to_num(cells) >= 0.1), strict=True):
-            write(axes, x, y, f"{cells[y, x]:.1f}".lstrip("0"), SEQUENTIAL(cells[y, x]), size=5)
+        for y, x in np.argwhere(np.nan_to_num(cells) >= 0.1).tolist():
+            write(axes, x, y, f"{cells[y, x]:.1f}".lstrip("0"), SEQUENTIAL(cells[y, x]), size=5.0)
     queries = rows.drop_duplicates("query").sort_values("query")["query_character"]
     keys = rows.drop_duplicates("key").sort_values("key")["key_character"]
     axes.set_yticks(range(len(queries)), [sign(c) for c in queries], size=points)
@@ -312,10 +312,10 @@ def draw_cells(
             np.sort(sizes, axis=None)[-largest:][0], 0.05 * float(scale.vmax or 1)
         )
     wide = cells.shape[1] <= 20
-    for y, x in zip(*np.nonzero(numbered), strict=True):
+    for y, x in np.argwhere(numbered).tolist():
         text = f"{cells[y, x]:z.{digits if wide else 1}f}"
         text = text if wide else text.replace("0.", ".", 1)
-        write(axes, x, y, text, colors(scale(cells[y, x])), size=7 if wide else 5.5)
+        write(axes, x, y, text, colors(scale(cells[y, x])), size=7.0 if wide else 5.5)
     if unsure is not None:
         ys, xs = np.nonzero(unsure)
         aside = np.where(numbered[ys, xs], 0.38, 0.0)

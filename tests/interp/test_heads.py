@@ -3,7 +3,7 @@ import torch
 from transformer_lens.head_detector import detect_head
 
 from interp.errors import UsageError
-from interp.heads import attention_by_distance, head_scores
+from interp.heads import attention_by_distance, attention_patterns, head_scores
 from interp.interventions import cache, intervene
 
 REPEATED = torch.tensor([[4, 7, 1, 7, 4, 7, 1, 2], [1, 2, 3, 4, 1, 2, 3, 4]])
@@ -102,3 +102,16 @@ def test_texts_without_what_a_score_needs_are_sentences(model):
         head_scores(model, torch.arange(6)[None], queries="with_target")
     with pytest.raises(UsageError, match="at least two tokens"):
         head_scores(model, torch.arange(3)[:, None])
+
+
+def test_attention_patterns_are_the_hooked_patterns_with_their_characters(model, text_tokens):
+    text = text_tokens[0]
+    names = [f"<{token}>" for token in text.tolist()]
+    table = attention_patterns(model, text, names)
+    _, cache = model.run_with_cache(text[None])
+    assert len(table) == 3 * 4 * 16 * 17 // 2
+    for row in table.sample(200, random_state=0).to_dict("records"):
+        pattern = cache[f"blocks.{row['layer']}.attn.hook_pattern"][0, row["head"]]
+        assert row["value"] == pytest.approx(pattern[row["query"], row["key"]].item(), abs=1e-6)
+        assert row["query_character"] == names[row["query"]]
+        assert row["key_character"] == names[row["key"]]

@@ -1,0 +1,86 @@
+"""Zero and mean ablation of every part, end to end."""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import gpt.model
+from experiments.components import Config, main
+from experiments.trained import StudyOptions, studied
+from interp.metrics import loss
+
+
+@pytest.fixture(scope="module")
+def folder(small, runs, text) -> Path:
+    return main(Config(runs=runs, text=str(text), examples=8)).parent
+
+
+@pytest.fixture(scope="module")
+def table(folder) -> pd.DataFrame:
+    return pd.read_parquet(folder / "results.parquet")
+
+
+def test_every_part_is_ablated_both_ways_and_says_all_that_a_result_says(table):
+    assert table.groupby("site")["intervention"].agg(set).map({"zero", "mean"}.__eq__).all()
+    assert table.groupby("kind")["site"].nunique().to_dict() == {
+        "embedding": 2,
+        "attention": 2,
+        "MLP": 2,
+        "residual stream": 5,
+        "learned scale of a norm": 5,
+    }
+    expected = "site hook layer head pos neuron intervention metric baseline value delta ci_low"
+    expected += " ci_high p_adjusted n file line code seed kind"
+    assert set(expected.split()) <= set(table)
+    assert (table["ci_low"] <= table["delta"]).all()
+    assert (table["delta"] <= table["ci_high"]).all()
+    assert table["delta"].is_monotonic_decreasing
+
+
+def test_every_bar_names_a_line_of_the_model_as_it_stands_in_the_file(table):
+    lines = Path(gpt.model.__file__).read_text(encoding="utf-8").splitlines()
+    assert set(table["file"]) == {"gpt/model.py"}
+    for line, code in zip(table["line"], table["code"], strict=True):
+        assert lines[line - 1].strip().startswith(code.partition("\n")[0])
+
+
+def test_a_final_norm_of_scale_zero_leaves_every_character_equally_likely(table, text):
+    row = table.query("site == 'ln_final.weight' and intervention == 'zero'").iloc[0]
+    assert row["value"] == pytest.approx(math.log(len(set(text.read_text()))), abs=1e-5)
+
+
+def test_a_branch_whose_norm_has_scale_zero_writes_nothing(table):
+    zeroed = table[table["intervention"] == "zero"].set_index("site")["delta"]
+    for layer in (0, 1):
+        for norm, branch in (("ln1", "hook_attn_out"), ("ln2", "hook_mlp_out")):
+            whole = zeroed[f"blocks.{layer}.{branch}"]
+            assert zeroed[f"blocks.{layer}.{norm}.weight"] == pytest.approx(whole, abs=1e-5)
+
+
+def test_the_mean_of_a_learned_scale_is_that_number_in_every_place(table, runs, text):
+    subject = studied(StudyOptions(runs=runs, text=str(text)))
+    model, tokens = subject.model, subject.examples(8)
+    with torch.no_grad():
+        weight = model.get_submodule("blocks.1.ln2").weight
+        weight.fill_(weight.mean())
+        value = loss(model(tokens), tokens).mean().item()
+    row = table.query("site == 'blocks.1.ln2.weight' and intervention == 'mean'").iloc[0]
+    assert row["value"] == pytest.approx(value, abs=1e-5)
+
+
+def test_the_figure_and_the_page_are_there(folder):
+    assert {path.name for path in (folder / "figures").iterdir()} == {
+        "components.png",
+        "components.svg",
+        "components.pdf",
+    }
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "matters most under zero ablation" in page
+    assert "cannot be told" in page
+
+
+def test_too_few_examples_are_one_sentence(refused):
+    assert "--examples is 1" in refused(main, Config, "--examples", "1")

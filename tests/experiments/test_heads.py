@@ -1,0 +1,74 @@
+"""Ablation of every head, end to end."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from experiments.heads import FEWEST, Config, main
+from experiments.trained import StudyOptions, studied
+from interp.metrics import loss
+
+EXAMPLES = 24
+
+
+@pytest.fixture(scope="module")
+def folder(small, runs, text) -> Path:
+    return main(Config(runs=runs, text=str(text), examples=EXAMPLES)).parent
+
+
+@pytest.fixture(scope="module")
+def table(folder) -> pd.DataFrame:
+    return pd.read_parquet(folder / "results.parquet")
+
+
+def test_every_head_is_ablated_in_three_ways(table):
+    counts = table.groupby(["layer", "head"])["intervention"].agg(list)
+    assert len(counts) == 4
+    assert all(ways == ["zero", "mean", "resample"] for ways in counts)
+    assert (table["n"] == EXAMPLES).all()
+    assert table["p_adjusted"].between(0, 1).all()
+    assert (table["file"] == "gpt/model.py").all()
+
+
+def test_zeroing_a_head_costs_what_deleting_its_columns_of_the_projection_costs(table, runs, text):
+    options = StudyOptions(runs=runs, text=str(text))
+    subject = studied(options)
+    tokens = subject.examples(EXAMPLES)
+    width = subject.model.cfg.d_head
+    for row in table[table["intervention"] == "zero"].to_dict("records"):
+        model, start = studied(options).model, int(row["head"]) * width
+        with torch.no_grad():
+            projection = model.get_submodule(f"blocks.{int(row['layer'])}.attn.proj").weight
+            projection[:, start : start + width] = 0
+            value = loss(model(tokens), tokens).mean().item()
+        assert row["value"] == pytest.approx(value, abs=1e-5)
+
+
+def test_the_characters_of_the_worst_head_add_up_to_its_effect(folder, table):
+    losses = pd.read_parquet(folder / "tokens.parquet")
+    worst = table[table["intervention"] == "mean"].nlargest(1, "delta").iloc[0]
+    assert set(losses["site"]) == {worst["site"]}
+    assert losses["delta"].mean() == pytest.approx(worst["delta"], abs=1e-5)
+    characters = pd.read_parquet(folder / "characters.parquet")
+    own = losses.groupby("character")["delta"].agg(["mean", "size"])
+    assert set(characters["character"]) == set(own.index[own["size"] >= FEWEST])
+    for row in characters.to_dict("records"):
+        assert row["delta"] == pytest.approx(own.loc[row["character"], "mean"])
+        assert row["n"] == own.loc[row["character"], "size"]
+
+
+def test_figures_and_page_are_there_in_every_format(folder):
+    names = {"head_effects", "characters", "text"}
+    files = {path.name for path in (folder / "figures").iterdir()}
+    assert files == {f"{name}.{kind}" for name in names for kind in ("png", "svg", "pdf")}
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Under mean ablation head" in page
+    assert "suffers most" in page
+
+
+def test_started_again_it_gives_the_same_table(folder, table, runs, text):
+    main(Config(runs=runs, text=str(text), examples=EXAMPLES))
+    again = pd.read_parquet(folder / "results.parquet")
+    pd.testing.assert_frame_equal(table, again, check_exact=True)

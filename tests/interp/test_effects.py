@@ -1,0 +1,66 @@
+"""Bars and coloured text show what the table says, each with its line and its interval."""
+
+import pandas as pd
+import pytest
+
+from interp.effects import ranked_effects, suffering_characters, suffering_text
+from interp.errors import UsageError
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    rows = [
+        ("hook_a", "attention", "zero", 0.5, 0.01, "gpt/model.py", 12, "x = self.a(x)"),
+        ("hook_a", "attention", "mean", 0.1, 0.90, "gpt/model.py", 12, "x = self.a(x)"),
+        ("hook_b", "MLP", "zero", 2.0, 0.01, "gpt/model.py:9:untie#ab", 34, "y = self.b($x$)"),
+        ("hook_b", "MLP", "mean", 1.5, 0.01, "gpt/model.py:9:untie#ab", 34, "y = self.b($x$)"),
+    ]
+    columns = ["site", "kind", "intervention", "delta", "p_adjusted", "file", "line", "code"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(ci_low=table["delta"] - 0.2, ci_high=table["delta"] + 0.2)
+
+
+def test_bars_are_sorted_by_effect_and_named_by_file_line_and_code(table):
+    axes = ranked_effects(table).axes[0]
+    shown = [text.get_text() for text in axes.texts]
+    names = [text for text in shown if "\n" in text]
+    assert names == ["hook_b\nmodel.py:34 y = self.b($x$)", "hook_a\nmodel.py:12 x = self.a(x)"]
+    assert [text for text in shown if "\n" not in text] == [
+        *("zero +2.000", "mean +1.500"),
+        *("zero +0.500", "mean +0.100"),
+    ]
+    bars = [patch for patch in axes.patches if patch.get_height() < 1]
+    assert [bar.get_width() for bar in bars] == [2.0, 1.5, 0.5, 0.1]
+
+
+def test_a_bar_that_cannot_be_told_from_zero_is_hollow_and_kinds_differ_in_grey_too(table):
+    axes = ranked_effects(table).axes[0]
+    *sure, unsure = [patch for patch in axes.patches if patch.get_height() < 1]
+    assert unsure.get_facecolor() == (1, 1, 1, 1)
+    assert all(bar.get_facecolor() != (1, 1, 1, 1) for bar in sure)
+    assert sure[0].get_hatch() != sure[2].get_hatch()
+    assert axes.get_legend().get_title().get_text().startswith("hollow")
+
+
+def test_every_bar_has_its_interval(table):
+    axes = ranked_effects(table).axes[0]
+    reach = [segment[:, 0].tolist() for line in axes.collections for segment in line.get_segments()]
+    assert reach == [pytest.approx([low, low + 0.4]) for low in (1.8, 1.3, 0.3, -0.1)]
+
+
+def test_characters_are_in_the_tables_order_and_can_be_seen():
+    table = pd.DataFrame({"character": [" ", "\n", "a"], "delta": [0.5, 0.2, -0.1], "n": [3, 4, 5]})
+    table = table.assign(ci_low=table["delta"] - 0.1, ci_high=table["delta"] + 0.1)
+    axes = suffering_characters(table).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["␣\n3", "⏎\n4", "a\n5"]
+    assert [bar.get_height() for bar in axes.patches] == [0.5, 0.2, -0.1]
+    with pytest.raises(UsageError, match="no characters to draw"):
+        suffering_characters(table.iloc[:0])
+
+
+def test_text_is_shown_character_by_character_in_order():
+    table = pd.DataFrame(
+        {"example": [1] * 3 + [0] * 3, "pos": [2, 1, 3] * 2, "character": [*"b a\nd\x00"]}
+    ).assign(delta=[0.1, 0.2, 0.3] * 2)
+    figure = suffering_text(table)
+    assert [text.get_text() for text in figure.axes[0].texts] == [*"␣ba", "d", "⏎", "\\x00"]

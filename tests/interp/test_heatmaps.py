@@ -1,0 +1,145 @@
+"""Heatmaps show what the table says, mark what is not sure, and draw any character."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from interp.errors import UsageError
+from interp.heatmaps import (
+    attention_grid,
+    attention_head,
+    by_distance,
+    head_effects,
+    head_scores,
+    patched_heads,
+    patched_positions,
+)
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def crosses(figure: Figure) -> list[list[tuple[float, float]]]:
+    """For each panel, the cells that are crossed."""
+    return [
+        [tuple(point) for line in axes.lines for point in np.round(line.get_xydata()).tolist()]
+        for axes in figure.axes
+        if axes.images
+    ]
+
+
+def images(figure: Figure) -> list[np.ndarray]:
+    return [np.asarray(image.get_array()) for axes in figure.axes for image in axes.images]
+
+
+@pytest.fixture
+def effects() -> pd.DataFrame:
+    """Two layers of three heads, ablated in two ways; the last head of each is not sure."""
+    rows = [
+        {
+            "layer": layer,
+            "head": head,
+            "intervention": way,
+            "delta": (layer + 1) * (head - 1) * scale,
+            "p_adjusted": 0.5 if head == 2 else 0.001,
+        }
+        for way, scale in (("zero", 0.3), ("mean", 0.1))
+        for layer in range(2)
+        for head in range(3)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def patterns() -> pd.DataFrame:
+    """One layer of two heads on a text of a space, a newline and an escape."""
+    characters = " \n\x1b$"
+    rows = [
+        {"layer": 0, "head": head, "query": query, "key": key, "value": 1 / (query + 1)}
+        for head in range(2)
+        for query in range(4)
+        for key in range(query + 1)
+    ]
+    table = pd.DataFrame(rows)
+    table["query_character"] = [characters[query] for query in table["query"]]
+    return table.assign(key_character=[characters[key] for key in table["key"]])
+
+
+def test_every_head_is_where_its_layer_and_number_say_on_a_scale_centred_on_zero(effects):
+    figure = head_effects(effects)
+    zero, mean = images(figure)
+    assert zero == pytest.approx(np.array([[-0.3, 0, 0.3], [-0.6, 0, 0.6]]))
+    assert mean == pytest.approx(zero / 3)
+    limits = {image.get_clim() for axes in figure.axes for image in axes.images}
+    assert limits == {(-0.6, 0.6)}
+    assert texts(figure).count("0.600") == 1
+    assert "-0.000" not in texts(figure)
+
+
+def test_cells_that_cannot_be_told_from_zero_are_crossed_and_the_cross_explained(effects):
+    figure = head_effects(effects)
+    assert crosses(figure) == [[(2, 0), (2, 1)]] * 2
+    assert "cannot be told from zero" in figure._supxlabel.get_text()
+    sure = head_effects(effects.assign(p_adjusted=0.01))
+    assert crosses(sure) == [[], []]
+    assert sure._supxlabel is None
+
+
+def test_of_many_cells_only_the_largest_say_their_number(effects):
+    cells = [(layer, head) for layer in range(9) for head in range(8)]
+    many = pd.DataFrame(cells, columns=["layer", "head"]).assign(intervention="zero", p_adjusted=0)
+    many["delta"] = np.arange(72.0)
+    assert texts(head_effects(many)) == ["67.000", "68.000", "69.000", "70.000", "71.000"]
+
+
+def test_where_the_texts_differ_the_tick_shows_both_characters():
+    cells = [(layer, pos) for layer in range(2) for pos in range(3)]
+    table = pd.DataFrame(cells, columns=["layer", "pos"])
+    table = table.assign(component="resid_pre", recovered=[0, 1.0, 0, 0, 0.5, 0], p_adjusted=np.nan)
+    positions = pd.DataFrame({"pos": [0, 1, 2], "clean": [*"a \n"], "corrupted": [*"ab\n"]})
+    figure = patched_positions(table, positions)
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "␣\n↓\nb", "⏎"]
+    weights = [label.get_fontweight() for label in axes.get_xticklabels()]
+    assert weights == ["normal", "bold", "normal"]
+    assert images(figure)[0].tolist() == [[0, 1, 0], [0, 0.5, 0]]
+    assert axes.images[0].get_clim() == (-1, 1)
+    assert crosses(figure) == [[]]  # one pair has no test: nothing is called unsure
+
+
+def test_patched_heads_have_a_panel_for_each_part_of_a_head(effects):
+    table = effects.assign(recovered=effects["delta"], component=effects["intervention"])
+    table["component"] = table["component"].map({"zero": "z", "mean": "k"})
+    titles = [axes.get_title("left") for axes in patched_heads(table).axes if axes.images]
+    assert titles == ["output (z)", "key (k)"]
+
+
+def test_a_pattern_shows_any_character_and_leaves_the_future_blank(patterns):
+    for figure, panels in ((attention_grid(patterns), 2), (attention_head(patterns, 0, 1), 1)):
+        shown = images(figure)
+        assert len(shown) == panels
+        for cells in shown:
+            assert np.isnan(cells[np.triu_indices(4, 1)].astype(float)).all()
+            assert cells[3, 0] == pytest.approx(0.25)
+        labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        assert labels == ["␣", "⏎", "\\x1b", "$"]
+    assert texts(attention_head(patterns, 0, 1)).count(".5") == 2
+
+
+def test_scores_and_distances_have_a_row_for_each_head(effects):
+    heads = effects[effects["intervention"] == "zero"]
+    scores = heads.assign(metric="induction", value=heads["head"] / 2, text="a text")
+    assert images(head_scores(scores))[0].tolist() == [[0], [0.5], [1]] * 2
+    distances = pd.concat([heads.assign(distance=back, value=0.5 / (back + 1)) for back in (0, 1)])
+    assert images(by_distance(distances))[0].tolist() == [[0.5, 0.25]] * 6
+
+
+def test_a_table_that_lacks_something_is_one_sentence(effects, patterns):
+    with pytest.raises(UsageError, match="the table has no column delta"):
+        head_effects(effects.drop(columns="delta"))
+    with pytest.raises(UsageError, match="no rows of heads"):
+        head_effects(effects.iloc[:0])
+    with pytest.raises(UsageError, match="the table has no head 7 in layer 0"):
+        attention_head(patterns, 0, 7)
