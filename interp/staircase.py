@@ -106,7 +106,7 @@ def steps(summary: pd.DataFrame) -> Figure:
     shown = [changed(diff) for diff in rows["diff"]]
     heights = [(len(lines) + 2.6) * CODE_LINE * 1.1 for lines in shown]
     span = np.nan_to_num([0.0, rows["gain"].min(), rows["gain"].max()])
-    low, high = min(span) * 1.1, max(max(span), np.ptp(span) * 0.5) * 1.6
+    low, high = min(span) * 1.1, max(max(span), np.ptp(span) * 0.5, 1e-3) * 1.6
     with print_style():
         figure = Figure(figsize=(WIDTH, sum(heights) + 0.5), layout="constrained")
         grid = figure.subplots(
