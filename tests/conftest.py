@@ -1,9 +1,13 @@
 from collections.abc import Callable
 
 import pytest
+import torch
 from tokenizers import Tokenizer, models
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+
+# The models of the tests are so small that a second thread costs more than it brings.
+torch.set_num_threads(1)
 
 
 @pytest.fixture
