@@ -17,7 +17,8 @@ head is not of the code alone.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +29,7 @@ from rich.progress import Progress, TaskID
 
 from experiments.cli import Options, announce, console, launch
 from experiments.course import entropies
-from experiments.trained import Device, device_named
+from experiments.trained import NARROW, Device, device_named
 from gpt.checkpoint import source_hash
 from gpt.errors import UsageError, nearest
 from gpt.ladder import RUNGS, SCALED, Bigram, Recipe, climb, step
@@ -153,25 +154,37 @@ def climb_all(
                 def told(done: int, bar: TaskID = bar) -> None:
                     progress.update(bar, completed=done)
 
-                model, curve = climb(
-                    RUNGS[name],
-                    data,
-                    vocab_size=tokenizer.vocab_size,
-                    size=size,
-                    recipe=recipe,
-                    seed=seed,
-                    device=device,
-                    report=told,
-                )
-                record = {
-                    "curve": [asdict(evaluation) for evaluation in curve],
-                    "parameters": sum(weights.numel() for weights in model.parameters()),
-                    "sample": sample(model, tokenizer, seed),
-                }
+                with threads_for(size):
+                    model, curve = climb(
+                        RUNGS[name],
+                        data,
+                        vocab_size=tokenizer.vocab_size,
+                        size=size,
+                        recipe=recipe,
+                        seed=seed,
+                        device=device,
+                        report=told,
+                    )
+                    record = {
+                        "curve": [asdict(evaluation) for evaluation in curve],
+                        "parameters": sum(weights.numel() for weights in model.parameters()),
+                        "sample": sample(model, tokenizer, seed),
+                    }
                 rows = run.record(identity, [record])
             progress.update(bar, completed=recipe.steps)
             records[name] = rows[0]
     return records
+
+
+@contextmanager
+def threads_for(size: GPTConfig) -> Iterator[None]:
+    """One thread for a narrow model: several would spend their time waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if size.n_embd < NARROW else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def sample(model: Bigram, tokenizer: CharTokenizer, seed: int) -> str:

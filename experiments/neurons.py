@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from experiments.cli import Options, announce, console, launch
-from experiments.ladder import plan
+from experiments.ladder import plan, threads_for
 from experiments.trained import model_path
 from gpt import checkpoint
 from gpt.errors import UsageError
@@ -103,7 +103,7 @@ def trained_rung(config: Config, data: Data, tokenizer: CharTokenizer) -> Bigram
         loaded = checkpoint.load(path, lambda _: rung(size)).model
         assert isinstance(loaded, rung)
         return loaded
-    with console.status("training the rung"):
+    with console.status("training the rung"), threads_for(size):
         model, _ = climb(
             rung,
             data,
