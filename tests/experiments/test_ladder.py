@@ -15,7 +15,7 @@ from gpt.ladder import RUNGS, Recipe
 @pytest.fixture(scope="module")
 def tiny():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ladder, "DEMO", Recipe(batch_size=8, steps=21, eval_interval=10))
+        patch.setattr(ladder, "DEMO", Recipe(8, 21, 10, eval_batches=2))
         patch.setattr(ladder, "SAMPLE", 12)
         yield patch
 

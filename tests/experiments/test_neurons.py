@@ -78,7 +78,7 @@ def test_texts_are_those_with_the_highest_activations(tokens):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ladder, "DEMO", Recipe(batch_size=8, steps=11, eval_interval=10))
+        patch.setattr(ladder, "DEMO", Recipe(8, 11, 10, eval_batches=2))
         page = main(Config(runs=tmp_path_factory.mktemp("runs")))
         patch.setattr(neurons, "climb", lambda *_, **__: pytest.fail("trained again"))
         main(Config(runs=page.parents[2], layer=1))
