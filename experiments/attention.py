@@ -16,7 +16,6 @@ for that.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -28,6 +27,7 @@ from experiments.trained import StudyOptions, Subject, studied
 from gpt.errors import UsageError
 from interp import heatmaps
 from interp.heads import attention_by_distance, attention_patterns, head_scores
+from interp.heatmaps import head_name
 from interp.report import Section, write_report
 from interp.runs import Run
 
@@ -180,10 +180,6 @@ def readings(run: Run) -> list[str]:
         f"adds up to {most['value']:.2f}, that of head {head_name(least)} to {least['value']:.2f}."
     )
     return said
-
-
-def head_name(row: Any) -> str:
-    return f"{row['layer']:.0f}.{row['head']:.0f}"
 
 
 if __name__ == "__main__":

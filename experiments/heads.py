@@ -16,7 +16,6 @@ plausible but wrong in its place.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +26,7 @@ from torch import Tensor
 from experiments.cli import announce, console, launch
 from experiments.trained import StudyOptions, Subject, studied
 from interp.effects import suffering_characters, suffering_text
-from interp.heatmaps import head_effects
+from interp.heatmaps import head_effects, head_name
 from interp.interventions import Intervention, Mean, Resample, Zero, cache, intervene
 from interp.metrics import loss, token_losses
 from interp.report import Section, write_report
@@ -174,10 +173,6 @@ def readings(run: Run) -> list[str]:
             f"least ({last['delta']:+.3f})."
         )
     return said
-
-
-def head_name(row: Any) -> str:
-    return f"{row['layer']:.0f}.{row['head']:.0f}"
 
 
 if __name__ == "__main__":

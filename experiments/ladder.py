@@ -17,8 +17,8 @@ is not of the code alone; in the demo all learn alike.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from rich.progress import Progress, TaskID
 
 from experiments.cli import Options, announce, console, launch
 from experiments.course import entropies
+from experiments.executors import one_thread
 from experiments.trained import NARROW, Device, device_named
 from gpt.checkpoint import source_hash
 from gpt.errors import UsageError, nearest
@@ -177,15 +178,9 @@ def climb_all(
     return records
 
 
-@contextmanager
-def threads_for(size: GPTConfig) -> Iterator[None]:
-    """One thread for a narrow model: several would spend their time waiting for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1 if size.n_embd < NARROW else threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+def threads_for(size: GPTConfig) -> AbstractContextManager[None]:
+    """One thread for a narrow rung, all of them for a wide one."""
+    return one_thread() if size.n_embd < NARROW else nullcontext()
 
 
 def sample(model: Bigram, tokenizer: CharTokenizer, seed: int) -> str:

@@ -384,7 +384,12 @@ def ticks(axes: Axes, columns: Sequence[int], rows: Sequence[int]) -> None:
 def head_names(table: pd.DataFrame) -> list[str]:
     """Every head of the table as layer.head, in order."""
     heads = table[["layer", "head"]].drop_duplicates().sort_values(["layer", "head"])
-    return [f"{layer}.{head}" for layer, head in heads.itertuples(index=False)]
+    return [head_name(row) for _, row in heads.iterrows()]
+
+
+def head_name(row: pd.Series) -> str:
+    """The head that a row is about, as layer.head."""
+    return f"{row['layer']:.0f}.{row['head']:.0f}"
 
 
 def sign(character: str) -> str:
