@@ -42,7 +42,7 @@ def without_hooks() -> type[GPT]:
 def main() -> None:
     plain_class = without_hooks()
     print(f"{'size':<8}{'pass':<18}{'hooked / without':>18}{'middle half':>18}")
-    for size, rows, repeat, rounds in (("laptop", 12, 8, 100), ("course", 2, 1, 40)):
+    for size, rows, repeat, rounds in (("laptop", 12, 8, 300), ("course", 2, 1, 60)):
         preset = PRESETS[size]
         tokens = torch.randint(preset.model.vocab_size, (rows, preset.model.block_size))
         hooked, plain = GPT(preset.model).eval(), plain_class(preset.model).eval()
