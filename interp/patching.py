@@ -93,8 +93,12 @@ def patch_each(
     """Patch each site alone, clean into corrupted.
 
     Args:
-        model, clean, corrupted, metric, progress: as for ``activation_patching``.
+        model: the model.
+        clean: texts that the model answers.
+        corrupted: as many texts of the same length, changed in what matters.
+        metric: of the patched logits; its tokens are the clean ones in every run.
         where: the sites.
+        progress: show a bar.
 
     Returns:
         One row per site: its columns; ``baseline``, ``clean`` and ``value``, the metric's mean over

@@ -133,8 +133,7 @@ def plan(
 
     Runs the clean texts, since what an intervention changes decides what it costs.
 
-    Raises:
-        Whatever ``sweep`` raises before it runs the first intervention.
+    Raises ``sweep``'s errors, those that come before it runs the first intervention.
     """
     with evaluating(model):
         cells = cells_of(model, interventions)
@@ -160,8 +159,7 @@ def effects_of(
     Args:
         allow_no_effect: let a sweep pass in which nothing changed anything.
 
-    Raises:
-        As ``sweep``.
+    Raises what ``sweep`` raises.
     """
     console = Console(stderr=True)
     with evaluating(model), Progress(console=console, transient=True, disable=not progress) as bar:

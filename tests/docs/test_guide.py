@@ -1,0 +1,119 @@
+"""The guide builds without a warning, asks nothing of other hosts, and holds every public name."""
+
+import ast
+import importlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import gpt
+import interp
+import interp.surgery
+
+ROOT = Path(__file__).parents[2]
+FETCHING = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(folder)]
+    built = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder
+
+
+def named_in(site: Path) -> set[str]:
+    """Every name in the reference, with those under which it is exported."""
+    inventory = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    return {line.split()[0] for line in zlib.decompress(inventory).decode().splitlines()}
+
+
+def exported() -> Iterator[str]:
+    for package in (gpt, interp, interp.surgery):
+        yield from (f"{package.__name__}.{name}" for name in package.__all__)
+
+
+def imported_by_experiments() -> Iterator[str]:
+    """Where the names that the experiments take from the packages are defined."""
+    for path in ROOT.glob("experiments/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and re.match(r"(gpt|interp)\b", node.module or ""):
+                module = importlib.import_module(str(node.module))
+                for alias in node.names:
+                    if not inspect.ismodule(getattr(module, alias.name, None)):
+                        yield f"{node.module}.{alias.name}"
+
+
+class Fetches(HTMLParser):
+    """Collects what a browser would fetch to show a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag in FETCHING and given.get("rel") != "canonical":
+            self.found.append(given.get(FETCHING[tag]) or "")
+
+
+def test_every_exported_name_is_in_the_reference(site: Path) -> None:
+    assert sorted({*exported()} - named_in(site)) == []
+
+
+def test_every_name_that_an_experiment_imports_is_in_the_reference(site: Path) -> None:
+    assert sorted({*imported_by_experiments()} - named_in(site)) == []
+
+
+def test_every_member_that_a_reference_page_names_is_there(site: Path) -> None:
+    named = named_in(site)
+    asked = set()
+    for page in ROOT.glob("docs/reference/*.md"):
+        for module, members in re.findall(
+            r"^::: (\S+)\n    options:\n      members: \[(.*)\]", page.read_text(), re.MULTILINE
+        ):
+            asked |= {f"{module}.{member.strip()}" for member in members.split(",") if member}
+    assert len(asked) > 100
+    assert sorted(asked - named) == []
+
+
+def test_every_exported_name_has_a_docstring() -> None:
+    for name in exported():
+        package, _, attribute = name.rpartition(".")
+        value = getattr(importlib.import_module(package), attribute)
+        if callable(value):
+            assert inspect.getdoc(value), name
+
+
+def test_no_page_fetches_from_another_host(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 15
+    for page in pages:
+        fetches = Fetches()
+        fetches.feed(page.read_text())
+        assert fetches.found
+        assert [url for url in fetches.found if re.match(r"(https?:)?//", url)] == [], page
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"url\(\s*['\"]?(https?:)?//|@import", sheet.read_text()), sheet
+
+
+def test_every_page_is_in_the_navigation(site: Path) -> None:
+    start = (site / "index.html").read_text()
+    for page in ROOT.glob("docs/**/*.md"):
+        target = page.relative_to(ROOT / "docs").with_suffix(".html").as_posix()
+        assert f'href="{target}"' in start or target == "index.html", target
