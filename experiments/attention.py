@@ -28,7 +28,7 @@ from gpt.errors import UsageError
 from interp import heatmaps
 from interp.heads import attention_by_distance, attention_patterns, head_scores
 from interp.heatmaps import head_name
-from interp.report import Section, write_report
+from interp.report import Figure, Page, Section, write_report
 from interp.runs import Run
 
 REAL, REPEATED = "validation text", "random strings, repeated"
@@ -121,23 +121,29 @@ def draw(run: Run) -> Path:
         "distances": heatmaps.by_distance(distances),
         "scores": heatmaps.head_scores(scores),
     }
-    paths = {name: run.save_figure(figure, name)["svg"] for name, figure in figures.items()}
+    paths = {name: run.save_figure(figure, name) for name, figure in figures.items()}
     sentences = readings(run)
     sections = [
         Section(
             "What kind of head each one is",
             text="\n\n".join(sentences[:-1]),
-            figures=[("Share of attention that goes where such a head looks.", paths["scores"])],
+            figures=[
+                Figure.saved(
+                    "Share of attention that goes where such a head looks.", paths["scores"]
+                )
+            ],
         ),
         Section(
             "How far back they look",
             text=sentences[-1],
-            figures=[("Mean attention by distance, over texts.", paths["distances"])],
+            figures=[Figure.saved("Mean attention by distance, over texts.", paths["distances"])],
         ),
-        Section("All heads on one text", figures=[("Layer.head above each.", paths["grid"])]),
+        Section(
+            "All heads on one text", figures=[Figure.saved("Layer.head above each.", paths["grid"])]
+        ),
         Section(
             f"Head {layer}.{head}",
-            figures=[("Weights of a tenth and more in tenths.", paths["head"])],
+            figures=[Figure.saved("Weights of a tenth and more in tenths.", paths["head"])],
         ),
         Section(
             "All scores",
@@ -146,7 +152,7 @@ def draw(run: Run) -> Path:
     ]
     question = "Where does each attention head look?"
     return write_report(
-        run.folder / "report.html", "Attention", question, sections, run.description
+        run.folder / "report.html", Page("Attention", question, sections, [run.description])
     )
 
 

@@ -29,7 +29,7 @@ from gpt.lens import LensModel
 from interp.effects import ranked_effects
 from interp.interventions import Apply, Intervention, Mean, Reference, Zero, cache
 from interp.metrics import loss
-from interp.report import Section, write_report
+from interp.report import Figure, Page, Section, write_report
 from interp.runs import Run
 from interp.sites import Site, sites
 from interp.surgery import find, read_source
@@ -116,12 +116,13 @@ def draw(run: Run) -> Path:
     section = Section(
         "Every part",
         text="\n\n".join(readings(table)),
-        figures=[("Change in loss without each part, with 95 % intervals.", bars["svg"])],
+        figures=[Figure.saved("Change in loss without each part, with 95 % intervals.", bars)],
     )
     numbers = Section("All numbers", table=table[[*shown, "file", "line", "code"]])
     question = "How much does the loss owe to each part of the trained model?"
     return write_report(
-        run.folder / "report.html", "Components", question, [section, numbers], run.description
+        run.folder / "report.html",
+        Page("Components", question, [section, numbers], [run.description]),
     )
 
 

@@ -27,7 +27,7 @@ from gpt.errors import UsageError
 from gpt.text import CharTokenizer, Data, load_corpus, ngram_entropy, split
 from gpt.train import PRESETS, Preset
 from interp import figures
-from interp.report import Section, write_report
+from interp.report import Figure, Page, Section, write_report
 from interp.runs import Run
 from interp.surgery import Surgery
 
@@ -123,8 +123,10 @@ def draw(run: Run, published: bool) -> Path:
             "All variants",
             text="\n\n".join(reading(row, lines) for row in summary.to_dict("records")),
             figures=[
-                (curves_caption(summary, lines), curves["svg"]),
-                ("Best and last validation loss in nats per character, over seeds.", bars["svg"]),
+                Figure.saved(curves_caption(summary, lines), curves),
+                Figure.saved(
+                    "Best and last validation loss in nats per character, over seeds.", bars
+                ),
             ],
             table=shown(summary),
         )
@@ -138,13 +140,14 @@ def draw(run: Run, published: bool) -> Path:
             Section(
                 variant.replace("_", " "),
                 text=reading(row, lines),
-                figures=[(f"Train and validation loss of {variant}.", paths["svg"])],
+                figures=[Figure.saved(f"Train and validation loss of {variant}.", paths)],
                 code=diff,
             )
         )
     question = "What does the loss lose when a line of the model is cut before it is trained?"
     return write_report(
-        run.folder / "report.html", "The course's ablations", question, sections, run.description
+        run.folder / "report.html",
+        Page("The course's ablations", question, sections, [run.description]),
     )
 
 

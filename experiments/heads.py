@@ -29,7 +29,7 @@ from interp.effects import suffering_characters, suffering_text
 from interp.heatmaps import head_effects, head_name
 from interp.interventions import Intervention, Mean, Resample, Zero, cache, intervene
 from interp.metrics import loss, token_losses
-from interp.report import Section, write_report
+from interp.report import Figure, Page, Section, write_report
 from interp.runs import Run
 from interp.sites import Site, sites
 from interp.stats import bootstrap_interval
@@ -130,24 +130,26 @@ def draw(run: Run) -> Path:
             f"The characters that suffer most, of those that occur at least {FEWEST} times, with "
             "95 % intervals over their occurrences."
         )
-        figures.append((caption, run.save_figure(bars, "characters")["svg"]))
+        figures.append(Figure.saved(caption, run.save_figure(bars, "characters")))
     hardest = losses.groupby("example")["delta"].mean().nlargest(EXCERPTS).index
     text = suffering_text(losses[losses["example"].isin(hardest)], f"{title}: in the text")
     caption = f"The {len(hardest)} texts that suffer most."
-    figures.append((caption, run.save_figure(text, "text")["svg"]))
+    figures.append(Figure.saved(caption, run.save_figure(text, "text")))
     shown = ["site", "intervention", "baseline", "value", "delta", "ci_low", "ci_high"]
     sentences = readings(run)
     sections = [
         Section(
             "Every head",
             text="\n\n".join(sentences[:-1]),
-            figures=[("Change in loss without each head, in nats.", heatmap["svg"])],
+            figures=[Figure.saved("Change in loss without each head, in nats.", heatmap)],
         ),
         Section(f"Head {name}, character by character", text=sentences[-1], figures=figures),
         Section("All numbers", table=table[[*shown, "p_adjusted", "n", "file", "line"]]),
     ]
     question = "What does each attention head do for the loss?"
-    return write_report(run.folder / "report.html", "Heads", question, sections, run.description)
+    return write_report(
+        run.folder / "report.html", Page("Heads", question, sections, [run.description])
+    )
 
 
 def readings(run: Run) -> list[str]:

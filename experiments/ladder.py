@@ -37,7 +37,7 @@ from gpt.ladder import RUNGS, SCALED, Bigram, Recipe, climb, step
 from gpt.model import Block, GPTConfig
 from gpt.text import SHAKESPEARE_SHA256, CharTokenizer, Data, load_corpus, split
 from interp import figures, staircase
-from interp.report import Section, write_report
+from interp.report import Figure, Page, Section, write_report
 from interp.runs import Run, identity_of
 
 # Val losses at the last evaluation in public logs of the lecture's code, from lowest to highest.
@@ -289,13 +289,13 @@ def draw(run: Run) -> Path:
     shown = ["rung", "idea", "parameters", "step", "train", "val", "gain"]
     published = ["published_low", "published_high"]
     known = summary["published_low"].notna().any()
-    overview: list[tuple[str, bytes | Path]] = [
-        ("Validation loss of each rung at its last evaluation.", stairs["svg"]),
-        ("Validation loss while training.", learning["svg"]),
+    overview = [
+        Figure.saved("Validation loss of each rung at its last evaluation.", stairs),
+        Figure.saved("Validation loss while training.", learning),
     ]
     if (summary["diff"] != "").any():
         beside = run.save_figure(staircase.steps(summary), "steps")
-        overview.append(("Each step's gain beside the lines it changes.", beside["svg"]))
+        overview.append(Figure.saved("Each step's gain beside the lines it changes.", beside))
     sections = [
         Section(
             "The staircase",
@@ -308,17 +308,17 @@ def draw(run: Run) -> Path:
             for row in rows
             if row["diff"]
         ),
-        Section("What each rung writes", figures=[(f"{SAMPLE} characters.", written["svg"])]),
+        Section("What each rung writes", figures=[Figure.saved(f"{SAMPLE} characters.", written)]),
         Section(
             "Why scores are scaled",
             text=on_scaling(scores),
-            figures=[("Variance of scores, entropy of attention.", wide["svg"])],
+            figures=[Figure.saved("Variance of scores, entropy of attention.", wide)],
             table=scores,
         ),
     ]
     question = "What does each idea of a GPT buy, from a table of letter pairs to a transformer?"
     return write_report(
-        run.folder / "report.html", "The ladder", question, sections, run.description
+        run.folder / "report.html", Page("The ladder", question, sections, [run.description])
     )
 
 

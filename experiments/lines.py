@@ -30,7 +30,7 @@ from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
 from gpt.train import PRESETS
 from interp import surgery
 from interp.errors import UsageError as InterpError
-from interp.report import Section, write_report
+from interp.report import Figure, Page, Section, write_report
 from interp.runs import Run, write_atomically
 from interp.sites import source_lines
 from interp.surgery import annotate, figures
@@ -207,14 +207,16 @@ def draw(run: Run, source: surgery.Source) -> Path:
     shown = []
     ran = lines[~lines["status"].isin(["", "dead"])]
     paths = run.save_figure(figures.annotated_source(lines), "annotated_source")
-    shown.append(("The source, with what cutting each line does to the loss.", paths["svg"]))
+    shown.append(Figure.saved("The source, with what cutting each line does to the loss.", paths))
     if (lines["layer_deltas"] != "").any():
         paths = run.save_figure(figures.line_by_layer(lines), "line_by_layer")
-        shown.append(("Which layers need which lines.", paths["svg"]))
+        shown.append(Figure.saved("Which layers need which lines.", paths))
     if lines["retrained"].notna().any():
         paths = run.save_figure(figures.damage_and_relearnability(lines), "damage_relearnability")
         shown.append(
-            ("Damage to the trained model against what training anew cannot mend.", paths["svg"])
+            Figure.saved(
+                "Damage to the trained model against what training anew cannot mend.", paths
+            )
         )
     columns = ["line", "operator", "after", "status", "delta", "ci_low", "ci_high", "reading"]
     largest = surgery.headlines(table).dropna(subset=["delta"])
@@ -230,7 +232,9 @@ def draw(run: Run, source: surgery.Source) -> Path:
     question = "What does the loss lose when a line of the model is cut?"
     text = annotate.terminal(lines[lines["line"].isin(ran["line"])])
     console.print(text, no_wrap=True, overflow="crop")
-    return write_report(run.folder / "report.html", title, question, sections, run.description)
+    return write_report(
+        run.folder / "report.html", Page(title, question, sections, [run.description])
+    )
 
 
 def summary(table: pd.DataFrame) -> str:

@@ -30,7 +30,7 @@ from gpt.errors import UsageError
 from gpt.ladder import RUNGS, Bigram, NormedBlock, ResidualBlock, climb
 from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
 from interp.neuron_view import neuron_view
-from interp.report import Section, write_report
+from interp.report import Figure, Page, Section, write_report
 from interp.runs import Run
 from interp.sites import Site
 
@@ -190,13 +190,15 @@ def draw(run: Run) -> Path:
     section = Section(
         "Questions and answers",
         text="\n\n".join(readings(characters, texts)),
-        figures=[(caption, view["svg"])],
+        figures=[Figure.saved(caption, view)],
         table=characters[["site", "fires", "n", "kind", "character", "value"]].assign(
             character=characters["character"].map(repr)
         ),
     )
     question = "What does a neuron ask of the text, when does it fire, and what does it answer?"
-    return write_report(run.folder / "report.html", "Neurons", question, [section], run.description)
+    return write_report(
+        run.folder / "report.html", Page("Neurons", question, [section], [run.description])
+    )
 
 
 def readings(characters: pd.DataFrame, texts: pd.DataFrame) -> list[str]:

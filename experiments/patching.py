@@ -40,7 +40,7 @@ from interp.characters import marked
 from interp.heads import attention_patterns, head_scores
 from interp.metrics import logit_difference
 from interp.patching import activation_patching, induction_pairs
-from interp.report import Section, write_report
+from interp.report import Figure, Page, Section, write_report
 from interp.runs import Run, identity_of
 
 INDUCTION = "induction"
@@ -266,23 +266,27 @@ def draw(run: Run) -> Path:
     for layer, head in carriers(table):
         figure = heatmaps.attention_head(patterns, layer, head)
         pattern = run.save_figure(figure, f"pattern_{layer}_{head}")
-        drawn.append((f"Where head {layer}.{head} looks in the first clean text.", pattern["svg"]))
+        drawn.append(
+            Figure.saved(f"Where head {layer}.{head} looks in the first clean text.", pattern)
+        )
     sentences = readings(run)
     sections = [
         Section(
             "Where the answer is",
             text="\n\n".join(sentences[:3]),
             figures=[
-                ("Share of the clean answer restored, layer by position.", over_positions["svg"])
+                Figure.saved(
+                    "Share of the clean answer restored, layer by position.", over_positions
+                )
             ],
         ),
         Section(
             "Which heads carry it",
             text="\n\n".join(sentences[3:]),
             figures=[
-                (
+                Figure.saved(
                     "Share restored by each head: its output (z), and its query, key and value.",
-                    over_heads["svg"],
+                    over_heads,
                 ),
                 *drawn,
             ],
@@ -297,7 +301,7 @@ def draw(run: Run) -> Path:
                 text="A score is the share of a head's attention that goes where such a head "
                 "looks, of the queries that have such a place. The previous-token head is needed "
                 "in the first occurrence of the string alone, so its score stays near a half.",
-                figures=[("Scores of every head on the clean texts.", kinds["svg"])],
+                figures=[Figure.saved("Scores of every head on the clean texts.", kinds)],
                 table=run.table("scores")[["site", "metric", "value", "ci_low", "ci_high", "n"]],
             )
         )
@@ -306,7 +310,8 @@ def draw(run: Run) -> Path:
     sections.append(Section("The largest of all cells", table=strongest.head(40)))
     question = "Which part of the model carries the clean answer?"
     return write_report(
-        run.folder / "report.html", "Activation patching", question, sections, run.description
+        run.folder / "report.html",
+        Page("Activation patching", question, sections, [run.description]),
     )
 
 

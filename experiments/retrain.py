@@ -43,7 +43,7 @@ from gpt.model import GPT
 from gpt.text import CharTokenizer, Corpus, Data, load_corpus, split
 from gpt.train import PRESETS, Preset
 from interp import figures, surgery
-from interp.report import Section, write_report
+from interp.report import Figure, Page, Section, write_report
 from interp.runs import Run, holder, identity_of
 from interp.surgery import Study, Surgery
 from interp.surgery.figures import damage_and_relearnability
@@ -307,13 +307,15 @@ def draw(run: Run, published: bool) -> Path:
     curves = run.save_figure(figures.learning_curves(table, lines, overlay), "learning_curves")
     bars = run.save_figure(figures.loss_bars(table), "loss_bars")
     shown_figures = [
-        (curves_caption(summary, lines), curves["svg"]),
-        ("Best and last validation loss in nats per character, over seeds.", bars["svg"]),
+        Figure.saved(curves_caption(summary, lines), curves),
+        Figure.saved("Best and last validation loss in nats per character, over seeds.", bars),
     ]
     if (effects["retrained"].notna() & effects["delta"].notna()).any():
         scatter = run.save_figure(damage_and_relearnability(effects), "damage_relearnability")
         shown_figures.append(
-            ("Damage to the trained model against what training anew cannot mend.", scatter["svg"])
+            Figure.saved(
+                "Damage to the trained model against what training anew cannot mend.", scatter
+            )
         )
     rows = summary.to_dict("records")
     sections = [
@@ -336,7 +338,7 @@ def draw(run: Run, published: bool) -> Path:
         sections.append(Section(variant.replace("_", " "), code=diff))
     question = "Which lines, cut before training, does the loss not recover from?"
     return write_report(
-        run.folder / "report.html", "Retraining sweep", question, sections, run.description
+        run.folder / "report.html", Page("Retraining sweep", question, sections, [run.description])
     )
 
 

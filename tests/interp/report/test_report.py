@@ -1,4 +1,5 @@
 import base64
+import hashlib
 import io
 import re
 from html.parser import HTMLParser
@@ -6,10 +7,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 
 from interp.errors import UsageError
-from interp.report import Section, write_report
+from interp.report import Figure, Page, Section, write_report
 
 HOSTILE = (
     "</code></pre><script>alert('1')</script> \"q\" & {{ 7 * 7 }} <img src=x onerror=alert(2)>"
@@ -18,7 +19,7 @@ DIFF = "--- a/model.py\n+++ b/model.py\n@@ -1,2 +1,2 @@\n-x = x + y\n+x = y\n re
 VOID = {"meta", "link", "img", "br"}
 
 
-class Page(HTMLParser):
+class Parsed(HTMLParser):
     """The page as a browser's parser sees it: elements with their attributes, and their text."""
 
     def __init__(self, path):
@@ -51,19 +52,21 @@ class Page(HTMLParser):
 
 def drawn(kind):
     content = io.BytesIO()
-    figure = Figure(figsize=(2, 1))
+    figure = Drawing(figsize=(2, 1))
     figure.subplots().plot([1, 2])
     figure.savefig(content, format=kind)
     return content.getvalue()
 
 
 def written(path, *sections, title="Title", question="Question?", **provenance):
-    return Page(write_report(path / "report.html", title, question, sections, provenance))
+    return Parsed(write_report(path / "report.html", Page(title, question, sections, [provenance])))
 
 
 def test_a_page_holds_what_it_was_given_in_order(tmp_path):
     table = pd.DataFrame({"variant": ["none", "no residual"], "best": [1.88, np.nan]})
-    first = Section("First", "One.\nStill one.\n\nTwo.", [("A curve", drawn("svg"))], table, DIFF)
+    first = Section(
+        "First", "One.\nStill one.\n\nTwo.", [Figure("A curve", drawn("svg"))], table, DIFF
+    )
     page = written(tmp_path, first, Section("Second"), title="T", question="Why?")
     assert page.texts("title") == page.texts("h1") == ["T"]
     assert page.texts("h2") == ["First", "Second", "Provenance"]
@@ -87,7 +90,7 @@ def test_a_diff_is_shown_whole_and_each_kind_of_line_marked(tmp_path):
 def test_figures_are_embedded_as_given_from_bytes_and_from_files(tmp_path):
     png, svg = drawn("png"), drawn("svg")
     (tmp_path / "figure.svg").write_bytes(svg)
-    figures = [("PNG", png), ("SVG", tmp_path / "figure.svg")]
+    figures = [Figure("PNG", png), Figure("SVG", tmp_path / "figure.svg")]
     page = written(tmp_path, Section("Figures", figures=figures))
     sources = [image["src"].partition(";base64,") for image in page.all("img")]
     assert [kind for kind, _, _ in sources] == ["data:image/png", "data:image/svg+xml"]
@@ -98,11 +101,12 @@ def test_figures_are_embedded_as_given_from_bytes_and_from_files(tmp_path):
 def test_whatever_the_texts_contain_nothing_becomes_markup(tmp_path):
     table = pd.DataFrame({HOSTILE: [HOSTILE], "number": [1.0], "other": [HOSTILE]})
     svg = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(3)</script></svg>"
-    section = Section(HOSTILE, HOSTILE, [(HOSTILE, svg)], table, f"-{HOSTILE}\n+{HOSTILE}\n")
+    section = Section(HOSTILE, HOSTILE, [Figure(HOSTILE, svg)], table, f"-{HOSTILE}\n+{HOSTILE}\n")
     page = written(
         tmp_path, section, title=HOSTILE, question=HOSTILE, command=HOSTILE, **{HOSTILE: [HOSTILE]}
     )
-    assert page.all("script") == []
+    (script,) = page.texts("script")
+    assert "alert" not in script
     assert page.texts("title") == page.texts("h1") == [HOSTILE]
     for tag in ("h2", "p", "th", "figcaption", "dt", "dd"):
         assert HOSTILE in page.texts(tag)
@@ -112,14 +116,19 @@ def test_whatever_the_texts_contain_nothing_becomes_markup(tmp_path):
     assert not [name for element in page.elements for name in element if name.startswith("on")]
 
 
-def test_the_page_asks_no_network_and_may_run_nothing(tmp_path):
-    page = written(tmp_path, Section("Figures", figures=[("A curve", drawn("svg"))]))
+def test_the_page_asks_no_network_and_may_run_its_own_script_alone(tmp_path):
+    page = written(tmp_path, Section("Figures", figures=[Figure("A curve", drawn("svg"))]))
     asked = [e[name] for e in page.elements for name in ("src", "href", "action") if name in e]
     assert all(address.startswith(("data:", "#")) for address in asked)
     (style,) = page.texts("style")
     assert not re.search(r"url\(|@import", style)
     (policy,) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
-    assert policy["content"].startswith("default-src 'none'; img-src data:")
+    (script,) = page.texts("script")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    rules = dict(rule.split(" ", 1) for rule in policy["content"].split("; "))
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == "data:"
+    assert rules["script-src"] == f"'sha256-{digest}'"
 
 
 def test_controls_bidi_marks_and_surrogates_are_shown_as_escapes(tmp_path):
@@ -165,12 +174,12 @@ def test_a_figure_that_is_none_is_one_sentence_and_the_old_page_stays(tmp_path):
         (tmp_path / "missing.svg", "cannot read .*missing.svg for the report: No such file"),
     ):
         with pytest.raises(UsageError, match=sentence):
-            written(tmp_path, Section("Figures", figures=[("A curve", wrong)]), title="new")
-    assert Page(tmp_path / "report.html").texts("h1") == ["old"]
+            written(tmp_path, Section("Figures", figures=[Figure("A curve", wrong)]), title="new")
+    assert Parsed(tmp_path / "report.html").texts("h1") == ["old"]
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot write"):
-        write_report(tmp_path / "file" / "report.html", "T", "Q?", [], {})
+        write_report(tmp_path / "file" / "report.html", Page("T", "Q?", []))
