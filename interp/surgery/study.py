@@ -8,14 +8,15 @@
 Each returns one row per surgery (and layer, or seed) with the status that says what became of it.
 """
 
+import hashlib
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from interp.errors import SurgeryError, nearest
+from interp.interventions import Reference, intervene
+from interp.runs import identity_of
 from interp.stats import t_interval
 from interp.surgery.edits import Surgery, at_layers, combine
 from interp.surgery.finding import surgeries_of
@@ -40,6 +43,7 @@ from interp.surgery.observing import Observations, Place, observing, own_express
 from interp.surgery.operators import OPERATORS, propose, reference_places
 from interp.surgery.performing import following_layers, performed
 from interp.surgery.syntax import Source, parse, read_source
+from interp.surgery.twins import Twins, found_twins, reference_means
 
 STATUSES = (
     "changed",
@@ -54,9 +58,20 @@ STATUSES = (
 )
 MeanKey = tuple[str, int | None, tuple[int, ...]]  # the line, the layer, the mean's own shape
 FLOAT_NOISE = 1e-5  # of the logits' spread: the same sum in another order
+NO_TWIN = {"intervention": "", "hook": "", "hook_delta": np.nan}
+SAME_CUT = 1e-6  # nats between a surgery and the intervention that is the same cut
 Build = Callable[[int], nn.Module]
 Train = Callable[[nn.Module, int], Any]
 Progress = Callable[[int, int], None]
+Row = dict[str, Any]
+
+
+class Store(Protocol):
+    """Where finished work is kept under its identity, such as a ``Run``."""
+
+    def task(self, identity: str) -> list[Row] | None: ...
+
+    def record(self, identity: str, rows: list[Row]) -> list[Row]: ...
 
 
 def study(
@@ -70,6 +85,8 @@ def study(
     prepare: Surgery | None = None,
     limit_s: float = 20.0,
     workers: int | None = None,
+    store: Store | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> "Study":
     """Look at what some source files compute, line by line.
 
@@ -88,6 +105,10 @@ def study(
         limit_s: wall-clock seconds that judging one mutant may take.
         workers: processes at a time; None is one for each core, 0 is none: mutants run here,
             unguarded.
+        store: where every finished surgery is kept at once, and taken from; what was finished
+            before is not done again.
+        about: what decides the results beside the sources, the surgery, the model's weights and
+            what the judge says of them: the settings of build, train and reference.
 
     Raises:
         SurgeryError: a file that cannot be read; a judge whose value is no number, or not finite
@@ -103,7 +124,19 @@ def study(
     on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
     if not on_cpu:
         workers = 0
-    made = Study(sources, build, judge, model, train, reference, prepare, limit_s, workers)
+    made = Study(
+        sources=sources,
+        build=build,
+        judge=judge,
+        model=model,
+        train=train,
+        reference=reference,
+        prepare=prepare,
+        limit_s=limit_s,
+        workers=workers,
+        store=store,
+        about=dict(about or {}),
+    )
     baseline = made.baseline  # what is wrong with the judge is said now
     if not baseline.is_finite:
         raise SurgeryError(
@@ -125,6 +158,8 @@ class Study:
     prepare: Surgery | None
     limit_s: float
     workers: int | None
+    store: Store | None
+    about: dict[str, Any]
 
     @cached_property
     def baseline(self) -> Judgement:
@@ -219,7 +254,12 @@ class Study:
         Returns:
             One row per surgery and layer: ``delta`` is the value with the cut less the value
             without, in the judge's units, with Student's interval over the examples; ``same_as``
-            names an earlier surgery that makes the same function.
+            names an earlier surgery that makes the same function. Where an intervention on hook
+            points is the same cut, ``intervention`` and ``hook`` say which, and ``hook_delta`` what
+            that does.
+
+        Raises:
+            SurgeryError: a surgery and an intervention that are the same cut do not agree.
         """
         chosen = list(self.surgeries) if ids is None else [self.find(id) for id in ids]
         if layers is not None and layers != "each":
@@ -235,11 +275,13 @@ class Study:
             outcomes += self._tried(single, progress)
             chosen = chosen + single
         rows = [
-            {**self._described(surgery), **outcome}
+            {**self._described(surgery), **NO_TWIN, **outcome}
             for surgery, outcome in zip(chosen, outcomes, strict=True)
         ]
+        for row in rows:
+            check_same_cut(row)
         if ids is None:
-            rows += self._dead_lines()
+            rows += [{**row, **NO_TWIN} for row in self._dead_lines()]
         return folded(pd.DataFrame(rows))
 
     def retrain(
@@ -272,7 +314,12 @@ class Study:
         chosen: list[Surgery | None] = [None, *(self.find(id) for id in ids)]
         tasks = [(surgery, seed) for surgery in chosen for seed in seeds]
         trials = [lambda s=surgery, n=seed: self._retrained(s, n) for surgery, seed in tasks]
-        outcomes = self._guarded(trials, limit_s, progress)
+        cuts = [surgery.identity if surgery else "" for surgery, _ in tasks]
+        identities = [
+            self._identity("retrain", cut=cut, seed=seed, limit_s=limit_s)
+            for cut, (_, seed) in zip(cuts, tasks, strict=True)
+        ]
+        outcomes = self._guarded(trials, identities, limit_s, progress)
         by_surgery = [outcomes[i : i + len(seeds)] for i in range(0, len(tasks), len(seeds))]
         if any(outcome["status"] != "changed" for outcome in by_surgery[0]):
             detail = next(o["detail"] for o in by_surgery[0] if o["status"] != "changed")
@@ -434,19 +481,67 @@ class Study:
         self.means  # noqa: B018
         self._training  # noqa: B018
         self._baseline_leaks  # noqa: B018
+        self._hook_means  # noqa: B018
         trials = [lambda s=surgery: self._trial(s) for surgery in surgeries]
-        return self._guarded(trials, self.limit_s, progress)
+        prepared = self.prepare.identity if self.prepare else ""
+        identities = [
+            self._identity(
+                "posthoc",
+                cut=surgery.identity,
+                prepared=prepared,
+                weights=self._weights,
+                limit_s=self.limit_s,
+            )
+            for surgery in surgeries
+        ]
+        return self._guarded(trials, identities, self.limit_s, progress)
 
     def _guarded(
-        self, trials: Sequence[Callable[[], Any]], limit_s: float, progress: Progress | None
-    ) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = [{} for _ in trials]
-        runs = guarded(trials, limit_s=limit_s, workers=self.workers)
-        for done, (index, outcome) in enumerate(runs, 1):
-            rows[index] = row_of(outcome)
+        self,
+        trials: Sequence[Callable[[], Any]],
+        identities: Sequence[str],
+        limit_s: float,
+        progress: Progress | None,
+    ) -> list[Row]:
+        """The rows of all trials, in their order; those in the store are not tried again."""
+        rows: dict[int, Row] = {}
+        if self.store is not None:
+            for index, identity in enumerate(identities):
+                if kept := self.store.task(identity):
+                    rows[index] = kept[0]
+        left = [index for index in range(len(trials)) if index not in rows]
+        runs = guarded([trials[i] for i in left], limit_s=limit_s, workers=self.workers)
+        for number, outcome in runs:
+            index, row = left[number], row_of(outcome)
+            if self.store is not None:
+                row = self.store.record(identities[index], [row])[0]
+            rows[index] = row
             if progress is not None:
-                progress(done, len(trials))
-        return rows
+                progress(len(rows), len(trials))
+        return [rows[index] for index in range(len(trials))]
+
+    def _identity(self, what: str, **parts: Any) -> str:
+        return identity_of(what=what, **self._decided_by, **parts)
+
+    @cached_property
+    def _decided_by(self) -> dict[str, Any]:
+        """What decides every result of this study, beside the surgery."""
+        return {
+            "sources": [source.text for source in self.sources],
+            "files": [str(source.path) for source in self.sources],
+            "judged": [call.tokens.tolist() for call in self.baseline.calls],
+            "about": self.about,
+        }
+
+    @cached_property
+    def _weights(self) -> str:
+        """A hash of the trained model's parameters and buffers, and of what the judge says."""
+        digest = hashlib.sha256(self.baseline.values.tobytes())
+        for name, tensor in [*self.model.named_parameters(), *self.model.named_buffers()]:
+            value = tensor.detach().cpu().contiguous()
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     @cached_property
     def _training(self) -> str:
@@ -463,8 +558,44 @@ class Study:
             raise SurgeryError(f"a model as it is built does not train: {outcome.detail}")
         return str(outcome.value)
 
-    def _trial(self, surgery: Surgery) -> dict[str, Any]:
-        """One surgery on the trained model."""
+    @cached_property
+    def twins(self) -> Twins:
+        """The interventions that are the same cut as a surgery."""
+        edits = self.prepare.edits if self.prepare else ()
+        positions = self.positions
+        return found_twins(
+            self.model, self.sources, lambda: self.judge(self.model), edits, positions
+        )
+
+    @cached_property
+    def _hook_means(self) -> Reference:
+        """What ``Mean`` gives at every hook point that a mean on a line is the same as."""
+        found = [self.twins.of(surgery) for surgery in self.surgeries]
+        names = {name for twin in found if twin and twin.kind == "Mean" for name in twin.names}
+        if self.reference is None or not names:
+            return {}
+        with self._operated(self.prepare):
+            reference = self.reference
+            return reference_means(
+                cast(Any, self.model), sorted(names), lambda: reference(self.model)
+            )
+
+    def _trial(self, surgery: Surgery) -> Row:
+        """One surgery on the trained model, and the intervention that is the same cut."""
+        row = self._cut(surgery)
+        twin = self.twins.of(surgery)
+        if twin is None or row["status"] in ("error", "timeout"):
+            return row
+        changes = twin.interventions(self._hook_means)
+        with (
+            self._operated(self.prepare),
+            intervene(cast(Any, self.model), changes, allow_no_effect=True),
+        ):
+            judgement = judged(self.model, self.judge)
+        delta = float((judgement.values - self.baseline.values).mean())
+        return {**row, "intervention": twin.kind, "hook": twin.hook, "hook_delta": delta}
+
+    def _cut(self, surgery: Surgery) -> Row:
         made = self._with_preparation(surgery)
         filenames = {edited_name(made), *(str(source.path) for source in self.sources)}
         baseline = self.baseline
@@ -567,6 +698,18 @@ class Study:
         if leaks and surgery is not None and not self._baseline_leaks:
             return {**row, "status": "leak", "detail": "earlier logits depend on later tokens"}
         return {**row, "status": "changed", "detail": ""}
+
+
+def check_same_cut(row: Row) -> None:
+    """Raise ``SurgeryError`` where a surgery and the intervention that is the same cut differ."""
+    if not row["hook"]:
+        return
+    by_line, by_hook = row.get("delta", np.nan), row["hook_delta"]
+    if not (np.isnan([by_line, by_hook]).all() or abs(by_line - by_hook) <= SAME_CUT):
+        raise SurgeryError(
+            f"{row['id']} changes the loss by {by_line:+.9f}, and {row['intervention']} at "
+            f"{row['hook']} by {by_hook:+.9f}: the same cut, so one of them is not what it says"
+        )
 
 
 def largest_difference(one: Judgement, other: Judgement) -> float | None:
