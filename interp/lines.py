@@ -12,14 +12,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from types import CodeType, FrameType, ModuleType
+from types import CodeType, FrameType
 from typing import Any, no_type_check
-
-import beartype
-import jaxtyping
-import torch
-import transformer_lens
 
 
 @dataclass(frozen=True)
@@ -221,14 +217,17 @@ def package_depth(path: str, module: str) -> int:
     return len(module.split(".")) + (Path(path).name == "__init__.py")
 
 
-def folder_of(package: ModuleType) -> str:
-    return str(Path(str(package.__file__)).parent) + "/"
+def folder_of(package: str) -> str:
+    """Where a package lies, without importing it: beartype cannot be, once nnsight was."""
+    spec = find_spec(package)
+    assert spec is not None and spec.origin is not None
+    return str(Path(spec.origin).parent) + "/"
 
 
-TRANSFORMER_LENS = folder_of(transformer_lens)
+TRANSFORMER_LENS = folder_of("transformer_lens")
 BETWEEN = (
     TRANSFORMER_LENS,
-    *map(folder_of, (torch, jaxtyping, beartype)),
+    *map(folder_of, ("torch", "jaxtyping", "beartype")),
     "<@beartype",  # the checks that it writes
     "<frozen ",
     "<string>",
