@@ -48,9 +48,15 @@ from matplotlib.figure import Figure
 
 from interp.errors import UsageError, nearest
 
+FORMATS = {"png": None, "svg": "Date", "pdf": "CreationDate"}
+"""A figure's, with what each calls the date that it would hold."""
 
-class Run:
-    """One run's folder, held by this process alone until it is closed.
+
+class SavedRun:
+    """What a run has left in its folder, to be read by anyone at any time.
+
+        run = SavedRun.at(Path("runs/course/demo-python-docs"))
+        run.table("summary")
 
     Attributes:
         folder: where everything lies.
@@ -59,6 +65,40 @@ class Run:
 
     folder: Path
     description: dict[str, Any]
+
+    @classmethod
+    def at(cls, folder: Path) -> "SavedRun":
+        """The run in a folder. Raises ``UsageError`` where there is none."""
+        if not (folder / "run.json").exists():
+            raise UsageError(f"{folder} is no run's folder: it holds no run.json")
+        run = cls()
+        run.folder, run.description = folder, read_description(folder / "run.json")
+        return run
+
+    def table(self, name: str = "results") -> pd.DataFrame:
+        """A saved table. Raises ``UsageError`` naming the nearest ones where it does not exist."""
+        path = self.folder / f"{name}.parquet"
+        if not path.exists():
+            saved = nearest(name, [path.stem for path in self.folder.glob("*.parquet")])
+            raise UsageError(f"{self.folder} holds no table {name!r}; nearest: {saved}")
+        return pd.read_parquet(path)
+
+    def holds(self, name: str) -> bool:
+        """Whether there is such a table."""
+        return (self.folder / f"{name}.parquet").exists()
+
+    def figure(self, name: str) -> dict[str, Path]:
+        """A saved figure, its paths by format. Raises ``UsageError`` where it does not exist."""
+        folder = self.folder / "figures"
+        paths = {kind: folder / f"{name}.{kind}" for kind in FORMATS}
+        if not all(path.exists() for path in paths.values()):
+            saved = nearest(name, [path.stem for path in folder.glob("*.svg")])
+            raise UsageError(f"{self.folder} holds no figure {name!r}; nearest: {saved}")
+        return paths
+
+
+class Run(SavedRun):
+    """One run's folder, held by this process alone until it is closed."""
 
     @classmethod
     def open(
@@ -153,14 +193,6 @@ class Run:
         table.to_parquet(content)
         return write_atomically(self.folder / f"{name}.parquet", content.getvalue())
 
-    def table(self, name: str = "results") -> pd.DataFrame:
-        """A saved table. Raises ``UsageError`` naming the nearest ones where it does not exist."""
-        path = self.folder / f"{name}.parquet"
-        if not path.exists():
-            saved = nearest(name, [path.stem for path in self.folder.glob("*.parquet")])
-            raise UsageError(f"{self.folder} holds no table {name!r}; nearest: {saved}")
-        return pd.read_parquet(path)
-
     def save_figure(self, figure: Figure, name: str) -> dict[str, Path]:
         """Write a figure as PNG (200 dpi), SVG and PDF, each all or nothing, and close it.
 
@@ -168,7 +200,7 @@ class Run:
         """
         contents = {}
         with mpl.rc_context({"svg.hashsalt": name, "pdf.fonttype": 42}):
-            for kind, dated in (("png", None), ("svg", "Date"), ("pdf", "CreationDate")):
+            for kind, dated in FORMATS.items():
                 content = io.BytesIO()
                 figure.savefig(content, format=kind, dpi=200, metadata=dated and {dated: None})
                 contents[kind] = content.getvalue()

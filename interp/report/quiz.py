@@ -1,0 +1,304 @@
+"""Which line was it: can a reader tell the cut from what it did?
+
+Each question shows what a cut did, a learning curve or the bars of an ablation, without a name; the
+reader picks the line of the source. The page says whether it was right and why, and keeps score in
+the reader's own browser. For a class there is a worksheet that holds no answers, and a key to it.
+
+    quiz = Quiz(questions, source)
+    worksheet(quiz)    # a part that can be handed out
+    answer_key(quiz)   # a part that had better not
+
+The order of the questions tells nothing: it is that of a hash.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from interp.characters import visible
+from interp.errors import UsageError
+from interp.report.page import harmless
+
+WIDTH, HEIGHT = 480.0, 240.0  # of a drawing, in its own units
+LEFT, BOTTOM, TOP = 44.0, 30.0, 8.0  # margins
+
+
+class Curve(NamedTuple):
+    """A loss over training steps; ``low`` and ``high`` bound its band where there are seeds."""
+
+    steps: Sequence[float]
+    losses: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+
+
+class Bar(NamedTuple):
+    """An effect in nats with its interval, if it has one (else NaN)."""
+
+    name: str
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one cut did, and which lines it cut.
+
+    Attributes:
+        lines: any of them is a right answer.
+        why: why these numbers speak of this line.
+        diff: the edit.
+        curve: validation loss of the cut model.
+        whole: that of the model as it is.
+        levels: losses to compare with, by name, such as n-gram entropies.
+        bars: what the cut does to the loss.
+    """
+
+    lines: Sequence[int]
+    why: str
+    diff: str
+    curve: Curve | None = None
+    whole: Curve | None = None
+    levels: Sequence[tuple[str, float]] = ()
+    bars: Sequence[Bar] = ()
+
+
+@dataclass(frozen=True)
+class Quiz:
+    """Questions about the lines of one file.
+
+    Attributes:
+        questions: in any order.
+        file: what the source is called.
+        source: its lines.
+        choices: numbers of lines worth offering beside the right ones.
+        title: its heading.
+    """
+
+    template: ClassVar[str] = "quiz.html.j2"
+
+    questions: Sequence[Question]
+    file: str
+    source: Sequence[str]
+    choices: Sequence[int] = ()
+    title: str = "Which line was it?"
+
+    def __post_init__(self) -> None:
+        lines = [*self.choices, *(line for question in self.questions for line in question.lines)]
+        if wrong := [line for line in lines if not 1 <= line <= len(self.source)]:
+            raise UsageError(f"{self.file} has {len(self.source)} lines, and none is {wrong[0]}")
+        if not self.questions or not all(question.lines for question in self.questions):
+            raise UsageError("a quiz takes questions, each with a line that is the answer")
+
+    def context(self) -> dict[str, Any]:
+        questions = shuffled(self.questions)
+        right = {line for question in questions for line in question.lines}
+        return {
+            "questions": drawn(questions),
+            "file": self.file,
+            "source": numbered(self.source),
+            "choices": [
+                (line, self.source[line - 1].strip()) for line in sorted(right | {*self.choices})
+            ],
+            "data": {
+                "name": digest(self.file, *(question.diff for question in questions))[:16],
+                "answers": [veiled(question) for question in questions],
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Worksheet:
+    """The questions on paper, with room for the answers and nothing that gives them away."""
+
+    template: ClassVar[str] = "worksheet.html.j2"
+
+    questions: Sequence[Question]
+    file: str
+    source: Sequence[str]
+    answers: bool = False
+    title: str = "Which line was it?"
+
+    def context(self) -> dict[str, Any]:
+        questions = shuffled(self.questions)
+        return {
+            "questions": drawn(questions),
+            "file": self.file,
+            "source": () if self.answers else numbered(self.source),
+            "answers": [
+                {
+                    "lines": [(line, self.source[line - 1].strip()) for line in question.lines],
+                    "why": question.why,
+                    "diff": question.diff,
+                }
+                for question in questions
+            ]
+            if self.answers
+            else (),
+        }
+
+
+def worksheet(quiz: Quiz) -> Worksheet:
+    return Worksheet(quiz.questions, quiz.file, quiz.source)
+
+
+def answer_key(quiz: Quiz) -> Worksheet:
+    title = f"{quiz.title} The answers"
+    return Worksheet(quiz.questions, quiz.file, quiz.source, answers=True, title=title)
+
+
+def shuffled(questions: Iterable[Question]) -> list[Question]:
+    """The same order every time, of which nobody can tell anything."""
+    return sorted(questions, key=lambda question: digest(question.diff))
+
+
+def digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def veiled(question: Question) -> str:
+    """The answer, so that it cannot be read at a glance."""
+    answer = {"lines": list(question.lines), "why": question.why, "diff": question.diff}
+    return base64.b64encode(json.dumps(harmless(answer)).encode()).decode()
+
+
+def numbered(source: Sequence[str]) -> list[tuple[int, str]]:
+    return [(number, visible(code)) for number, code in enumerate(source, 1)]
+
+
+class Drawn(NamedTuple):
+    """A question as the template wants it."""
+
+    name: str
+    said: str
+    curves: list[tuple[str, str, str]]  # kind, points of the line, points of the band
+    levels: list[tuple[str, float]]  # name, height in the drawing
+    x_ticks: list[tuple[str, float]]
+    y_ticks: list[tuple[str, float]]
+    bars: list["DrawnBar"]
+
+
+class DrawnBar(NamedTuple):
+    """A bar in percent of the room there is, from the left."""
+
+    name: str
+    value: str
+    left: float
+    width: float
+    low: float | None
+    reach: float | None
+
+
+def drawn(questions: Sequence[Question]) -> list[Drawn]:
+    """All questions on the same axes: how large an effect is must be seen, not guessed."""
+    axes = Axes.of(questions)
+    bars = [value for question in questions for bar in question.bars for value in bar[1:]]
+    finite = [value for value in bars if np.isfinite(value)]
+    low, high = min([0.0, *finite]), max([0.0, *finite])
+    return [
+        Drawn(
+            name=letter(number),
+            said=said(question),
+            curves=[
+                (kind, axes.points(curve.steps, curve.losses), axes.band(curve))
+                for kind, curve in (("whole", question.whole), ("cut", question.curve))
+                if curve is not None
+            ],
+            levels=[(name, axes.y(nats)) for name, nats in question.levels],
+            x_ticks=axes.x_ticks(),
+            y_ticks=axes.y_ticks(),
+            bars=[drawn_bar(bar, low, high) for bar in question.bars],
+        )
+        for number, question in enumerate(questions)
+    ]
+
+
+def letter(number: int) -> str:
+    """A, B, … Z, AA, AB …"""
+    more, last = divmod(number, len(ascii_uppercase))
+    return (letter(more - 1) if more else "") + ascii_uppercase[last]
+
+
+def said(question: Question) -> str:
+    """What is drawn, in words."""
+    parts = []
+    for name, curve in (("the cut model", question.curve), ("the model as it is", question.whole)):
+        if curve is not None and len(curve.losses):
+            parts.append(
+                f"{name} goes from {curve.losses[0]:.3f} to {curve.losses[-1]:.3f} nats "
+                f"at step {curve.steps[-1]:.0f}"
+            )
+    return "; ".join(parts)
+
+
+class Axes(NamedTuple):
+    """From steps and nats to a drawing's units."""
+
+    steps: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(questions: Iterable[Question]) -> "Axes":
+        curves = [c for q in questions for c in (q.curve, q.whole) if c is not None]
+        losses = [loss for curve in curves for loss in (*curve.losses, *curve.low, *curve.high)]
+        finite = [loss for loss in losses if np.isfinite(loss)] or [0.0, 1.0]
+        low, high = min(finite), max(finite)
+        margin = 0.05 * (high - low) or 0.5
+        steps = max((curve.steps[-1] for curve in curves if len(curve.steps)), default=1.0)
+        return Axes(float(steps) or 1.0, low - margin, high + margin)
+
+    def x(self, step: float) -> float:
+        return round(LEFT + step / self.steps * (WIDTH - LEFT - TOP), 1)
+
+    def y(self, nats: float) -> float:
+        share = (nats - self.low) / (self.high - self.low)
+        return round(HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP), 1)
+
+    def points(self, steps: Sequence[float], losses: Sequence[float]) -> str:
+        """Of a polyline; what is not finite is left out."""
+        return " ".join(
+            f"{self.x(step)},{self.y(loss)}"
+            for step, loss in zip(steps, losses, strict=True)
+            if np.isfinite(loss)
+        )
+
+    def band(self, curve: Curve) -> str:
+        if not curve.low:
+            return ""
+        forth = self.points(curve.steps, curve.high)
+        return f"{forth} {self.points(curve.steps[::-1], curve.low[::-1])}"
+
+    def x_ticks(self) -> list[tuple[str, float]]:
+        return [(f"{self.steps * share:g}", self.x(self.steps * share)) for share in (0, 0.5, 1)]
+
+    def y_ticks(self) -> list[tuple[str, float]]:
+        whole = np.arange(np.ceil(2 * self.low) / 2, self.high, 0.5)
+        every = max(1, len(whole) // 5)
+        return [(f"{nats:.1f}", self.y(nats)) for nats in whole[::every].tolist()]
+
+
+def drawn_bar(bar: Bar, low: float, high: float) -> DrawnBar:
+    def place(value: float) -> float:
+        return round(100 * (value - low) / ((high - low) or 1.0), 2)
+
+    text = f"{bar.value:+.3f}" if np.isfinite(bar.value) else "no number"
+    ends = np.isfinite([bar.value, bar.low, bar.high])
+    if ends[1] and ends[2]:
+        text += f" ({bar.low:+.3f} to {bar.high:+.3f})"
+    value = bar.value if ends[0] else 0.0
+    return DrawnBar(
+        bar.name,
+        text,
+        left=place(min(value, 0.0)),
+        width=abs(place(value) - place(0.0)),
+        low=place(bar.low) if ends.all() else None,
+        reach=place(bar.high) - place(bar.low) if ends.all() else None,
+    )
