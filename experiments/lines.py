@@ -7,10 +7,14 @@ before training. What comes out is the source, with the effects beside the lines
     python -m experiments.lines                                     about a minute, no download
     python -m experiments.lines --preset laptop --checkpoint laptop.safetensors
     python -m experiments.lines --model my_model.py:GPT             any file, any class
+
+Interrupted or killed and started again, it goes on where it stopped. Trainings of our own model are
+those of experiments.course and experiments.retrain: what one of them has trained is not trained
+again.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,20 +26,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import gpt.model
 from experiments.cli import Options, announce, console, launch
-from experiments.subjects import Subject, chosen, shortened
+from experiments.executors import Processes, one_thread
+from experiments.retraining import run_all, sized, tasks_of
+from experiments.subjects import chosen, trained_once
+from experiments.variants import BASELINE
 from gpt import checkpoint
 from gpt.errors import UsageError
+from gpt.model import GPT
 from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
-from gpt.train import PRESETS
+from gpt.train import PRESETS, Preset
 from interp import surgery
 from interp.errors import UsageError as InterpError
 from interp.report import Figure, Page, Section, write_report
 from interp.runs import Run, write_atomically
 from interp.sites import source_lines
-from interp.surgery import annotate, figures
+from interp.surgery import Surgery, annotate, figures
 from interp.surgery.judging import logits_of
 from interp.surgery.study import Study
+
+FOREIGN_STEPS = 300  # of training somebody else's model in demo
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,7 @@ class Config(Options):
     checkpoint: Path | None = None
     """Trained weights of our own model; without it one is trained, as the preset says."""
     steps: int | None = None
-    """Steps of training; by default 300 in demo, the preset's else."""
+    """Steps of training; by default the preset's, and 300 for another's model in demo."""
     texts: int = 24
     """Blocks of the validation text on which a mutant is judged."""
     retrain_top: int | None = None
@@ -58,14 +69,14 @@ class Config(Options):
     seeds: int = 2
     """Trainings of each; from two on, noise is known and intervals are drawn."""
     workers: int = os.cpu_count() or 1
-    """Mutants at a time, each in a process of its own."""
+    """Mutants or trainings at a time, each in a process of its own."""
     limit_s: float = 20.0
     """Wall-clock seconds after which a mutant is ended."""
 
 
 def main(config: Config) -> Path:
-    if min(config.texts, config.seeds, config.workers) < 1:
-        raise UsageError("--texts, --seeds and --workers must be at least 1")
+    if min(config.texts, config.seeds, config.workers, config.steps or 1) < 1:
+        raise UsageError("--texts, --seeds, --workers and --steps must be at least 1")
     if config.checkpoint and config.model:
         raise UsageError("--checkpoint is for our own model; leave --model or --checkpoint out")
     preset, corpus = PRESETS[config.preset], load_corpus(config.text)
@@ -73,46 +84,58 @@ def main(config: Config) -> Path:
     tokenizer = (loaded and loaded.tokenizer) or CharTokenizer.from_text(corpus.text)
     if loaded:
         preset = replace(preset, model=loaded.model.config)
+    steps = config.steps
+    if config.model and config.preset == "demo":
+        steps = steps or FOREIGN_STEPS
+    preset = sized(preset, tokenizer.vocab_size, steps)
     data = split(corpus, tokenizer, preset.model.block_size)
-    steps = config.steps or (300 if config.preset == "demo" else preset.train.steps)
-    preset = shortened(preset, tokenizer.vocab_size, steps)
-    subject = chosen(config.model, data, preset)
-    top = (
-        config.retrain_top if config.retrain_top is not None else 4 + 4 * (config.preset != "demo")
-    )
+    other = chosen(config.model, data, preset) if config.model else None
+    module = other.module if other else gpt.model
+    source = surgery.read_source(module)
+    top = config.retrain_top
+    if top is None:
+        top = 3 if config.preset == "demo" else 8
+    seeds = list(range(config.seed, config.seed + config.seeds))
     settings: dict[str, Any] = {
         "preset": config.preset,
         "model": asdict(preset.model),
         "train": asdict(preset.train),
-        "file": subject.module.__name__,
-        "class": subject.name,
+        "file": source.module,
+        "class": other.name if other else GPT.__name__,
         "checkpoint": str(config.checkpoint or ""),
+        "text": {"name": corpus.name, "sha256": corpus.sha256},
         "texts": config.texts,
-        "retrain_top": top,
-        "seeds": list(range(config.seed, config.seed + config.seeds)),
+        "seeds": seeds,
     }
-    source = surgery.read_source(subject.module)
     name = config.name or f"{config.preset}-{corpus.name}-{source.path.stem}"
     hashes = {"text_sha256": corpus.sha256}
-    with Run.open(config.runs, "lines", name, settings, hashes) as run:
-        model = loaded.model if loaded else trained(subject, config.seed)
+    with Run.open(config.runs, "lines", name, settings, hashes) as run, one_thread():
+        ours = Trainings(run, preset, data, tokenizer, corpus.sha256, seeds, config.workers)
+        if other:
+            console.print(f"{other.name} of {source.path}")
+            model = trained_once(other, config.seed, config.runs)
+        else:
+            model = loaded.model if loaded else ours.model()
         judge, reference = judges(data, preset.model.block_size, config.texts)
         study = surgery.study(
-            build=subject.build,
+            build=other.build if other else lambda seed: GPT(preset.model, seed=seed),
             judge=judge,
-            files=[subject.module],
+            files=[module],
             model=model,
-            train=subject.train,
+            train=other.train if other else None,
             reference=reference,
             limit_s=config.limit_s,
             workers=config.workers,
+            store=run,
+            about={key: settings[key] for key in ("class", "model", "train", "text", "texts")},
         )
         run.save_table(posthoc(study))
         if top:
-            run.save_table(retrained(study, run.table(), top, settings["seeds"]), "retrained")
+            run.save_table(retrained(study, run.table(), top, seeds, ours), "retrained")
         again = run.table("retrained") if top else None
         where = sites_of(model, source.path)
         run.save_table(annotate.annotated(source, run.table(), again, where), "lines")
+        run.save_table(annotate.by_site(run.table(), where), "sites")
         page = draw(run, source)
     console.print(summary(run.table()))
     announce(run.folder)
@@ -120,11 +143,53 @@ def main(config: Config) -> Path:
     return page
 
 
-def trained(subject: Subject, seed: int) -> nn.Module:
-    console.print(f"training {subject.name}")
-    model = subject.build(seed)
-    subject.train(model, seed)
-    return model.eval()
+@dataclass(frozen=True)
+class Trainings:
+    """Trainings of our own model, which runs beside this one share."""
+
+    run: Run
+    preset: Preset
+    data: Data
+    tokenizer: CharTokenizer
+    text: str
+    seeds: list[int]
+    workers: int
+
+    def model(self) -> nn.Module:
+        """The model as it is, trained with the first seed."""
+        self.curves({BASELINE: None}, self.seeds[:1])
+        path = self.run.folder / "models" / f"{BASELINE}-{self.seeds[0]}.safetensors"
+        return checkpoint.load(path).model
+
+    def outcomes(self, tasks: Sequence[tuple[Surgery | None, int]]) -> list[dict[str, Any]]:
+        """What became of each surgery (None is the model as it is) with each seed: the last
+        validation loss, in nats."""
+        cuts = {cut.id if cut else BASELINE: cut for cut, _ in tasks}
+        curves = self.curves(cuts, self.seeds)
+        last = curves[curves["split"] == "val"].drop_duplicates(["variant", "seed"], keep="last")
+        by_task: dict[Any, Any] = last.set_index(["variant", "seed"]).to_dict("index")
+        rows = []
+        for cut, seed in tasks:
+            found = by_task[cut.id if cut else BASELINE, seed]
+            row = {"status": found["status"], "detail": found["detail"]}
+            if row["status"] == "unchecked":  # trained before leaks were looked for
+                row = {"status": "changed", "detail": "not tested for leaks"}
+            if row["status"] in ("changed", "leak"):
+                row["value"] = found["loss"]
+            rows.append(row)
+        return rows
+
+    def curves(self, variants: dict[str, Surgery | None], seeds: Sequence[int]) -> pd.DataFrame:
+        tasks = tasks_of(
+            self.run,
+            variants,
+            seeds,
+            self.preset,
+            self.text,
+            keep=lambda variant, seed: variant == BASELINE and seed == self.seeds[0],
+        )
+        rows = run_all(self.run, tasks, self.data, self.tokenizer, Processes(self.workers))
+        return pd.DataFrame(rows)
 
 
 def judges(
@@ -137,7 +202,7 @@ def judges(
     @torch.no_grad()
     def judge(model: nn.Module) -> Tensor:
         model.eval()
-        logits = logits_of(model(tokens))
+        logits = logits_of(model(tokens)).double()  # the mean of many losses to more than 1e-6
         return F.cross_entropy(logits.transpose(1, 2), targets, reduction="none").mean(dim=1)
 
     def reference(model: nn.Module) -> None:
@@ -167,16 +232,26 @@ def posthoc(study: Study) -> pd.DataFrame:
     )
 
 
-def retrained(study: Study, table: pd.DataFrame, top: int, seeds: list[int]) -> pd.DataFrame:
+def retrained(
+    study: Study, table: pd.DataFrame, top: int, seeds: list[int], ours: Trainings
+) -> pd.DataFrame:
     """The lines of the largest effect cut before training, and a cut that should do nothing."""
-    lines = surgery.headlines(table[table["prepared"] == ""])
-    cut = lines[lines["status"].isin(["changed", "leak"]) & (lines["same_as"] == "")]
-    order = cut["delta"].abs().sort_values(ascending=False).index
-    ids = list(cut.loc[order, "id"][:top])
+    ids = most_harmful(table[table["prepared"] == ""], top)
     null = table[(table["operator"] == "set-constant") & (table["code"].str.contains("eps"))]
     ids += list(null["id"][:1])
+    if study.train is None:
+        return study.retrain(ids, seeds=seeds, elsewhere=ours.outcomes)
     with progress("training without lines") as tell:
         return study.retrain(ids, seeds=seeds, progress=tell)
+
+
+def most_harmful(table: pd.DataFrame, count: int) -> list[str]:
+    """The ids of the headline surgeries that change the trained model's loss most."""
+    lines = surgery.headlines(table)
+    lines = lines[lines["status"].isin(["changed", "leak"]) & (lines["same_as"] == "")]
+    lines = lines[lines["operator"] != "mean"]  # its stand-in is of the trained model
+    order = lines["delta"].abs().sort_values(ascending=False).index
+    return list(lines.loc[order, "id"][:count])
 
 
 def sites_of(model: nn.Module, path: Path) -> dict[str, int]:

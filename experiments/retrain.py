@@ -15,7 +15,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,8 +27,9 @@ from experiments.board import board_in
 from experiments.cli import Options, announce, console, launch
 from experiments.course import REFERENCE, curves_caption, described, entropies
 from experiments.executors import Executor, InProcess, Processes
-from experiments.lines import judges
-from experiments.retraining import run_all, tasks_of
+from experiments.lines import judges, most_harmful
+from experiments.pages import write_page
+from experiments.retraining import run_all, sized, tasks_of
 from experiments.summary import (
     detectable,
     improvements,
@@ -36,6 +37,7 @@ from experiments.summary import (
     shown,
     summarise,
 )
+from experiments.telling import limits_of_trainings, of_trainings
 from experiments.variants import BASELINE, CUTS, course_variants
 from gpt import checkpoint
 from gpt.errors import UsageError, nearest
@@ -43,11 +45,12 @@ from gpt.model import GPT
 from gpt.text import CharTokenizer, Corpus, Data, load_corpus, split
 from gpt.train import PRESETS, Preset
 from interp import figures, surgery
-from interp.report import Figure, Page, Section, write_report
-from interp.runs import Run, holder, identity_of
+from interp.report import Figure, Part, Section
+from interp.runs import Run, SavedRun, holder, identity_of
 from interp.surgery import Study, Surgery
 from interp.surgery.figures import damage_and_relearnability
 
+TITLE = "Retraining sweep"
 BASELINE_SEEDS = 5
 """The fewest trainings of the model as it is: with less, its spread is a guess."""
 
@@ -142,7 +145,8 @@ class Sweep:
         run.save_table(both(run.table("summary"), run.table("damage")), "relearnability")
         run.save_table(self.confirmed(cuts, run.table("summary"), text), "confirmed")
         published = config.published or config.preset == "course"
-        page = draw(run, published and "course" in config.surgeries)
+        draw(run, published and "course" in config.surgeries)
+        page = write_page(run)
         console.print(shown(run.table("summary")).to_string(index=False), soft_wrap=True)
         return page
 
@@ -184,11 +188,7 @@ class Sweep:
             console.print("cutting every line of the trained model")
             table = study.posthoc()
             self.run.save_table(table, "posthoc")
-            lines = surgery.headlines(table)
-            lines = lines[lines["status"].isin(["changed", "leak"]) & (lines["same_as"] == "")]
-            lines = lines[lines["operator"] != "mean"]  # its stand-in is of the trained model
-            order = lines["delta"].abs().sort_values(ascending=False).index
-            found = [{"id": id} for id in lines.loc[order, "id"][:count]]
+            found = [{"id": id} for id in most_harmful(table, count)]
             ids = self.run.record(identity, found)
         return {row["id"]: study.find(row["id"]) for row in ids}
 
@@ -213,22 +213,6 @@ def executor_of(config: Config) -> Executor:
 
         return Cluster("" if config.ray == "local" else config.ray, config.workers, config.gpus)
     return Processes(config.workers) if config.workers else InProcess()
-
-
-def sized(preset: Preset, vocab_size: int | None, steps: int | None) -> Preset:
-    """A preset for a vocabulary and a number of steps; as many evaluations whatever the steps."""
-    recipe, model = preset.train, preset.model
-    if steps is not None and steps != recipe.steps:
-        share = steps / recipe.steps
-        recipe = replace(
-            recipe,
-            steps=steps,
-            warmup_steps=min(recipe.warmup_steps, steps // 5),
-            eval_interval=max(1, round(recipe.eval_interval * share)),
-        )
-    if vocab_size is not None:
-        model = replace(model, vocab_size=vocab_size)
-    return Preset(model, recipe)
 
 
 def chosen(asked: Sequence[str]) -> dict[str, Surgery]:
@@ -299,26 +283,40 @@ def both(summary: pd.DataFrame, damage: pd.DataFrame) -> pd.DataFrame:
     return damage.join(columns, on="variant").assign(noise=noise)
 
 
-def draw(run: Run, published: bool) -> Path:
-    """Figures and page, from the saved tables alone."""
-    table, lines, summary = run.table(), run.table("entropies"), run.table("summary")
-    confirmed, effects = run.table("confirmed"), run.table("relearnability")
+def draw(run: Run, published: bool) -> None:
+    """Figures, from the saved tables alone."""
+    table, lines, both_effects = run.table(), run.table("entropies"), run.table("relearnability")
     overlay = pd.read_csv(REFERENCE) if published else None
-    curves = run.save_figure(figures.learning_curves(table, lines, overlay), "learning_curves")
-    bars = run.save_figure(figures.loss_bars(table), "loss_bars")
+    run.save_figure(figures.learning_curves(table, lines, overlay), "learning_curves")
+    run.save_figure(figures.loss_bars(table), "loss_bars")
+    if has_both(both_effects):
+        run.save_figure(damage_and_relearnability(both_effects), "damage_relearnability")
+
+
+def has_both(table: pd.DataFrame) -> bool:
+    return bool((table["retrained"].notna() & table["delta"].notna()).any())
+
+
+def parts(run: SavedRun) -> list[Part]:
+    """What the page shows, from saved tables and figures alone."""
+    table, lines, summary = run.table(), run.table("entropies"), run.table("summary")
+    confirmed = run.table("confirmed")
     shown_figures = [
-        Figure.saved(curves_caption(summary, lines), curves),
-        Figure.saved("Best and last validation loss in nats per character, over seeds.", bars),
+        Figure.saved(curves_caption(summary, lines), run.figure("learning_curves")),
+        Figure.saved(
+            "Best and last validation loss in nats per character, over seeds.",
+            run.figure("loss_bars"),
+        ),
     ]
-    if (effects["retrained"].notna() & effects["delta"].notna()).any():
-        scatter = run.save_figure(damage_and_relearnability(effects), "damage_relearnability")
+    if has_both(run.table("relearnability")):
         shown_figures.append(
             Figure.saved(
-                "Damage to the trained model against what training anew cannot mend.", scatter
+                "Damage to the trained model against what training anew cannot mend.",
+                run.figure("damage_relearnability"),
             )
         )
     rows = summary.to_dict("records")
-    sections = [
+    sections: list[Part] = [
         Section(
             "All surgeries",
             text="\n\n".join(f"{row['variant']}: {reading(row, lines)}" for row in rows),
@@ -336,10 +334,16 @@ def draw(run: Run, published: bool) -> Path:
         )
     for variant, diff in table.drop_duplicates("variant")[["variant", "diff"]].to_numpy()[1:]:
         sections.append(Section(variant.replace("_", " "), code=diff))
-    question = "Which lines, cut before training, does the loss not recover from?"
-    return write_report(
-        run.folder / "report.html", Page("Retraining sweep", question, sections, [run.description])
-    )
+    return sections
+
+
+def effects(run: SavedRun) -> pd.DataFrame:
+    """What the summary ranks."""
+    return of_trainings(run.table("summary"))
+
+
+def limits(run: SavedRun) -> list[str]:
+    return limits_of_trainings(run.table("summary"))
 
 
 def stands(row: Mapping[Any, Any]) -> str:

@@ -45,6 +45,7 @@ class Task:
         text: sha256 of the text.
         state: where the training's state is kept while it is under way.
         weights: where the trained weights go; None keeps none.
+        stop_at: the evaluation after which to stop, on the way of the whole schedule.
     """
 
     variant: str
@@ -55,22 +56,41 @@ class Task:
     text: str
     state: Path
     weights: Path | None
+    stop_at: int | None = None
 
     @property
     def identity(self) -> str:
         """What decides the result: source with surgery, recipe, text and seed."""
         source = self.surgery.text if self.surgery else read_source(gpt.model).text
+        stopped = {} if self.stop_at is None else {"stop_at": self.stop_at}
         return identity_of(
             source=source,
             model=asdict(self.model),
             train=asdict(self.train),
             text=self.text,
             seed=self.seed,
+            **stopped,
         )
 
     @property
     def name(self) -> str:
         return f"{self.variant} seed {self.seed}"
+
+
+def sized(preset: Preset, vocab_size: int | None, steps: int | None) -> Preset:
+    """A preset for a vocabulary and a number of steps; as many evaluations whatever the steps."""
+    recipe, model = preset.train, preset.model
+    if steps is not None and steps != recipe.steps:
+        share = steps / recipe.steps
+        recipe = replace(
+            recipe,
+            steps=steps,
+            warmup_steps=min(recipe.warmup_steps, steps // 5),
+            eval_interval=max(1, round(recipe.eval_interval * share)),
+        )
+    if vocab_size is not None:
+        model = replace(model, vocab_size=vocab_size)
+    return Preset(model, recipe)
 
 
 def tasks_of(
@@ -80,6 +100,7 @@ def tasks_of(
     preset: Preset,
     text: str,
     keep: Callable[[str, int], bool] = lambda variant, seed: False,
+    stop_at: int | None = None,
 ) -> list[Task]:
     """A task for each variant and seed.
 
@@ -102,8 +123,9 @@ def tasks_of(
                 state=Path(),
                 weights=weights if keep(variant, seed) else None,
             )
+            # named after the whole training, which a stopped one can go on to
             state = run.folder / "scratch" / f"{task.identity}.safetensors"
-            found.append(replace(task, state=state))
+            found.append(replace(task, state=state, stop_at=stop_at))
     return found
 
 
@@ -150,7 +172,7 @@ def borrow(run: Run, tasks: Sequence[Task]) -> None:
 def train_side_by_side(
     run: Run, tasks: Sequence[Task], left: Sequence[Task], shared: Shared, executor: Executor
 ) -> None:
-    board = Board([(task.name, task.train.steps) for task in tasks])
+    board = Board([(task.name, task.stop_at or task.train.steps) for task in tasks])
     number = {task.identity: place for place, task in enumerate(tasks)}
     for task in tasks:
         rows = run.task(task.identity)
@@ -188,14 +210,20 @@ def perform(shared: Shared, task: Task, tell: Tell) -> Rows:
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
     def report(progress: training.Progress) -> None:
-        if progress.step % 10 == 0 or progress.step == progress.steps:
+        if progress.step % 10 == 0 or progress.step in (task.stop_at, progress.steps):
             tell((progress.step, progress.loss, progress.tokens_per_second))
 
     try:
         module = edited_module(read_source(gpt.model), task.surgery)
         model = module.GPT(module.GPTConfig(**asdict(task.model)), seed=task.seed).to(device)
         trained = training.train(
-            model, data, task.train, seed=task.seed, state=task.state, report=report
+            model,
+            data,
+            task.train,
+            seed=task.seed,
+            state=task.state,
+            stop_at=task.stop_at,
+            report=report,
         )
         ahead = looks_ahead(model, data)
     except Exception as error:

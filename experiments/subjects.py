@@ -1,12 +1,10 @@
-"""Which model is studied?
+"""How is a model studied that somebody else wrote?
 
-Ours, or the class of any file: a script of sixty lines or a modelling file that came with a
-library. It is built small for the text at hand and trained for a moment, unless a checkpoint says
-otherwise.
+The class of any file: a script of sixty lines or a modelling file that came with a library. It is
+built small for the text at hand and trained for a moment, once.
 
-    subject = chosen("modeling_gpt2.py:GPT2LMHeadModel", data, tokenizer, preset)
-    model = subject.build(0)
-    subject.train(model, 0)
+    subject = chosen("modeling_gpt2.py:GPT2LMHeadModel", data, preset)
+    model = trained_once(subject, 0, runs)
 """
 
 import importlib
@@ -14,20 +12,20 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-import gpt.model
+from experiments.trained import model_path
+from gpt import checkpoint
 from gpt.errors import UsageError, nearest
-from gpt.model import GPT
 from gpt.text import Data, batch
 from gpt.train import Preset
-from gpt.train import train as train_gpt
 from interp.surgery.judging import logits_of
 from interp.surgery.syntax import module_name, read_source
 
@@ -45,29 +43,23 @@ ALIASES = {
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to study: its file, and how it is built and trained."""
+    """A model to study: its file, how it is built and trained, and what decides its weights."""
 
     module: ModuleType
     name: str
     build: Callable[[int], nn.Module]
     train: Callable[[nn.Module, int], Any]
+    about: dict[str, Any]
 
 
 def chosen(model: str, data: Data, preset: Preset) -> Subject:
-    """Our own GPT, or with ``FILE:Class`` that class.
+    """The class that ``FILE:Class`` names.
 
     Raises:
         UsageError: no such class in the file, or one that cannot be built from a vocabulary and
             sizes alone.
         SurgeryError: a file that is none, or with a syntax error.
     """
-    if not model:
-        return Subject(
-            gpt.model,
-            "GPT",
-            lambda seed: GPT(preset.model, seed=seed),
-            lambda model, seed: train_gpt(cast(GPT, model), data, preset.train, seed=seed),
-        )
     path, _, name = model.rpartition(":")
     if not path:
         raise UsageError(f"--model is {model!r}; write FILE:Class, as in model.py:GPT")
@@ -90,7 +82,33 @@ def chosen(model: str, data: Data, preset: Preset) -> Subject:
     def train(model: nn.Module, seed: int) -> None:
         train_plainly(model, data, preset, seed)
 
-    return Subject(module, name, build, train)
+    about = {
+        "source": read_source(module).text,
+        "class": name,
+        "model": asdict(preset.model),
+        "train": asdict(preset.train),
+        "trained_on": data.sha256,
+    }
+    return Subject(module, name, build, train, about)
+
+
+def trained_once(subject: Subject, seed: int, runs: Path) -> nn.Module:
+    """The subject, trained: read, if it was trained before."""
+    path = model_path(runs, subject.name, {**subject.about, "seed": seed})
+    if not path.exists():
+        model = subject.build(seed)
+        subject.train(model, seed)
+        checkpoint.write(path, state_of(model), {"about": subject.about, "seed": seed})
+    model, (tensors, _) = subject.build(seed), checkpoint.read(path)
+    with torch.no_grad():
+        for name, tensor in state_of(model).items():
+            tensor.copy_(tensors[name])
+    return model.eval()
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, those that are shared once."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def load_module(path: str) -> ModuleType:
@@ -170,15 +188,3 @@ def train_plainly(model: nn.Module, data: Data, preset: Preset, seed: int) -> No
         nn.utils.clip_grad_norm_(model.parameters(), recipe.grad_clip)
         optimizer.step()
     model.eval()
-
-
-def shortened(preset: Preset, vocab_size: int, steps: int) -> Preset:
-    """A preset for a vocabulary and a number of steps, without evaluations on the way."""
-    recipe = replace(
-        preset.train,
-        steps=steps,
-        warmup_steps=min(preset.train.warmup_steps, steps // 5),
-        eval_interval=steps,
-        eval_blocks=1,
-    )
-    return Preset(replace(preset.model, vocab_size=vocab_size), recipe)

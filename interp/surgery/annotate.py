@@ -10,6 +10,7 @@ side and are never merged.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -17,6 +18,7 @@ import pandas as pd
 from rich.text import Text
 
 from interp.characters import visible
+from interp.sites import Site
 from interp.surgery.study import headlines
 from interp.surgery.syntax import Source
 
@@ -61,8 +63,9 @@ def annotated(
 
     Returns:
         Columns ``line code`` and, where a surgery was made, ``surgery operator after reading status
-        detail delta ci_low ci_high layers layer_deltas``; of the retrained ones ``retrained
-        retrained_low retrained_high retrained_status noise``; ``sites``, comma-separated.
+        detail delta ci_low ci_high layers layer_deltas``; where an intervention is the same cut,
+        ``intervention hook hook_delta``; of the retrained ones ``retrained retrained_low
+        retrained_high retrained_status noise``; ``sites``, comma-separated.
     """
     table = posthoc[posthoc["file"] == source.file]
     by_line = {row["line"]: row for row in headlines(table).to_dict("records")}
@@ -74,10 +77,11 @@ def annotated(
     for number, code in enumerate(source.text.splitlines(), 1):
         row = {"file": source.file, "line": number, "code": code}
         found = by_line.get(number, {})
-        for name in ("surgery", "operator", "after", "reading", "status", "detail"):
+        texts = ("surgery", "operator", "after", "reading", "status", "detail")
+        for name in (*texts, "intervention", "hook"):
             value = found.get(name)
             row[name] = value if isinstance(value, str) else ""
-        for name in ("delta", "ci_low", "ci_high"):
+        for name in ("delta", "ci_low", "ci_high", "hook_delta"):
             row[name] = found.get(name, np.nan)
         single = table[(table["surgery"] == row["surgery"]) & table["layer"].str.isdigit()]
         single = single.assign(number=single["layer"].astype(int)).sort_values("number")
@@ -91,6 +95,42 @@ def annotated(
         row["noise"] = again.get("noise", np.nan)
         row["sites"] = ",".join(where.get(number, []))
         rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def by_site(posthoc: pd.DataFrame, sites: Mapping[str, int]) -> pd.DataFrame:
+    """From a hook point to its line: one row per hook point, with what the line does.
+
+    Args:
+        posthoc: what ``Study.posthoc`` found for the file.
+        sites: the lines of the file that compute the hook points' values, by name.
+
+    Returns:
+        Columns ``site layer line surgery status``; ``delta`` of the line's headline surgery made in
+        all layers, ``layer_delta`` in the hook point's alone; ``hook_delta``, what ``Zero()`` at
+        the hook point does, where a surgery was the same cut. NaN is what was not measured.
+    """
+    by_line = headlines(posthoc).set_index("line")
+    of_layer = posthoc.drop_duplicates(["surgery", "layer"]).set_index(["surgery", "layer"])
+    zeros = posthoc[(posthoc["intervention"] == "Zero") & ~posthoc["hook"].duplicated()]
+    by_hook = zeros.set_index("hook")["hook_delta"]
+    rows = []
+    for name, line in sites.items():
+        found: Any = by_line.loc[line] if line in by_line.index else {}
+        layer = Site(name).layer
+        alone = found.get("surgery", ""), str(layer)
+        rows.append(
+            {
+                "site": name,
+                "layer": "" if layer is None else str(layer),
+                "line": line,
+                "surgery": found.get("surgery", ""),
+                "status": found.get("status", ""),
+                "delta": found.get("delta", np.nan),
+                "layer_delta": of_layer["delta"].get(alone, np.nan),
+                "hook_delta": by_hook.get(name, np.nan),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -115,13 +155,15 @@ def terminal(lines: pd.DataFrame, width: int = 10) -> Text:
     """
     top = largest(lines)
     layers = max([6, *lines["layer_deltas"].map(lambda deltas: len(deltas.split(",")))])
-    text = Text(f"line    nats {'':{width}} {'layers':{layers}} retrained  source\n", style="bold")
+    head = f"line    nats {'':{width}} {'by hook':>7} {'layers':{layers}} retrained  source\n"
+    text = Text(head, style="bold")
     for row in lines.to_dict("records"):
         status = row["status"]
         quiet = status in ("", "dead", "equivalent")
         text.append(f"{row['line']:4d} {MARKS.get(status) or number(row['delta']):>7} ", "not bold")
         color = "magenta" if status == "leak" else "yellow"
         text.append(f"{bar(row['delta'], top, width):{width}} ", f"not bold {color}")
+        text.append(f"{number(row['hook_delta']):>7} ", "not bold")
         text.append(f"{sparkline(row['layer_deltas']):{layers}} ", "not bold")
         text.append(f"{number(row['retrained']):>9}  ", "not bold")
         text.append(f"{visible(row['code'])}\n", "not bold dim" if quiet else "not bold")
@@ -179,7 +221,11 @@ def html(
                     "spark": sparkline(row["layer_deltas"]),
                     "retrained": number(row["retrained"]),
                     "all": [
-                        {**one, "nats": number(one["delta"])}
+                        {
+                            **one,
+                            "nats": number(one["delta"]),
+                            "by_hook": number(one["hook_delta"]) if one.get("hook") else "",
+                        }
                         for one in tried[row["line"]].to_dict("records")
                         if isinstance(one.get("reading"), str)
                     ]
@@ -231,11 +277,13 @@ trained model, all layers cut together. Blocks show one layer at a time, from th
 <span>{{ row.spark }}</span><span class="d">{{ row.retrained }}</span>
 <span class="c">{{ row.code }}</span></div>
 {% if row.all %}</summary>
-<table><tr><th>surgery</th><th>layer</th><th>nats</th><th>status</th><th>becomes</th><th>reading</th>
-</tr>{% for one in row.all %}<tr><td>{{ one.operator }}</td><td>{{ one.layer }}</td>
-<td>{{ one.nats }}</td><td title="{{ one.detail }}">{{ one.status }}</td>
+<table><tr><th>surgery</th><th>layer</th><th>nats</th><th>by hook</th><th>status</th>
+<th>becomes</th><th>reading</th></tr>{% for one in row.all %}
+<tr><td>{{ one.operator }}</td><td>{{ one.layer }}</td>
+<td>{{ one.nats }}</td><td title="{{ one.intervention }} {{ one.hook }}">{{ one.by_hook }}</td>
+<td title="{{ one.detail }}">{{ one.status }}</td>
 <td><code>{{ one.after }}</code></td><td>{{ one.reading }}</td></tr>{% endfor %}
-{% if row.sites %}<tr><td colspan="6">hook points: <code>{{ row.sites }}</code></td></tr>{% endif %}
+{% if row.sites %}<tr><td colspan="7">hook points: <code>{{ row.sites }}</code></td></tr>{% endif %}
 </table></details>{% endif %}
 {% endfor %}{% endfor %}
 </body></html>

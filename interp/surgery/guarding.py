@@ -11,6 +11,7 @@ with the rest.
 import multiprocessing
 import os
 import resource
+import signal
 import time
 import traceback
 import warnings
@@ -115,6 +116,7 @@ def serve(
 ) -> None:
     """A child's life: do the tasks whose numbers come, until none comes."""
     parents.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, no outcome of a task
     torch.set_num_threads(1)  # what other threads the parent had are not here
     silence = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):

@@ -13,10 +13,10 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from interp.errors import SurgeryError, nearest
 from interp.interventions import Reference, intervene
-from interp.runs import identity_of
+from interp.runs import Run, identity_of
 from interp.stats import t_interval
 from interp.surgery.edits import Surgery, at_layers, combine
 from interp.surgery.finding import surgeries_of
@@ -64,14 +64,7 @@ Build = Callable[[int], nn.Module]
 Train = Callable[[nn.Module, int], Any]
 Progress = Callable[[int, int], None]
 Row = dict[str, Any]
-
-
-class Store(Protocol):
-    """Where finished work is kept under its identity, such as a ``Run``."""
-
-    def task(self, identity: str) -> list[Row] | None: ...
-
-    def record(self, identity: str, rows: list[Row]) -> list[Row]: ...
+Retrain = Callable[[Sequence[tuple[Surgery | None, int]]], list[Row]]
 
 
 def study(
@@ -85,7 +78,7 @@ def study(
     prepare: Surgery | None = None,
     limit_s: float = 20.0,
     workers: int | None = None,
-    store: Store | None = None,
+    store: Run | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> "Study":
     """Look at what some source files compute, line by line.
@@ -105,8 +98,8 @@ def study(
         limit_s: wall-clock seconds that judging one mutant may take.
         workers: processes at a time; None is one for each core, 0 is none: mutants run here,
             unguarded.
-        store: where every finished surgery is kept at once, and taken from; what was finished
-            before is not done again.
+        store: the run in which every finished surgery is kept at once; what it holds is not done
+            again.
         about: what decides the results beside the sources, the surgery, the model's weights and
             what the judge says of them: the settings of build, train and reference.
 
@@ -158,7 +151,7 @@ class Study:
     prepare: Surgery | None
     limit_s: float
     workers: int | None
-    store: Store | None
+    store: Run | None
     about: dict[str, Any]
 
     @cached_property
@@ -291,6 +284,7 @@ class Study:
         seeds: Sequence[int] = (0,),
         limit_s: float = 3600.0,
         progress: Progress | None = None,
+        elsewhere: Retrain | None = None,
     ) -> pd.DataFrame:
         """Build and train anew with each surgery made, and judge what comes of it.
 
@@ -299,6 +293,9 @@ class Study:
             seeds: one training for each; the model without a cut is trained with each too.
             limit_s: wall-clock seconds that one training may take.
             progress: is told how many are done, of how many.
+            elsewhere: trains and judges instead of this study: given each surgery (None is the
+                model as it is) with each seed, it returns a row for each, in order, with
+                ``status``, ``detail`` and, where it trained, the ``value`` judged.
 
         Returns:
             One row per surgery: ``value`` is the mean over seeds, ``delta`` the mean of the paired
@@ -309,17 +306,10 @@ class Study:
         Raises:
             SurgeryError: no ``train`` was given, or the uncut model does not train.
         """
-        if self.train is None:
-            raise SurgeryError("retraining needs train: a function that trains a model with a seed")
         chosen: list[Surgery | None] = [None, *(self.find(id) for id in ids)]
         tasks = [(surgery, seed) for surgery in chosen for seed in seeds]
-        trials = [lambda s=surgery, n=seed: self._retrained(s, n) for surgery, seed in tasks]
-        cuts = [surgery.identity if surgery else "" for surgery, _ in tasks]
-        identities = [
-            self._identity("retrain", cut=cut, seed=seed, limit_s=limit_s)
-            for cut, (_, seed) in zip(cuts, tasks, strict=True)
-        ]
-        outcomes = self._guarded(trials, identities, limit_s, progress)
+        train = elsewhere or partial(self._retrained_here, limit_s=limit_s, progress=progress)
+        outcomes = train(tasks)
         by_surgery = [outcomes[i : i + len(seeds)] for i in range(0, len(tasks), len(seeds))]
         if any(outcome["status"] != "changed" for outcome in by_surgery[0]):
             detail = next(o["detail"] for o in by_surgery[0] if o["status"] != "changed")
@@ -330,6 +320,21 @@ class Study:
             assert surgery is not None
             rows.append({**self._described(surgery), **over_seeds(uncut, trained)})
         return pd.DataFrame(rows)
+
+    def _retrained_here(
+        self,
+        tasks: Sequence[tuple[Surgery | None, int]],
+        limit_s: float,
+        progress: Progress | None,
+    ) -> list[Row]:
+        if self.train is None:
+            raise SurgeryError("retraining needs train: a function that trains a model with a seed")
+        trials = [lambda s=surgery, n=seed: self._retrained(s, n) for surgery, seed in tasks]
+        cuts = [(surgery.identity if surgery else "", seed) for surgery, seed in tasks]
+        identities = [
+            self._identity("retrain", cut=cut, seed=seed, limit_s=limit_s) for cut, seed in cuts
+        ]
+        return self._guarded(trials, identities, limit_s, progress)
 
     def _judged(self, surgery: Surgery | None) -> Judgement:
         with self._operated(surgery):
