@@ -15,6 +15,7 @@ from rich.console import Console
 
 import gpt.errors
 import interp.errors
+from experiments.cards import card_beside
 
 console = Console(highlight=False)
 
@@ -36,7 +37,8 @@ class Options:
 def launch(main: Callable[[Any], Any], config_type: type, argv: list[str] | None = None) -> None:
     """Parse the command line, run ``main``, and answer bad input with one sentence.
 
-    Exit status 2 after bad input, 130 after Ctrl-C.
+    Beside a run that read a text lies the text's data card afterwards. Exit status 2 after bad
+    input, 130 after Ctrl-C.
     """
     module = sys.modules[main.__module__]
     config: Any = tyro.cli(
@@ -47,7 +49,11 @@ def launch(main: Callable[[Any], Any], config_type: type, argv: list[str] | None
         config=(tyro.conf.OmitArgPrefixes,),
     )
     try:
-        main(config)
+        page = main(config)
+        if isinstance(config, Options) and isinstance(page, Path):
+            card = card_beside(page.parent, config.text, config.runs)
+            if card is not None:
+                console.print(f"text    {card}", soft_wrap=True)
     except (gpt.errors.UsageError, interp.errors.UsageError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

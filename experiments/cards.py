@@ -1,0 +1,49 @@
+"""What was the text that this run read?
+
+Beside every run lies the data card of its text: ``data_card.json``, and ``data_card.html`` to read.
+A text is audited once and the audit kept in ``runs/texts`` under everything that decides it.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from gpt.text import Corpus, load_corpus
+from interp.runs import identity_of, write_atomically
+from interp.texts import TextAudit, audit_text, html
+from interp.texts.auditing import method
+from interp.texts.finding import REGIONS
+
+CARD = "data_card"
+TRAINED_ON = 0.9  # of the text, by gpt.text.split
+
+
+def audited(
+    corpus: Corpus, runs: Path, at_least: int = 50, regions: Sequence[str] = REGIONS
+) -> TextAudit:
+    """The audit of a text, parted as by ``gpt.text.split``; read, if it was made before."""
+    decided = method(TRAINED_ON, at_least, regions)
+    identity = identity_of(text=corpus.sha256, method=decided)
+    path = runs / "texts" / f"{identity[:16]}.json"
+    if path.exists():
+        return TextAudit(**json.loads(path.read_bytes()))
+    audit = audit_text(corpus.text, train_share=TRAINED_ON, at_least=at_least, regions=regions)
+    write_atomically(path, json.dumps(asdict(audit), ensure_ascii=False).encode())
+    return audit
+
+
+def save_card(folder: Path, corpus: Corpus, audit: TextAudit) -> Path:
+    """Write the card into a run's folder, and return the page's path."""
+    card = {"name": corpus.name, **asdict(audit)}
+    text = json.dumps(card, indent=2, ensure_ascii=False)
+    write_atomically(folder / f"{CARD}.json", text.encode())
+    return write_atomically(folder / f"{CARD}.html", html(audit, corpus.name).encode())
+
+
+def card_beside(folder: Path, text: str, runs: Path) -> Path | None:
+    """Put the card of a text beside a run, if the run's description says that it read this text."""
+    corpus, described = load_corpus(text), folder / "run.json"
+    if not described.exists() or corpus.sha256 not in described.read_text(encoding="utf-8"):
+        return None
+    return save_card(folder, corpus, audited(corpus, runs))

@@ -1,0 +1,68 @@
+"""A text's data card: from its own command, and beside every run that read the text."""
+
+import hashlib
+import json
+
+import pytest
+
+import experiments.cards
+from experiments import course, patching, text_audit
+from experiments.cards import audited
+from experiments.cli import launch
+from gpt.text import load_corpus
+from interp.texts import TextAudit
+
+pytestmark = pytest.mark.usefixtures("small")
+
+
+def test_the_command_leaves_a_card_as_page_and_json(text, tmp_path, capsys):
+    launch(text_audit.main, text_audit.Config, [str(text), "--runs", str(tmp_path)])
+    folder = tmp_path / "text_audit" / "docs.txt"
+    card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
+    assert card.pop("name") == "docs.txt"
+    assert TextAudit(**card).sha256 == hashlib.sha256(text.read_bytes()).hexdigest()
+    assert "docs.txt" in (folder / "data_card.html").read_text(encoding="utf-8")
+    said = capsys.readouterr().out
+    assert f"{card['size']['characters']} characters" in said
+    assert str(folder / "data_card.html") in said
+
+
+def test_a_run_that_trains_on_a_text_has_its_card_beside_it(text, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(course, "draw", lambda run, _: run.folder / "report.html")
+    arguments = ["--text", str(text), "--runs", str(tmp_path), "--seeds", "1", "--workers", "1"]
+    launch(course.main, course.Config, [*arguments, "--only", "single_head"])
+    folder = tmp_path / "course" / "demo-docs.txt"
+    card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
+    assert card["sha256"] in (folder / "run.json").read_text(encoding="utf-8")
+    assert (folder / "data_card.html").exists()
+    assert "data_card.html" in capsys.readouterr().out
+
+
+def test_a_run_that_read_no_text_has_no_card(tmp_path, monkeypatch):
+    folder = tmp_path / "patching" / "induction"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(patching, "main", lambda config: folder / "report.html")
+    launch(patching.main, course.Config, ["--runs", str(tmp_path)])
+    assert [path.name for path in folder.iterdir()] == ["run.json"]
+
+
+def test_a_text_is_audited_once(text, tmp_path, monkeypatch):
+    corpus = load_corpus(str(text))
+    first = audited(corpus, tmp_path)
+    monkeypatch.setattr(experiments.cards, "audit_text", None)
+    assert audited(corpus, tmp_path) == first
+    with pytest.raises(TypeError, match="not callable"):
+        audited(corpus, tmp_path, at_least=51)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["no_such_file"], "the text 'no_such_file' cannot be read"),
+        (["python-docs", "--at-least", "0"], "--at-least is 0"),
+        (["python-docs", "--regions", "UK"], "'UK' is no region"),
+    ],
+)
+def test_bad_input_is_answered_with_one_sentence(refused, arguments, sentence):
+    assert sentence in refused(text_audit.main, text_audit.Config, *arguments)

@@ -1,0 +1,77 @@
+"""Strings that look private are found where they are, and ordinary text is left alone."""
+
+from itertools import pairwise
+
+import pytest
+
+from gpt.text import load_corpus
+from interp.errors import UsageError
+from interp.texts import find_private
+
+# No key of anybody's: the forms are right, the rest is made up. In parts, lest a scanner of this
+# repository take them for keys.
+AWS = "AKIA" + "QX7RLMNB4PWZ2TYV"
+HEX = "9f86d081884c7d659a2feaa0" + "c55ad015a3bf4f1b"
+GITHUB = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "string"),
+    [
+        ("e-mail address", "Write to jane.doe+news@example.org.", "jane.doe+news@example.org"),
+        ("e-mail address", "müller@bücher.example", "müller@bücher.example"),
+        ("telephone number", "Call +49 30 901820 tonight", "+49 30 901820"),
+        ("telephone number", "or (212) 736-5000, any time", "(212) 736-5000"),
+        ("IP address", "from 203.0.113.77 at noon", "203.0.113.77"),
+        ("IP address", "or 2001:db8::8a2e:370:7334, too", "2001:db8::8a2e:370:7334"),
+        ("street address", "She lives at 221 Upper Baker Street, London", "221 Upper Baker Street"),
+        ("street address", "Er wohnt in der Lindenstraße 12a.", "Lindenstraße 12a"),
+        ("key or secret", f"the key {AWS} is", AWS),
+        ("key or secret", f"url = {GITHUB}", GITHUB),
+        ("key or secret", "password = 'swordfish'", "swordfish"),
+        ("key or secret", "-----BEGIN RSA PRIVATE KEY-----", "BEGIN RSA PRIVATE KEY"),
+        ("key or secret", f"sig {HEX}, signed", HEX),
+    ],
+)  # fmt: skip
+def test_each_kind_is_found_to_the_character(kind, text, string):
+    text = f"An ordinary line.\n{text}\nAnother one."
+    found = [one for one in find_private(text) if one.kind == kind]
+    assert [text[one.start : one.stop] for one in found] == [string]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if a@b: return 3.11 + 0.5",
+        "version 1.2.3, or 300.1.2.3, at 10:30",
+        "the key to the door is under the mat, and the password is a secret",
+        "PyUnicode_FromStringAndSize and object.__init_subclass__",
+        "In 1616 the road was long. I saw 12 drivers.",
+        "http://example.org/a/page?x=1",
+    ],
+)
+def test_ordinary_text_is_left_alone(text):
+    assert find_private(text) == []
+
+
+def test_the_language_reference_holds_no_address_and_no_key():
+    kinds = {one.kind for one in find_private(load_corpus("python-docs").text)}
+    assert kinds <= {"telephone number"}  # it writes an IP address as one number of ten digits
+
+
+def test_what_overlaps_is_found_once():
+    text = f"https://user:{GITHUB}@example.org and again {GITHUB}"
+    found = find_private(text)
+    assert all(one.stop <= other.start for one, other in pairwise(found))
+    assert found[-1].stop == len(text)
+
+
+def test_national_numbers_are_found_in_the_regions_asked_for():
+    text = "Ruf an: 030 901820."
+    assert find_private(text, regions=["DE"])
+    assert find_private(text, regions=[]) == []
+
+
+def test_a_region_that_is_none_is_refused():
+    with pytest.raises(UsageError, match="'UK' is no region; nearest: "):
+        find_private("text", regions=["UK"])
