@@ -9,6 +9,7 @@ the plain recipe; ours in float32 and bfloat16; ours compiled. Then our step at 
 import argparse
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,16 @@ from benchmarks.plain import PlainGPT, plain_trainer
 from benchmarks.timing import interleaved, ratio
 from gpt import GPT, GPTConfig
 from gpt.text import CharTokenizer, batch, load_corpus
-from gpt.train import PRESETS, TrainConfig, autocast_to, compiled, make_optimizer, update
+from gpt.train import (
+    PRESETS,
+    TrainConfig,
+    autocast_to,
+    compiled,
+    descend,
+    make_optimizer,
+    masks_for,
+    update,
+)
 
 
 def our_step(
@@ -28,6 +38,7 @@ def our_step(
     optimizer = make_optimizer(model, config)
     precision = "float32" if config.precision == "auto" else config.precision
     autocast = autocast_to(precision, torch.device("cpu"))
+    masks = masks_for(model, config) if run is None else nullcontext
     run = model if run is None else run
     count = iter(range(10**9))
 
@@ -39,9 +50,7 @@ def our_step(
             seed=0,
             step=next(count),
         )
-        with autocast():
-            loss = run(x, y, return_type="loss")
-        loss.backward()
+        descend(run, x, y, autocast, masks)
         update(model, optimizer, config)
 
     return step

@@ -20,17 +20,20 @@ import pandas as pd
 
 from experiments.cli import Options, announce, console, launch
 from experiments.executors import Processes
+from experiments.pages import write_page
 from experiments.retraining import run_all, tasks_of
 from experiments.summary import on_unigram_line, reading, shown, summarise
+from experiments.telling import limits_of_trainings, of_trainings
 from experiments.variants import BASELINE, course_variants
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer, Data, load_corpus, ngram_entropy, split
 from gpt.train import PRESETS, Preset
 from interp import figures
-from interp.report import Figure, Page, Section, write_report
-from interp.runs import Run
+from interp.report import Figure, Part, Section
+from interp.runs import Run, SavedRun
 from interp.surgery import Surgery
 
+TITLE = "The course's ablations"
 # olinml2024/nanoGPT, ablation/shakespeare_char: one seed of each variant, at the course's full size
 REFERENCE = Path(__file__).parent / "reference" / "course_curves.csv"
 
@@ -46,6 +49,9 @@ class Config(Options):
     only: tuple[str, ...] = ()
     """Variants to train beside the unablated model, of no_residual no_layer_norm
     no_position_embedding single_head. All by default."""
+    stop_at: int | None = None
+    """The evaluation after which every training stops, on the way of the whole schedule; the
+    command without it goes on from there."""
     workers: int = os.cpu_count() or 1
     """Trainings at a time, one thread each."""
     published: bool = False
@@ -73,7 +79,13 @@ def main(config: Config) -> Path:
     with Run.open(config.runs, "course", name, settings, {"text_sha256": corpus.sha256}) as run:
         sized = Preset(model, preset.train)
         tasks = tasks_of(
-            run, variants, settings["seeds"], sized, corpus.sha256, keep=lambda *_: True
+            run,
+            variants,
+            settings["seeds"],
+            sized,
+            corpus.sha256,
+            keep=lambda *_: True,
+            stop_at=config.stop_at,
         )
         rows = run_all(run, tasks, data, tokenizer, Processes(config.workers))
         run.save_table(described(pd.DataFrame(rows), variants))
@@ -81,7 +93,8 @@ def main(config: Config) -> Path:
         run.save_table(summary, "summary")
         run.save_table(entropies(data), "entropies")
         published = config.published or config.preset == "course"
-        page = draw(run, published)
+        draw(run, published)
+        page = write_page(run)
     console.print(shown(summary).to_string(index=False), soft_wrap=True)
     announce(run.folder)
     return page
@@ -112,20 +125,28 @@ def entropies(data: Data) -> pd.DataFrame:
     )
 
 
-def draw(run: Run, published: bool) -> Path:
-    """Figures and page, from the saved tables alone."""
-    table, lines, summary = run.table(), run.table("entropies"), run.table("summary")
+def draw(run: Run, published: bool) -> None:
+    """Figures, from the saved tables alone."""
+    table, lines = run.table(), run.table("entropies")
     overlay = pd.read_csv(REFERENCE) if published else None
-    curves = run.save_figure(figures.learning_curves(table, lines, overlay), "learning_curves")
-    bars = run.save_figure(figures.loss_bars(table), "loss_bars")
-    sections = [
+    run.save_figure(figures.learning_curves(table, lines, overlay), "learning_curves")
+    run.save_figure(figures.loss_bars(table), "loss_bars")
+    for variant in run.table("summary")["variant"][1:]:
+        run.save_figure(figures.variant_curves(table, variant, lines), f"curve_{variant}")
+
+
+def parts(run: SavedRun) -> list[Part]:
+    """What the page shows, from saved tables and figures alone."""
+    table, lines, summary = run.table(), run.table("entropies"), run.table("summary")
+    sections: list[Part] = [
         Section(
             "All variants",
             text="\n\n".join(reading(row, lines) for row in summary.to_dict("records")),
             figures=[
-                Figure.saved(curves_caption(summary, lines), curves),
+                Figure.saved(curves_caption(summary, lines), run.figure("learning_curves")),
                 Figure.saved(
-                    "Best and last validation loss in nats per character, over seeds.", bars
+                    "Best and last validation loss in nats per character, over seeds.",
+                    run.figure("loss_bars"),
                 ),
             ],
             table=shown(summary),
@@ -133,22 +154,26 @@ def draw(run: Run, published: bool) -> Path:
     ]
     for row in summary.to_dict("records")[1:]:
         variant = row["variant"]
-        figure = figures.variant_curves(table, variant, lines)
-        paths = run.save_figure(figure, f"curve_{variant}")
+        curve = run.figure(f"curve_{variant}")
         diff = table.loc[table["variant"] == variant, "diff"].iloc[0]
         sections.append(
             Section(
                 variant.replace("_", " "),
                 text=reading(row, lines),
-                figures=[Figure.saved(f"Train and validation loss of {variant}.", paths)],
+                figures=[Figure.saved(f"Train and validation loss of {variant}.", curve)],
                 code=diff,
             )
         )
-    question = "What does the loss lose when a line of the model is cut before it is trained?"
-    return write_report(
-        run.folder / "report.html",
-        Page("The course's ablations", question, sections, [run.description]),
-    )
+    return sections
+
+
+def effects(run: SavedRun) -> pd.DataFrame:
+    """What the summary ranks."""
+    return of_trainings(run.table("summary"))
+
+
+def limits(run: SavedRun) -> list[str]:
+    return limits_of_trainings(run.table("summary"))
 
 
 def curves_caption(summary: pd.DataFrame, lines: pd.DataFrame) -> str:

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.lens import LensModel
+from gpt.masks import quick_masks
 from gpt.model import GPTConfig
 from gpt.text import Data, batch, evaluation_blocks
 
@@ -65,6 +66,9 @@ class Preset:
     model: GPTConfig
     train: TrainConfig
 
+
+# Of the residual stream, on a CPU: benchmarks/train.py at the course's size.
+ROWS_IN_CACHE = 4096
 
 PRESETS = {
     "demo": Preset(
@@ -124,6 +128,7 @@ def train(
     *,
     seed: int = 0,
     state: str | Path | None = None,
+    stop_at: int | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Training:
     """Train ``model`` in place.
@@ -136,12 +141,20 @@ def train(
         state: where to keep the training's state at every evaluation and on Ctrl-C. If the file
             exists, training goes on from there, to weights bit-identical with those of a training
             never interrupted on the same machine; once finished it is deleted.
+        stop_at: the evaluation after which to stop, long before the end of the schedule; the state
+            stays, to go on from another time.
         report: called after every step.
 
     Raises:
-        UsageError: the state belongs to another training, or is damaged; the disk is full.
+        UsageError: the state belongs to another training, or is damaged; the disk is full; there is
+            no evaluation at ``stop_at``.
         KeyboardInterrupt: on Ctrl-C, once the step is finished and the state is saved.
     """
+    if stop_at is not None and (stop_at % config.eval_interval or not 0 < stop_at < config.steps):
+        raise UsageError(
+            f"stop_at is {stop_at}; it must be one of the evaluations, every "
+            f"{config.eval_interval} steps, before step {config.steps}"
+        )
     precision = resolve_precision(config, model)
     training = Training(precision=precision)
     optimizer = make_optimizer(model, config)
@@ -167,7 +180,7 @@ def train(
         blocks["train"] = evaluation_blocks(
             train_tokens, model.config.block_size, len(blocks["val"][0])
         )
-    autocast = autocast_to(precision, device)
+    autocast, masks = autocast_to(precision, device), masks_for(model, config)
     tokens_read, seconds = 0, 0.0
 
     with interrupts() as interrupted:
@@ -181,7 +194,7 @@ def train(
                 training.curve.append(Evaluation(step, losses["train"], losses["val"]))
                 if state is not None and step < config.steps:
                     save_state(state, model, optimizer, training, identity, step)
-            if step == config.steps:
+            if step in (stop_at, config.steps):
                 break
             if interrupted():
                 if state is not None:
@@ -197,16 +210,13 @@ def train(
                 seed=seed,
                 step=step,
             )
-            with autocast():
-                loss = compute_loss(x, y, return_type="loss")
-            loss.backward()
+            last_loss = descend(compute_loss, x, y, autocast, masks).item()
             update(model, optimizer, config)
             step += 1
-            last_loss = loss.item()
             tokens_read += x.numel()
             seconds += time.perf_counter() - started
             report(Progress(step, config.steps, last_loss, tokens_read / seconds))
-    if state is not None:
+    if state is not None and step == config.steps:
         Path(state).unlink(missing_ok=True)
     return training
 
@@ -218,6 +228,28 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     cosine = 0.5 * (1 + math.cos(math.pi * done))
     return config.min_learning_rate + cosine * (config.learning_rate - config.min_learning_rate)
+
+
+def descend(
+    compute_loss: Callable[..., Tensor],
+    x: Int[Tensor, "batch pos"],
+    y: Int[Tensor, "batch pos"],
+    autocast: Callable[[], AbstractContextManager] = nullcontext,
+    masks: Callable[[], AbstractContextManager] = nullcontext,
+) -> Float[Tensor, ""]:
+    """Add the gradient of the batch's mean loss to the parameters'; the loss, in nats per token.
+
+    On a CPU as many rows at a time as stay in its cache.
+    """
+    rows = max(1, ROWS_IN_CACHE // x.shape[1]) if x.device.type == "cpu" else len(x)
+    losses = []
+    for inputs, targets in zip(x.split(rows), y.split(rows), strict=True):
+        with masks(), autocast():
+            loss = compute_loss(inputs, targets, return_type="loss")
+        loss = loss * (len(inputs) / len(x))
+        loss.backward()
+        losses.append(loss.detach())
+    return torch.stack(losses).sum()
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
@@ -279,6 +311,13 @@ def autocast_to(precision: Precision, device: torch.device) -> Callable[[], Abst
     if precision == "float32":
         return nullcontext
     return lambda: torch.autocast(device.type, torch.bfloat16)
+
+
+def masks_for(model: LensModel, config: TrainConfig) -> Callable[[], AbstractContextManager]:
+    """How a training draws its dropout masks; compiled code has its own way."""
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    quick = on_cpu and model.config.dropout > 0 and not config.compile
+    return quick_masks if quick else nullcontext
 
 
 def compiled(model: LensModel) -> Callable[..., Tensor]:

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -52,6 +53,27 @@ def test_every_variant_and_seed_has_its_whole_curve_and_the_lines_that_were_cut(
             assert cut in label
         assert label.count("model.py:") == len(cuts)
         assert diff.count("\n-  ") == diff.count("\n+  ") == len(cuts)
+
+
+def test_a_study_stopped_on_its_way_is_the_beginning_of_the_whole_and_goes_on(
+    run, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(PRESETS, "demo", TINY)
+    config = Config(runs=tmp_path, name="study", seeds=1, only=("no_residual",), stop_at=40)
+    keys = ["variant", "seed", "split", "step"]
+    whole = pd.read_parquet(run / "results.parquet").set_index(keys)["loss"]
+
+    def losses() -> pd.Series:
+        return pd.read_parquet(folder / "results.parquet").set_index(keys)["loss"]
+
+    folder = main(config).parent
+    assert sorted(losses().index.unique("step")) == [0, 20, 40]
+    pd.testing.assert_series_equal(losses(), whole[losses().index])
+    assert len(list((folder / "scratch").iterdir())) == 2
+    main(replace(config, stop_at=None))
+    assert sorted(losses().index.unique("step")) == [0, 20, 40, 60]
+    pd.testing.assert_series_equal(losses(), whole[losses().index])
+    assert not list((folder / "scratch").iterdir())
 
 
 def test_variants_start_from_the_same_weights_and_part_when_trained(run):

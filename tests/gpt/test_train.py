@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from gpt import GPT, GPTConfig
+from gpt import train as training
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer, Data, load_corpus, ngram_entropy, split
 from gpt.train import (
     PRESETS,
     Progress,
     TrainConfig,
+    descend,
     learning_rate,
     make_optimizer,
     mean_loss,
@@ -94,6 +96,32 @@ def test_an_interrupted_training_goes_on_to_bit_identical_weights(
     assert again.curve == curve
     assert same(weights(resumed), weights(whole))
     assert not state.exists()
+
+
+def test_a_training_stopped_on_its_way_goes_on_to_bit_identical_weights(data, model, tmp_path):
+    whole, stopped = GPT(model.config), GPT(model.config)
+    curve = train(whole, data, SHORT).curve
+    state = tmp_path / "state.safetensors"
+    assert train(stopped, data, SHORT, state=state, stop_at=20).curve == curve[:3]
+    assert train(stopped, data, SHORT, state=state).curve == curve
+    assert same(weights(stopped), weights(whole))
+    with pytest.raises(UsageError, match="one of the evaluations, every 10 steps, before step 30"):
+        train(stopped, data, SHORT, stop_at=15)
+
+
+def test_the_gradient_of_a_batch_taken_in_parts_is_that_of_the_whole(model, monkeypatch):
+    x, y = torch.randint(model.config.vocab_size, (2, 7, 16))
+    model.double()
+    model(x, y, return_type="loss").backward()
+    whole = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    monkeypatch.setattr(training, "ROWS_IN_CACHE", 3 * 16)  # parts of 3, 3 and 1 rows
+    calls = []
+    loss = descend(lambda *a, **k: calls.append(len(a[0])) or model(*a, **k), x, y)
+    assert calls == [3, 3, 1]
+    assert loss.item() == pytest.approx(model(x, y, return_type="loss").item(), abs=1e-12)
+    for ours, theirs in zip((p.grad for p in model.parameters()), whole, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
 def test_a_killed_training_goes_on_from_its_last_evaluation(data, model, tmp_path):
@@ -200,6 +228,7 @@ def test_precision_is_as_asked_and_bfloat16_learns_the_same(model, data):
 COMPILED = """
 from dataclasses import replace
 from gpt import GPT, GPTConfig
+from gpt import train as training
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import TrainConfig, train
 
