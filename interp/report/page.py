@@ -36,7 +36,10 @@ from interp.runs import write_atomically
 
 @runtime_checkable
 class Part(Protocol):
-    """One part of a page: its heading, and what its template shows below it."""
+    """One part of a page: its heading, and what its template shows below it.
+
+    A part whose ``wide`` is true takes more than the width of the text.
+    """
 
     template: ClassVar[str]
 
@@ -91,6 +94,7 @@ def rendered(page: Page) -> str:
             anchor,
             page.prose.get(part.title, Markup("")),
             Markup(environment.get_template(part.template).render(part.context(), anchor=anchor)),
+            getattr(part, "wide", False),
         )
         for part, anchor in zip(page.parts, anchors, strict=True)
     ]
@@ -116,6 +120,7 @@ class Shown(NamedTuple):
     anchor: str
     prose: Markup
     content: Markup
+    wide: bool
 
 
 class MadeBy(NamedTuple):
@@ -126,7 +131,7 @@ class MadeBy(NamedTuple):
     facts: list[tuple[str, str]]
 
 
-RESERVED = ("page", "summary", "contents", "limitations", "provenance")
+RESERVED = ("page", "report", "summary", "contents", "limitations", "provenance", "keys")
 
 
 def anchors_of(titles: Iterable[str], taken: Iterable[str] = ()) -> list[str]:

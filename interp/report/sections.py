@@ -104,6 +104,7 @@ class Cell(NamedTuple):
 
     text: str
     numeric: bool
+    exact: str = ""
 
 
 def cells(table: pd.DataFrame | None) -> tuple[list[Cell], list[list[Cell]]]:
@@ -116,7 +117,10 @@ def cells(table: pd.DataFrame | None) -> tuple[list[Cell], list[list[Cell]]]:
     ]
     heads = [Cell(str(name), number) for name, number in zip(table, numeric, strict=True)]
     rows = [
-        [Cell(shown(value), number) for value, number in zip(row, numeric, strict=True)]
+        [
+            Cell(shown(value), number, exact(value))
+            for value, number in zip(row, numeric, strict=True)
+        ]
         for row in table.itertuples(index=False, name=None)
     ]
     return heads, rows
@@ -129,6 +133,11 @@ def shown(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"
+
+
+def exact(value: Any) -> str:
+    """A cell's text as it is saved: all digits, nothing where there is no value."""
+    return "" if shown(value) == "—" else str(value)
 
 
 def data_url(caption: str, content: bytes | Path) -> str:
