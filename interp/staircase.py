@@ -75,10 +75,17 @@ def staircase(
                 capsize=3,
                 label="published (range of logs)",
             )
-        gap = max(np.ptp(val), 0.1) * 0.02
-        tops = summary[["train", "val", "published_high"]].max(axis=1)
-        for place, loss, top in zip(places, val, tops, strict=True):
-            axes.text(float(place), top + gap, f"{loss:.4f}", ha="center", va="bottom", size=8)
+        floors = summary[["train", "val", "published_low"]].min(axis=1)  # a tread's free side
+        for place, loss, floor in zip(places, val, floors, strict=True):
+            axes.annotate(
+                f"{loss:.4f}",
+                (float(place), floor),
+                xytext=(4, -6),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                size=8,
+            )
         axes.set_xticks(places, [textwrap.fill(prose(name), 9) for name in summary["rung"]])
         axes.grid(axis="x", visible=False)
         axes.margins(y=0.1)
