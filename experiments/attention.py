@@ -23,14 +23,16 @@ from jaxtyping import Int
 from torch import Tensor
 
 from experiments.cli import announce, console, launch
+from experiments.pages import write_page
 from experiments.trained import StudyOptions, Subject, studied
 from gpt.errors import UsageError
 from interp import heatmaps
 from interp.heads import attention_by_distance, attention_patterns, head_scores
 from interp.heatmaps import head_name
-from interp.report import Figure, Page, Section, write_report
-from interp.runs import Run
+from interp.report import Figure, Part, Section
+from interp.runs import Run, SavedRun
 
+TITLE = "Attention"
 REAL, REPEATED = "validation text", "random strings, repeated"
 NEAR = 4  # tokens back
 SHOWN = 32  # characters of the text that is shown, where none is given
@@ -73,7 +75,8 @@ def main(config: Config) -> Path:
         run.save_table(attention_by_distance(model, tokens), "distances")
         shown = subject.tokenizer.encode(text).to(tokens.device)
         run.save_table(attention_patterns(model, shown, text), "patterns")
-        page = draw(run)
+        draw(run)
+        page = write_page(run)
     console.print(*readings(run), sep="\n", soft_wrap=True, markup=False)
     announce(run.folder)
     return page
@@ -111,8 +114,8 @@ def repeats(subject: Subject, config: Config) -> Int[Tensor, "batch pos"]:
     return torch.cat([strings, strings], dim=1).to(subject.data.val.device)
 
 
-def draw(run: Run) -> Path:
-    """Figures and page, from the saved tables alone."""
+def draw(run: Run) -> None:
+    """Figures, from the saved tables alone."""
     scores, distances, patterns = run.table(), run.table("distances"), run.table("patterns")
     layer, head = chosen_head(run)
     figures = {
@@ -121,42 +124,46 @@ def draw(run: Run) -> Path:
         "distances": heatmaps.by_distance(distances),
         "scores": heatmaps.head_scores(scores),
     }
-    paths = {name: run.save_figure(figure, name) for name, figure in figures.items()}
-    sentences = readings(run)
-    sections = [
+    for name, figure in figures.items():
+        run.save_figure(figure, name)
+
+
+def parts(run: SavedRun) -> list[Part]:
+    """What the page shows, from saved tables and figures alone."""
+    scores, sentences, (layer, head) = run.table(), readings(run), chosen_head(run)
+    return [
         Section(
             "What kind of head each one is",
             text="\n\n".join(sentences[:-1]),
             figures=[
                 Figure.saved(
-                    "Share of attention that goes where such a head looks.", paths["scores"]
+                    "Share of attention that goes where such a head looks.", run.figure("scores")
                 )
             ],
         ),
         Section(
             "How far back they look",
             text=sentences[-1],
-            figures=[Figure.saved("Mean attention by distance, over texts.", paths["distances"])],
+            figures=[
+                Figure.saved("Mean attention by distance, over texts.", run.figure("distances"))
+            ],
         ),
         Section(
-            "All heads on one text", figures=[Figure.saved("Layer.head above each.", paths["grid"])]
+            "All heads on one text",
+            figures=[Figure.saved("Layer.head above each.", run.figure("grid"))],
         ),
         Section(
             f"Head {layer}.{head}",
-            figures=[Figure.saved("Weights of a tenth and more in tenths.", paths["head"])],
+            figures=[Figure.saved("Weights of a tenth and more in tenths.", run.figure("head"))],
         ),
         Section(
-            "All scores",
+            "All scores of heads",
             table=scores[["text", "site", "metric", "value", "ci_low", "ci_high", "n"]],
         ),
     ]
-    question = "Where does each attention head look?"
-    return write_report(
-        run.folder / "report.html", Page("Attention", question, sections, [run.description])
-    )
 
 
-def chosen_head(run: Run) -> tuple[int, int]:
+def chosen_head(run: SavedRun) -> tuple[int, int]:
     """The head asked for, else that with the highest score on the validation text."""
     layer, head = run.description["config"]["large"]
     if layer is not None:
@@ -166,7 +173,7 @@ def chosen_head(run: Run) -> tuple[int, int]:
     return int(best["layer"]), int(best["head"])
 
 
-def readings(run: Run) -> list[str]:
+def readings(run: SavedRun) -> list[str]:
     """One plain sentence on each main finding; the last is on distances."""
     scores, distances = run.table(), run.table("distances")
     said = []

@@ -24,17 +24,21 @@ from torch import Tensor
 
 import gpt.model
 from experiments.cli import announce, console, launch
+from experiments.pages import write_page
+from experiments.telling import of_trained_model
 from experiments.trained import StudyOptions, studied
+from experiments.views import save_views
 from gpt.lens import LensModel
 from interp.effects import ranked_effects
 from interp.interventions import Apply, Intervention, Mean, Reference, Zero, cache
 from interp.metrics import loss
-from interp.report import Figure, Page, Section, write_report
-from interp.runs import Run
+from interp.report import Figure, Part, Section
+from interp.runs import Run, SavedRun
 from interp.sites import Site, sites
 from interp.surgery import find, read_source
 from interp.sweep import sweep
 
+TITLE = "Components"
 KINDS = {
     "embedding": ("hook_embed", "hook_pos_embed"),
     "attention": ("blocks.*.hook_attn_out",),
@@ -75,7 +79,9 @@ def main(config: Config) -> Path:
         rows = zip(table.to_dict("records"), ablations, strict=True)
         table = pd.DataFrame([row | one.named | {"seed": config.seed} for row, one in rows])
         run.save_table(table.sort_values("delta", ascending=False, ignore_index=True))
-        page = draw(run)
+        run.save_figure(ranked_effects(run.table()), "components")
+        save_views(run, model, subject.tokenizer, subject.data.val)
+        page = write_page(run)
     console.print(*readings(run.table()), sep="\n", soft_wrap=True, markup=False)
     announce(run.folder)
     return page
@@ -108,22 +114,25 @@ def of_norm_scales(model: LensModel) -> Iterator[Ablation]:
             yield Ablation(site, what, named)
 
 
-def draw(run: Run) -> Path:
-    """Figure and page, from the saved table alone."""
-    table = run.table()
-    bars = run.save_figure(ranked_effects(table), "components")
+def parts(run: SavedRun) -> list[Part]:
+    """What the page shows, from saved tables and figures alone."""
+    table, bars = run.table(), run.figure("components")
     shown = ["site", "kind", "intervention", "delta", "ci_low", "ci_high", "p_adjusted"]
     section = Section(
         "Every part",
         text="\n\n".join(readings(table)),
         figures=[Figure.saved("Change in loss without each part, with 95 % intervals.", bars)],
     )
-    numbers = Section("All numbers", table=table[[*shown, "file", "line", "code"]])
-    question = "How much does the loss owe to each part of the trained model?"
-    return write_report(
-        run.folder / "report.html",
-        Page("Components", question, [section, numbers], [run.description]),
-    )
+    numbers = table[[*shown, "file", "line", "code"]]
+    return [section, Section("Every part: all numbers", table=numbers)]
+
+
+def effects(run: SavedRun) -> pd.DataFrame:
+    """What the summary ranks: the parts that write to the residual stream."""
+    table = run.table()
+    table = table[table["kind"].isin(["attention", "MLP", "embedding"])]
+    how = "set to " + table["intervention"].map({"zero": "zero", "mean": "its mean"})
+    return of_trained_model(table, table["site"], how)
 
 
 def readings(table: pd.DataFrame) -> list[str]:

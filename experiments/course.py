@@ -25,6 +25,8 @@ from experiments.retraining import run_all, tasks_of
 from experiments.summary import on_unigram_line, reading, shown, summarise
 from experiments.telling import limits_of_trainings, of_trainings
 from experiments.variants import BASELINE, course_variants
+from experiments.views import save_views, source_sha256
+from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer, Data, load_corpus, ngram_entropy, split
 from gpt.train import PRESETS, Preset
@@ -76,7 +78,8 @@ def main(config: Config) -> Path:
         "variants": {name: cut.id if cut else "" for name, cut in variants.items()},
     }
     name = config.name or f"{config.preset}-{corpus.name}"
-    with Run.open(config.runs, "course", name, settings, {"text_sha256": corpus.sha256}) as run:
+    hashes = {"text_sha256": corpus.sha256, "source_sha256": source_sha256()}
+    with Run.open(config.runs, "course", name, settings, hashes) as run:
         sized = Preset(model, preset.train)
         tasks = tasks_of(
             run,
@@ -92,6 +95,9 @@ def main(config: Config) -> Path:
         summary = summarise(run.table())
         run.save_table(summary, "summary")
         run.save_table(entropies(data), "entropies")
+        whole = run.folder / "models" / f"{BASELINE}-{config.seed}.safetensors"
+        if whole.exists():
+            save_views(run, checkpoint.load(whole).model, tokenizer, data.val)
         published = config.published or config.preset == "course"
         draw(run, published)
         page = write_page(run)

@@ -24,17 +24,21 @@ from jaxtyping import Int
 from torch import Tensor
 
 from experiments.cli import announce, console, launch
+from experiments.pages import write_page
+from experiments.telling import of_trained_model
 from experiments.trained import StudyOptions, Subject, studied
+from experiments.views import save_views
 from interp.effects import suffering_characters, suffering_text
 from interp.heatmaps import head_effects, head_name
 from interp.interventions import Intervention, Mean, Resample, Zero, cache, intervene
 from interp.metrics import loss, token_losses
-from interp.report import Figure, Page, Section, write_report
-from interp.runs import Run
+from interp.report import Figure, Part, Section
+from interp.runs import Run, SavedRun
 from interp.sites import Site, sites
 from interp.stats import bootstrap_interval
 from interp.sweep import sweep
 
+TITLE = "Heads"
 HEADS = "blocks.*.attn.hook_z"
 FEWEST = 20  # occurrences of a character, below which its mean says little
 SHOWN = 18  # characters in the figure
@@ -68,7 +72,9 @@ def main(config: Config) -> Path:
         losses = per_token(subject, tokens, Site.parse(worst["site"]), ways["mean"])
         run.save_table(losses, "tokens")
         run.save_table(per_character(losses), "characters")
-        page = draw(run)
+        draw(run)
+        save_views(run, model, subject.tokenizer, subject.data.val)
+        page = write_page(run)
     console.print(*readings(run), sep="\n", soft_wrap=True, markup=False)
     announce(run.folder)
     return page
@@ -117,42 +123,58 @@ def per_character(losses: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("delta", ascending=False, ignore_index=True)
 
 
-def draw(run: Run) -> Path:
-    """Figures and page, from the saved tables alone."""
+def draw(run: Run) -> None:
+    """Figures, from the saved tables alone."""
     table, losses, characters = run.table(), run.table("tokens"), run.table("characters")
-    name = head_name(worst_head(table))
-    heatmap = run.save_figure(head_effects(table), "head_effects")
-    title = f"What suffers when head {name} says its mean"
-    figures = []
+    run.save_figure(head_effects(table), "head_effects")
+    title = f"What suffers when head {head_name(worst_head(table))} says its mean"
     if len(characters):
         bars = suffering_characters(characters.head(SHOWN), f"{title}: characters")
+        run.save_figure(bars, "characters")
+    hardest = losses.groupby("example")["delta"].mean().nlargest(EXCERPTS).index
+    text = suffering_text(losses[losses["example"].isin(hardest)], f"{title}: in the text")
+    run.save_figure(text, "text")
+
+
+def parts(run: SavedRun) -> list[Part]:
+    """What the page shows, from saved tables and figures alone."""
+    table, sentences = run.table(), readings(run)
+    name = head_name(worst_head(table))
+    figures = []
+    if len(run.table("characters")):
         caption = (
             f"The characters that suffer most, of those that occur at least {FEWEST} times, with "
             "95 % intervals over their occurrences."
         )
-        figures.append(Figure.saved(caption, run.save_figure(bars, "characters")))
-    hardest = losses.groupby("example")["delta"].mean().nlargest(EXCERPTS).index
-    text = suffering_text(losses[losses["example"].isin(hardest)], f"{title}: in the text")
-    caption = f"The {len(hardest)} texts that suffer most."
-    figures.append(Figure.saved(caption, run.save_figure(text, "text")))
+        figures.append(Figure.saved(caption, run.figure("characters")))
+    figures.append(Figure.saved("The texts that suffer most.", run.figure("text")))
     shown = ["site", "intervention", "baseline", "value", "delta", "ci_low", "ci_high"]
-    sentences = readings(run)
-    sections = [
+    return [
         Section(
             "Every head",
             text="\n\n".join(sentences[:-1]),
-            figures=[Figure.saved("Change in loss without each head, in nats.", heatmap)],
+            figures=[
+                Figure.saved(
+                    "Change in loss without each head, in nats.", run.figure("head_effects")
+                )
+            ],
         ),
         Section(f"Head {name}, character by character", text=sentences[-1], figures=figures),
-        Section("All numbers", table=table[[*shown, "p_adjusted", "n", "file", "line"]]),
+        Section(
+            "Every head: all numbers", table=table[[*shown, "p_adjusted", "n", "file", "line"]]
+        ),
     ]
-    question = "What does each attention head do for the loss?"
-    return write_report(
-        run.folder / "report.html", Page("Heads", question, sections, [run.description])
-    )
 
 
-def readings(run: Run) -> list[str]:
+def effects(run: SavedRun) -> pd.DataFrame:
+    """What the summary ranks."""
+    table = run.table()
+    ways = {"zero": "set to zero", "mean": "set to its mean", "resample": "taken from another text"}
+    names = "head " + table["layer"].astype(str) + "." + table["head"].astype(str)
+    return of_trained_model(table, names, table["intervention"].map(ways))
+
+
+def readings(run: SavedRun) -> list[str]:
     """One plain sentence on each main finding; the last is on characters."""
     table, characters = run.table(), run.table("characters")
     said = []

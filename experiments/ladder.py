@@ -30,6 +30,7 @@ from rich.progress import Progress, TaskID
 from experiments.cli import Options, announce, console, launch
 from experiments.course import entropies
 from experiments.executors import one_thread
+from experiments.pages import write_page
 from experiments.trained import NARROW, Device, device_named
 from gpt.checkpoint import source_hash
 from gpt.errors import UsageError, nearest
@@ -37,8 +38,8 @@ from gpt.ladder import RUNGS, SCALED, Bigram, Recipe, climb, step
 from gpt.model import Block, GPTConfig
 from gpt.text import SHAKESPEARE_SHA256, CharTokenizer, Data, load_corpus, split
 from interp import figures, staircase
-from interp.report import Figure, Page, Section, write_report
-from interp.runs import Run, identity_of
+from interp.report import Figure, Part, Section
+from interp.runs import Run, SavedRun, identity_of
 
 # Val losses at the last evaluation in public logs of the lecture's code, from lowest to highest.
 PUBLISHED = {
@@ -52,6 +53,7 @@ PUBLISHED = {
     "layer norm": (2.06, 2.09),
     "scaled": (1.48, 1.48),
 }
+TITLE = "The ladder"
 SAMPLE = 300  # characters
 # One step more than the interval's multiple: the last evaluation is of the trained model.
 DEMO = Recipe(steps=501, eval_interval=100, eval_batches=20, learning_rate=1e-2)
@@ -100,7 +102,8 @@ def main(config: Config) -> Path:
         run.save_table(summarised(records, of_lecture), "summary")
         run.save_table(entropies(data), "entropies")
         run.save_table(scaling(), "scaling")
-        page = draw(run)
+        draw(run)
+        page = write_page(run)
         summary = run.table("summary")
     console.print(*map(reading, summary.to_dict("records")), sep="\n", soft_wrap=True)
     announce(run.folder)
@@ -274,29 +277,36 @@ def scaling(seed: int = 0, keys: int = 64, draws: int = 200) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def draw(run: Run) -> Path:
-    """Figures and page, from the saved tables alone."""
+def draw(run: Run) -> None:
+    """Figures, from the saved tables alone."""
     summary, lines, scores = run.table("summary"), run.table("entropies"), run.table("scaling")
     near = lines[lines["n"] > 1]  # letter frequencies alone lie far above every rung
-    stairs = run.save_figure(staircase.staircase(summary, near), "staircase")
-    learning = run.save_figure(
-        figures.learning_curves(run.table(), lines, title="Validation loss, one curve per rung"),
-        "learning_curves",
-    )
-    written = run.save_figure(staircase.samples(summary), "samples")
-    wide = run.save_figure(staircase.scaled_scores(scores), "scaled_scores")
+    run.save_figure(staircase.staircase(summary, near), "staircase")
+    title = "Validation loss, one curve per rung"
+    run.save_figure(figures.learning_curves(run.table(), lines, title=title), "learning_curves")
+    run.save_figure(staircase.samples(summary), "samples")
+    run.save_figure(staircase.scaled_scores(scores), "scaled_scores")
+    if (summary["diff"] != "").any():
+        run.save_figure(staircase.steps(summary), "steps")
+
+
+def parts(run: SavedRun) -> list[Part]:
+    """What the page shows, from saved tables and figures alone."""
+    summary, scores = run.table("summary"), run.table("scaling")
     rows = summary.to_dict("records")
     shown = ["rung", "idea", "parameters", "step", "train", "val", "gain"]
     published = ["published_low", "published_high"]
     known = summary["published_low"].notna().any()
     overview = [
-        Figure.saved("Validation loss of each rung at its last evaluation.", stairs),
-        Figure.saved("Validation loss while training.", learning),
+        Figure.saved(
+            "Validation loss of each rung at its last evaluation.", run.figure("staircase")
+        ),
+        Figure.saved("Validation loss while training.", run.figure("learning_curves")),
     ]
     if (summary["diff"] != "").any():
-        beside = run.save_figure(staircase.steps(summary), "steps")
-        overview.append(Figure.saved("Each step's gain beside the lines it changes.", beside))
-    sections = [
+        caption = "Each step's gain beside the lines it changes."
+        overview.append(Figure.saved(caption, run.figure("steps")))
+    return [
         Section(
             "The staircase",
             text="\n\n".join([*map(reading, rows), *CAVEATS]),
@@ -308,18 +318,21 @@ def draw(run: Run) -> Path:
             for row in rows
             if row["diff"]
         ),
-        Section("What each rung writes", figures=[Figure.saved(f"{SAMPLE} characters.", written)]),
+        Section(
+            "What each rung writes",
+            figures=[Figure.saved(f"{SAMPLE} characters.", run.figure("samples"))],
+        ),
         Section(
             "Why scores are scaled",
             text=on_scaling(scores),
-            figures=[Figure.saved("Variance of scores, entropy of attention.", wide)],
+            figures=[
+                Figure.saved(
+                    "Variance of scores, entropy of attention.", run.figure("scaled_scores")
+                )
+            ],
             table=scores,
         ),
     ]
-    question = "What does each idea of a GPT buy, from a table of letter pairs to a transformer?"
-    return write_report(
-        run.folder / "report.html", Page("The ladder", question, sections, [run.description])
-    )
 
 
 CAVEATS: Sequence[str] = (

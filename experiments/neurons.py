@@ -24,16 +24,18 @@ from torch import Tensor
 
 from experiments.cli import Options, announce, console, launch
 from experiments.ladder import plan, threads_for
+from experiments.pages import write_page
 from experiments.trained import model_path
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.ladder import RUNGS, Bigram, NormedBlock, ResidualBlock, climb
 from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
 from interp.neuron_view import neuron_view
-from interp.report import Figure, Page, Section, write_report
-from interp.runs import Run
+from interp.report import Figure, Part, Section
+from interp.runs import Run, SavedRun
 from interp.sites import Site
 
+TITLE = "Neurons"
 CHOSEN = 4  # neurons, where none is named
 READ = 5  # characters of a question, and of each side of an answer
 TEXTS = 6
@@ -79,8 +81,9 @@ def main(config: Config) -> Path:
         characters, texts = read(model, config.layer, config.neuron, tokens, tokenizer)
         run.save_table(characters)
         run.save_table(texts, "texts")
-        page = draw(run)
-    console.print(*readings(characters, texts), sep="\n", soft_wrap=True, markup=False)
+        run.save_figure(neuron_view(characters, texts), "neurons")
+        page = write_page(run)
+    console.print(*readings(run), sep="\n", soft_wrap=True, markup=False)
     announce(run.folder)
     return page
 
@@ -178,10 +181,9 @@ def through_embeddings(
     return (embeddings @ block.mlp.W_in).T, outputs @ model.W_U
 
 
-def draw(run: Run) -> Path:
-    """Figure and page, from the saved tables alone."""
-    characters, texts = run.table(), run.table("texts")
-    view = run.save_figure(neuron_view(characters, texts), "neurons")
+def parts(run: SavedRun) -> list[Part]:
+    """What the page shows, from saved tables and figures alone."""
+    characters = run.table()
     caption = (
         "Left: the characters whose embedding a neuron asks for. Middle: the texts that fire it "
         "most, dark where it is active, with its highest activation. Right: the logits that it "
@@ -189,20 +191,18 @@ def draw(run: Run) -> Path:
     )
     section = Section(
         "Questions and answers",
-        text="\n\n".join(readings(characters, texts)),
-        figures=[Figure.saved(caption, view)],
+        text="\n\n".join(readings(run)),
+        figures=[Figure.saved(caption, run.figure("neurons"))],
         table=characters[["site", "fires", "n", "kind", "character", "value"]].assign(
             character=characters["character"].map(repr)
         ),
     )
-    question = "What does a neuron ask of the text, when does it fire, and what does it answer?"
-    return write_report(
-        run.folder / "report.html", Page("Neurons", question, [section], [run.description])
-    )
+    return [section]
 
 
-def readings(characters: pd.DataFrame, texts: pd.DataFrame) -> list[str]:
+def readings(run: SavedRun) -> list[str]:
     """One plain sentence on each neuron."""
+    characters, texts = run.table(), run.table("texts")
     said = []
     for site, rows in characters.groupby("site", sort=False):
         by_kind = {

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from experiments.cli import announce, console, launch
 from experiments.induction import Recipe, induction_model, swapped_cues
+from experiments.pages import write_page
 from experiments.trained import StudyOptions, device_named, opened, studied
 from gpt.errors import UsageError
 from gpt.lens import LensModel
@@ -40,9 +41,11 @@ from interp.characters import marked
 from interp.heads import attention_patterns, head_scores
 from interp.metrics import logit_difference
 from interp.patching import activation_patching, induction_pairs
-from interp.report import Figure, Page, Section, write_report
-from interp.runs import Run, identity_of
+from interp.report import Figure, Part, Section
+from interp.report.attention import AttentionView
+from interp.runs import Run, SavedRun, identity_of
 
+TITLE = "Activation patching"
 INDUCTION = "induction"
 COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "z", "q", "k", "v")
 
@@ -95,7 +98,8 @@ def main(config: Config) -> Path:
         run.save_table(attention_patterns(task.model, task.clean[0], text), "patterns")
         if task.config["task"] == INDUCTION:
             run.save_table(head_scores(task.model, task.clean, "with_target"), "scores")
-        page = draw(run)
+        draw(run)
+        page = write_page(run)
     console.print(*readings(run), sep="\n", soft_wrap=True, markup=False)
     announce(run.folder)
     return page
@@ -257,26 +261,31 @@ def characters_of(task: Task) -> pd.DataFrame:
     return pd.DataFrame({"pos": range(len(clean)), "clean": [*clean], "corrupted": [*corrupted]})
 
 
-def draw(run: Run) -> Path:
-    """Figures and page, from the saved tables alone."""
+def draw(run: Run) -> None:
+    """Figures, from the saved tables alone."""
     table, characters, patterns = run.table(), run.table("positions"), run.table("patterns")
-    over_positions = run.save_figure(heatmaps.patched_positions(table, characters), "positions")
-    over_heads = run.save_figure(heatmaps.patched_heads(table), "heads")
-    drawn = []
+    run.save_figure(heatmaps.patched_positions(table, characters), "positions")
+    run.save_figure(heatmaps.patched_heads(table), "heads")
     for layer, head in carriers(table):
         figure = heatmaps.attention_head(patterns, layer, head)
-        pattern = run.save_figure(figure, f"pattern_{layer}_{head}")
-        drawn.append(
-            Figure.saved(f"Where head {layer}.{head} looks in the first clean text.", pattern)
-        )
-    sentences = readings(run)
-    sections = [
+        run.save_figure(figure, f"pattern_{layer}_{head}")
+    if run.description["config"]["task"] == INDUCTION:
+        scores = run.table("scores").assign(text="random strings, repeated")
+        run.save_figure(heatmaps.head_scores(scores), "scores")
+
+
+def parts(run: SavedRun) -> list[Part]:
+    """What the page shows, from saved tables and figures alone."""
+    table, sentences = run.table(), readings(run)
+    heads = carriers(table)
+    sections: list[Part] = [
         Section(
             "Where the answer is",
             text="\n\n".join(sentences[:3]),
             figures=[
                 Figure.saved(
-                    "Share of the clean answer restored, layer by position.", over_positions
+                    "Share of the clean answer restored, layer by position.",
+                    run.figure("positions"),
                 )
             ],
         ),
@@ -286,33 +295,37 @@ def draw(run: Run) -> Path:
             figures=[
                 Figure.saved(
                     "Share restored by each head: its output (z), and its query, key and value.",
-                    over_heads,
+                    run.figure("heads"),
                 ),
-                *drawn,
+                *(
+                    Figure.saved(
+                        f"Where head {layer}.{head} looks in the first clean text.",
+                        run.figure(f"pattern_{layer}_{head}"),
+                    )
+                    for layer, head in heads
+                ),
             ],
         ),
     ]
     if run.description["config"]["task"] == INDUCTION:
-        scores = run.table("scores").assign(text="random strings, repeated")
-        kinds = run.save_figure(heatmaps.head_scores(scores), "scores")
         sections.append(
             Section(
                 "What kind of heads they are",
                 text="A score is the share of a head's attention that goes where such a head "
                 "looks, of the queries that have such a place. The previous-token head is needed "
                 "in the first occurrence of the string alone, so its score stays near a half.",
-                figures=[Figure.saved("Scores of every head on the clean texts.", kinds)],
+                figures=[
+                    Figure.saved("Scores of every head on the clean texts.", run.figure("scores"))
+                ],
                 table=run.table("scores")[["site", "metric", "value", "ci_low", "ci_high", "n"]],
             )
         )
     shown = ["component", "site", "recovered", "recovered_low", "recovered_high", "p_adjusted"]
     strongest = table.sort_values("recovered", ascending=False)[[*shown, "n", "line", "code"]]
     sections.append(Section("The largest of all cells", table=strongest.head(40)))
-    question = "Which part of the model carries the clean answer?"
-    return write_report(
-        run.folder / "report.html",
-        Page("Activation patching", question, sections, [run.description]),
-    )
+    title = "Attention in the first clean text"
+    sections.append(AttentionView.of(run.table("patterns"), heads[-1], title))
+    return sections
 
 
 def carriers(table: pd.DataFrame) -> list[tuple[int, int]]:
@@ -324,7 +337,7 @@ def carriers(table: pd.DataFrame) -> list[tuple[int, int]]:
     ]
 
 
-def readings(run: Run) -> list[str]:
+def readings(run: SavedRun) -> list[str]:
     """One plain sentence on each main finding: three on positions, the others on heads."""
     table, positions = run.table(), run.table("positions")
     first = table.iloc[0]

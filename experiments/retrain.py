@@ -39,6 +39,7 @@ from experiments.summary import (
 )
 from experiments.telling import limits_of_trainings, of_trainings
 from experiments.variants import BASELINE, CUTS, course_variants
+from experiments.views import save_views, source_sha256
 from gpt import checkpoint
 from gpt.errors import UsageError, nearest
 from gpt.model import GPT
@@ -106,7 +107,8 @@ def main(config: Config) -> Path:
         "seeds": list(range(config.seed, config.seed + config.seeds)),
         "texts": config.texts,
     }
-    with Run.open(config.runs, "retrain", name, settings, {"text_sha256": corpus.sha256}) as run:
+    hashes = {"text_sha256": corpus.sha256, "source_sha256": source_sha256()}
+    with Run.open(config.runs, "retrain", name, settings, hashes) as run:
         sweep = Sweep(run, settings["seeds"], preset, data, tokenizer, executor_of(config))
         page = sweep.swept(config, corpus)
     announce(run.folder)
@@ -141,6 +143,8 @@ class Sweep:
         run.save_table(described(curves, {BASELINE: None, **cuts}))
         run.save_table(summarise(run.table()), "summary")
         run.save_table(entropies(self.data), "entropies")
+        whole = run.folder / "models" / f"{BASELINE}-{self.seeds[0]}.safetensors"
+        save_views(run, checkpoint.load(whole).model, self.tokenizer, self.data.val)
         run.save_table(study.posthoc(cuts.values()).assign(variant=list(cuts)), "damage")
         run.save_table(both(run.table("summary"), run.table("damage")), "relearnability")
         run.save_table(self.confirmed(cuts, run.table("summary"), text), "confirmed")

@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -52,16 +52,21 @@ class AttentionView:
             raise UsageError(f"there is no pattern of head {layer}.{head} to show")
 
     @staticmethod
-    def of(table: pd.DataFrame, chosen: tuple[int, int] | None = None) -> "AttentionView":
+    def of(
+        table: pd.DataFrame,
+        chosen: tuple[int, int] | None = None,
+        title: str = "Attention, head by head",
+    ) -> "AttentionView":
         """From the table that ``interp.heads.attention_patterns`` gives."""
         queries = table.drop_duplicates("query").sort_values("query")
         length = len(queries)
         patterns = {}
-        for (layer, head), rows in table.groupby(["layer", "head"]):
+        for name, rows in table.groupby(["layer", "head"]):
+            layer, head = cast(tuple[int, int], name)
             pattern = np.zeros((length, length))
             pattern[rows["query"].to_numpy(), rows["key"].to_numpy()] = rows["value"]
             patterns[int(layer), int(head)] = pattern
-        return AttentionView(list(queries["query_character"]), patterns, chosen)
+        return AttentionView(list(queries["query_character"]), patterns, chosen, title)
 
     def context(self) -> dict[str, Any]:
         names = sorted(self.patterns)

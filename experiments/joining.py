@@ -1,0 +1,214 @@
+"""What do runs show together: one source with every run's effects, one quiz?
+
+Each run has saved the source that it cut (table ``source``, or ``lines`` with the effects of every
+line); runs that trained with cuts have their curves. Only runs of the very same source are joined.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.summary import reading
+from experiments.telling import lines_of, parted
+from experiments.variants import BASELINE
+from gpt.errors import UsageError
+from interp.report import Part
+from interp.report.quiz import Bar, Curve, Question, Quiz
+from interp.report.source import SourceView
+from interp.runs import SavedRun
+from interp.surgery import headlines
+
+QUESTIONS = 12
+OF_LINES = 6  # questions on cuts of the trained model
+
+
+def experiment(run: SavedRun) -> str:
+    return str(run.description.get("experiment", ""))
+
+
+def trained_with_cuts(runs: Sequence[SavedRun]) -> list[SavedRun]:
+    return [run for run in runs if experiment(run) in ("course", "retrain")]
+
+
+def source_lines_of(runs: Sequence[SavedRun]) -> pd.DataFrame | None:
+    """The source that the runs are about, a row for each line, with the effects of every line if
+    one of the runs has them; None where no run has kept a source.
+
+    Raises:
+        UsageError: two runs are of different sources: effects of one would stand beside lines of
+            the other.
+    """
+    found = None
+    of = ""
+    for name in ("lines", "source"):
+        for run in runs:
+            if not run.holds(name):
+                continue
+            lines = run.table(name)
+            if found is None:
+                found, of = lines, str(run.folder)
+            elif list(found["code"]) != list(lines["code"]):
+                raise UsageError(
+                    f"{of} and {run.folder} are of different sources of "
+                    f"{lines['file'].iloc[0]}: in one view the effects of one would stand beside "
+                    "lines of the other; make a report of each, or make the older run again"
+                )
+    return found
+
+
+def source_view(runs: Sequence[SavedRun]) -> list[Part]:
+    """The source, with what is known of each line."""
+    lines = source_lines_of(runs)
+    cut = [run for run in runs if experiment(run) in ("course", "retrain", "lines")]
+    if lines is None or not cut:
+        return []
+    tables = [run.table() for run in runs if experiment(run) == "lines"]
+    curves = [run.table() for run in trained_with_cuts(runs)]
+    architecture = [run.table("architecture") for run in runs if run.holds("architecture")]
+    return [
+        SourceView(
+            f"The source, line by line: {lines['file'].iloc[0]}",
+            lines,
+            table=tables[0] if tables else None,
+            retrained=retrained(runs),
+            curves=pd.concat(curves, ignore_index=True) if curves else None,
+            architecture=architecture[0] if architecture else None,
+        )
+    ]
+
+
+def retrained(runs: Sequence[SavedRun]) -> pd.DataFrame | None:
+    """What became of cuts made before training, one row for each surgery."""
+    tables = [of_variants(run) for run in trained_with_cuts(runs)]
+    tables += [run.table("retrained") for run in runs if run.holds("retrained")]
+    tables = [table for table in tables if len(table)]
+    if not tables:
+        return None
+    return pd.concat(tables, ignore_index=True).drop_duplicates("surgery")
+
+
+def of_variants(run: SavedRun) -> pd.DataFrame:
+    """The variants of a run that trained with cuts, as the source's view takes them."""
+    cuts = run.table().drop_duplicates("variant").set_index("variant")
+    summary = run.table("summary")
+    rows = []
+    for row in summary[summary["variant"] != BASELINE].to_dict("records"):
+        cut = cuts.loc[row["variant"]]
+        code, after = parted(row["label"])
+        rows.append(
+            {
+                "surgery": cut["surgery"],
+                "label": row["variant"],
+                "file": cut["file"],
+                "line": int(cut["line"]),
+                "lines": ",".join(map(str, lines_of(row["label"]))),
+                "code": code,
+                "after": after,
+                "diff": cut["diff"],
+                "reading": reading(row, run.table("entropies")),
+                "status": row["status"],
+                "delta": row["delta"],
+                "ci_low": row["ci_low"],
+                "ci_high": row["ci_high"],
+                "noise": row["detectable"],
+                "n": row["n"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def quiz_of(runs: Sequence[SavedRun]) -> Quiz | None:
+    """Questions on the cuts that the runs made; None where they made none or kept no source."""
+    lines = source_lines_of(runs)
+    if lines is None:
+        return None
+    file = str(lines["file"].iloc[0])
+    questions = [q for run in trained_with_cuts(runs) for q in on_trainings(run, file)]
+    for run in runs:
+        if experiment(run) == "lines":
+            questions += on_trained_model(run.table(), file)
+    questions = questions[:QUESTIONS]
+    if not questions:
+        return None
+    telling = lines["sites"] != ""
+    if "status" in lines:
+        telling |= lines["status"] == "changed"
+    return Quiz(questions, file, list(lines["code"]), list(lines.loc[telling, "line"]))
+
+
+def on_trainings(run: SavedRun, file: str) -> list[Question]:
+    """A question for each cut that was made before training: its learning curve."""
+    table, entropies = run.table(), run.table("entropies")
+    val = table[table["split"] == "val"]
+    levels = entropies[entropies["split"] == "val"]
+    whole = curve_of(val[val["variant"] == BASELINE])
+    questions = []
+    for row in run.table("summary").to_dict("records"):
+        rows = val[val["variant"] == row["variant"]]
+        lines = lines_of(row["label"])
+        if row["variant"] == BASELINE or not lines or rows["file"].iloc[0] != file:
+            continue
+        questions.append(
+            Question(
+                lines=lines,
+                why=reading(row, entropies),
+                diff=rows["diff"].iloc[0],
+                curve=curve_of(rows),
+                whole=whole,
+                levels=list(zip(levels["name"], levels["nats"].astype(float), strict=True)),
+                bars=[
+                    Bar("last loss", *(row[name] for name in ("delta", "ci_low", "ci_high"))),
+                    Bar(
+                        "best loss",
+                        *(row[f"best_{name}"] for name in ("delta", "ci_low", "ci_high")),
+                    ),
+                ],
+            )
+        )
+    return questions
+
+
+def curve_of(rows: pd.DataFrame) -> Curve:
+    """Mean over seeds, from the lowest to the highest."""
+    by_seed = rows.pivot_table(index="step", columns="seed", values="loss", dropna=False)
+    mean = by_seed.mean(axis=1, skipna=False)
+    kept = np.isfinite(mean.to_numpy())
+    by_seed, mean = by_seed[kept], mean[kept]
+    several = by_seed.shape[1] > 1
+    return Curve(
+        steps=by_seed.index.astype(float).tolist(),
+        losses=mean.tolist(),
+        low=by_seed.min(axis=1).tolist() if several else (),
+        high=by_seed.max(axis=1).tolist() if several else (),
+    )
+
+
+def on_trained_model(table: pd.DataFrame, file: str) -> list[Question]:
+    """Questions on the lines whose cut costs the trained model most: bars, layer by layer."""
+    found = headlines(table[table["file"] == file])
+    sure = found[(found["status"] == "changed") & ((found["ci_low"] > 0) | (found["ci_high"] < 0))]
+    sure = sure.loc[sure["delta"].abs().sort_values(ascending=False).index]
+    sure = sure.drop_duplicates("delta")
+    return [on_line(row, table) for row in sure.head(OF_LINES).to_dict("records")]
+
+
+def on_line(row: dict[Any, Any], table: pd.DataFrame) -> Question:
+    single = table[(table["surgery"] == row["surgery"]) & table["layer"].str.isdigit()]
+    bars = [Bar("trained model, all layers", row["delta"], row["ci_low"], row["ci_high"])]
+    for one in single.to_dict("records"):
+        bars.append(Bar(f"layer {one['layer']} alone", one["delta"], one["ci_low"], one["ci_high"]))
+    alike = table[(table["layer"] == "all") & np.isclose(table["delta"], row["delta"], atol=1e-9)]
+    lines = sorted({int(row["line"]), *alike.loc[alike["status"] == "changed", "line"].astype(int)})
+    return Question(
+        lines=lines,
+        why=f"{row['reading']}: {row['delta']:+.3f} nats on the trained model.",
+        diff=f"-{row['code']}\n+{row['after']}\n",
+        bars=bars,
+    )
+
+
+def parts_of_quiz(runs: Sequence[SavedRun]) -> list[Part]:
+    quiz = quiz_of(runs)
+    return [quiz] if quiz else []

@@ -1,0 +1,124 @@
+"""How do runs become one page that people read?
+
+The findings of any number of runs in one file that opens offline: a summary, the source with the
+effects beside its lines, attention, figures and tables, "Which line was it?", and where it all
+comes from.
+
+    python -m experiments.report course/demo-python-docs lines/demo-python-docs-model
+    python -m experiments.report runs/course/demo-python-docs --notes notes.md --title "Week 3"
+    python -m experiments.report course/demo-python-docs --references
+    python -m experiments.report course/demo-python-docs --worksheet
+
+Notes are your own prose in Markdown, without HTML. A heading of the first or second level names a
+place: a part's title (or Summary, Limitations, Provenance) puts the prose at the beginning of that
+part; any other heading makes a part of its own where it stands, after the part named before it.
+Numbers are quoted by reference, {{ course.no_residual.val_best:.2f }}: run or experiment, row,
+column, and if wanted a format; --references lists them all, and one that names nothing is an error.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from experiments.cli import console, launch
+from experiments.joining import quiz_of
+from experiments.pages import page_of
+from experiments.quoting import numbers_of
+from gpt.errors import UsageError, nearest
+from interp.report import Page, write_report
+from interp.report.markdown import write_markdown
+from interp.report.notes import placed, read_notes, references
+from interp.report.printing import write_pdf
+from interp.report.quiz import answer_key, worksheet
+from interp.report.sections import shown
+from interp.runs import SavedRun
+
+
+@dataclass(frozen=True)
+class Config:
+    """A report of runs."""
+
+    run: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Folders of runs, or their names under --runs: course/demo-python-docs."""
+    runs: Path = Path("runs")
+    """Where run folders are."""
+    title: str = ""
+    """The page's heading; by default what the runs are of."""
+    notes: Path | None = None
+    """Your own prose, a Markdown file."""
+    format: Literal["html", "md", "pdf"] = "html"
+    """html: one file; md: report.md and a folder of figures, for a repository; pdf: printed by the
+    Chromium of this machine."""
+    worksheet: bool = False
+    """Write worksheet.html, which holds no answers, and answer_key.html instead."""
+    references: bool = False
+    """List what notes can quote, with the values, and end."""
+    output: Path | None = None
+    """Where to write: a file, or with --worksheet and md a folder; by default beside the first
+    run's tables."""
+
+
+def main(config: Config) -> Path:
+    if not config.run:
+        raise UsageError("no run is given: name folders such as runs/course/demo-python-docs")
+    runs = [SavedRun.at(folder_of(name, config.runs)) for name in dict.fromkeys(config.run)]
+    if config.references:
+        for reference, value in references(numbers_of(runs)):
+            console.print(f"{{{{ {reference} }}}}  {shown(value)}", markup=False, soft_wrap=True)
+        return runs[0].folder
+    if config.worksheet:
+        return worksheets(runs, config)
+    page = page_of(runs, config.title)
+    if config.notes is not None:
+        page = placed(page, read_notes(config.notes, numbers_of(runs)))
+    path = written(page, config, runs[0].folder)
+    console.print(f"report  [bold]{path}[/bold]", soft_wrap=True)
+    return path
+
+
+def folder_of(name: str, root: Path) -> Path:
+    """A run's folder, by its path or its name under the folder of runs.
+
+    Raises:
+        UsageError: there is none; the nearest are named.
+    """
+    for folder in (Path(name), root / name):
+        if (folder / "run.json").exists():
+            return folder
+    there = [f"{path.parent.parent.name}/{path.parent.name}" for path in root.glob("*/*/run.json")]
+    if not there:
+        raise UsageError(f"{name} is no run's folder, and there are no runs in {root}")
+    raise UsageError(f"{name} is no run's folder; nearest in {root}: {nearest(name, there)}")
+
+
+def written(page: Page, config: Config, folder: Path) -> Path:
+    """The page in the format asked for."""
+    if config.format == "md":
+        return write_markdown((config.output or folder) / "report.md", page)
+    path = config.output or folder / f"report.{config.format}"
+    if path.is_dir():
+        path = path / f"report.{config.format}"
+    return write_pdf(path, page) if config.format == "pdf" else write_report(path, page)
+
+
+def worksheets(runs: list[SavedRun], config: Config) -> Path:
+    """The questions for a class, and the answers for who teaches it."""
+    quiz = quiz_of(runs)
+    if quiz is None:
+        raise UsageError(
+            "these runs hold no questions: give a run of course, retrain or lines, whose cuts are "
+            "of lines"
+        )
+    folder, question = config.output or runs[0].folder, "What did each cut do, and where was it?"
+    title = config.title or quiz.title
+    for name, part in (("worksheet", worksheet(quiz)), ("answer_key", answer_key(quiz))):
+        # where the runs come from would tell which lines were cut
+        path = write_report(folder / f"{name}.html", Page(title, question, [part]))
+        console.print(f"{name:<10} [bold]{path}[/bold]", soft_wrap=True)
+    return folder / "worksheet.html"
+
+
+if __name__ == "__main__":
+    launch(main, Config)

@@ -1,0 +1,52 @@
+"""What of a model does a page show that no table of effects holds?
+
+Its source with the hook points of each line, and every head's attention on a stretch of text: saved
+while the model is at hand, so that a page can be made later from tables alone.
+"""
+
+import hashlib
+import inspect
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+
+import gpt.model
+from gpt.lens import LensModel
+from gpt.text import CharTokenizer
+from interp.heads import attention_patterns
+from interp.runs import Run
+from interp.sites import source_lines
+from interp.surgery import read_source
+
+SHOWN = 64  # characters of the text
+
+
+def save_views(run: Run, model: LensModel, tokenizer: CharTokenizer, tokens: Tensor) -> None:
+    """Save the tables ``source`` and ``patterns`` (of the first tokens) in the run's folder."""
+    run.save_table(source_table(model), "source")
+    shown = tokens[: min(SHOWN, model.config.block_size)].to(next(model.parameters()).device)
+    run.save_table(attention_patterns(model, shown, tokenizer.decode(shown)), "patterns")
+
+
+def source_sha256() -> str:
+    """The hash of the source of our own model, as it is now."""
+    return hashlib.sha256(read_source(gpt.model).text.encode()).hexdigest()
+
+
+def source_table(model: LensModel) -> pd.DataFrame:
+    """The model's source, one row per line, with the hook points whose value it computes."""
+    source = read_source(inspect.getfile(type(model)))
+    where: dict[int, list[str]] = {}
+    for name, line in source_lines(model).items():
+        if Path(line.path) == source.path:
+            where.setdefault(line.line, []).append(name)
+    return pd.DataFrame(
+        {
+            "file": source.file,
+            "line": number,
+            "code": code,
+            "sites": ",".join(where.get(number, [])),
+        }
+        for number, code in enumerate(source.text.splitlines(), 1)
+    )
