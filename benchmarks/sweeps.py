@@ -6,10 +6,13 @@ One process, the same random weights, all candidates in turn within a round: Tra
 ``patching`` functions and attribution on its bridge, nnsight, plain torch hooks on the Hugging Face
 model, a plain loop over our model, and ``interp.sweep``. On the larger size the loops run a random
 sample of the cells and are compared by time per cell; ``interp.sweep`` always runs all of them.
-Answers must agree to 1e-5 of the spread of the effects, or the benchmark stops.
+Before anything is timed, the same questions are asked in double precision: answers must agree to
+1e-5 of the spread of the effects, or the benchmark stops. ``apart`` is by how much of that spread
+the timed ones, in single precision, differ from TransformerLens'.
 """
 
 import argparse
+import gc
 import itertools
 import random
 import statistics
@@ -18,6 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,16 +91,17 @@ class Workload:
 class Peers:
     """One model, under every tool."""
 
-    def __init__(self, config: GPT2Config) -> None:
+    def __init__(self, config: GPT2Config, dtype: torch.dtype = torch.float32) -> None:
         torch.manual_seed(0)
         self.theirs = GPT2LMHeadModel(config).eval()
         with torch.no_grad():
             for weight in self.theirs.parameters():  # large enough for every part to matter
                 weight += 0.02 * torch.randn(weight.shape)
-        self.ours: GPT = from_huggingface(self.theirs)
+        self.ours: GPT = from_huggingface(self.theirs).to(dtype)
+        self.theirs.to(dtype)
         twin = GPT2LMHeadModel(config).eval()
         twin.load_state_dict(self.theirs.state_dict())
-        self.bridge = bridge_over(twin)
+        self.bridge = bridge_over(twin.to(dtype))
         from nnsight import LanguageModel  # late: imported before beartype it breaks beartype
 
         self.wrapped = LanguageModel(self.theirs, tokenizer=numbered(config.vocab_size))
@@ -209,6 +214,17 @@ class Peers:
         kept = cache(self.ours, work.clean, f"blocks.*.{work.hook}")
         return [(work.site(cell), Patch(kept)) for cell in work.cells]
 
+    def tools(self, work: Workload, cells: list[tuple[int, int]]) -> dict[str, Callable[[], Any]]:
+        """What asks each tool for the metric of each cell; ours answers all cells of ``work``."""
+        return {
+            "TransformerLens": partial(self.transformer_lens, work, cells),
+            "torch hooks": partial(self.torch_hooks, work, cells),
+            "nnsight": partial(self.nnsight, work, cells, False),
+            "nnsight, invokes": partial(self.nnsight, work, cells, True),
+            "our loop": partial(self.our_loop, work, cells),
+            "interp.sweep": partial(self.our_sweep, work),
+        }
+
     def our_sweep(self, work: Workload) -> np.ndarray:
         effects = effects_of(
             self.ours,
@@ -261,31 +277,37 @@ def workloads(size: Size) -> list[Workload]:
     ]
 
 
-def compare(name: str, size: Size, peers: Peers, work: Workload, rounds: int) -> None:
-    rng = random.Random(0)
-    cells = sorted(rng.sample(work.cells, size.sample)) if size.sample else work.cells
+def agree(name: str, exact: Peers, work: Workload, count: int = 6) -> None:
+    """Stop unless every tool gives the same answers, in double precision, on some of the texts."""
+    short = replace(work, tokens=work.tokens[:2], clean=work.clean[:2])
+    cells = sorted(random.Random(1).sample(work.cells, count))
+    answers = {tool: run() for tool, run in exact.tools(short, cells).items()}
+    ours = answers.pop("interp.sweep")
+    for tool, values in answers.items():
+        error = apart(work, cells, values, ours)
+        if not error <= 1e-5:
+            sys.exit(f"{name}, {work.name}: {tool} differs by {error:.1e} of the spread")
+
+
+def apart(work: Workload, cells: list[tuple[int, int]], values: Tensor, ours: np.ndarray) -> float:
+    """The largest difference between two tools' answers, in spreads of the effects."""
+    chosen = [work.cells.index(cell) for cell in cells]
+    return float(np.abs(values.double().numpy() - ours[chosen]).max() / ours.std())
+
+
+def compare(name: str, size: Size, peers: Peers, exact: Peers, work: Workload, rounds: int) -> None:
+    agree(name, exact, work)
+    cells = work.cells
+    if size.sample:
+        cells = sorted(random.Random(0).sample(cells, size.sample))
     answers: dict[str, Any] = {}
 
     def keep(tool: str, run: Callable[[], Any]) -> Callable[[], None]:
         return lambda: answers.update({tool: run()})
 
-    tools = {
-        "TransformerLens": partial(peers.transformer_lens, work, cells),
-        "torch hooks": partial(peers.torch_hooks, work, cells),
-        "nnsight": partial(peers.nnsight, work, cells, False),
-        "nnsight, invokes": partial(peers.nnsight, work, cells, True),
-        "our loop": partial(peers.our_loop, work, cells),
-        "interp.sweep": partial(peers.our_sweep, work),
-    }
+    tools = peers.tools(work, cells)
     seconds = interleaved({tool: keep(tool, run) for tool, run in tools.items()}, rounds, warmup=0)
-    chosen = [work.cells.index(cell) for cell in cells]
-    ours = answers["interp.sweep"]
-    spread = float(ours.std())
-    for tool, values in answers.items():
-        if tool != "interp.sweep":
-            error = np.abs(values.double().numpy() - ours[chosen]).max() / spread
-            if not error <= 1e-5 * max(1.0, np.abs(ours).max() / spread):
-                sys.exit(f"{name}, {work.name}: {tool} differs by {error:.1e} of the spread")
+    error = apart(work, cells, answers["TransformerLens"], answers["interp.sweep"])
     scale = len(work.cells) / len(cells)
     seconds = {
         tool: [second * (1 if tool == "interp.sweep" else scale) for second in times]
@@ -299,9 +321,12 @@ def compare(name: str, size: Size, peers: Peers, work: Workload, rounds: int) ->
     row = "".join(
         f"{ratio(seconds, tool, 'interp.sweep')[0]:>10.1f}"
         for tool in tools
-        if tool in seconds and tool != "interp.sweep"
+        if tool != "interp.sweep"
     )
-    print(f"{name:<6}{work.name:<31}{middle:>8.2f}{row}{floor:>8.1f}{share:>7.0%}", flush=True)
+    print(
+        f"{name:<6}{work.name:<31}{middle:>8.2f}{row}{floor:>8.1f}{share:>7.0%}{error:>10.0e}",
+        flush=True,
+    )
 
 
 def peak(size: int = 2048, rounds: int = 5) -> float:
@@ -315,31 +340,47 @@ def peak(size: int = 2048, rounds: int = 5) -> float:
     return 2 * size**3 / min(times)
 
 
-def attributed(name: str, size: Size, peers: Peers, rounds: int) -> None:
+def attributed(name: str, size: Size, peers: Peers, exact: Peers, rounds: int) -> None:
+    """The nodes that TransformerLens scores: embeddings, heads and MLPs, at every position."""
     generator = torch.Generator().manual_seed(2)
     clean, other = torch.randint(
         size.config.vocab_size, (2, *size.patching), generator=generator
     ).unbind()
-    patterns = ("hook_attn_out", "hook_mlp_out")
-    where = [site for hook in patterns for site in sites(peers.ours, f"blocks.*.{hook}")]
-
-    def difference(logits: Tensor) -> Tensor:
-        return (logits[:, -1, 3] - logits[:, -1, 5]).sum()
-
-    found: dict[str, Any] = {}
-
-    def theirs() -> None:
-        found["theirs"] = attribution_patching.attribution_patch(
-            peers.bridge, clean, other, difference
+    where = [
+        site
+        for pattern, parts in (
+            ("hook_embed", ["pos"]),
+            ("blocks.*.attn.hook_z", ["pos", "head"]),
+            ("blocks.*.hook_mlp_out", ["pos"]),
         )
+        for site in sites(peers.ours, pattern, each=parts, tokens=clean)
+    ]
 
-    def ours() -> None:
-        found["ours"] = site_scores(peers.ours, clean, other, METRIC, where)
+    def theirs(peers: Peers) -> dict[tuple, float]:
+        def difference(logits: Tensor) -> Tensor:
+            return (logits[:, -1, 3] - logits[:, -1, 5]).sum()
 
-    seconds = interleaved({"TransformerLens": theirs, "ours": ours}, rounds)
+        result = attribution_patching.attribution_patch(peers.bridge, clean, other, difference)
+        return {
+            (node.hook_name, node.position, node.head): score
+            for node, score in result.node_scores.items()
+        }
+
+    def ours(peers: Peers) -> np.ndarray:
+        return site_scores(peers.ours, clean, other, METRIC, where).mean(axis=1)
+
+    scores, found = ours(exact), theirs(exact)
+    published = np.array([found[site.hook, site.pos, site.head] for site in where])
+    error = np.abs(scores - published).max() / scores.std()
+    if not (len(found) == len(where) and error <= 1e-5):
+        sys.exit(f"{name}, attribution: differs by {error:.1e} of the spread")
+    seconds = interleaved(
+        {"TransformerLens": partial(theirs, peers), "ours": partial(ours, peers)}, rounds
+    )
     middle = ratio(seconds, "TransformerLens", "ours")[0]
     fastest = statistics.median(seconds["ours"])
-    print(f"{name:<6}{'attribution':<31}{fastest:>8.2f}{middle:>10.1f}")
+    workload = f"attribution, {len(where)} nodes"
+    print(f"{name:<6}{workload:<31}{fastest:>8.2f}{middle:>10.1f}", flush=True)
 
 
 def cached(name: str, size: Size, peers: Peers, rounds: int) -> None:
@@ -357,6 +398,27 @@ def cached(name: str, size: Size, peers: Peers, rounds: int) -> None:
     middle = ratio(seconds, "TransformerLens", "ours")[0]
     fastest = statistics.median(seconds["ours"])
     print(f"{name:<6}{'everything cached':<31}{fastest:>8.2f}{middle:>10.1f}")
+    memory = [highest_memory(run) for run in (theirs, ours)]
+    print(
+        f"{name:<6}{'everything cached, peak':<31}{memory[1] / 1e9:>5.2f} GB"
+        f"{memory[0] / memory[1]:>10.1f}",
+        flush=True,
+    )
+
+
+def highest_memory(run: Callable[[], None]) -> float:
+    """Bytes by which a run raises the process' resident memory at its peak (Linux)."""
+    run()  # what is kept from a first run is not the run's
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
+    before = resident("VmRSS")
+    run()
+    return resident("VmHWM") - before
+
+
+def resident(field: str) -> float:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024.0 * int(status.split(f"{field}:")[1].split()[0])
 
 
 def main() -> None:
@@ -374,18 +436,18 @@ def main() -> None:
     print(
         f"{'size':<6}{'workload':<31}{'seconds':>8}"
         + "".join(f"{column:>10}" for column in columns)
-        + f"{'floor':>8}{'peak':>7}"
+        + f"{'floor':>8}{'peak':>7}{'apart':>10}"
     )
     for name in arguments.sizes:
         size = SIZES[name]
         if arguments.sample is not None:
             size = replace(size, sample=arguments.sample)
-        peers = Peers(size.config)
+        peers, exact = Peers(size.config), Peers(size.config, torch.float64)
         for work in workloads(size):
             if work.name.startswith(arguments.only):
-                compare(name, size, peers, work, arguments.rounds)
+                compare(name, size, peers, exact, work, arguments.rounds)
         if "attribution".startswith(arguments.only):
-            attributed(name, size, peers, max(arguments.rounds, 3))
+            attributed(name, size, peers, exact, max(arguments.rounds, 3))
         if "everything cached".startswith(arguments.only) and name == "baby":
             cached(name, size, peers, max(arguments.rounds, 3))
 
