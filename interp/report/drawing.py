@@ -114,7 +114,7 @@ def intervals_svg(
 def curves_svg(curves: pd.DataFrame, baseline: pd.DataFrame, unit: str) -> Markup:
     """Loss while training with a cut, the uncut model beside it; bands from the lowest to the
     highest seed. A step that some seed lacks, or where it is no number, is a gap."""
-    width, height, left, right, top, bottom = 400.0, 190.0, 40.0, 8.0, 8.0, 34.0
+    width, height, left, right, top, bottom = 400.0, 190.0, 40.0, 16.0, 8.0, 34.0
     both = pd.concat([curves, baseline])
     finite = both[np.isfinite(both["loss"])]
     if finite.empty:
@@ -162,8 +162,8 @@ def curves_svg(curves: pd.DataFrame, baseline: pd.DataFrame, unit: str) -> Marku
             getattr(by_seed, name)(axis=1, skipna=False) for name in ("mean", "min", "max")
         )
         if by_seed.shape[1] > 1 and np.isfinite(least).all() and np.isfinite(most).all():
-            there = [f"{short(x(s))} {short(y(v))}" for s, v in most.items()]  # type: ignore[arg-type]
-            back = [f"{short(x(s))} {short(y(v))}" for s, v in least.items()]  # type: ignore[arg-type]
+            there = [f"{short(x(s))} {short(y(v))}" for s, v in most.items()]
+            back = [f"{short(x(s))} {short(y(v))}" for s, v in least.items()]
             parts.append(
                 Markup('<path class="band {}" d="M{}Z"/>').format(
                     kind, "L".join([*there, *back[::-1]])

@@ -91,7 +91,7 @@ class SourceView:
             "name": name,
             "rows": [
                 self._row(
-                    {**row, "anchor": f"{prefix}L{row['line']}", "html": code},
+                    {**named(row), "anchor": f"{prefix}L{row['line']}", "html": code},
                     tried.get(row["line"], []),
                     again.get(row["line"], []),
                     points.get(row["line"], []) or split_names(row.get("sites")),
@@ -283,6 +283,10 @@ def bar_of(delta: float, low: float, high: float, top: float, status: str) -> Ba
 
 def largest(values: Any) -> float:
     return max((abs(v) for v in values if v is not None and np.isfinite(v)), default=0.0)
+
+
+def named(row: Mapping[Any, Any]) -> Row:
+    return {str(name): value for name, value in row.items()}
 
 
 def number_at(row: Mapping[Any, Any], name: str) -> float:
