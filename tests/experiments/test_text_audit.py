@@ -28,7 +28,8 @@ def test_the_command_leaves_a_card_as_page_and_json(text, tmp_path, capsys):
 
 
 def test_a_run_that_trains_on_a_text_has_its_card_beside_it(text, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(course, "draw", lambda run, _: run.folder / "report.html")
+    monkeypatch.setattr(course, "draw", lambda run, _: None)
+    monkeypatch.setattr(course, "write_page", lambda run: run.folder / "report.html")
     arguments = ["--text", str(text), "--runs", str(tmp_path), "--seeds", "1", "--workers", "1"]
     launch(course.main, course.Config, [*arguments, "--only", "single_head"])
     folder = tmp_path / "course" / "demo-docs.txt"
