@@ -11,7 +11,18 @@ text.
 A page is made of parts, shown in their order; ``interp.report.page`` says what a part is.
 """
 
+from interp.report.map import MapView
 from interp.report.page import Page, Part, as_json, write_report
 from interp.report.sections import Figure, Section
+from interp.report.source import SourceView
 
-__all__ = ["Figure", "Page", "Part", "Section", "as_json", "write_report"]
+__all__ = [
+    "Figure",
+    "MapView",
+    "Page",
+    "Part",
+    "Section",
+    "SourceView",
+    "as_json",
+    "write_report",
+]

@@ -378,8 +378,8 @@ class Pen:
         self.parts += parts
         self.y = top + height
 
-    def addition(self, box: Box) -> None:
-        """The sign on the stream, at the present height."""
+    def addition(self, box: Box, below: float = 17) -> None:
+        """The sign on the stream, at the present height, and its effect so far below."""
         self.stream(self.y - 10)
         self.parts += [
             self.link(box, "plus"),
@@ -388,7 +388,7 @@ class Pen:
             Markup("</a>"),
         ]
         if box.effect:
-            self.parts.append(text(SPINE + 12, self.y + 24, box.effect, "effect"))
+            self.parts.append(text(SPINE + 14, self.y + below, box.effect, "effect"))
         self.stream_from = self.y + 10
 
 
@@ -434,9 +434,9 @@ def group(pen: Pen, item: Group) -> None:
         if count == 1
         else f"{count} times: blocks {item.blocks[0]} to {item.blocks[-1]}"
     )
-    pen.y += 24
+    pen.y += 20
     sequence(pen, item.boxes)
-    pen.y += 12
+    pen.y += 6
     frame = Markup('<rect class="frame" x="2" y="{}" width="{}" height="{}" rx="10"/>').format(
         short(top), short(WIDTH - 4), short(pen.y - top)
     )
@@ -454,7 +454,7 @@ def sources(pen: Pen, boxes: Sequence[Box], addition: Box) -> None:
         pen.path("wire", f"M{short(INDENT)} {short(middle)}H{short(end)}")
         if last:
             after, pen.y = pen.y, middle
-            pen.addition(addition)
+            pen.addition(addition, below=25)
             pen.y = after
         elif pen.stream_from is None:
             pen.stream_from = middle
@@ -482,7 +482,7 @@ def branched(pen: Pen, boxes: Sequence[Box], addition: Box) -> None:
     else:
         pen.y += 20
     pen.addition(addition)
-    pen.y += 12
+    pen.y += 18
 
 
 def on_stream(pen: Pen, boxes: Sequence[Box]) -> None:
