@@ -40,10 +40,10 @@ from gpt.train import PRESETS, Preset
 from interp import surgery
 from interp.errors import UsageError as InterpError
 from interp.report import Figure, Page, Section, write_report
-from interp.runs import Run, write_atomically
+from interp.runs import Run, identity_of, write_atomically
 from interp.sites import source_lines
 from interp.surgery import Surgery, annotate, figures
-from interp.surgery.judging import logits_of
+from interp.surgery.judging import logits_of, weights_hash
 from interp.surgery.study import Study
 
 FOREIGN_STEPS = 300  # of training somebody else's model in demo
@@ -116,26 +116,30 @@ def main(config: Config) -> Path:
             model = trained_once(other, config.seed, config.runs)
         else:
             model = loaded.model if loaded else ours.model()
-        judge, reference = judges(data, preset.model.block_size, config.texts)
-        study = surgery.study(
-            build=other.build if other else lambda seed: GPT(preset.model, seed=seed),
-            judge=judge,
-            files=[module],
-            model=model,
-            train=other.train if other else None,
-            reference=reference,
-            limit_s=config.limit_s,
-            workers=config.workers,
-            store=run,
-            about={key: settings[key] for key in ("class", "model", "train", "text", "texts")},
-        )
-        run.save_table(posthoc(study))
-        if top:
-            run.save_table(retrained(study, run.table(), top, seeds, ours), "retrained")
-        again = run.table("retrained") if top else None
-        where = sites_of(model, source.path)
-        run.save_table(annotate.annotated(source, run.table(), again, where), "lines")
-        run.save_table(annotate.by_site(run.table(), where), "sites")
+        decided = {"source": source.text, "weights": weights_hash(model), "top": top, **settings}
+        finished = identity_of(what="every line", limit_s=config.limit_s, **decided)
+        if run.task(finished) is None:
+            judge, reference = judges(data, preset.model.block_size, config.texts)
+            study = surgery.study(
+                build=other.build if other else lambda seed: GPT(preset.model, seed=seed),
+                judge=judge,
+                files=[module],
+                model=model,
+                train=other.train if other else None,
+                reference=reference,
+                limit_s=config.limit_s,
+                workers=config.workers,
+                store=run,
+                about={key: settings[key] for key in ("class", "model", "train", "text", "texts")},
+            )
+            run.save_table(posthoc(study))
+            again = retrained(study, run.table(), top, seeds, ours) if top else None
+            if again is not None:
+                run.save_table(again, "retrained")
+            where = sites_of(model, source.path)
+            run.save_table(annotate.annotated(source, run.table(), again, where), "lines")
+            run.save_table(annotate.by_site(run.table(), where), "sites")
+            run.record(finished, [])
         page = draw(run, source)
     console.print(summary(run.table()))
     announce(run.folder)
@@ -305,7 +309,8 @@ def draw(run: Run, source: surgery.Source) -> Path:
         )
     ]
     question = "What does the loss lose when a line of the model is cut?"
-    text = annotate.terminal(lines[lines["line"].isin(ran["line"])])
+    width = 10 if console.width > 100 else 5
+    text = annotate.terminal(lines[lines["line"].isin(ran["line"])], width)
     console.print(text, no_wrap=True, overflow="crop")
     return write_report(
         run.folder / "report.html", Page(title, question, sections, [run.description])

@@ -151,22 +151,33 @@ def sparkline(deltas: str) -> str:
 def terminal(lines: pd.DataFrame, width: int = 10) -> Text:
     """The annotated source for a terminal; lines without effect are left dim.
 
-    Print it with ``no_wrap=True, overflow="crop"``: one line of source is one line.
+    Columns that would be empty are left out. Print it with ``no_wrap=True, overflow="crop"``: one
+    line of source is one line.
     """
     top = largest(lines)
     layers = max([6, *lines["layer_deltas"].map(lambda deltas: len(deltas.split(",")))])
-    head = f"line    nats {'':{width}} {'by hook':>7} {'layers':{layers}} retrained  source\n"
-    text = Text(head, style="bold")
+    widths = {"by hook": 7, "layers": layers, "retrained": 9}
+    filled = {
+        "by hook": lines["hook_delta"].notna().any(),
+        "layers": (lines["layer_deltas"] != "").any(),
+        "retrained": lines["retrained"].notna().any(),
+    }
+    kept = [name for name in widths if filled[name]]
+    head = "".join(f"{name:>{widths[name]}} " for name in kept)
+    text = Text(f"line    nats {'':{width}} {head} source\n", style="bold")
     for row in lines.to_dict("records"):
         status = row["status"]
         quiet = status in ("", "dead", "equivalent")
+        shown = {
+            "by hook": number(row["hook_delta"]),
+            "layers": f"{sparkline(row['layer_deltas']):{layers}}",
+            "retrained": number(row["retrained"]),
+        }
         text.append(f"{row['line']:4d} {MARKS.get(status) or number(row['delta']):>7} ", "not bold")
         color = "magenta" if status == "leak" else "yellow"
         text.append(f"{bar(row['delta'], top, width):{width}} ", f"not bold {color}")
-        text.append(f"{number(row['hook_delta']):>7} ", "not bold")
-        text.append(f"{sparkline(row['layer_deltas']):{layers}} ", "not bold")
-        text.append(f"{number(row['retrained']):>9}  ", "not bold")
-        text.append(f"{visible(row['code'])}\n", "not bold dim" if quiet else "not bold")
+        text.append("".join(f"{shown[name]:>{widths[name]}} " for name in kept), "not bold")
+        text.append(f" {visible(row['code'])}\n", "not bold dim" if quiet else "not bold")
     text.append(
         "  ".join(f"{MARKS[status]} {meaning}" for status, meaning in LEGEND.items()), "dim"
     )
@@ -244,7 +255,7 @@ PAGE = """<!doctype html>
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem; }
 pre, code, .row { font: 12.5px/1.5 ui-monospace, "DejaVu Sans Mono", monospace; }
-.row { display: grid; grid-template-columns: 3.5em 5em 8em 6em 5em 1fr; column-gap: .6em; }
+.row { display: grid; grid-template-columns: 3.5em 5em 8em 6em 6em 1fr; column-gap: .6em; }
 .row > * { white-space: pre; overflow: hidden; }
 .n, .d { text-align: right; color: #555; }
 .bar { align-self: center; height: .8em; background: #c2571a; display: block; }

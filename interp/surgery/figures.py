@@ -39,12 +39,14 @@ def annotated_source(lines: pd.DataFrame) -> Figure:
         raise UsageError("no line of the table has an effect: cut some with posthoc() first")
     y = np.arange(len(shown))
     again = shown["retrained"].notna().any()
+    texts = [f"{row['line']:4d}  {drawable(row['code'], MONO)}"[:112] for row in rows_of(shown)]
+    widths = (1.5, 1.5 if again else 0.01, 0.055 * max(70, *map(len, texts)))  # inches
     with print_style():
         figure, (left, right, code) = plt.subplots(
             1,
             3,
-            figsize=(9.5, 0.9 + 0.145 * len(shown)),
-            width_ratios=(1.3, 1.3 if again else 0.01, 6),
+            figsize=(0.4 + sum(widths), 0.9 + 0.145 * len(shown)),
+            width_ratios=widths,
             sharey=True,
             layout="constrained",
         )
@@ -57,13 +59,12 @@ def annotated_source(lines: pd.DataFrame) -> Figure:
         noise = shown["noise"].dropna()
         if len(noise):
             right.axvspan(-noise.iloc[0], noise.iloc[0], color="0.85", zorder=0)
-        for height, row in zip(y, shown.to_dict("records"), strict=True):
-            text = f"{row['line']:4d}  {drawable(row['code'], MONO)}"
-            quiet = row["status"] in ("", "dead", "equivalent")
+        for height, text, status in zip(y, texts, shown["status"], strict=True):
+            quiet = status in ("", "dead", "equivalent")
             code.text(
                 0,
                 height,
-                text[:112],
+                text,
                 family=MONO,
                 size=6,
                 va="center",

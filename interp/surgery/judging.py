@@ -128,6 +128,16 @@ def judged(model: nn.Module, judge: Judge) -> Judgement:
     return Judgement(values.astype(np.float64), digest.hexdigest(), calls)
 
 
+def weights_hash(model: nn.Module) -> str:
+    """sha256 of a model's parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        value = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 @torch.no_grad()
 def sees_the_future(model: nn.Module, call: Call, tolerance: float = 1e-4) -> bool:
     """Whether logits depend on tokens that come later.

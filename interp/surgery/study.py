@@ -8,7 +8,6 @@
 Each returns one row per surgery (and layer, or seed) with the status that says what became of it.
 """
 
-import hashlib
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -37,6 +36,7 @@ from interp.surgery.judging import (
     judged,
     sees_the_future,
     training_fingerprint,
+    weights_hash,
 )
 from interp.surgery.modules import edited_name
 from interp.surgery.observing import Observations, Place, observing, own_expressions
@@ -488,17 +488,13 @@ class Study:
         self._baseline_leaks  # noqa: B018
         self._hook_means  # noqa: B018
         trials = [lambda s=surgery: self._trial(s) for surgery in surgeries]
-        prepared = self.prepare.identity if self.prepare else ""
-        identities = [
-            self._identity(
-                "posthoc",
-                cut=surgery.identity,
-                prepared=prepared,
-                weights=self._weights,
-                limit_s=self.limit_s,
-            )
-            for surgery in surgeries
-        ]
+        parts = {
+            "prepared": self.prepare.identity if self.prepare else "",
+            "weights": weights_hash(self.model),
+            "uncut": self.baseline.values.tolist(),
+            "limit_s": self.limit_s,
+        }
+        identities = [self._identity("posthoc", cut=cut.identity, **parts) for cut in surgeries]
         return self._guarded(trials, identities, self.limit_s, progress)
 
     def _guarded(
@@ -537,16 +533,6 @@ class Study:
             "judged": [call.tokens.tolist() for call in self.baseline.calls],
             "about": self.about,
         }
-
-    @cached_property
-    def _weights(self) -> str:
-        """A hash of the trained model's parameters and buffers, and of what the judge says."""
-        digest = hashlib.sha256(self.baseline.values.tobytes())
-        for name, tensor in [*self.model.named_parameters(), *self.model.named_buffers()]:
-            value = tensor.detach().cpu().contiguous()
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
 
     @cached_property
     def _training(self) -> str:

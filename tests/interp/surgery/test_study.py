@@ -1,5 +1,6 @@
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,9 @@ from torch.nn import functional as F
 from gpt import model as model_file
 from interp import surgery
 from interp.errors import SurgeryError
+from interp.runs import Run
 from interp.sites import source_lines
+from interp.surgery import Study
 from interp.surgery.syntax import parse
 
 TOKENS = torch.randint(0, 29, (6, 16), generator=torch.Generator().manual_seed(0))
@@ -234,6 +237,71 @@ def test_retraining_by_swapped_code_is_retraining_from_edited_source(study):
     assert found["status"] == "changed"
     assert found["noise"] > 0
     assert found["ci_low"] <= found["delta"] <= found["ci_high"]
+
+
+def test_what_a_run_holds_is_not_tried_again_and_everything_else_is(study, tmp_path, monkeypatch):
+    tried = []
+    trial, training = Study._trial, Study._retrained
+
+    def counted(self, surgery):
+        tried.append(surgery.id)
+        return trial(self, surgery)
+
+    def trained(self, surgery, seed):
+        tried.append(seed)
+        return training(self, surgery, seed)
+
+    monkeypatch.setattr(Study, "_trial", counted)
+    monkeypatch.setattr(Study, "_retrained", trained)
+    ids = [surgery.id for surgery in study.surgeries[40:52]]
+    with Run.open(tmp_path, "lines", "test", {}) as run:
+        made = replace(study, store=run, about={"text": "a"})
+
+        def posthoc(some=ids, **changed):
+            tried.clear()
+            return replace(made, **changed).posthoc(some) if changed else made.posthoc(some)
+
+        first = posthoc(ids[:7])
+        assert tried == ids[:7]
+        resumed = posthoc()
+        assert tried == ids[7:]
+        whole = posthoc()
+        assert tried == []
+        pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
+        pd.testing.assert_frame_equal(whole.head(7), first, check_exact=True, check_dtype=False)
+        pd.testing.assert_frame_equal(whole, study.posthoc(ids), check_exact=True)
+        for other in (
+            {"about": {"text": "b"}},
+            {"model": build(1)},
+            {"judge": lambda model: 2 * judge(model)},
+        ):
+            posthoc(ids[:3], **other)
+            assert tried == ids[:3]
+
+        def retrained(seeds):
+            tried.clear()
+            return made.retrain(ids[:1], seeds=seeds), list(tried)
+
+        assert retrained([0, 1])[1] == [0, 1, 0, 1]
+        table, more = retrained([0, 1, 2])
+        assert more == [2, 2]
+        pd.testing.assert_frame_equal(table, retrained([0, 1, 2])[0], check_exact=True)
+
+
+def test_retraining_can_be_done_elsewhere(study):
+    asked = []
+
+    def elsewhere(tasks):
+        asked.extend((cut.id if cut else "", seed) for cut, seed in tasks)
+        return [
+            {"status": "changed", "detail": "", "value": float(seed) + bool(cut)}
+            for cut, seed in tasks
+        ]
+
+    id = study.surgeries[0].id
+    found = study.retrain([id], seeds=[3, 5], elsewhere=elsewhere).iloc[0]
+    assert asked == [("", 3), ("", 5), (id, 3), (id, 5)]
+    assert (found["delta"], found["baseline"], found["n"]) == (1.0, 4.0, 2)
 
 
 def test_headlines_prefer_the_cut_that_tells_most(table):
