@@ -25,7 +25,7 @@ format: $(INSTALLED)
 # The guide, into site/. The variable silences a notice about a successor of the generator.
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "guide   site/index.html"
+	@echo "guide   site/index.html (served, it can be searched: python -m http.server -d site)"
 
 # torch comes first and pinned: anything else would be free to pull gigabytes of CUDA packages.
 $(INSTALLED): pyproject.toml constraints.txt
