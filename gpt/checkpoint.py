@@ -120,7 +120,11 @@ def load(
 
 
 def put(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
-    """Copy ``tensors`` into the parameters of the same names; all must be there and fit."""
+    """Copy ``tensors`` into the parameters of the same names; all must be there and fit.
+
+    Raises:
+        UsageError: a name that one side lacks, or a shape that differs; ``path`` is named.
+    """
     parameters = dict(model.named_parameters())
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -136,7 +140,11 @@ def put(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> No
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write a safetensors file so that a crash leaves the old file or the new one, never a part."""
+    """Write a safetensors file so that a crash leaves the old file or the new one, never a part.
+
+    Raises:
+        UsageError: the disk refuses.
+    """
     path = Path(path)
     content = to_bytes(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
@@ -159,7 +167,11 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and metadata of a file that ``write`` wrote."""
+    """The tensors and metadata of a file that ``write`` wrote.
+
+    Raises:
+        UsageError: the file is missing, damaged, or not of this project.
+    """
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"there is no checkpoint at {path}")

@@ -35,7 +35,13 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train: nanoGPT's recipe for characters, and its laptop sizes, by default."""
+    """How to train: nanoGPT's recipe for characters, and its laptop sizes, by default.
+
+    Lengths are in steps (updates of the weights); a batch is ``batch_size`` blocks.
+
+    Raises:
+        UsageError: a count below 1.
+    """
 
     steps: int = 2000
     batch_size: int = 12

@@ -154,8 +154,11 @@ def suffering_characters(table: pd.DataFrame, title: str = "Which characters suf
     """A bar for each character to be predicted: the change in its loss, with its interval.
 
     Args:
-        table: columns character, delta, ci_low, ci_high, n; drawn in this order.
+        table: columns character, delta, ci_low, ci_high (nats), n; drawn in this order.
         title: the hypothesis.
+
+    Raises:
+        UsageError: a column is missing; no characters.
     """
     require(table, ["character", "delta", "ci_low", "ci_high", "n"])
     if table.empty:

@@ -40,6 +40,9 @@ def head_effects(
         table: columns layer, head, intervention, delta, p_adjusted.
         title: the hypothesis.
         label: the quantity with its unit.
+
+    Raises:
+        UsageError: a column is missing; no rows of heads.
     """
     require(table, ["layer", "head", "intervention", "delta", "p_adjusted"])
     panels = {f"{name} ablation": rows for name, rows in table.groupby("intervention", sort=False)}
@@ -51,6 +54,9 @@ def patched_heads(table: pd.DataFrame, title: str = "What each head carries") ->
 
     Args:
         table: columns component, layer, head, recovered, p_adjusted.
+
+    Raises:
+        UsageError: a column is missing; no rows of heads.
     """
     require(table, ["component", "layer", "head", "recovered", "p_adjusted"])
     rows = table[table["head"].notna()]
@@ -108,6 +114,9 @@ def patched_positions(
         positions: columns pos, clean, corrupted: the characters at each position of the first
             pair; where they differ, the tick label shows both.
         title: the hypothesis.
+
+    Raises:
+        UsageError: a column is missing; no rows of positions.
     """
     require(table, ["component", "layer", "pos", "recovered", "p_adjusted"])
     require(positions, ["pos", "clean", "corrupted"])
@@ -245,6 +254,9 @@ def attention_head(patterns: pd.DataFrame, layer: int, head: int, title: str = "
         layer: of the head.
         head: its number in the layer.
         title: the hypothesis.
+
+    Raises:
+        UsageError: a column is missing; no such head.
     """
     require(patterns, PATTERN_COLUMNS)
     rows = patterns[(patterns["layer"] == layer) & (patterns["head"] == head)]

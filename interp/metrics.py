@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from interp.errors import UsageError
 
 Metric = Callable[[Tensor, Tensor], Tensor]
+"""From logits [batch pos vocab] and tokens [batch pos] to one number per example, [batch]."""
 
 
 def loss(
@@ -38,6 +39,9 @@ def token_losses(
     """The cross-entropy in nats of every next token.
 
     Entry p is that of token p + 1, predicted at position p; there is one entry less than tokens.
+
+    Raises:
+        UsageError: one token only, which no token follows.
     """
     if tokens.shape[1] < 2:
         raise UsageError("a loss needs at least two tokens: one to predict and one to predict from")
