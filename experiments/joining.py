@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.summary import reading
+from experiments.summary import noise_of, reading
 from experiments.telling import lines_of, parted
 from experiments.variants import BASELINE
 from gpt.errors import UsageError
 from interp.report import Part
+from interp.report.map import MapView
 from interp.report.quiz import Bar, Curve, Question, Quiz
 from interp.report.source import SourceView
 from interp.runs import SavedRun
@@ -79,6 +80,28 @@ def source_view(runs: Sequence[SavedRun]) -> list[Part]:
     ]
 
 
+def map_view(runs: Sequence[SavedRun]) -> list[Part]:
+    """The model as boxes, shaded by what the lines that call them are worth: to the trained model
+    where that was measured, else to a training without them."""
+    kept = [run for run in runs if run.holds("architecture")]
+    lines = source_lines_of(runs)
+    if not kept or lines is None:
+        return []
+    again = retrained(runs)
+    if "delta" not in lines and again is not None:
+        lines = with_effects(lines, again)
+    return [MapView("The map of the model", kept[0].table("architecture"), lines)]
+
+
+def with_effects(lines: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
+    """Lines with the effects of the cuts, made before training, that touch them."""
+    columns = ["status", "delta", "ci_low", "ci_high"]
+    touched = again.assign(line=again["lines"].str.split(",")).explode("line")
+    touched = touched.assign(line=touched["line"].astype(int)).drop_duplicates("line")
+    touched["status"] = touched["status"].replace("unchecked", "changed")
+    return lines.merge(touched[["line", *columns]], on="line", how="left").fillna({"status": ""})
+
+
 def retrained(runs: Sequence[SavedRun]) -> pd.DataFrame | None:
     """What became of cuts made before training, one row for each surgery."""
     tables = [of_variants(run) for run in trained_with_cuts(runs)]
@@ -112,7 +135,7 @@ def of_variants(run: SavedRun) -> pd.DataFrame:
                 "delta": row["delta"],
                 "ci_low": row["ci_low"],
                 "ci_high": row["ci_high"],
-                "noise": row["detectable"],
+                "noise": noise_of(summary),
                 "n": row["n"],
             }
         )

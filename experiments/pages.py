@@ -22,7 +22,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.joining import experiment, parts_of_quiz, source_view
+from experiments.joining import experiment, map_view, parts_of_quiz, source_view
 from experiments.telling import told
 from gpt.errors import UsageError, nearest
 from interp.report import Page, Part, Section, write_report
@@ -58,7 +58,7 @@ def page_of(runs: Sequence[SavedRun], title: str = "") -> Page:
     """
     runs = sorted(runs, key=lambda run: place(experiment(run)))
     modules = [module_of(run) for run in runs]
-    shown: list[Part] = [*source_view(runs), *attention(runs)]
+    shown: list[Part] = [*source_view(runs), *map_view(runs), *attention(runs)]
     for run, module in zip(runs, modules, strict=True):
         shown += asked(module.parts, run)
     warnings = mixed(runs)

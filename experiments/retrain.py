@@ -11,7 +11,6 @@ taken from any other run that has it; killed at any instant, the same command go
     python -m experiments.retrain --surgeries top:12 --status          from another terminal
 """
 
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from scipy import stats as student
 
 import gpt.model
 from experiments.board import board_in
@@ -33,6 +31,7 @@ from experiments.retraining import run_all, sized, tasks_of
 from experiments.summary import (
     detectable,
     improvements,
+    noise_of,
     reading,
     shown,
     summarise,
@@ -273,18 +272,11 @@ def noise_said(baseline: pd.DataFrame, seeds: int) -> str:
 
 
 def both(summary: pd.DataFrame, damage: pd.DataFrame) -> pd.DataFrame:
-    """Damage and relearnability of each surgery, in the columns that the figure takes.
-
-    ``noise`` is what a difference must exceed to mean anything: Student's 95 % reach of the
-    difference between the model as it is and as many other seeds of it as a surgery has.
-    """
-    baseline = summary[summary["variant"] == BASELINE].iloc[0]
+    """Damage and relearnability of each surgery, in the columns that the figure takes."""
     again = summary[summary["variant"] != BASELINE].set_index("variant")
     columns = again[["delta", "ci_low", "ci_high", "status"]]
     columns.columns = pd.Index(["retrained", "retrained_low", "retrained_high", "retrained_status"])
-    reach = student.t.ppf(0.975, baseline["n"] - 1) * baseline["last_sd"]
-    noise = reach * math.sqrt(1 / baseline["n"] + 1 / again["n"].min())
-    return damage.join(columns, on="variant").assign(noise=noise)
+    return damage.join(columns, on="variant").assign(noise=noise_of(summary))
 
 
 def draw(run: Run, published: bool) -> None:

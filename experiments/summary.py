@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats as student
 
 from experiments.variants import BASELINE
 from interp import stats
@@ -70,6 +71,16 @@ def detectable(spread: float, seeds: int) -> float:
     if seeds < 2 or math.isnan(spread):
         return math.nan
     return float(stats.minimum_detectable_effect(spread, seeds))
+
+
+def noise_of(summary: pd.DataFrame) -> float:
+    """What a difference in last loss must exceed to mean anything: Student's 95 % reach of the
+    difference between the model as it is and as many other seeds of it as a cut has; NaN for one
+    seed."""
+    baseline = summary[summary["variant"] == BASELINE].iloc[0]
+    fewest = summary.loc[summary["variant"] != BASELINE, "n"].min()
+    reach = student.t.ppf(0.975, baseline["n"] - 1) * baseline["last_sd"]
+    return float(reach * math.sqrt(1 / baseline["n"] + 1 / fewest))
 
 
 def seeds_of(val: pd.DataFrame, variant: str) -> Iterator[tuple[Any, pd.DataFrame]]:

@@ -99,7 +99,8 @@ def told(effects: pd.DataFrame) -> list[str]:
     said = []
     for way, rows in effects.groupby("way", sort=False):
         sure = rows[rows["sure"] | rows["ci_low"].isna()]
-        largest = sure.loc[sure["delta"].abs().sort_values(ascending=False).index].head(LARGEST)
+        largest = sure.loc[sure["delta"].abs().sort_values(ascending=False).index]
+        largest = largest.drop_duplicates(["name", "line"]).head(LARGEST)
         said += [sentence(row) for row in largest.to_dict("records")]
         null = rows[~rows["sure"] & rows["ci_low"].notna()]
         if len(null):

@@ -14,6 +14,7 @@ from torch import Tensor
 import gpt.model
 from gpt.lens import LensModel
 from gpt.text import CharTokenizer
+from interp.architecture import architecture
 from interp.heads import attention_patterns
 from interp.runs import Run
 from interp.sites import source_lines
@@ -23,8 +24,9 @@ SHOWN = 64  # characters of the text
 
 
 def save_views(run: Run, model: LensModel, tokenizer: CharTokenizer, tokens: Tensor) -> None:
-    """Save the tables ``source`` and ``patterns`` (of the first tokens) in the run's folder."""
+    """Save the tables ``source``, ``architecture`` and ``patterns`` (of the first tokens)."""
     run.save_table(source_table(model), "source")
+    run.save_table(architecture(model), "architecture")
     shown = tokens[: min(SHOWN, model.config.block_size)].to(next(model.parameters()).device)
     run.save_table(attention_patterns(model, shown, tokenizer.decode(shown)), "patterns")
 
