@@ -17,7 +17,11 @@ UNSHOWABLE = re.compile(
 
 
 def visible(text: str) -> str:
-    """``text`` with whatever would not show, or would act, written as an escape."""
+    """``text`` with whatever would not show, or would act, written as an escape.
+
+    >>> print(visible("a\\x1b[31mb"))
+    a\\x1b[31mb
+    """
     return UNSHOWABLE.sub(lambda match: escape(match[0]), text)
 
 
