@@ -17,6 +17,7 @@ import pytest
 import gpt
 import interp
 import interp.surgery
+from experiments.__main__ import questions
 
 ROOT = Path(__file__).parents[2]
 FETCHING = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
@@ -117,3 +118,8 @@ def test_every_page_is_in_the_navigation(site: Path) -> None:
     for page in ROOT.glob("docs/**/*.md"):
         target = page.relative_to(ROOT / "docs").with_suffix(".html").as_posix()
         assert f'href="{target}"' in start or target == "index.html", target
+
+
+def test_the_readme_names_every_experiment() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in questions() if f"| `{name}` |" not in readme] == []
