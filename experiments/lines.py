@@ -29,23 +29,28 @@ from torch.nn import functional as F
 import gpt.model
 from experiments.cli import Options, announce, console, launch
 from experiments.executors import Processes, one_thread
+from experiments.pages import write_page
 from experiments.retraining import run_all, sized, tasks_of
 from experiments.subjects import chosen, trained_once
+from experiments.telling import AFTER, BEFORE, of_surgeries
 from experiments.variants import BASELINE
+from experiments.views import save_views, sha256_of
 from gpt import checkpoint
 from gpt.errors import UsageError
+from gpt.lens import LensModel
 from gpt.model import GPT
 from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
 from gpt.train import PRESETS, Preset
 from interp import surgery
 from interp.errors import UsageError as InterpError
-from interp.report import Figure, Page, Section, write_report
-from interp.runs import Run, identity_of, write_atomically
+from interp.report import Figure, Part, Section
+from interp.runs import Run, SavedRun, identity_of
 from interp.sites import source_lines
 from interp.surgery import Surgery, annotate, figures
 from interp.surgery.judging import logits_of, weights_hash
 from interp.surgery.study import Study
 
+TITLE = "Every line"
 FOREIGN_STEPS = 300  # of training somebody else's model in demo
 
 
@@ -108,7 +113,7 @@ def main(config: Config) -> Path:
         "seeds": seeds,
     }
     name = config.name or f"{config.preset}-{corpus.name}-{source.path.stem}"
-    hashes = {"text_sha256": corpus.sha256}
+    hashes = {"text_sha256": corpus.sha256, "source_sha256": sha256_of(source)}
     with Run.open(config.runs, "lines", name, settings, hashes) as run, one_thread():
         ours = Trainings(run, preset, data, tokenizer, corpus.sha256, seeds, config.workers)
         if other:
@@ -139,11 +144,17 @@ def main(config: Config) -> Path:
             where = sites_of(model, source.path)
             run.save_table(annotate.annotated(source, run.table(), again, where), "lines")
             run.save_table(annotate.by_site(run.table(), where), "sites")
+            if isinstance(model, LensModel):
+                save_views(run, model, tokenizer, data.val)
             run.record(finished, [])
-        page = draw(run, source)
+        draw(run)
+        page = write_page(run)
+    lines = run.table("lines")
+    lines = lines[~lines["status"].isin(["", "dead"])]
+    width = 10 if console.width > 100 else 5
+    console.print(annotate.terminal(lines, width), no_wrap=True, overflow="crop")
     console.print(summary(run.table()))
     announce(run.folder)
-    console.print(f"source  [bold]{run.folder / 'annotated.html'}[/bold]")
     return page
 
 
@@ -277,44 +288,66 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
-def draw(run: Run, source: surgery.Source) -> Path:
-    """Figures and pages, from the saved tables alone."""
-    table, lines = run.table(), run.table("lines")
-    title = f"What each line of {source.file} does for the loss"
-    page = annotate.html([lines], table, title)
-    write_atomically(run.folder / "annotated.html", page.encode())
-    shown = []
-    ran = lines[~lines["status"].isin(["", "dead"])]
-    paths = run.save_figure(figures.annotated_source(lines), "annotated_source")
-    shown.append(Figure.saved("The source, with what cutting each line does to the loss.", paths))
-    if (lines["layer_deltas"] != "").any():
-        paths = run.save_figure(figures.line_by_layer(lines), "line_by_layer")
-        shown.append(Figure.saved("Which layers need which lines.", paths))
+def draw(run: Run) -> None:
+    """Figures, from the saved tables alone."""
+    lines = run.table("lines")
+    run.save_figure(figures.annotated_source(lines), "annotated_source")
+    if by_layer(lines):
+        run.save_figure(figures.line_by_layer(lines), "line_by_layer")
     if lines["retrained"].notna().any():
-        paths = run.save_figure(figures.damage_and_relearnability(lines), "damage_relearnability")
+        run.save_figure(figures.damage_and_relearnability(lines), "damage_relearnability")
+
+
+def by_layer(lines: pd.DataFrame) -> bool:
+    return bool((lines["layer_deltas"] != "").any())
+
+
+def parts(run: SavedRun) -> list[Part]:
+    """What the page shows beside the source, from saved tables and figures alone."""
+    table, lines = run.table(), run.table("lines")
+    shown = []
+    if by_layer(lines):
+        shown.append(Figure.saved("Which layers need which lines.", run.figure("line_by_layer")))
+    if lines["retrained"].notna().any():
         shown.append(
             Figure.saved(
-                "Damage to the trained model against what training anew cannot mend.", paths
+                "Damage to the trained model against what training anew cannot mend.",
+                run.figure("damage_relearnability"),
             )
         )
     columns = ["line", "operator", "after", "status", "delta", "ci_low", "ci_high", "reading"]
     largest = surgery.headlines(table).dropna(subset=["delta"])
     largest = largest.loc[largest["delta"].abs().sort_values(ascending=False).index]
-    sections = [
-        Section(
-            "Every line",
-            text=f"{summary(table)}\n\nThe whole source, line by line, is in annotated.html.",
-            figures=shown,
-            table=largest[columns].head(25),
-        )
+    return [
+        Section("Every line", text=summary(table), figures=shown, table=largest[columns].head(25))
     ]
-    question = "What does the loss lose when a line of the model is cut?"
-    width = 10 if console.width > 100 else 5
-    text = annotate.terminal(lines[lines["line"].isin(ran["line"])], width)
-    console.print(text, no_wrap=True, overflow="crop")
-    return write_report(
-        run.folder / "report.html", Page(title, question, sections, [run.description])
-    )
+
+
+def effects(run: SavedRun) -> pd.DataFrame:
+    """What the summary ranks: each line's headline surgery, on the trained model and retrained."""
+    found = surgery.headlines(run.table())
+    found = found[
+        (found["status"] == "changed") & found["delta"].notna() & (found["same_as"] == "")
+    ]
+    tables = [of_surgeries(found, AFTER, "texts")]
+    if run.holds("retrained"):
+        again = run.table("retrained")
+        tables.append(of_surgeries(again[again["delta"].notna()], BEFORE, "seeds"))
+    return pd.concat([table for table in tables if len(table)], ignore_index=True)
+
+
+def limits(run: SavedRun) -> list[str]:
+    """What was not tested, and what could not be."""
+    table, lines = run.table(), run.table("lines")
+    again = int(lines["retrained"].notna().sum())
+    return [
+        summary(table),
+        f"Effects on the trained model are means over {int(table['n'].max())} texts, with 95 % "
+        "intervals over these; they are not corrected for the number of lines.",
+        f"{again} of {int((lines['status'] == 'changed').sum())} lines with an effect were also "
+        f"cut before training, with {len(run.description['config']['seeds'])} seeds each; what "
+        "training would make of the others is not known.",
+    ]
 
 
 def summary(table: pd.DataFrame) -> str:

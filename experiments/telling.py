@@ -76,6 +76,26 @@ def of_trained_model(table: pd.DataFrame, names: pd.Series, how: pd.Series) -> p
     )
 
 
+def of_surgeries(table: pd.DataFrame, way: str, counted: str) -> pd.DataFrame:
+    """The effects of surgeries, one row for each, as ``interp.surgery.study`` gives them."""
+    places = table["file"] + ":" + table["line"].astype(str)
+    return pd.DataFrame(
+        {
+            "name": places,
+            "how": f"cut {way}",
+            "way": way,
+            "line": places,
+            "code": table["code"] + " → " + table["after"],
+            "delta": table["delta"],
+            "ci_low": table["ci_low"],
+            "ci_high": table["ci_high"],
+            "sure": (table["ci_low"] > 0) | (table["ci_high"] < 0),
+            "n": table["n"].astype(int).astype(str) + f" {counted}",
+        },
+        columns=COLUMNS,
+    )
+
+
 def lines_named(label: str) -> str:
     """``model.py:189 and 195``, of a label with a line for each place."""
     places: dict[str, list[str]] = {}
@@ -146,11 +166,11 @@ def limits_of_trainings(summary: pd.DataFrame) -> list[str]:
         "cuts (Holm), intervals are not."
     )
     for status, meaning in (
-        ("unchecked", "was not checked for leaks of later tokens"),
-        ("leak", "sees the tokens that it is to predict, so its loss means nothing"),
-        ("nonfinite", "has a loss that is no number"),
-        ("error", "could not be trained"),
+        ("unchecked", "Not checked for leaks of later tokens"),
+        ("leak", "Seeing the tokens that are to be predicted, so that the loss means nothing"),
+        ("nonfinite", "With a loss that is no number"),
+        ("error", "Not to be trained"),
     ):
         if names := list(summary.loc[summary["status"] == status, "variant"]):
-            said.append(f"{', '.join(names)} {meaning}.")
+            said.append(f"{meaning}: {', '.join(names)}.")
     return said

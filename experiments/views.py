@@ -18,7 +18,7 @@ from interp.architecture import architecture
 from interp.heads import attention_patterns
 from interp.runs import Run
 from interp.sites import source_lines
-from interp.surgery import read_source
+from interp.surgery import Source, read_source
 
 SHOWN = 64  # characters of the text
 
@@ -33,7 +33,11 @@ def save_views(run: Run, model: LensModel, tokenizer: CharTokenizer, tokens: Ten
 
 def source_sha256() -> str:
     """The hash of the source of our own model, as it is now."""
-    return hashlib.sha256(read_source(gpt.model).text.encode()).hexdigest()
+    return sha256_of(read_source(gpt.model))
+
+
+def sha256_of(source: Source) -> str:
+    return hashlib.sha256(source.text.encode()).hexdigest()
 
 
 def source_table(model: LensModel) -> pd.DataFrame:

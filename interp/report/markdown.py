@@ -17,6 +17,7 @@ import pandas as pd
 
 from interp.characters import visible
 from interp.report.attention import AttentionView, grey_png, quantised
+from interp.report.map import MapView
 from interp.report.page import Page, Part, anchors_of, made_by
 from interp.report.quiz import Quiz, Worksheet, shuffled
 from interp.report.sections import Figure, Section, paragraphs, shown
@@ -60,6 +61,10 @@ def told(part: Part, anchor: str, folder: Path) -> list[str]:
         return of_section(part, anchor, folder)
     if isinstance(part, SourceView):
         return of_source(part)
+    if isinstance(part, MapView):
+        columns = ["block", "name", "class", "file", "line", "takes", "shape"]
+        boxes = part.boxes[(part.boxes["kind"] != "hook") & (part.boxes["depth"] == 1)]
+        return [table_of(boxes[columns])]
     if isinstance(part, AttentionView):
         return of_attention(part, anchor, folder)
     if isinstance(part, Quiz | Worksheet):
@@ -136,7 +141,7 @@ def of_questions(quiz: Quiz | Worksheet) -> list[str]:
         )
         blocks.append(f"**{number}.** What was cut, if this is what became of the loss (nats)?")
         blocks.append(table_of(bars))
-        lines = " and ".join(map(str, question.lines))
+        lines = " or ".join(map(str, question.lines))
         blocks += [
             f"<details><summary>The answer</summary>\n\nLine {lines} of {plain(quiz.file)}. "
             f"{plain(question.why)}\n\n{fenced(question.diff, 'diff')}\n\n</details>"
@@ -168,7 +173,8 @@ def cell(value: Any) -> str:
 def plain(text: str) -> str:
     """Text that Markdown, and the HTML within it, leave as it is."""
     text = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]()#+!|~$@-])", r"\\\1", text)
+    text = re.sub(r"([\\`*_{}\[\]|~$])", r"\\\1", text)
+    return re.sub(r"(?m)^(\s*)(?:([#+=-])|(\d+)([.)]))", r"\1\3\\\2\4", text)
 
 
 def fenced(text: str, language: str) -> str:

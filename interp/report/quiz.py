@@ -83,6 +83,7 @@ class Quiz:
     """
 
     template: ClassVar[str] = "quiz.html.j2"
+    wide: ClassVar[bool] = True
 
     questions: Sequence[Question]
     file: str

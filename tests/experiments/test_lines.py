@@ -110,7 +110,6 @@ def test_the_run_leaves_tables_figures_and_pages(run):
     for name in ("annotated_source", "line_by_layer", "damage_relearnability"):
         for kind in ("png", "svg", "pdf"):
             assert (run / "figures" / f"{name}.{kind}").stat().st_size > 5000
-    assert "<script" not in (run / "annotated.html").read_text()
     assert "plain_gpt.py" in (run / "report.html").read_text()
     retrained = pd.read_parquet(run / "retrained.parquet")
     assert (retrained["n"] == 2).all()

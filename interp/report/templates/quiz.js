@@ -166,6 +166,8 @@
     for (const button of root.querySelectorAll("[data-move]")) {
       button.addEventListener("click", () => show(at + Number(button.dataset.move)));
     }
+    const first = [...choice.options].map((option) => Number(option.value)).find((line) => line > 0);
+    source.scrollTop = lines[Math.max(0, first - 4)].offsetTop - source.offsetTop;
     recall();
     const open = records.findIndex((record) => !record.right && !record.shown);
     show(Math.max(0, open));
