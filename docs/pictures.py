@@ -282,7 +282,7 @@ def relearnability_picture(run: Path) -> Figure:
 FROM_RUNS: dict[str, tuple[str, str, Callable[[Path], Figure]]] = {
     "course": (
         "course/laptop-shakespeare",
-        "python -m experiments.course --preset laptop --text shakespeare",
+        "python -m experiments.course --preset laptop --text shakespeare --seeds 5",
         course_picture,
     ),
     "induction_heads": (

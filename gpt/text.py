@@ -78,13 +78,14 @@ def load_corpus(source: str) -> Corpus:
 class CharTokenizer:
     """One token per character; a character's token is its place in ``characters``.
 
-    >>> tokenizer = CharTokenizer.from_text("hello")
-    >>> tokenizer.characters
-    'ehlo'
-    >>> tokenizer.encode("hole")
-    tensor([1, 3, 2, 0])
-    >>> tokenizer.decode(tokenizer.encode("hole"))
-    'hole'
+    Examples:
+        >>> tokenizer = CharTokenizer.from_text("hello")
+        >>> tokenizer.characters
+        'ehlo'
+        >>> tokenizer.encode("hole")
+        tensor([1, 3, 2, 0])
+        >>> tokenizer.decode(tokenizer.encode("hole"))
+        'hole'
 
     Raises:
         UsageError: ``characters`` that are not sorted and unique.

@@ -230,9 +230,10 @@ def train(
 def learning_rate(step: int, config: TrainConfig) -> float:
     """The rate at a step: linear warmup, then half a cosine down to the minimum at the last step.
 
-    >>> recipe = TrainConfig(steps=2000)
-    >>> [round(learning_rate(step, recipe), 6) for step in (0, 100, 1050, 2000)]
-    [1e-05, 0.001, 0.00055, 0.0001]
+    Examples:
+        >>> recipe = TrainConfig(steps=2000)
+        >>> [round(learning_rate(step, recipe), 6) for step in (0, 100, 1050, 2000)]
+        [1e-05, 0.001, 0.00055, 0.0001]
     """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / (config.warmup_steps + 1)

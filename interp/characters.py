@@ -19,8 +19,9 @@ UNSHOWABLE = re.compile(
 def visible(text: str) -> str:
     """``text`` with whatever would not show, or would act, written as an escape.
 
-    >>> print(visible("a\\x1b[31mb"))
-    a\\x1b[31mb
+    Examples:
+        >>> print(visible("a\\x1b[31mb"))
+        a\\x1b[31mb
     """
     return UNSHOWABLE.sub(lambda match: escape(match[0]), text)
 

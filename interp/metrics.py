@@ -27,10 +27,11 @@ def loss(
 ) -> Float[Tensor, "batch"]:
     """The mean cross-entropy of each example's next tokens, in nats per token.
 
-    A model that knows nothing says every token is as likely as any other, and loses ln(vocab):
+    A model that knows nothing says every token is as likely as any other, and loses ln(vocab).
 
-    >>> loss(torch.zeros(2, 8, 65), torch.zeros(2, 8, dtype=torch.long))
-    tensor([4.1744, 4.1744])
+    Examples:
+        >>> loss(torch.zeros(2, 8, 65), torch.zeros(2, 8, dtype=torch.long))
+        tensor([4.1744, 4.1744])
 
     Raises:
         UsageError: one token only, which no token follows.

@@ -104,11 +104,12 @@ class Site:
     def parse(text: str) -> "Site":
         """The site that is written so; its hook may be a glob.
 
-        >>> site = Site.parse("blocks.2.attn.hook_z[head=3,pos=-1]")
-        >>> site.hook, site.head, site.pos, site.layer
-        ('blocks.2.attn.hook_z', 3, -1, 2)
-        >>> str(site)
-        'blocks.2.attn.hook_z[head=3,pos=-1]'
+        Examples:
+            >>> site = Site.parse("blocks.2.attn.hook_z[head=3,pos=-1]")
+            >>> site.hook, site.head, site.pos, site.layer
+            ('blocks.2.attn.hook_z', 3, -1, 2)
+            >>> str(site)
+            'blocks.2.attn.hook_z[head=3,pos=-1]'
 
         Raises:
             SiteError: brackets that do not read like ``[head=3]`` or ``[head=3,pos=-1]``.

@@ -76,9 +76,10 @@ def bootstrap_interval(
 def t_interval(values: Values, confidence: float = 0.95) -> Interval:
     """The mean of few seeds, with Student's t interval.
 
-    >>> mean, low, high = t_interval([1.905, 1.924, 1.921])
-    >>> print(f"{mean:.3f} ({low:.3f} to {high:.3f})")
-    1.917 (1.891 to 1.942)
+    Examples:
+        >>> mean, low, high = t_interval([1.905, 1.924, 1.921])
+        >>> print(f"{mean:.3f} ({low:.3f} to {high:.3f})")
+        1.917 (1.891 to 1.942)
 
     Raises:
         UsageError: fewer than two seeds (one run has no spread), a confidence outside 0 to 1.
@@ -161,8 +162,9 @@ def sign_flip_p(values: Values, resamples: int = 10_000, seed: int = 0) -> Numbe
 def adjust(p: Values, method: Literal["holm", "bh"] = "holm") -> Numbers:
     """P-values corrected for having looked at all of them, in the shape they came in.
 
-    >>> adjust([0.01, 0.02, 0.2]).round(3)
-    array([0.03, 0.04, 0.2 ])
+    Examples:
+        >>> adjust([0.01, 0.02, 0.2]).round(3)
+        array([0.03, 0.04, 0.2 ])
 
     Args:
         p: the p-values of a whole sweep, of any shape.
@@ -191,8 +193,9 @@ def minimum_detectable_effect(
 ) -> Numbers:
     """The smallest difference of two means that ``n_seeds`` runs on each side would usually find.
 
-    >>> [round(minimum_detectable_effect(0.01, seeds), 3) for seeds in (2, 3, 5, 10)]
-    [0.057, 0.031, 0.02, 0.013]
+    Examples:
+        >>> [round(minimum_detectable_effect(0.01, seeds), 3) for seeds in (2, 3, 5, 10)]
+        [0.057, 0.031, 0.02, 0.013]
 
     Args:
         sd: the standard deviation from seed to seed, in the metric's units.
