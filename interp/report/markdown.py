@@ -174,7 +174,13 @@ def plain(text: str) -> str:
     """Text that Markdown, and the HTML within it, leave as it is."""
     text = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*_{}\[\]|~$])", r"\\\1", text)
-    return re.sub(r"(?m)^(\s*)(?:([#+=-])|(\d+)([.)]))", r"\1\3\\\2\4", text)
+    return re.sub(r"(?m)^[ \t]*(?:([#+=-])|(\d+)([.)])|)", leading, text)
+
+
+def leading(match: re.Match[str]) -> str:
+    """What begins a line, so that it begins no list, heading or block of code."""
+    sign, number, point = match.groups(default="")
+    return f"\\{sign}" if sign else f"{number}\\{point}" if number else ""
 
 
 def fenced(text: str, language: str) -> str:
