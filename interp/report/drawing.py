@@ -95,7 +95,7 @@ def intervals_svg(
     )
     for place, (name, value, lower, upper) in enumerate(dots):
         y = row * (place + 0.5) + 3
-        parts.append(text(0, y + 4, name, "name"))
+        parts.append(text(0.0, y + 4, name, "name"))
         kind = "first" if place == 0 and name == "trained model" else "again"
         if np.isfinite(lower) and np.isfinite(upper):
             parts.append(
@@ -158,21 +158,23 @@ def curves_svg(curves: pd.DataFrame, baseline: pd.DataFrame, unit: str) -> Marku
         if rows.empty:
             continue
         by_seed = rows.pivot_table(index="step", columns="seed", values="loss", dropna=False)
+        steps_of = [float(step) for step in by_seed.index]
         middle, least, most = (
-            getattr(by_seed, name)(axis=1, skipna=False) for name in ("mean", "min", "max")
+            [float(loss) for loss in getattr(by_seed, name)(axis=1, skipna=False)]
+            for name in ("mean", "min", "max")
         )
-        if by_seed.shape[1] > 1 and np.isfinite(least).all() and np.isfinite(most).all():
-            there = [f"{short(x(s))} {short(y(v))}" for s, v in most.items()]
-            back = [f"{short(x(s))} {short(y(v))}" for s, v in least.items()]
+        if by_seed.shape[1] > 1 and np.isfinite([*least, *most]).all():
+            there = [f"{short(x(s))} {short(y(v))}" for s, v in zip(steps_of, most, strict=True)]
+            back = [f"{short(x(s))} {short(y(v))}" for s, v in zip(steps_of, least, strict=True)]
             parts.append(
                 Markup('<path class="band {}" d="M{}Z"/>').format(
                     kind, "L".join([*there, *back[::-1]])
                 )
             )
         path, pen = "", "M"
-        for step, loss in middle.items():
+        for step, loss in zip(steps_of, middle, strict=True):
             if np.isfinite(loss):
-                path += f"{pen}{short(x(float(str(step))))} {short(y(loss))}"
+                path += f"{pen}{short(x(step))} {short(y(loss))}"
             pen = "L" if np.isfinite(loss) else "M"
         parts.append(Markup('<path class="curve {}" d="{}"/>').format(kind, path))
     return Markup("").join([*parts, Markup("</svg>")])

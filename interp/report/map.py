@@ -378,7 +378,7 @@ class Pen:
         self.parts += parts
         self.y = top + height
 
-    def addition(self, box: Box, below: float = 17) -> None:
+    def addition(self, box: Box, below: float = 17.0) -> None:
         """The sign on the stream, at the present height, and its effect so far below."""
         self.stream(self.y - 10)
         self.parts += [
@@ -454,7 +454,7 @@ def sources(pen: Pen, boxes: Sequence[Box], addition: Box) -> None:
         pen.path("wire", f"M{short(INDENT)} {short(middle)}H{short(end)}")
         if last:
             after, pen.y = pen.y, middle
-            pen.addition(addition, below=25)
+            pen.addition(addition, below=25.0)
             pen.y = after
         elif pen.stream_from is None:
             pen.stream_from = middle
@@ -490,7 +490,7 @@ def on_stream(pen: Pen, boxes: Sequence[Box]) -> None:
     for box in boxes:
         pen.y += 14
         pen.stream(pen.y)
-        pen.box(box, 8)
+        pen.box(box, 8.0)
         pen.stream_from = pen.y
     if boxes:
         pen.y += 14

@@ -202,7 +202,7 @@ class SourceView:
             "ci_low": low,
             "ci_high": high,
             "noise": noise,
-            "hook_delta": number_at(row, "hook_delta"),
+            "hook_nats": signed(number_at(row, "hook_delta")),
             "meaning": LEGEND.get(told["status"], ""),
             "nats": signed(delta) if told["status"] in (*TELLING, "") else "",
             "interval": f"{signed(low)} to {signed(high)}"

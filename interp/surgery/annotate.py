@@ -6,13 +6,12 @@ side and are never merged.
 
     lines = annotated(source, study.posthoc(layers="each"))
     console.print(terminal(lines), no_wrap=True, overflow="crop")
-    page = html(lines, title="gpt/model.py")
+    part = SourceView("The source", lines, posthoc)  # interp.report: the same for a page
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 from rich.text import Text
@@ -197,105 +196,3 @@ def bar(value: float, top: float, width: int) -> str:
     if not np.isfinite(value) or not top:
         return ""
     return "█" * round(abs(value) / top * width)
-
-
-def html(
-    lines: Sequence[pd.DataFrame],
-    table: pd.DataFrame,
-    title: str,
-    question: str = "What does the loss lose when this line is cut?",
-) -> str:
-    """The annotated sources as one page that needs nothing else: no script, no network.
-
-    A click, or Enter, on a line opens everything that was tried there.
-
-    Args:
-        lines: what ``annotated`` gives, one table per file.
-        table: what ``Study.posthoc`` found; shown where a line is opened.
-        title: the page's heading.
-        question: stands below it.
-    """
-    files = []
-    for file in lines:
-        name = file["file"].iloc[0] if len(file) else ""
-        tried = dict(list(table[table["file"] == name].groupby("line")))
-        top = largest(file)
-        rows = []
-        for row in file.to_dict("records"):
-            share = abs(row["delta"]) / top if top and np.isfinite(row["delta"]) else 0.0
-            rows.append(
-                {
-                    **row,
-                    "code": visible(row["code"]),
-                    "share": round(100 * share),
-                    "nats": MARKS.get(row["status"]) or number(row["delta"]),
-                    "spark": sparkline(row["layer_deltas"]),
-                    "retrained": number(row["retrained"]),
-                    "all": [
-                        {
-                            **one,
-                            "nats": number(one["delta"]),
-                            "by_hook": number(one["hook_delta"]) if one.get("hook") else "",
-                        }
-                        for one in tried[row["line"]].to_dict("records")
-                        if isinstance(one.get("reading"), str)
-                    ]
-                    if row["line"] in tried
-                    else [],
-                }
-            )
-        files.append({"name": name, "rows": rows})
-    template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
-    legend = [(MARKS[status], text) for status, text in LEGEND.items()]
-    return template.render(files=files, title=title, question=question, legend=legend)
-
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem; }
-pre, code, .row { font: 12.5px/1.5 ui-monospace, "DejaVu Sans Mono", monospace; }
-.row { display: grid; grid-template-columns: 3.5em 5em 8em 6em 6em 1fr; column-gap: .6em; }
-.row > * { white-space: pre; overflow: hidden; }
-.n, .d { text-align: right; color: #555; }
-.bar { align-self: center; height: .8em; background: #c2571a; display: block; }
-.leak .bar { background: repeating-linear-gradient(45deg, #7a3b8f 0 3px, #fff 3px 5px); }
-.quiet .c { color: #777; }
-summary { list-style: none; cursor: pointer; }
-summary:focus-visible { outline: 2px solid #2a6fb0; }
-summary:hover { background: #f4f1ea; }
-details[open] { background: #faf8f3; border-left: 3px solid #c2571a; margin: .3em 0; }
-details table { margin: .2em 0 .8em 4em; border-collapse: collapse; font-size: 12.5px; }
-details td, details th { padding: .1em .8em .1em 0; text-align: left; vertical-align: top; }
-.key { color: #555; }
-</style></head><body>
-<h1>{{ title }}</h1>
-<p>{{ question }} Bars and numbers are in nats: the loss with the cut, less the loss without, on the
-trained model, all layers cut together. Blocks show one layer at a time, from the first to the last.
-<em>retrained</em> is the same cut made before training. A line opens on a click or Enter.</p>
-<p class="key">{% for mark, text in legend %}<code>{{ mark }}</code> {{ text }}
-{% if not loop.last %} · {% endif %}{% endfor %}</p>
-{% for file in files %}
-<h2>{{ file.name }}</h2>
-<div class="row key"><span class="n">line</span><span class="d">nats</span><span></span>
-<span>layers</span><span class="d">retrained</span><span>source</span></div>
-{% for row in file.rows %}
-{% if row.all %}<details id="{{ file.name }}-{{ row.line }}"><summary>{% endif %}
-<div class="row{{ ' leak' if row.status == 'leak' }}{{ ' quiet' if not row.share }}"
- title="{{ row.after }}{{ ' (' ~ row.status ~ ')' if row.status }}">
-<span class="n">{{ row.line }}</span><span class="d">{{ row.nats }}</span>
-<span><span class="bar" style="width:{{ row.share }}%"></span></span>
-<span>{{ row.spark }}</span><span class="d">{{ row.retrained }}</span>
-<span class="c">{{ row.code }}</span></div>
-{% if row.all %}</summary>
-<table><tr><th>surgery</th><th>layer</th><th>nats</th><th>by hook</th><th>status</th>
-<th>becomes</th><th>reading</th></tr>{% for one in row.all %}
-<tr><td>{{ one.operator }}</td><td>{{ one.layer }}</td>
-<td>{{ one.nats }}</td><td title="{{ one.intervention }} {{ one.hook }}">{{ one.by_hook }}</td>
-<td title="{{ one.detail }}">{{ one.status }}</td>
-<td><code>{{ one.after }}</code></td><td>{{ one.reading }}</td></tr>{% endfor %}
-{% if row.sites %}<tr><td colspan="7">hook points: <code>{{ row.sites }}</code></td></tr>{% endif %}
-</table></details>{% endif %}
-{% endfor %}{% endfor %}
-</body></html>
-"""

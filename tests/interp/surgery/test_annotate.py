@@ -1,6 +1,5 @@
 import io
 import textwrap
-import xml.etree.ElementTree as ElementTree
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -108,19 +107,6 @@ def test_the_terminal_shows_one_line_for_each_and_bars_in_proportion(source, lin
     assert shown[5].count("█") == 10 + 1  # the longest bar, and the largest of two layers
     assert "+2.000" in shown[5] and "+0.300" in shown[5] and "x = x + y" in shown[5]
     assert shown[4].split()[1] == "L"
-
-
-def test_the_page_is_well_formed_and_shows_code_as_text(lines, table):
-    page = annotate.html([lines], table, "small <file>")
-    assert "<script" not in page
-    assert "http" not in page
-    assert "&lt;b&gt;&amp;never&lt;/b&gt;" in page
-    assert "small &lt;file&gt;" in page
-    body = page.partition("<body>")[2].partition("</body>")[0]
-    root = ElementTree.fromstring(f"<body>{body}</body>")
-    opened = root.findall("details")
-    assert [one.get("id") for one in opened] == ["small.py-4", "small.py-5", "small.py-8"]
-    assert len(opened[0].findall("table/tr")) == 1 + 4 + 1  # a head, four surgeries, hook points
 
 
 def test_sparklines_are_relative_to_the_largest_and_mark_what_is_no_number():

@@ -1,0 +1,242 @@
+import base64
+import re
+
+import pandas as pd
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from .conftest import HOSTILE, report_of
+
+
+def beside(page):
+    """What stands in the panel that is open."""
+    return page.locator(".line.open + .panel-row .line-panel, .beside .line-panel")
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+def test_a_click_on_a_line_shows_its_edit_and_what_came_of_it(report, opened, width):
+    path, line, _ = report
+    page, said, _ = opened(path, width=width)
+    assert beside(page).count() == 0
+    page.locator(f"#L{line} .c").click()
+    panel = beside(page)
+    assert panel.locator(".edit").all_inner_texts()[0].split("\n") == [
+        "- x = x + attn_out",
+        "+ x = attn_out",
+    ]
+    told = panel.inner_text()
+    assert "+2.500 nats [+2.000 to +3.000]" in told
+    assert "+1.400 nats [+1.300 to +1.500]" in told
+    assert "differ by up to 0.050: this is more than noise" in told
+    assert "blocks.*.hook_resid_mid" in told
+    assert panel.locator(".layers td.number").all_inner_texts() == ["+1.500", "+0.500"]
+    assert panel.locator(".curve.cut, .curve.whole").count() == 2
+    assert page.url.endswith(f"#L{line}")
+    page.locator(f"#L{line} .c").click()
+    assert beside(page).count() == 0
+    assert said == []
+
+
+def test_keys_go_from_effect_to_effect_open_and_close(report, opened):
+    path, line, following = report
+    page, said, _ = opened(path)
+    effects = page.locator(".line[data-effect]").evaluate_all("rows => rows.map(row => row.id)")
+    assert effects == [f"L{line}", f"L{following}"]  # not the norm: its interval holds zero
+    focused = "document.activeElement.closest('.line')?.id"
+    page.keyboard.press("j")
+    assert page.evaluate(focused) == f"L{line}"
+    page.keyboard.press("j")
+    assert page.evaluate(focused) == f"L{following}"
+    page.keyboard.press("j")
+    assert page.evaluate(focused) == f"L{following}"
+    page.keyboard.press("k")
+    assert page.evaluate(focused) == f"L{line}"
+    page.keyboard.press("Enter")
+    assert beside(page).get_attribute("aria-label") == f"Line {line}"
+    assert page.evaluate("document.activeElement.className") == "line-panel"
+    page.keyboard.press("j")
+    assert beside(page).get_attribute("aria-label") == f"Line {following}"
+    page.keyboard.press("Escape")
+    assert beside(page).count() == 0
+    assert page.evaluate(focused) == f"L{following}"
+    page.keyboard.press("?")
+    assert page.locator("dialog[open]").inner_text().startswith("Keys")
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+    assert said == []
+
+
+def test_a_link_to_a_line_opens_it(report, opened):
+    path, line, following = report
+    page, _, _ = opened(path, f"#L{following}")
+    assert beside(page).get_attribute("aria-label") == f"Line {following}"
+    assert page.locator(f"#L{following}").bounding_box()["y"] in range_of(page)
+    page.evaluate(f"location.hash = 'L{line}'")
+    page.wait_for_selector(f"#L{line}.open")
+    assert beside(page).get_attribute("aria-label") == f"Line {line}"
+
+
+def range_of(page):
+    class Within:
+        def __contains__(self, y):
+            return 40 < y < page.viewport_size["height"] - 40
+
+    return Within()
+
+
+def test_lines_without_effect_can_be_put_away(report, opened):
+    path, line, _ = report
+    page, _, _ = opened(path)
+    page.get_by_role("button", name="Lines with an effect").click()
+    shown = page.locator(".line:visible").evaluate_all("rows => rows.map(row => row.id)")
+    assert len(shown) == 2 and f"L{line}" in shown
+    page.get_by_role("button", name="All lines").click()
+    assert page.locator(".line:visible").count() > 100
+
+
+def test_boxes_and_lines_lead_to_each_other(report, opened):
+    path, line, _ = report
+    page, said, _ = opened(path)
+    page.locator("a.plus").nth(1).click()
+    box = page.locator(".map-box.chosen")
+    assert "x = x + attn_out" in box.inner_text()
+    assert "blocks.*.hook_resid_mid [batch pos 8]" in box.inner_text()
+    box.get_by_role("link", name=re.compile(f":{line}")).first.click()
+    page.wait_for_selector(f"#L{line}.open")
+    beside(page).get_by_role("link", name="addition").click()
+    assert page.locator(".map-box.chosen").get_attribute("id") == box.get_attribute("id")
+    page.locator("a.box").first.focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".map-box.chosen h3").inner_text() == "wte Embedding"
+    assert said == []
+
+
+def test_tables_sort_by_the_exact_numbers_with_what_is_missing_last(report, opened):
+    path, *_ = report
+    page, _, _ = opened(path)
+    head = page.locator(".table thead th").nth(1)
+
+    def column(number):
+        return page.locator(f".table tbody tr > :nth-child({number})").all_inner_texts()
+
+    assert column(2) == ["10.1235", "—", "-2.0000"]
+    head.get_by_role("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert column(2) == ["-2.0000", "10.1235", "—"]
+    head.get_by_role("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    assert column(2) == ["10.1235", "-2.0000", "—"]
+    page.locator(".table thead th").nth(0).get_by_role("button").click()
+    assert column(1) == ["a", "b", "c"]
+
+
+def test_a_table_is_saved_as_csv_with_all_its_digits_and_a_figure_as_it_was_drawn(
+    report, opened, tmp_path
+):
+    path, *_ = report
+    page, said, _ = opened(path)
+    with page.expect_download() as saving:
+        page.get_by_role("button", name="Save as CSV").click()
+    saving.value.save_as(tmp_path / "table.csv")
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert saving.value.suggested_filename == "numbers.csv"
+    assert list(table) == ["name", "loss", "said"]
+    assert table["loss"].tolist()[::2] == [10.123456, -2.0] and table["loss"].isna()[1]
+    for kind in ("svg", "png"):
+        link = page.get_by_role("link", name=kind.upper())
+        data = link.get_attribute("href").partition(";base64,")[2]
+        assert base64.b64decode(data) == (path.parent / f"figure.{kind}").read_bytes()
+    assert said == []
+
+
+def test_the_theme_follows_the_system_until_it_is_chosen(report, opened):
+    path, *_ = report
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light, _, _ = opened(path, theme="light")
+    dark, _, _ = opened(path, theme="dark")
+    assert light.evaluate(paper) != dark.evaluate(paper)
+    as_dark = dark.evaluate(paper)
+    light.keyboard.press("d")
+    assert light.evaluate(paper) == as_dark
+    light.reload()
+    assert light.evaluate(paper) == as_dark
+    light.get_by_role("button", name="Dark theme").click()
+    assert light.evaluate(paper) != as_dark
+
+
+@pytest.mark.parametrize("width", [360, 1600])
+def test_nothing_is_wider_than_the_window(report, opened, width):
+    path, line, _ = report
+    page, _, _ = opened(path, f"#L{line}", width=width)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_nothing_but_the_file_is_asked_for_and_nothing_is_said(report, opened):
+    path, line, _ = report
+    page, said, asked = opened(path, f"#L{line}")
+    page.keyboard.press("j")
+    page.locator("a.box").first.click()
+    page.wait_for_timeout(100)
+    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    assert said == []
+
+
+def test_whatever_texts_contain_nothing_executes(tmp_path, opened):
+    path, line, _ = report_of(tmp_path, text=HOSTILE)
+    page, said, _ = opened(path, f"#L{line}")
+    page.locator(".table thead button").first.click()
+    page.wait_for_timeout(100)
+    assert page.title() == "What each line does"
+    assert page.locator("script").count() == 1
+    assert page.locator("img[onerror]").count() == 0
+    assert page.locator(".summary li").inner_text().startswith("</script></code></pre><script>")
+    assert not re.search("[\x00\x1b\u202e\u2028]", page.locator("body").inner_text())
+    assert said == []
+
+
+def test_an_injected_script_would_be_stopped_by_the_policy(report, opened, tmp_path):
+    path, *_ = report
+    text = path.read_text(encoding="utf-8")
+    changed = tmp_path / "changed.html"
+    injected = "<script>document.title = 'run'</script><p onclick=\"document.title = 'run'\">x</p>"
+    changed.write_text(text.replace("<main", f"{injected}<main", 1), encoding="utf-8")
+    page, said, _ = opened(changed)
+    page.locator("p[onclick]").click()
+    assert page.title() == "What each line does"
+    assert any("Content Security Policy" in line for line in said)
+
+
+def test_without_script_all_is_there_to_read(report, opened):
+    path, line, _ = report
+    page, _, _ = opened(path, f"#L{line}", script=False)
+    panel = page.locator(f"#L{line} + .panel-row .line-panel")
+    assert panel.is_visible()
+    assert "+2.500 nats" in panel.inner_text()
+    assert page.locator(".map-box").nth(3).is_visible()
+    assert not page.get_by_role("button", name="Save as CSV").is_visible()
+    assert page.locator(".table").is_visible()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1400])
+def test_axe_finds_no_serious_violation(report, opened, theme, width):
+    path, line, _ = report
+    page, _, _ = opened(path, f"#L{line}", theme=theme, width=width)
+    found = Axe().run(page).response["violations"]
+    serious = [
+        (one["id"], [node["html"][:200] for node in one["nodes"][:3]])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+def test_printed_pages_hold_the_source_and_no_controls(report, opened):
+    path, *_ = report
+    page, _, _ = opened(path)
+    page.emulate_media(media="print")
+    assert not page.get_by_role("button", name="Save as CSV").is_visible()
+    assert not page.locator(".bar").is_visible()
+    assert page.locator("#L100").is_visible()
+    paper = page.pdf(format="A4")
+    assert paper.count(b"/Type /Page\n") + paper.count(b"/Type /Page ") > 2
