@@ -411,6 +411,18 @@ class Apply(Intervention):
 def apply(intervention: Intervention, value: Tensor, place: Place) -> Tensor:
     """A hook point's whole value with an intervention on one place: a fresh tensor.
 
+    Raises:
+        SiteError, InterventionError: as ``replacement``.
+    """
+    new = replacement(intervention, value, place)
+    result = value.clone()
+    result[place.index] = new
+    return result
+
+
+def replacement(intervention: Intervention, value: Tensor, place: Place) -> Tensor:
+    """What an intervention puts in the part of a hook point's value that its place means.
+
     Attention that a causal model forbids stays forbidden: where a pattern's or its scores' future
     is masked throughout, no intervention opens it.
 
@@ -436,9 +448,7 @@ def apply(intervention: Intervention, value: Tensor, place: Place) -> Tensor:
         hidden = value[..., future]
         if ((hidden == 0) | (hidden == -torch.inf)).all():
             new = new.where(~future.expand(value.shape)[place.index], part)
-    result = value.clone()
-    result[place.index] = new
-    return result
+    return new.to(value)
 
 
 def overlap(site: Site, other: Site) -> bool:

@@ -22,6 +22,7 @@ from interp.metrics import Metric
 from interp.sites import Model, Part, Site, evaluating, sites
 from interp.stats import adjust, bootstrap_interval, sign_flip_p
 from interp.sweep import effects_of
+from interp.sweeps.resuming import Store
 
 COMPONENTS: dict[str, tuple[str, Part]] = {
     "resid_pre": ("blocks.*.hook_resid_pre", "pos"),
@@ -43,6 +44,7 @@ def activation_patching(
     components: Sequence[str] = ("resid_pre", "attn_out", "mlp_out", "z"),
     *,
     progress: bool = True,
+    run: Store | None = None,
 ) -> pd.DataFrame:
     """Patch every cell of each component's grid, clean into corrupted.
 
@@ -55,6 +57,7 @@ def activation_patching(
             (resid_pre) and inside (resid_mid) the block, attention's and the MLP's output; over
             layer and head what each head reads out (z) and its q, k and v.
         progress: show a bar.
+        run: where answers are kept as they come, as for ``interp.sweep.sweep``.
 
     Returns:
         ``patch_each``'s table with a column ``component`` in front.
@@ -76,7 +79,7 @@ def activation_patching(
         for site in sites(model, pattern, each=part, tokens=corrupted[:1])
     ]
     where = [site for _, site in cells]
-    table = patch_each(model, clean, corrupted, metric, where, progress=progress)
+    table = patch_each(model, clean, corrupted, metric, where, progress=progress, run=run)
     table.insert(0, "component", [name for name, _ in cells])
     return table
 
@@ -89,6 +92,7 @@ def patch_each(
     where: Sequence[Site],
     *,
     progress: bool = True,
+    run: Store | None = None,
 ) -> pd.DataFrame:
     """Patch each site alone, clean into corrupted.
 
@@ -136,6 +140,7 @@ def patch_each(
             against=clean,
             progress=progress,
             allow_no_effect=True,
+            run=run,
         )
     return patched_table(where, effects.values, effects.baseline, gap)
 

@@ -30,6 +30,7 @@ from interp.sites import Model, evaluating
 from interp.stats import adjust, bootstrap_interval, sign_flip_p
 from interp.sweeps.cells import Cell, Questions, cells_of
 from interp.sweeps.plans import Plan, plan_for
+from interp.sweeps.resuming import Store
 from interp.sweeps.scoring import UnforeseenReadError
 
 
@@ -63,6 +64,7 @@ def sweep(
     screen: Literal["bfloat16"] | None = None,
     verify: int = 16,
     progress: bool = True,
+    run: Store | None = None,
 ) -> pd.DataFrame:
     """Every intervention alone, in one table.
 
@@ -78,6 +80,9 @@ def sweep(
             percent of the largest effects and more of the small ones.
         verify: with ``screen``, how many of the largest effects to compute again exactly.
         progress: show a bar, and say where a model gets less than the full treatment.
+        run: where answers are kept as they come, such as an ``interp.runs.Run``. Started again
+            after an interruption the sweep takes them from there, as far as model, texts, metric
+            and interventions are the same, and ends with the same table.
 
     Returns:
         One row per entry: the site's columns; ``intervention`` and ``metric``; ``baseline`` and
@@ -91,27 +96,35 @@ def sweep(
         HookNameError, SiteError, InterventionError: an entry that cannot be.
         NoEffectError: no entry changed anything, or one never fired.
         NonFiniteError: an intervention or the metric made a NaN or an infinity.
-        UsageError: too little memory; a metric that does not give one number per example.
+        UsageError: too little memory; a metric that does not give one number per example; with
+            ``run``, a metric or an intervention that cannot be known again.
     """
     if screen not in (None, "bfloat16") or verify < 1:
         raise UsageError("screen must be None or 'bfloat16', and verify at least 1")
 
-    def run(model: Model, questions: Questions) -> Effects:
+    def computed(model: Model, questions: Questions) -> Effects:
         return effects_of(
-            model, tokens, questions, metric, against=against, memory=memory, progress=progress
+            model,
+            tokens,
+            questions,
+            metric,
+            against=against,
+            memory=memory,
+            progress=progress,
+            run=run,
         )
 
     name = getattr(metric, "__name__", str(metric))
     if screen is None:
-        return effects_table(run(model, interventions), name, ["exact"])
+        return effects_table(computed(model, interventions), name, ["exact"])
     if not isinstance(model, nn.Module):
         raise UsageError("only a torch module can be screened in another precision")
     entries = interventions.items() if isinstance(interventions, Mapping) else interventions
     questions = list(entries)
-    rough = run(copy.deepcopy(model).to(torch.bfloat16), questions)
+    rough = computed(copy.deepcopy(model).to(torch.bfloat16), questions)
     deltas = rough.values - rough.baseline
     chosen = np.argsort(-np.abs(deltas.mean(axis=1)), kind="stable")[:verify]
-    exact = run(model, [questions[i] for i in chosen])
+    exact = computed(model, [questions[i] for i in chosen])
     values = exact.baseline + deltas
     values[chosen] = exact.values
     precision = np.full(len(questions), screen, dtype=object)
@@ -153,11 +166,13 @@ def effects_of(
     memory: str | int = "2GiB",
     progress: bool = True,
     allow_no_effect: bool = False,
+    run: Store | None = None,
 ) -> Effects:
     """What ``sweep`` computes, example by example.
 
     Args:
         allow_no_effect: let a sweep pass in which nothing changed anything.
+        run: as for ``sweep``.
 
     Raises what ``sweep`` raises.
     """
@@ -171,10 +186,10 @@ def effects_of(
         changed: dict[int, int] = {}
         task = bar.add_task("sweep", total=len(cells))
         try:
-            collect(found, values, changed, lambda count: bar.advance(task, count))
+            collect(found, values, changed, run, lambda count: bar.advance(task, count))
         except UnforeseenReadError:  # a metric that reads where its logits tell it to
             found.reads = list(range(tokens.shape[1]))
-            collect(found, values, changed, lambda count: None)
+            collect(found, values, changed, run, lambda count: None)
     if not allow_no_effect and not any(changed.values()):
         raise NoEffectError(
             f"none of {len(cells)} interventions changed anything: the values were already so"
@@ -194,12 +209,13 @@ def collect(
     plan: Plan,
     values: dict[int, Float[np.ndarray, "batch"]],
     changed: dict[int, int],
+    run: Store | None,
     advance: Callable[[int], None],
 ) -> None:
     """Every cell's values and number of changes, as they come."""
-    for answer in plan.answers():
+    for answer in plan.answers(run):
         for cell, value, count in zip(answer.cells, answer.values, answer.changed, strict=True):
-            values[cell], changed[cell] = value.double().cpu().numpy(), count
+            values[cell], changed[cell] = value, count
         advance(len(answer.cells))
 
 

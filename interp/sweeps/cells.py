@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from interp.errors import InterventionError, NonFiniteError, UsageError
-from interp.interventions import Apply, Intervention, Place, apply
+from interp.interventions import Apply, Intervention, Place, replacement
 from interp.sites import Model, Site, match, names_by_point
 
 Questions = Mapping[Any, Any] | Sequence[tuple[Any, Any]]
@@ -92,7 +92,7 @@ def change_of(cell: Cell, clean: Tensor) -> Change:
     if not clean.is_floating_point():
         raise InterventionError(f"{cell.site.hook} carries no activation that can be changed")
     place = Place(cell.site, cell.names, tuple(clean.shape))
-    old, new = clean[place.index], apply(cell.intervention, clean, place)[place.index]
+    old, new = clean[place.index], replacement(cell.intervention, clean, place)
     if broken := int((~new.isfinite() & old.isfinite()).sum()):
         raise NonFiniteError(
             f"{cell.intervention} on {cell.key} made {broken} of {new.numel()} values NaN or "

@@ -4,7 +4,7 @@ One forward pass after the other; or, where a model takes ``start_at_layer``, fr
 changes on, several cells at a time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,18 +22,17 @@ from interp.sweeps.planning import ROWS
 from interp.sweeps.scoring import checked
 
 
-def loop(
-    model: Model, tokens: Tensor, against: Tensor, cells: Sequence[Cell], metric: Metric
-) -> Iterator[tuple[Float[Tensor, "1 batch"], list[Effect]]]:
-    """One cell at a time, with a whole forward pass each.
+def alone(
+    model: Model, tokens: Tensor, against: Tensor, cell: Cell, metric: Metric
+) -> tuple[Float[Tensor, "batch"], list[Effect]]:
+    """One cell, with a whole forward pass of its own.
 
     Raises:
         NonFiniteError: an intervention or the metric is not finite.
     """
-    for cell in cells:
-        with intervene(model, {cell.key: cell.intervention}, allow_no_effect=True) as receipt:
-            value = checked(metric(model(tokens), against), len(tokens))
-        yield value[None], list(receipt)
+    with intervene(model, {cell.key: cell.intervention}, allow_no_effect=True) as receipt:
+        value = checked(metric(model(tokens), against), len(tokens))
+    return value, list(receipt)
 
 
 def at_once(batch: int, length: int) -> int:

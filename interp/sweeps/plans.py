@@ -6,10 +6,13 @@ on; the rest get a forward pass each.
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import NoEffectError, UsageError
@@ -21,9 +24,11 @@ from interp.sweeps.anatomy import Anatomy, NotRecognisedError, anatomy_of
 from interp.sweeps.cells import Cell, Change, change_of
 from interp.sweeps.entries import Entry, entry_of
 from interp.sweeps.executing import Clean, measured
-from interp.sweeps.looping import at_once, from_layer, loop
+from interp.sweeps.looping import alone, at_once, from_layer
+from interp.sweeps.memory import keeping_within
 from interp.sweeps.planning import LOGITS, ROWS, Cost, Group, grouped
 from interp.sweeps.proof import prove, prove_start, watched_by
+from interp.sweeps.resuming import Answers, Recorder, Store
 from interp.sweeps.scoring import Score, checked, score_of
 
 UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -31,10 +36,10 @@ UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 @dataclass(frozen=True)
 class Answer:
-    """What some cells gave: the metric [cell batch], and how many numbers each one changed."""
+    """What some cells gave, and how many numbers each one changed."""
 
     cells: list[int]
-    values: Tensor
+    values: Float[np.ndarray, "cell batch"]
     changed: list[int]
 
 
@@ -69,33 +74,68 @@ class Plan:
     reads: list[int] | None = None
     prefixes: bool = True
 
+    def __post_init__(self) -> None:
+        self.give_back = keeping_within(self.memory)
+
     def windows(self) -> Iterator["Window"]:
         """The entered cells, prepared one window at a time."""
         self.groups, self.untouched = [], []
         for cells in self.entered:
             yield prepared(self, cells)
+            self.give_back()
 
-    def answers(self) -> Iterator[Answer]:
-        """Run everything, a batch at a time."""
-        for window in self.windows():
-            yield from window.answers()
+    def answers(self, store: Store | None = None) -> Iterator[Answer]:
+        """Run everything, a batch at a time.
+
+        Args:
+            store: where answers are kept, and taken from where they are there already.
+
+        Raises:
+            UsageError: a store, and a model, metric or intervention that cannot be known again.
+        """
+        recorder = None
         if self.started or self.looped:
             self.baseline = checked(self.metric(self.model(self.tokens), self.against), self.batch)
+        for batch in self.batches():
+            if store is not None and recorder is None:  # now the clean texts have been run
+                decisive = [self.tokens, self.against, self.metric, self.baseline, self.reads]
+                recorder = Recorder(store, self.model, decisive)
+            if recorder is None or batch.how is None:
+                values, changed = batch.compute()
+            else:
+                asked = [self.cells[cell] for cell in batch.cells]
+                values, changed = recorder.answer(batch.how, asked, batch.compute)
+            yield Answer(batch.cells, values, changed)
+            del batch  # with it the window, which would be held while the next one is made
+            self.give_back()
+
+    def batches(self) -> Iterator["Batch"]:
+        """What is computed together, one after the other."""
+        for window in self.windows():
+            yield from window.batches()
+            del window
         for layer, cells in self.started.items():
             entering = f"blocks.{layer}.hook_resid_pre"
             x = cache(self.model, self.tokens, entering)[entering]
             step = at_once(*self.tokens.shape)
             for begin in range(0, len(cells), step):
                 members = cells[begin : begin + step]
-                chosen = [self.cells[cell] for cell in members]
-                values, effects = from_layer(
-                    self.model, x, self.against, layer, chosen, self.metric
+                yield Batch(
+                    members, ("from layer", layer), partial(self.from_layer, x, layer, members)
                 )
-                yield Answer(members, values, [changed_by([effect]) for effect in effects])
-        chosen = [self.cells[cell] for cell in self.looped]
-        runs = loop(self.model, self.tokens, self.against, chosen, self.metric)
-        for cell, (values, effects) in zip(self.looped, runs, strict=True):
-            yield Answer([cell], values, [changed_by(effects)])
+        for cell in self.looped:
+            yield Batch([cell], ("loop",), partial(self.loop, cell))
+
+    def from_layer(self, x: Tensor, layer: int, members: list[int]) -> Answers:
+        cells = [self.cells[cell] for cell in members]
+        values, effects = from_layer(self.model, x, self.against, layer, cells, self.metric)
+        return exact(values), [changed_by([effect]) for effect in effects]
+
+    def loop(self, cell: int) -> Answers:
+        values, effects = alone(
+            self.model, self.tokens, self.against, self.cells[cell], self.metric
+        )
+        return exact(values[None]), [changed_by(effects)]
 
     @property
     def batch(self) -> int:
@@ -178,16 +218,40 @@ class Window:
     groups: list[Group]
     untouched: list[int]
 
-    def answers(self) -> Iterator[Answer]:
+    def batches(self) -> Iterator["Batch"]:
         if self.untouched:
-            elements = [self.changes[cell].elements for cell in self.untouched]
-            same = self.score.baseline.expand(len(self.untouched), -1)
-            yield Answer(self.untouched, same, elements)
+            yield Batch(self.untouched, None, self.same)
         for group in self.groups:
-            cells = [self.plan.cells[cell] for cell in group.cells]
-            changes = [self.changes[cell] for cell in group.cells]
-            values = measured(group, self.anatomy, cells, changes, self.clean, self.score)
-            yield Answer(group.cells, values, [change.elements for change in changes])
+            how = (group.span, group.examples)
+            yield Batch(group.cells, how, partial(self.measured, group))
+
+    def same(self) -> Answers:
+        elements = [self.changes[cell].elements for cell in self.untouched]
+        return exact(self.score.baseline.expand(len(self.untouched), -1)), elements
+
+    def measured(self, group: Group) -> Answers:
+        cells = [self.plan.cells[cell] for cell in group.cells]
+        changes = [self.changes[cell] for cell in group.cells]
+        values = measured(group, self.anatomy, cells, changes, self.clean, self.score)
+        return exact(values), [change.elements for change in changes]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Cells that are computed together.
+
+    Args:
+        how: what, beside the cells, decides the last bit of their answer; None where the answer
+            is not worth being kept.
+    """
+
+    cells: list[int]
+    how: tuple[Any, ...] | None
+    compute: Callable[[], Answers]
+
+
+def exact(values: Tensor) -> Float[np.ndarray, "cell batch"]:
+    return values.double().cpu().numpy()
 
 
 def changed_by(effects: Sequence[Effect]) -> int:

@@ -1,0 +1,72 @@
+"""How does a sweep that was interrupted go on where it was?
+
+Every batch of cells is recorded as soon as it is answered, under a digest of all that decides the
+answer: the model, the texts, the metric and what it makes of the clean texts, the cells and their
+interventions, and which cells shared a batch (so that the last bit is the same too). A batch is
+taken from the record where everything agrees, and computed where anything differs.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from interp.errors import UsageError
+from interp.sweeps.cells import Cell
+from interp.sweeps.identity import Digests
+from interp.sweeps.proof import watched_by
+
+
+@runtime_checkable
+class Store(Protocol):
+    """What keeps rows for good, as ``interp.runs.Run`` does."""
+
+    def task(self, identity: str) -> list[dict[str, Any]] | None: ...
+
+    def record(self, identity: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]: ...
+
+
+Answers = tuple[np.ndarray, list[int]]
+"""The metric [cell batch], and how many numbers each cell changed."""
+
+
+class Recorder:
+    """The answers of one sweep, in a store.
+
+    Args:
+        store: where they are kept.
+        decisive: what decides all of them: model, tokens, metric.
+
+    Raises:
+        UsageError: something decisive cannot be known again, or the model has hooks.
+    """
+
+    def __init__(self, store: Store, model: Any, decisive: Sequence[Any]) -> None:
+        if hooked := watched_by(model):
+            raise UsageError(
+                f"there are hooks on the model's {hooked}, and a sweep that can be resumed must "
+                "know all that decides its answers: sweep without a run"
+            )
+        self.store = store
+        self._digests = Digests()
+        self._sweep = self._digests.of([torch.__version__, model, *decisive])
+
+    def answer(
+        self, how: Sequence[Any], cells: Sequence[Cell], compute: Callable[[], Answers]
+    ) -> Answers:
+        """What these cells gave, from the record or else computed and recorded.
+
+        Args:
+            how: what else decides the last bit of the answer.
+        """
+        asked = [[cell.key, cell.names, cell.intervention] for cell in cells]
+        identity = self._digests.of([self._sweep, *how, asked])
+        rows = self.store.task(identity)
+        if rows is None:
+            pairs = zip(*compute(), strict=True)
+            rows = self.store.record(
+                identity,
+                [{"values": value.tolist(), "changed": count} for value, count in pairs],
+            )
+        return np.array([row["values"] for row in rows]), [row["changed"] for row in rows]

@@ -1,0 +1,69 @@
+"""What a sweep holds, measured in a process that does nothing else."""
+
+import subprocess
+import sys
+
+import pytest
+
+# The peak is that of the sweep: reset before it, after all that the process needs anyway. Sizes are
+# such that all clean values together are several times the budget.
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from gpt import GPT, GPTConfig
+from interp.interventions import Zero
+from interp.metrics import logit_difference, loss
+from interp.sites import sites
+from interp.sweep import effects_of
+
+pattern, each, metric, budget = sys.argv[1:]
+size = GPTConfig(block_size=32, vocab_size=50, n_layer=8, n_head=2, n_embd=64)
+model, tokens = GPT(size).eval(), torch.randint(50, (384, 32))
+questions = [
+    (site, Zero()) for site in sites(model, pattern, each=each, tokens=tokens[:1])
+]
+measure = loss if metric == "loss" else logit_difference(3, 5)
+
+def peak():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+
+effects_of(model, tokens[:2], questions, measure, progress=False)
+Path("/proc/self/clear_refs").write_text("5")
+before = peak()
+effects = effects_of(model, tokens, questions, measure, progress=False, memory=budget)
+print(len(effects.plan.entered), peak() - before)
+"""
+
+
+def held(pattern, each, metric, budget):
+    """Rounds of a sweep, and the MiB that it held at its peak."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, pattern, each, metric, budget],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rounds, peak = done.stdout.split()
+    return int(rounds), float(peak)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "each", "metric", "budget"),
+    [
+        ("blocks.*.hook_mlp_out", "pos", "last", 64),
+        ("blocks.*.attn.hook_q", "head", "loss", 80),
+        ("blocks.*.mlp.hook_post", "pos", "last", 100),
+    ],
+)
+def test_a_sweep_stays_within_its_budget(pattern, each, metric, budget):
+    rounds, peak = held(pattern, each, metric, f"{budget}MiB")
+    assert rounds > 1
+    assert 1 < peak < budget
+
+
+def test_the_same_sweep_holds_more_where_it_may():
+    rounds, peak = held("blocks.*.hook_mlp_out", "pos", "last", "2GiB")
+    assert rounds == 1
+    assert peak > 2 * 64
