@@ -65,7 +65,8 @@ def main(config: Config) -> Path:
         }
         heads = sites(model, HEADS, each="head")
         asked = [(head, way) for way in ways for head in heads]
-        table = sweep(model, tokens, [(head, ways[way]) for head, way in asked], loss)
+        questions = [(head, ways[way]) for head, way in asked]
+        table = sweep(model, tokens, questions, loss, run=run)
         table = table.assign(intervention=[way for _, way in asked], seed=config.seed)
         run.save_table(table)
         worst = worst_head(table)

@@ -91,7 +91,9 @@ def main(config: Config) -> Path:
     task = induction(config) if asks_for_induction(config) else pairs_given(config)
     with Run.open(config.runs, "patching", config.name or task.label, task.config) as run:
         metric = logit_difference(task.answer, task.wrong)
-        table = activation_patching(task.model, task.clean, task.corrupted, metric, COMPONENTS)
+        table = activation_patching(
+            task.model, task.clean, task.corrupted, metric, COMPONENTS, run=run
+        )
         run.save_table(table.assign(metric="logit_difference", seed=config.seed))
         run.save_table(characters_of(task), "positions")
         text = task.tokenizer.decode(task.clean[0])

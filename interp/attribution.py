@@ -27,6 +27,7 @@ from interp.metrics import Metric
 from interp.sites import PARTS, Model, Site, axes_of, evaluating, hooked, match, names_by_point
 from interp.stats import bootstrap_interval
 from interp.sweep import effects_of
+from interp.sweeps.resuming import Store
 
 EMBEDDING = "hook_embed"
 
@@ -39,19 +40,22 @@ class Audit:
         sites: how many sites were patched exactly.
         largest: how many of them because their scores were the largest; the others are random.
         correlation: Pearson's, of exact and approximate; NaN where either does not vary.
+        slope: of the line through the exact values over the approximate ones (least squares); 1
+            where the approximation has the right size, below 1 where it exaggerates.
         wrong_signs: how many have the wrong sign, of those that exactly have an effect.
     """
 
     sites: int
     largest: int
     correlation: float
+    slope: float
     wrong_signs: int
 
     def __str__(self) -> str:
         return (
             f"{self.sites} sites patched exactly ({self.largest} largest, "
             f"{self.sites - self.largest} random): correlation {self.correlation:.2f}, "
-            f"{self.wrong_signs} wrong signs"
+            f"slope {self.slope:.2f}, {self.wrong_signs} wrong signs"
         )
 
 
@@ -79,6 +83,7 @@ def attribution(
     verify: int = 16,
     seed: int = 0,
     progress: bool = True,
+    run: Store | None = None,
 ) -> Attribution:
     """Score every site by what patching it, clean into corrupted, would change.
 
@@ -93,6 +98,7 @@ def attribution(
         verify: how many of the largest scores to patch exactly, and as many random ones.
         seed: of the random ones.
         progress: show a bar over the exact ones.
+        run: where the exact ones are kept as they come, as for ``interp.sweep.sweep``.
 
     Returns:
         The table, one row per site: its columns; ``approximate``, the mean over examples in the
@@ -127,6 +133,7 @@ def attribution(
         against=clean,
         progress=progress,
         allow_no_effect=True,
+        run=run,
     )
     exact = (effects.values - effects.baseline).mean(axis=1)
     table = pd.DataFrame([site.columns() for site in where])
@@ -146,11 +153,18 @@ def attribution(
 def audited(
     approximate: Float[np.ndarray, "site"], exact: Float[np.ndarray, "site"], largest: int
 ) -> Audit:
-    varied = len(exact) > 1 and exact.std() > 0 and approximate.std() > 0
-    correlation = float(np.corrcoef(approximate, exact)[0, 1]) if varied else float("nan")
+    """How well scores agree with exact effects of the same sites.
+
+    Args:
+        largest: how many of the sites were chosen because their scores are the largest.
+    """
+    correlation = slope = float("nan")
+    if len(exact) > 1 and exact.std() > 0 and approximate.std() > 0:
+        (variance, shared), _ = np.cov(approximate, exact)
+        correlation, slope = float(np.corrcoef(approximate, exact)[0, 1]), float(shared / variance)
     felt = np.abs(exact) > 1e-6 * np.abs(exact).max(initial=0)
     wrong = int((np.sign(approximate) != np.sign(exact))[felt].sum())
-    return Audit(len(exact), largest, correlation, wrong)
+    return Audit(len(exact), largest, correlation, slope, wrong)
 
 
 def site_scores(

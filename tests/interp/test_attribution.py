@@ -85,6 +85,8 @@ def test_the_audit_holds_the_largest_and_as_many_random_ones_patched_exactly(
     assert found.audit.sites == 10
     expected = np.corrcoef(exact["approximate"], exact["exact"])[0, 1]
     assert found.audit.correlation == pytest.approx(expected)
+    line = np.polyfit(exact["approximate"], exact["exact"], 1)
+    assert found.audit.slope == pytest.approx(line[0])
     signs = np.sign(exact["approximate"]) != np.sign(exact["exact"])
     assert found.audit.wrong_signs == signs.sum()
     assert "10 sites patched exactly (5 largest, 5 random)" in str(found)
