@@ -54,8 +54,12 @@ def main(config: Config) -> Path:
         raise UsageError(f"--at-least is {config.at_least}; a passage has at least 1 character")
     audit = audited(corpus, config.runs, config.at_least, config.regions)
     name = config.name or re.sub(r"[^\w.-]+", "-", corpus.name).lstrip(".")
-    settings = {"text": {"name": corpus.name, "sha256": corpus.sha256}, "method": audit.method}
-    with Run.open(config.runs, "text_audit", name, settings) as run:
+    settings = {
+        "text": {"name": corpus.name, "sha256": corpus.sha256},
+        "at_least": config.at_least,
+        "regions": config.regions,
+    }
+    with Run.open(config.runs, "text_audit", name, settings, {"method": audit.method}) as run:
         run.save_table(found(audit))
         page = save_card(run.folder, corpus, audit)
     console.print(*said(audit), sep="\n", soft_wrap=True, markup=False)
