@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -49,14 +50,25 @@ def exported() -> Iterator[str]:
         yield from (f"{package.__name__}.{name}" for name in package.__all__)
 
 
-def imported_by_experiments() -> Iterator[str]:
-    """Where the names that the experiments take from the packages are defined."""
+def sources_of_users() -> Iterator[str]:
+    """The code of every experiment and of every notebook's cells."""
     for path in ROOT.glob("experiments/*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        yield path.read_text()
+    for path in ROOT.glob("notebooks/*.ipynb"):
+        for cell in json.loads(path.read_text())["cells"]:
+            if cell["cell_type"] == "code":
+                lines = "".join(cell["source"]).split("\n")
+                yield "\n".join(line for line in lines if line[:1] not in ("%", "!"))
+
+
+def imported() -> Iterator[str]:
+    """The names that experiments and notebooks take from the packages."""
+    for source in sources_of_users():
+        for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.ImportFrom) and re.match(r"(gpt|interp)\b", node.module or ""):
                 module = importlib.import_module(str(node.module))
                 for alias in node.names:
-                    if not inspect.ismodule(getattr(module, alias.name, None)):
+                    if not inspect.ismodule(getattr(module, alias.name, module)):
                         yield f"{node.module}.{alias.name}"
 
 
@@ -77,8 +89,8 @@ def test_every_exported_name_is_in_the_reference(site: Path) -> None:
     assert sorted({*exported()} - named_in(site)) == []
 
 
-def test_every_name_that_an_experiment_imports_is_in_the_reference(site: Path) -> None:
-    assert sorted({*imported_by_experiments()} - named_in(site)) == []
+def test_every_name_that_experiments_and_notebooks_import_is_in_the_reference(site: Path) -> None:
+    assert sorted({*imported()} - named_in(site)) == []
 
 
 def test_every_member_that_a_reference_page_names_is_there(site: Path) -> None:
