@@ -1,13 +1,24 @@
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from experiments import lines
+from experiments import course, lines, retrain, retraining
 from experiments.cli import launch
 from experiments.lines import Config
 from gpt.errors import UsageError
+from gpt.model import GPTConfig
+from gpt.text import CharTokenizer, load_corpus, split
+from gpt.train import PRESETS, Preset, TrainConfig
+from interp import surgery
 from interp.errors import SurgeryError
+from interp.runs import Run, reading
 
 SCRIPT = """
 import math
@@ -70,22 +81,26 @@ if __name__ == "__main__":
     torch.save(model.state_dict(), "weights.pt")
 """
 
+TINY = Preset(
+    GPTConfig(block_size=16, n_layer=2, n_head=2, n_embd=16),
+    TrainConfig(
+        steps=60, batch_size=8, warmup_steps=5, learning_rate=1e-2, eval_interval=20, eval_blocks=16
+    ),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "demo", TINY)
+        yield
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lines")
     (folder / "plain_gpt.py").write_text(SCRIPT)
-    config = Config(
-        runs=folder / "runs",
-        model=f"{folder / 'plain_gpt.py'}:Transformer",
-        steps=30,
-        texts=4,
-        retrain_top=1,
-        seeds=2,
-        workers=2,
-    )
-    page = lines.main(config)
-    return page.parent
+    return lines.main(config_of(folder / "plain_gpt.py", folder / "runs")).parent
 
 
 def test_a_plain_script_is_studied_from_the_outside(run):
@@ -155,3 +170,120 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path, capsys):
     assert capsys.readouterr().err.splitlines() == [
         "error: --model is 'nothing'; write FILE:Class, as in model.py:GPT"
     ]
+
+
+def test_killed_at_any_instant_it_ends_with_the_same_tables(run, tmp_path):
+    """The process dies by SIGKILL while it trains, in the middle of the surgeries, and when the
+    trainings without lines have begun; then a last time not at all."""
+    script = run.parents[2] / "plain_gpt.py"
+    config = config_of(script, tmp_path)
+    everything = recorded(run)
+    for enough in (0, 1, everything // 2, everything - 3):
+        child = forked(lambda: lines.main(config))
+        wait_for(tmp_path, enough)
+        os.kill(child, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    page = lines.main(config)
+    for name in ("results", "retrained", "lines", "sites"):
+        table = pd.read_parquet(page.parent / f"{name}.parquet")
+        whole = pd.read_parquet(run / f"{name}.parquet")
+        pd.testing.assert_frame_equal(table, whole, check_exact=True)
+    assert recorded(page.parent) == everything
+
+
+def test_started_again_when_finished_it_only_draws(run, monkeypatch):
+    monkeypatch.setattr(surgery, "study", None)
+    monkeypatch.setattr("experiments.subjects.train_plainly", None)
+    script = run.parents[2] / "plain_gpt.py"
+    (run / "report.html").unlink()
+    assert lines.main(config_of(script, run.parents[1])).is_file()
+
+
+@pytest.fixture(scope="module")
+def course_run(tmp_path_factory, _tiny):
+    """The course's ablation of the residual connections, two seeds, of a model that trains in a
+    second."""
+    root = tmp_path_factory.mktemp("shared")
+    return course.main(course.Config(runs=root, only=("no_residual",), seeds=2, workers=2)).parent
+
+
+def test_trainings_are_shared_with_course_and_retrain_and_nothing_else_is(course_run, monkeypatch):
+    root = course_run.parents[1]
+    trained = []
+    train = retraining.train_side_by_side
+
+    def counted(run, tasks, left, *rest):
+        trained.extend((task.surgery.id if task.surgery else "", task.seed) for task in left)
+        train(run, tasks, left, *rest)
+
+    def a_few(study):
+        ids = [cut.id for cut in study.surgeries if cut.operator in ("cut-skip", "cut-branch")]
+        ids += [cut.id for cut in study.surgeries if "eps" in cut.before]
+        return study.posthoc(ids).assign(prepared="")
+
+    monkeypatch.setattr(lines, "posthoc", a_few)
+    monkeypatch.setattr(retraining, "train_side_by_side", counted)
+    page = lines.main(Config(runs=root, texts=4, retrain_top=1, seeds=2, workers=2))
+    again = pd.read_parquet(page.parent / "retrained.parquet")
+    top, null = again["surgery"]
+    assert trained == [(top, 0), (null, 0), (top, 1), (null, 1)]
+    curves = pd.read_parquet(course_run / "results.parquet")
+    uncut = curves[(curves["variant"] == "none") & (curves["split"] == "val")]
+    last = uncut.groupby("seed")["loss"].last()
+    assert (again["baseline"] == last.mean()).all()
+    assert (again["ci_low"] < again["delta"]).all() and (again["noise"] > 0).all()
+    weights = "models/none-0.safetensors"
+    assert (page.parent / weights).read_bytes() == (course_run / weights).read_bytes()
+
+    trained.clear()
+    sweep = {"surgeries": (top, "no_residual"), "texts": 4, "workers": 2}
+    retrain.main(retrain.Config(runs=root, seeds=2, **sweep))
+    assert trained == [("", 2), ("", 3), ("", 4)]  # it wants five of the model as it is
+    trained.clear()
+    corpus = load_corpus("python-docs")
+    tokenizer = CharTokenizer.from_text(corpus.text)
+    for steps, left in ((TINY.train.steps, []), (40, [("", 0)])):
+        preset = retraining.sized(TINY, tokenizer.vocab_size, steps)
+        data = split(corpus, tokenizer, preset.model.block_size)
+        with Run.open(root, "lines", f"steps-{steps}", {}) as run:
+            lines.Trainings(run, preset, data, tokenizer, corpus.sha256, [0], 1).model()
+        assert trained == left
+
+
+def config_of(script: Path, runs: Path) -> Config:
+    return Config(
+        runs=runs,
+        model=f"{script}:Transformer",
+        steps=30,
+        texts=4,
+        retrain_top=1,
+        seeds=2,
+        workers=2,
+    )
+
+
+def recorded(folder: Path) -> int:
+    with closing(reading(folder / "tasks.sqlite")) as store:
+        return int(store.execute("SELECT count(*) FROM tasks").fetchone()[0])
+
+
+def wait_for(root: Path, enough: int, within: float = 300.0) -> None:
+    """Wait until so many tasks are recorded; for none, until the run has begun."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        for path in root.glob("lines/*/tasks.sqlite"):
+            with suppress(sqlite3.OperationalError):  # the table is not made yet
+                if recorded(path.parent) >= enough:
+                    return
+        time.sleep(0.01)
+    raise AssertionError(f"{enough} tasks were not finished in {within} s")
+
+
+def forked(work: Callable[[], object]) -> int:
+    """A process that does ``work``, with all that this one has imported."""
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            work()
+        os._exit(0)
+    return child
