@@ -98,7 +98,8 @@ class MLPWeights:
 class LensModel(HookedModel):
     """A hooked model that TransformerLens' functions accept.
 
-    Set ``tokenizer`` to let it take text where it takes tokens.
+    Set ``tokenizer`` to let it take text where it takes tokens. Axes of weights and biases are
+    those of the annotations, head by head, as in TransformerLens.
     """
 
     config: "GPTConfig"

@@ -255,6 +255,10 @@ class Mean(Intervention):
         positions: "all" takes one mean over examples and positions; "each" a mean over examples
             for every position, and needs texts of this run's length.
         mask: which of the reference's tokens count, [example pos]; leave padding out.
+
+    In a run it raises:
+        InterventionError: no positions to take a mean over, keys under ``positions="all"``, a
+            reference that lacks the site or has another shape, an empty one.
     """
 
     reference: Reference = field(repr=False)
@@ -300,6 +304,9 @@ class Resample(Intervention):
     Args:
         reference: a cache of the examples to draw from, as long as this run's.
         seed: of the draw.
+
+    In a run it raises:
+        InterventionError: a reference that lacks the site, has another shape, or no other example.
     """
 
     reference: Reference = field(repr=False)
@@ -346,6 +353,9 @@ class Patch(Intervention):
 
     Args:
         cache: of the other run.
+
+    In a run it raises:
+        InterventionError: a cache that lacks the site, or is of another shape or batch.
     """
 
     cache: Reference = field(repr=False)
@@ -367,6 +377,9 @@ class Steer(Intervention):
     Args:
         vector: of the part's last axis, or of any shape that broadcasts to the part's.
         scale: what it is multiplied by.
+
+    In a run it raises:
+        InterventionError: a vector that does not broadcast to the part.
     """
 
     vector: Tensor = field(repr=False)
@@ -392,6 +405,9 @@ class Apply(Intervention):
 
     Args:
         function: from the part's value to a new value of the same shape. It is given a copy.
+
+    In a run it raises:
+        InterventionError: the function returned no tensor, or one of another shape.
     """
 
     function: Callable[[Tensor], Any]

@@ -127,7 +127,12 @@ class Receipt:
         return self.table().to_string(index=False, float_format="{:.3f}".format)
 
     def check(self, allow_no_effect: bool) -> None:
-        """Raise what ``intervene`` promises to raise at the end of its block."""
+        """Raise what ``intervene`` promises to raise at the end of its block.
+
+        Raises:
+            NoEffectError: an intervention never fired, or changed nothing, and that is not allowed.
+            NonFiniteError: one made a NaN or an infinity.
+        """
         for effect in self:
             if effect.broken:
                 raise NonFiniteError(

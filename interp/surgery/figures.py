@@ -27,6 +27,9 @@ def annotated_source(lines: pd.DataFrame) -> Figure:
     Args:
         lines: what ``annotated`` gives; lines whose cut says something about the trained model are
             drawn, and the heads of the functions in which they are.
+
+    Raises:
+        UsageError: no line has an effect.
     """
     telling = lines["status"].isin(TELLING)
     heads = lines["code"].str.match(r"\s*(async def|def)\b")
@@ -102,6 +105,9 @@ def damage_and_relearnability(lines: pd.DataFrame) -> Figure:
 
     Args:
         lines: what ``annotated`` gives; lines that were retrained are drawn.
+
+    Raises:
+        UsageError: no line was both cut post hoc and retrained.
     """
     drawn = lines[lines["retrained"].notna() & lines["delta"].notna()]
     if drawn.empty:
@@ -174,6 +180,9 @@ def line_by_layer(lines: pd.DataFrame, at_most: int = 45) -> Figure:
     Args:
         lines: what ``annotated`` gives.
         at_most: how many lines are shown, those of the largest effect.
+
+    Raises:
+        UsageError: no line was cut layer by layer.
     """
     drawn = lines[lines["layer_deltas"] != ""]
     if drawn.empty:
