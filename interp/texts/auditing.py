@@ -174,7 +174,9 @@ def overlap_of(text: str, hidden: str, border: int, at_least: int) -> dict[str, 
     seen = {line.strip() for line in train.split("\n")}
     lines = [line.strip() for line in val.split("\n") if len(line.strip()) >= LINE]
     again = sum(line in seen for line in lines)
-    longest = sorted(shared.stretches, key=lambda span: span[0] - span[1])[:SHOWN]
+    places: dict[str, list[int]] = {}
+    for start, stop in sorted(shared.stretches, key=lambda span: (span[0] - span[1], span)):
+        places.setdefault(hidden[border + start : border + stop], []).append(border + start)
     return {
         "border": border,
         "at_least": at_least,
@@ -184,11 +186,12 @@ def overlap_of(text: str, hidden: str, border: int, at_least: int) -> dict[str, 
         "stretches": len(shared.stretches),
         "shown": [
             {
-                "line": bisect_right(numbers, border + start),
-                "characters": stop - start,
-                "text": excerpt(hidden[border + start : border + stop]),
+                "line": bisect_right(numbers, starts[0]),
+                "characters": len(passage),
+                "times": len(starts),
+                "text": excerpt(passage),
             }
-            for start, stop in longest
+            for passage, starts in list(places.items())[:SHOWN]
         ],
         "lines": {"at_least": LINE, "count": len(lines), "also_in_train": again},
     }

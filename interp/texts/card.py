@@ -64,16 +64,15 @@ No passage of {{ shared.at_least }} characters or more is in both.
 Of {{ thousands(shared.lines.count) }} validation lines of at least {{ shared.lines.at_least }}
 characters, {{ thousands(shared.lines.also_in_train) }} are also lines of the training text.</p>
 {% if shared.shown %}
-<div class="scroll"><table><tr><th class="number">line</th><th class="number">characters</th>
-<th>begins</th></tr>
+<div class="scroll"><table><tr><th class="number">first line</th>
+<th class="number">characters</th><th class="number">times</th><th>begins</th></tr>
 {% for row in shared.shown %}
 <tr><td class="number">{{ row.line }}</td><td class="number">{{ row.characters }}</td>
-<td><code>{{ row.text }}</code></td></tr>
+<td class="number">{{ row.times }}</td><td><code>{{ row.text }}</code></td></tr>
 {% endfor %}
 </table></div>
-{% if shared.stretches > shared.shown | length %}
-<p class="note">The longest of {{ thousands(shared.stretches) }} stretches.</p>
-{% endif %}
+<p class="note">Of {{ thousands(shared.stretches) }} stretches of the validation text that such
+passages cover, the longest.</p>
 {% endif %}
 
 <h2>What looks private</h2>
