@@ -21,7 +21,7 @@ from markupsafe import Markup
 from interp.characters import visible
 from interp.errors import UsageError
 from interp.report.drawing import short, text
-from interp.report.source import empty, number_at, signed, split_numbers
+from interp.report.source import empty, number_at, prefix_of, signed, split_numbers
 
 WIDTH, SPINE, INDENT, RIGHT = 420.0, 30.0, 76.0, 12.0
 CHIP, CELL = 20.0, 16.0  # heights
@@ -153,8 +153,7 @@ class MapView:
         names = list(dict.fromkeys(self.lines["file"]))
         for name in names:
             if PurePath(str(name)).name == PurePath(file).name:
-                prefix = "" if len(names) == 1 else re.sub(r"[^\w.-]", "-", str(name)) + "-"
-                return f"{prefix}L{number}"
+                return f"{prefix_of(str(name), len(names) > 1)}L{number}"
         return ""
 
     def _colour(self, boxes: Iterable[Box]) -> None:

@@ -22,13 +22,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jinja2
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from interp.characters import visible
 from interp.runs import write_atomically
@@ -38,7 +39,8 @@ from interp.runs import write_atomically
 class Part(Protocol):
     """One part of a page: its heading, and what its template shows below it.
 
-    A part whose ``wide`` is true takes more than the width of the text.
+    A part whose ``wide`` is true takes more than the width of the text. What ``places()`` of a part
+    names, such as ``model.py:104``, is a link to that id wherever it stands in the page's prose.
     """
 
     template: ClassVar[str]
@@ -86,7 +88,10 @@ def write_report(path: Path, page: Page) -> Path:
 
 def rendered(page: Page) -> str:
     """The page as HTML."""
-    environment = templates()
+    places: dict[str, str] = {}
+    for part in page.parts:
+        places |= getattr(part, "places", dict)()
+    environment = templates(places)
     anchors = anchors_of([part.title for part in page.parts], taken=RESERVED)
     parts = [
         Shown(
@@ -131,7 +136,7 @@ class MadeBy(NamedTuple):
     facts: list[tuple[str, str]]
 
 
-RESERVED = ("page", "report", "summary", "contents", "limitations", "provenance", "keys")
+RESERVED = ("page", "report", "summary", "contents", "limitations", "provenance")
 
 
 def anchors_of(titles: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
@@ -206,7 +211,25 @@ def harmless(value: Any) -> Any:
     return value
 
 
-def templates() -> jinja2.Environment:
+PLACE = re.compile(r"[\w./-]*[\w-]+\.\w+:\d+\b")
+
+
+def linked(text: Any, places: Mapping[str, str]) -> Markup:
+    """Text in which each place that the page holds is a link to it."""
+    if isinstance(text, Markup):
+        return text
+    shown, last = Markup(""), 0
+    plain = visible(str(text))
+    for found in PLACE.finditer(plain):
+        anchor = places.get(found[0].rpartition("/")[2])
+        if anchor:
+            link = Markup('<a href="#{}">{}</a>').format(anchor, found[0])
+            shown += escape(plain[last : found.start()]) + link
+            last = found.end()
+    return shown + escape(plain[last:])
+
+
+def templates(places: Mapping[str, str]) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("interp.report"),
         autoescape=True,
@@ -216,6 +239,7 @@ def templates() -> jinja2.Environment:
         finalize=as_text,
     )
     environment.filters["as_json"] = as_json
+    environment.filters["linked"] = partial(linked, places=places)
     return environment
 
 

@@ -77,6 +77,14 @@ class SourceView:
             "gain": any(row["bar"] and row["bar"].kind == "gain" for row in rows),
         }
 
+    def places(self) -> dict[str, str]:
+        """Where each line is in the page, by ``model.py:104``."""
+        several = len(set(self.lines["file"])) > 1
+        return {
+            f"{PurePath(str(file)).name}:{line}": f"{prefix_of(file, several)}L{line}"
+            for file, line in self.lines[["file", "line"]].itertuples(index=False)
+        }
+
     def _file(self, name: str, alone: bool) -> Row:
         lines = self.lines[self.lines["file"] == name].to_dict("records")
         codes = highlighted([str(row["code"]) for row in lines])
@@ -86,7 +94,7 @@ class SourceView:
         shown = [row for row in lines if row.get("status") in ("changed", "leak")]
         top = largest(row.get("delta") for row in shown)
         top_again = largest(row["delta"] for rows in again.values() for row in rows)
-        prefix = "" if alone else re.sub(r"[^\w.-]", "-", name) + "-"
+        prefix = prefix_of(name, several=not alone)
         return {
             "name": name,
             "rows": [
@@ -107,7 +115,10 @@ class SourceView:
         status = row.get("status") or ""
         delta, low, high = (number_at(row, name) for name in ("delta", "ci_low", "ci_high"))
         null = status == "changed" and bool(low <= 0 <= high)
-        retrained = next((one for one in again if np.isfinite(one["delta"])), None)
+        finite = [one for one in again if np.isfinite(one["delta"])]
+        alone = [one for one in finite if one["alone"]]
+        retrained = next((one for one in alone if one["surgery"] == row.get("surgery")), None)
+        retrained = retrained or next(iter([*alone, *finite]), None)
         noticed = retrained is not None and not retrained["noise"] >= abs(retrained["delta"])
         return {
             "line": row["line"],
@@ -198,6 +209,7 @@ class SourceView:
         return told | {
             "surgery": surgery,
             "without": without(lines_of(row)),
+            "alone": len(lines_of(row)) == 1,
             "delta": delta,
             "ci_low": low,
             "ci_high": high,
@@ -240,6 +252,11 @@ class SourceView:
                 {"name": name, "shape": shape} for name, shape in names.to_numpy()
             ]
         return found
+
+
+def prefix_of(file: str, several: bool) -> str:
+    """What stands before ``L104`` in a line's id, where a page shows several files."""
+    return re.sub(r"[^\w.-]", "-", file) + "-" if several else ""
 
 
 def any_block(site: str) -> str:

@@ -1,0 +1,211 @@
+import html
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from interp.errors import UsageError
+from interp.report import Page, SourceView
+from interp.report.page import rendered
+from interp.report.source import bar_of, highlighted, signed
+
+CODE = '''"""A string
+over lines, with <b> and "quotes".
+"""
+
+class Block:
+    def forward(self, x):
+        y = self.attn(x)
+        x = x + y
+        return x
+'''
+HOSTILE = "</script><img src=x onerror=alert(1)>\u202e\x00"
+
+
+def lines_of(code=CODE, file="model.py", **columns):
+    rows = [{"file": file, "line": n, "code": c} for n, c in enumerate(code.splitlines(), 1)]
+    table = pd.DataFrame(rows)
+    for name, by_line in columns.items():
+        table[name] = table["line"].map(by_line)
+    return table
+
+
+def tried(line, delta, low, high, operator="cut-skip", layer="all", **more):
+    surgery = f"model.py:{line}:{operator}"
+    row = {
+        "surgery": surgery,
+        "file": "model.py",
+        "line": line,
+        "operator": operator,
+        "code": "x = x + y",
+        "after": "x = y",
+        "reading": "no skip",
+        "layer": layer,
+        "delta": delta,
+        "ci_low": low,
+        "ci_high": high,
+        "status": "changed",
+        "n": 24.0,
+    }
+    return row | more
+
+
+def page(*parts):
+    return rendered(Page("Title", "Question?", parts))
+
+
+def panel(text, line):
+    found = re.search(
+        rf'<article class="line-panel" aria-label="Line {line}".*?</article>', text, re.S
+    )
+    return html.unescape(re.sub(r"<[^>]+>", " ", found[0])) if found else None
+
+
+def test_lines_are_shown_as_they_are_and_can_be_linked_to():
+    text = page(SourceView("Source", lines_of()))
+    shown = re.findall(r'<tr id="L(\d+)".*?<td class="c"><code>(.*?)</code>', text)
+    assert [int(number) for number, _ in shown] == list(range(1, 10))
+    plain = [html.unescape(re.sub(r"<[^>]+>", "", code)) for _, code in shown]
+    assert plain == CODE.splitlines()
+    assert "line-panel" not in text.partition("<main")[2].partition("<script>")[0]
+
+
+def test_a_string_over_several_lines_is_coloured_on_each_of_them():
+    markup = highlighted(CODE.splitlines())
+    assert all('<span class="py-sd">' in line for line in markup[:3])
+    assert all(line.count("<span") == line.count("</span>") for line in markup)
+    assert 'class="py-k"' in markup[4]
+
+
+def test_a_line_opens_on_every_surgery_with_its_interval_and_layers():
+    table = pd.DataFrame(
+        [
+            tried(8, 2.0, 1.5, 2.5),
+            tried(8, 0.75, 0.5, 1.0, layer="0"),
+            tried(8, 1.25, 1.0, 1.5, layer="1"),
+            tried(8, 0.01, -0.5, 0.5, "drop-term", after="x = x"),
+        ]
+    )
+    view = SourceView(
+        "Source",
+        lines_of(
+            surgery={8: "model.py:8:cut-skip"},
+            status={8: "changed"},
+            delta={8: 2.0},
+            layer_deltas={8: "0.75,1.25"},
+        ).fillna({"surgery": "", "status": "", "layer_deltas": ""}),
+        table,
+    )
+    told = panel(page(view), 8)
+    assert "+2.000  nats" in told and "[+1.500 to +2.500]" in told
+    assert "- x = x + y" in told and "+ x = y" in told
+    assert "+0.750" in told and "+1.250" in told and "[" in told
+    assert "drop-term" in told and "no effect that shows" in told
+    assert panel(page(view), 9) is None
+
+
+def test_a_cut_of_several_lines_is_told_on_each_and_against_the_noise():
+    again = pd.DataFrame(
+        [tried(7, 1.4, 1.3, 1.5, noise=0.05, lines="7,8"), tried(9, 0.01, -0.2, 0.2, noise=0.05)]
+    )
+    curves = pd.DataFrame(
+        {"surgery": surgery, "seed": 0, "step": step, "split": "val", "loss": 3.0 - step / 10}
+        for surgery in ("", "model.py:7:cut-skip")
+        for step in range(4)
+    )
+    text = page(SourceView("Source", lines_of(), retrained=again, curves=curves))
+    for line in (7, 8):
+        assert "Trained without 7 and 8 +1.400" in " ".join(panel(text, line).split())
+        assert "differ by up to 0.050: this is more than noise" in panel(text, line)
+        assert "Validation loss" in panel(text, line)
+    assert "this is no more than noise" in panel(text, 9)
+    assert "Validation loss" not in panel(text, 9)
+    effects = re.findall(r'<tr id="L(\d+)"[^>]*data-effect', text)
+    assert effects == ["7", "8"]
+
+
+def test_hook_points_are_named_once_for_all_blocks():
+    boxes = pd.DataFrame(
+        {
+            "kind": "hook",
+            "site": [f"blocks.{block}.attn.hook_z" for block in range(3)],
+            "file": "gpt/model.py",
+            "line": 7,
+            "shape": "batch pos 2 4",
+        }
+    )
+    told = panel(page(SourceView("Source", lines_of(), architecture=boxes)), 7)
+    assert told.count("hook_z") == 1
+    assert "blocks.*.attn.hook_z" in told and "[batch pos 2 4]" in told
+
+
+def test_lines_of_several_files_have_ids_of_their_own():
+    both = pd.concat([lines_of("a = 1\n", "one.py"), lines_of("b = 2\n", "two <b>.py")])
+    text = page(SourceView("Source", both))
+    assert re.findall(r'<tr id="([^"]+)" class="line', text) == ["one.py-L1", "two--b-.py-L1"]
+
+
+def test_whatever_tables_hold_is_shown_as_text():
+    table = pd.DataFrame(
+        [
+            tried(
+                *(8, 2.0, 1.5, 2.5, HOSTILE),
+                reading=HOSTILE,
+                after=HOSTILE,
+                code=HOSTILE,
+                detail=HOSTILE,
+                same_as=HOSTILE,
+                hook=HOSTILE,
+                qualname=HOSTILE,
+            )
+        ]
+    )
+    lines = lines_of(f'x = "{HOSTILE}"\n' * 8)
+    text = page(SourceView(HOSTILE, lines, table, table.assign(noise=0.1)))
+    assert text.count("<script") == 1
+    assert "<img" not in text
+    assert not re.search("[\x00\u202e]", text)
+    assert HOSTILE[:9] in panel(text, 8)
+
+
+def test_losses_that_are_no_numbers_leave_gaps():
+    again = pd.DataFrame([tried(8, np.nan, np.nan, np.nan, status="nonfinite", noise=np.nan)])
+    curves = pd.DataFrame(
+        {"surgery": "model.py:8:cut-skip", "seed": seed, "step": step, "split": "val", "loss": loss}
+        for seed in (0, 1)
+        for step, loss in enumerate([3.0, np.nan if seed else 2.5, 2.0, 1.5])
+    )
+    text = page(SourceView("Source", lines_of(), retrained=again, curves=curves))
+    (path,) = re.findall(r'class="curve cut" d="([^"]+)"', text)
+    assert path.count("M") == 2 and path.count("L") == 1
+    assert not re.search(r"\bnan\b", text.partition("<main")[2].partition("<script>")[0])
+    assert "the loss is no number" in panel(text, 8)
+
+
+def test_bars_are_relative_to_the_largest_and_keep_the_sign_as_a_kind():
+    assert bar_of(1.0, 0.5, 1.5, 2.0, "changed").width == 50.0
+    falls = bar_of(-1.0, -1.5, -0.5, 2.0, "changed")
+    assert (falls.kind, falls.width, falls.low, falls.high) == ("gain", 50.0, 25.0, 75.0)
+    assert bar_of(1.0, -1.0, 5.0, 2.0, "leak").kind == "leak"
+    assert bar_of(1.0, 0.5, 1.5, 2.0, "error") is None
+    assert bar_of(np.nan, 0.5, 1.5, 2.0, "changed") is None
+    assert [signed(v) for v in (0.0, 1.23456, -0.5, np.nan)] == ["0", "+1.235", "\u22120.500", ""]
+
+
+def test_lines_without_code_are_one_sentence():
+    with pytest.raises(UsageError, match="the lines have no column code"):
+        page(SourceView("Source", lines_of().drop(columns="code")))
+
+
+def test_places_named_in_prose_are_links_where_the_page_shows_them():
+    parts = [SourceView("Source", lines_of())]
+    summary = ["model.py:8 and gpt/model.py:7, not model.py:99 <b>", HOSTILE]
+    text = rendered(Page("Title", "Question?", parts, summary=summary))
+    listed = re.findall(r"<li>(.*?)</li>", text.partition('class="summary"')[2])[0]
+    assert listed == (
+        '<a href="#L8">model.py:8</a> and <a href="#L7">gpt/model.py:7</a>, '
+        "not model.py:99 &lt;b&gt;"
+    )
+    alone = rendered(Page("Title", "Question?", [], summary=summary))
+    assert "<a href" not in alone.partition('class="summary"')[2].partition("</section>")[0]
