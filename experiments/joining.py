@@ -23,6 +23,7 @@ from interp.surgery import headlines
 
 QUESTIONS = 12
 OF_LINES = 6  # questions on cuts of the trained model
+ALIKE = 3  # lines that may share an answer
 
 
 def experiment(run: SavedRun) -> str:
@@ -209,24 +210,31 @@ def curve_of(rows: pd.DataFrame) -> Curve:
 
 
 def on_trained_model(table: pd.DataFrame, file: str) -> list[Question]:
-    """Questions on the lines whose cut costs the trained model most: bars, layer by layer."""
+    """Questions on the lines whose cut costs the trained model most: bars, layer by layer. A cut
+    that many lines share, as of all that is read from nothing, is no question."""
+    together = table[(table["layer"] == "all") & (table["status"] == "changed")]
     found = headlines(table[table["file"] == file])
     sure = found[(found["status"] == "changed") & ((found["ci_low"] > 0) | (found["ci_high"] < 0))]
     sure = sure.loc[sure["delta"].abs().sort_values(ascending=False).index]
-    sure = sure.drop_duplicates("delta")
-    return [on_line(row, table) for row in sure.head(OF_LINES).to_dict("records")]
+    questions: list[Question] = []
+    asked: set[int] = set()
+    for row in sure.to_dict("records"):
+        alike = together[np.isclose(together["delta"], row["delta"], rtol=0, atol=1e-9)]
+        lines = sorted({int(row["line"]), *alike["line"].astype(int)})
+        if len(lines) <= ALIKE and not asked & {*lines} and len(questions) < OF_LINES:
+            questions.append(on_line(row, lines, table))
+            asked |= {*lines}
+    return questions
 
 
-def on_line(row: dict[Any, Any], table: pd.DataFrame) -> Question:
+def on_line(row: dict[Any, Any], lines: list[int], table: pd.DataFrame) -> Question:
     single = table[(table["surgery"] == row["surgery"]) & table["layer"].str.isdigit()]
     bars = [Bar("trained model, all layers", row["delta"], row["ci_low"], row["ci_high"])]
     for one in single.to_dict("records"):
         bars.append(Bar(f"layer {one['layer']} alone", one["delta"], one["ci_low"], one["ci_high"]))
-    alike = table[(table["layer"] == "all") & np.isclose(table["delta"], row["delta"], atol=1e-9)]
-    lines = sorted({int(row["line"]), *alike.loc[alike["status"] == "changed", "line"].astype(int)})
     return Question(
         lines=lines,
-        why=f"{row['reading']}: {row['delta']:+.3f} nats on the trained model.",
+        why=f"{row['reading'].capitalize()}: {row['delta']:+.3f} nats on the trained model.",
         diff=f"-{row['code']}\n+{row['after']}\n",
         bars=bars,
     )

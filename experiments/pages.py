@@ -197,13 +197,15 @@ def source_of(run: SavedRun) -> str:
 
 
 def limitations(runs: Sequence[SavedRun], modules: Sequence[ModuleType]) -> list[str]:
-    """What the runs leave open."""
-    said = []
+    """What the runs leave open; what is true of all is said once."""
+    found: dict[str, list[str]] = {}
     for run, module in zip(runs, modules, strict=True):
-        prefix = f"{called(run)}: " if len(runs) > 1 else ""
-        own = [*asked(getattr(module, "limits", lambda _: []), run), *of_any(run)]
-        said += [prefix + sentence for sentence in own]
-    return said
+        for sentence in [*asked(getattr(module, "limits", lambda _: []), run), *of_any(run)]:
+            found.setdefault(sentence, []).append(called(run))
+    return [
+        sentence if len(names) == len(runs) else f"{', '.join(names)}: {sentence}"
+        for sentence, names in found.items()
+    ]
 
 
 def of_any(run: SavedRun) -> list[str]:

@@ -18,7 +18,7 @@
 
     const weight = (from, to) =>
       to > from ? 0 : packed[head * each + (from * (from + 1)) / 2 + to] / data.levels;
-    const called = (position) => `‘${data.tokens[position]}’ (position ${position})`;
+    const called = (position) => `"${data.tokens[position]}" (position ${position})`;
 
     const draw = () => {
       canvas.width = canvas.height = length;
@@ -29,7 +29,7 @@
           picture.data.set([red, green, blue, Math.sqrt(weight(from, to)) * 255], 4 * (from * length + to));
         }
       }
-      canvas.getContext("2d").putImageData(picture, 0, 0);
+      canvas.getContext("2d", { willReadFrequently: true }).putImageData(picture, 0, 0);
     };
 
     const show = () => {
@@ -111,6 +111,7 @@
     canvas.addEventListener("mousemove", (event) => point(...cell(event)));
     canvas.addEventListener("click", (event) => ask(cell(event)[0]));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+    document.addEventListener("theme", draw);
     draw();
     show();
   };

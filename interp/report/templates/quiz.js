@@ -63,15 +63,17 @@
       const pre = document.createElement("pre");
       pre.className = "diff";
       pre.tabIndex = 0;
+      const code = document.createElement("code");
       for (const text of diff.replace(/\n$/, "").split("\n")) {
         const row = document.createElement("span");
-        row.textContent = `${text}\n`;
+        row.textContent = text;
         if (/^\+(?!\+\+ )/.test(text)) row.className = "diff-gi";
         if (/^-(?!-- )/.test(text)) row.className = "diff-gd";
-        pre.append(row);
+        code.append(row, "\n");
       }
+      pre.append(code);
       const said = document.createElement("p");
-      said.textContent = `${right.length > 1 ? "Lines" : "Line"} ${right.join(" and ")}. ${why}`;
+      said.textContent = `${right.length > 1 ? "Lines" : "Line"} ${right.join(", ")}. ${why}`;
       questions[number].querySelector("[data-answer]").replaceChildren(said, pre);
     };
 
