@@ -49,7 +49,9 @@ class Digests:
 
     def _parts(self, value: Any) -> Iterable[bytes | memoryview]:
         if isinstance(value, Tensor):
-            bits = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+            # a tensor of one element is contiguous whatever its stride, but no view of bytes
+            packed = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            bits = packed.flatten().view(torch.uint8).numpy()
             return [f"{value.dtype} {list(value.shape)}".encode(), bits.data]
         if isinstance(value, np.ndarray | np.generic):
             return [f"{value.dtype} {value.shape}".encode(), value.tobytes()]
