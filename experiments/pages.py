@@ -58,14 +58,16 @@ def page_of(runs: Sequence[SavedRun], title: str = "") -> Page:
     """
     runs = sorted(runs, key=lambda run: place(experiment(run)))
     modules = [module_of(run) for run in runs]
-    shown: list[Part] = [*source_view(runs), *map_view(runs), *attention(runs)]
+    own: list[Part] = []
     for run, module in zip(runs, modules, strict=True):
-        shown += asked(module.parts, run)
+        require_finished(run)
+        own += asked(module.parts, run)
+    shown = [*source_view(runs), *map_view(runs), *attention(runs), *own, *parts_of_quiz(runs)]
     warnings = mixed(runs)
     return Page(
         title=title or " · ".join(dict.fromkeys(module.TITLE for module in modules)),
         question=(modules[0].__doc__ or "").partition("\n")[0],
-        parts=[*shown, *parts_of_quiz(runs), made_again(runs)],
+        parts=[*shown, made_again(runs)],
         provenance=[run.description for run in runs],
         summary=[*warnings, *studied(runs), *findings(runs, modules)],
         limitations=[*warnings, *limitations(runs, modules)],
@@ -92,17 +94,21 @@ def module_of(run: SavedRun) -> ModuleType:
     raise UsageError(f"{run.folder} is of an experiment {name!r} that has no page; nearest: {near}")
 
 
-def asked(tell: Any, run: SavedRun) -> Any:
-    """What an experiment says of a run; one sentence where the run cannot be told of.
-
-    Raises:
-        UsageError: the run is not finished, or its tables are those of another version.
-    """
+def require_finished(run: SavedRun) -> None:
+    """Raises ``UsageError`` where the run has not come to its table."""
     if not run.holds("results"):
         raise UsageError(
             f"{run.folder} has no table yet: its run is not finished. Start its command again and "
             f"it goes on: {command_of(run)}"
         )
+
+
+def asked(tell: Any, run: SavedRun) -> Any:
+    """What an experiment says of a run.
+
+    Raises:
+        UsageError: its tables are those of another version.
+    """
     try:
         return tell(run)
     except (KeyError, AttributeError) as error:

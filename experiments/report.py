@@ -24,7 +24,7 @@ import tyro
 
 from experiments.cli import console, launch
 from experiments.joining import quiz_of
-from experiments.pages import page_of
+from experiments.pages import page_of, require_finished
 from experiments.quoting import numbers_of
 from gpt.errors import UsageError, nearest
 from interp.report import Page, write_report
@@ -64,6 +64,8 @@ def main(config: Config) -> Path:
     if not config.run:
         raise UsageError("no run is given: name folders such as runs/course/demo-python-docs")
     runs = [SavedRun.at(folder_of(name, config.runs)) for name in dict.fromkeys(config.run)]
+    for run in runs:
+        require_finished(run)
     if config.references:
         for reference, value in references(numbers_of(runs)):
             console.print(f"{{{{ {reference} }}}}  {shown(value)}", markup=False, soft_wrap=True)

@@ -1,0 +1,219 @@
+"""Runs made by the experiments, put into pages by the command."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments import attention, course, report
+from experiments.cli import launch
+from experiments.pages import page_of
+from experiments.report import Config, main
+from gpt.errors import UsageError
+from interp.errors import UsageError as InterpError
+from interp.report.map import MapView
+from interp.report.quiz import Quiz
+from interp.report.source import SourceView
+from interp.runs import SavedRun
+
+pytestmark = pytest.mark.usefixtures("small")
+
+
+@pytest.fixture(scope="module")
+def course_run(small, runs, text) -> Path:
+    return course.main(
+        course.Config(
+            runs=runs, text=str(text), name="cuts", seeds=2, only=("no_residual",), workers=1
+        )
+    ).parent
+
+
+@pytest.fixture(scope="module")
+def attention_run(small, runs, text) -> Path:
+    return attention.main(
+        attention.Config(runs=runs, text=str(text), name="heads", examples=4)
+    ).parent
+
+
+@pytest.fixture
+def copied(course_run, tmp_path) -> Path:
+    """A copy of the course's run, to be spoilt."""
+    return shutil.copytree(course_run, tmp_path / "course" / "cuts")
+
+
+def saved(*folders):
+    return [SavedRun.at(folder) for folder in folders]
+
+
+def test_an_experiment_ends_with_the_page_that_the_command_makes(course_run, tmp_path):
+    again = main(Config(run=(str(course_run),), output=tmp_path / "again.html"))
+    assert again.read_bytes() == (course_run / "report.html").read_bytes()
+
+
+def test_a_page_says_its_findings_from_the_run_s_numbers(course_run):
+    page = page_of(saved(course_run))
+    row = pd.read_parquet(course_run / "summary.parquet").set_index("variant").loc["no_residual"]
+    (sentence,) = [said for said in page.summary if "no_residual" in said]
+    assert f"{row['delta']:+.3f} nats" in sentence
+    assert f"{row['ci_low']:+.3f}" in sentence and f"{row['ci_high']:+.3f}" in sentence
+    if row["p_adjusted"] < 0.05:
+        assert "x = x + attn_out → x = attn_out" in sentence
+    else:
+        assert "cannot be told from no change" in sentence
+    assert any("2 seeds for each cut" in said for said in page.limitations)
+
+
+def test_runs_of_one_model_are_joined(course_run, attention_run, tmp_path):
+    path = main(
+        Config(run=("course/cuts", str(attention_run)), runs=course_run.parents[1], output=tmp_path)
+    )
+    html = path.read_text(encoding="utf-8")
+    titles = re.findall(r"<h2 [^>]*>(.*?)</h2>", html)
+    assert titles[:4] == [
+        "Summary",
+        "The source, line by line: model.py",
+        "The map of the model",
+        "Attention, head by head",
+    ]
+    assert titles.index("Which line was it?") > titles.index("How far back they look")
+    assert html.count("data-attention>") == 1
+    kinds = {type(part) for part in page_of(saved(course_run, attention_run)).parts}
+    assert {SourceView, MapView, Quiz} <= kinds
+    figures = {path.stem for path in (attention_run / "figures").glob("*.svg")}
+    assert all(f">{figure.replace('_', ' ')}<" in html for figure in figures)
+
+
+def test_the_effect_of_a_cut_stands_on_every_line_it_cut(course_run):
+    (view,) = (p for p in page_of(saved(course_run)).parts if isinstance(p, SourceView))
+    (row,) = view.retrained.to_dict("records")
+    delta = pd.read_parquet(course_run / "summary.parquet")["delta"].iloc[1]
+    assert row["delta"] == delta
+    cut = view.lines.set_index("line").loc[[int(n) for n in row["lines"].split(",")], "code"]
+    assert [code.strip() for code in cut] == ["x = x + attn_out", "x = x + mlp_out"]
+
+
+def test_the_quiz_asks_for_the_lines_that_were_cut(course_run):
+    (quiz,) = (p for p in page_of(saved(course_run)).parts if isinstance(p, Quiz))
+    (question,) = quiz.questions
+    named = [quiz.source[line - 1].strip() for line in question.lines]
+    assert named == ["x = x + attn_out", "x = x + mlp_out"]
+    curves = pd.read_parquet(course_run / "results.parquet").query(
+        "variant == 'no_residual' and split == 'val'"
+    )
+    assert question.curve.losses == pytest.approx(curves.groupby("step")["loss"].mean().tolist())
+
+
+def test_numbers_are_quoted_by_run_or_experiment(course_run, tmp_path, capsys):
+    best = pd.read_parquet(course_run / "summary.parquet").set_index("variant")["best"]
+    notes = tmp_path / "notes.md"
+    notes.write_text(
+        "# all variants\nFrom {{ course.none.val_best:.5f }} to "
+        "{{ course/cuts.no_residual.val_best:.5f }}, {{ course.config.model.n_layer }} layers.",
+        encoding="utf-8",
+    )
+    path = main(Config(run=(str(course_run),), notes=notes, output=tmp_path / "a.html"))
+    said = f"From {best['none']:.5f} to {best['no_residual']:.5f}, 2 layers."
+    assert f"All variants</h2>\n<p>{said}</p>" in path.read_text(encoding="utf-8")
+    main(Config(run=(str(course_run),), references=True))
+    assert f"{{{{ course.none.val_best }}}}  {best['none']:.4f}" in capsys.readouterr().out
+
+
+def test_a_worksheet_holds_no_answers_and_the_key_does(course_run, tmp_path):
+    sheet = main(Config(run=(str(course_run),), worksheet=True, output=tmp_path))
+    key = (tmp_path / "answer_key.html").read_text(encoding="utf-8")
+    html = sheet.read_text(encoding="utf-8")
+    for answer in ("x = attn_out<", "cut-skip", "no_residual", "Without it", "data-answers"):
+        assert answer not in html.partition("<script>")[0]
+    assert "x = attn_out" in key and "Without it" in key
+    words = re.sub(r"<[^>]*>", " ", html.partition("<main")[2].partition("<pre")[0])
+    assert not {"189", "195"} & {*re.findall(r"\d+", words)}
+    assert html.partition("<pre")[2].count("\n 195  ") == 1  # the source is there, as it is
+
+
+def test_a_report_for_a_repository_has_its_figures_beside_it(course_run, tmp_path):
+    path = main(Config(run=(str(course_run),), format="md", output=tmp_path))
+    text = path.read_text(encoding="utf-8")
+    links = re.findall(r"\]\((figures/[^)]+)\)", text)
+    assert len(links) == len(set(links)) >= 4
+    assert all((tmp_path / link).stat().st_size > 500 for link in links)
+
+
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("chromium", "google-chrome"))), reason="no browser to print with"
+)
+def test_a_pdf_is_printed(attention_run, tmp_path):
+    path = main(Config(run=(str(attention_run),), format="pdf", output=tmp_path / "a.pdf"))
+    assert path.read_bytes().startswith(b"%PDF")
+
+
+def test_without_a_browser_a_pdf_is_one_sentence(attention_run, monkeypatch, tmp_path):
+    monkeypatch.setattr("interp.report.printing.shutil.which", lambda name: None)
+    with pytest.raises(InterpError, match="printed by Chromium or Chrome, and this machine"):
+        main(Config(run=(str(attention_run),), format="pdf", output=tmp_path / "a.pdf"))
+
+
+def told(error) -> str:
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_an_unknown_run_is_one_sentence_with_the_nearest(course_run):
+    with pytest.raises(UsageError) as error:
+        main(Config(run=("course/cut",), runs=course_run.parents[1]))
+    assert "nearest" in told(error) and "course/cuts" in told(error)
+    with pytest.raises(UsageError, match="there are no runs"):
+        main(Config(run=("course/cut",), runs=course_run / "nowhere"))
+    with pytest.raises(UsageError, match="no run is given"):
+        main(Config(run=()))
+
+
+def test_an_unfinished_run_is_one_sentence_with_its_command(copied):
+    (copied / "results.parquet").unlink()
+    with pytest.raises(UsageError) as error:
+        main(Config(run=(str(copied),)))
+    assert "is not finished" in told(error)
+    assert json.loads((copied / "run.json").read_bytes())["command"] in told(error)
+
+
+def test_a_run_of_another_version_is_one_sentence(copied):
+    summary = pd.read_parquet(copied / "summary.parquet")
+    summary.drop(columns=["status"]).to_parquet(copied / "summary.parquet")
+    with pytest.raises(UsageError, match="saved by another version and lacks 'status'"):
+        main(Config(run=(str(copied),)))
+
+
+def test_runs_of_different_texts_carry_a_warning(copied, attention_run, tmp_path):
+    description = json.loads((copied / "run.json").read_bytes())
+    description["config"]["text"] = {"name": "other.txt", "sha256": "0" * 64}
+    (copied / "run.json").write_text(json.dumps(description))
+    page = page_of(saved(copied, attention_run))
+    assert page.summary[0].startswith("Careful: these runs read different texts, ")
+    assert page.limitations[0] == page.summary[0]
+
+
+def test_effects_never_stand_beside_another_source(copied, course_run):
+    source = pd.read_parquet(copied / "source.parquet")
+    source.loc[200, "code"] += "  # moved"
+    source.to_parquet(copied / "source.parquet")
+    with pytest.raises(UsageError, match=r"are of different sources of model\.py"):
+        page_of(saved(copied, course_run))
+
+
+def test_a_run_without_page_is_named(copied):
+    description = json.loads((copied / "run.json").read_bytes())
+    (copied / "run.json").write_text(json.dumps({**description, "experiment": "report"}))
+    with pytest.raises(UsageError, match="an experiment 'report' that has no page"):
+        main(Config(run=(str(copied),)))
+
+
+def test_a_reference_to_nothing_ends_the_command_with_one_sentence(course_run, tmp_path, capsys):
+    notes = tmp_path / "notes.md"
+    notes.write_text("{{ course.no_residul.val_best }}", encoding="utf-8")
+    with pytest.raises(SystemExit) as exit_:
+        launch(report.main, Config, [str(course_run), "--notes", str(notes)])
+    assert exit_.value.code == 2
+    answer = capsys.readouterr().err
+    assert re.fullmatch(r"error: notes\.md, line 1: .*course\.no_residual\.val_best.*\n", answer)
