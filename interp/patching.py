@@ -108,8 +108,10 @@ def patch_each(
         One row per site: its columns; ``baseline``, ``clean`` and ``value``, the metric's mean over
         examples corrupted, clean and patched; ``delta``, value less baseline, with its interval;
         ``recovered``, the delta in units of the gap from corrupted to clean, with the same interval
-        in these units; ``p_adjusted`` for a delta of zero (sign flips, Holm over all rows); ``n``
-        examples. A single example has no interval and no p-value.
+        in these units; ``p_adjusted`` for a delta of zero (sign flips, Holm over all rows);
+        ``skipped``, where the patch cannot reach what the metric reads (the texts begin alike, for
+        instance), so that nothing was computed; ``n`` examples. A single example has no interval
+        and no p-value.
 
     Raises:
         UsageError: texts of different shape, no sites, a metric that is the same for both texts.
@@ -142,7 +144,8 @@ def patch_each(
             allow_no_effect=True,
             run=run,
         )
-    return patched_table(where, effects.values, effects.baseline, gap)
+    table = patched_table(where, effects.values, effects.baseline, gap)
+    return table.assign(skipped=effects.skipped)
 
 
 def induction_pairs(

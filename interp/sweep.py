@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
@@ -51,6 +51,11 @@ class Effects:
     baseline: Float[np.ndarray, "batch"]
     changed: list[int]
     plan: Plan
+
+    @property
+    def skipped(self) -> Bool[np.ndarray, "cell"]:
+        """Which cells change nothing that can reach what the metric reads."""
+        return np.isin(np.arange(len(self.cells)), self.plan.untouched)
 
 
 def sweep(
@@ -89,8 +94,9 @@ def sweep(
         ``value``, means over examples in the metric's units; their difference ``delta`` with its
         bootstrap interval over examples, ``p_adjusted`` for a delta of zero (sign flips, Holm over
         all rows); ``changed``, the numbers that the intervention changed (0: the value was already
-        so); ``precision``: exact, or the screen's; ``n``
-        examples. One example has no interval.
+        so); ``skipped``, where nothing of that can reach what the metric reads, as where two texts
+        begin alike (the value is the baseline, nothing was computed); ``precision``: exact, or the
+        screen's; ``n`` examples. One example has no interval.
 
     Raises:
         HookNameError, SiteError, InterventionError: an entry that cannot be.
@@ -237,6 +243,7 @@ def effects_table(
     else:
         table[["ci_low", "ci_high", "p_adjusted"]] = np.nan
     table["changed"] = effects.changed
+    table["skipped"] = effects.skipped
     table["precision"] = precision[0] if len(precision) == 1 else precision
     table["n"] = deltas.shape[1]
     return table

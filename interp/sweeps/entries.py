@@ -5,9 +5,13 @@
 | hook_embed, hook_pos_embed, hook_resid_pre           | before a block  | adding the change       |
 | attn.hook_z, hook_attn_out, hook_resid_mid           | inside a block  | W_O of the head         |
 | attn.hook_q, attn.hook_k, attn.hook_v                | inside a block  | attention of the head   |
+| attn.hook_pattern                                    | inside a block  | the head's values       |
+| attn.hook_result                                     | inside a block  | the sum over heads      |
 | hook_mlp_in, mlp.hook_post, hook_mlp_out, resid_post | after a block   | the MLP; W_out; adding  |
 
 Everything before is as in the clean run, and so is every position before the first that changed.
+What is not listed (attention scores, what is inside a norm, what an activation function is given)
+runs from its layer on, several cells at a time.
 """
 
 import re
@@ -32,7 +36,9 @@ STAGES: dict[str, Stage] = {
     "attn.hook_q": "mid",
     "attn.hook_k": "mid",
     "attn.hook_v": "mid",
+    "attn.hook_pattern": "mid",
     "attn.hook_z": "mid",
+    "attn.hook_result": "mid",
     "hook_attn_out": "mid",
     "hook_resid_mid": "mid",
     "hook_mlp_in": "post",
@@ -61,6 +67,8 @@ class Entry:
         """The hook points whose clean values turn a change into one of the residual stream."""
         if self.kind in PROJECTIONS:
             return [f"blocks.{self.layer}.{kind}" for kind in (*PROJECTIONS, "attn.hook_z")]
+        if self.kind == "attn.hook_pattern":
+            return [f"blocks.{self.layer}.attn.hook_v"]
         if self.kind == "hook_mlp_in":
             return [f"blocks.{self.layer}.hook_resid_mid", f"blocks.{self.layer}.hook_mlp_out"]
         return []
@@ -95,6 +103,13 @@ class Entry:
             return through_heads(
                 layer, self.attended(changes, heads, clean, shape, examples, span), heads
             )
+        if self.kind == "attn.hook_pattern":
+            change = placed(changes, shape, examples, span, 1 if heads else None)
+            v = clean[self.needs[0]][examples].transpose(1, 2)  # [example head key d_head]
+            read = v[:, heads].transpose(0, 1)[:, :, None] if heads else v
+            return through_heads(layer, (change @ read).transpose(2, 3), heads)
+        if self.kind == "attn.hook_result":
+            return placed(changes, shape, examples, span, 2 if heads else None).sum(dim=3)
         if self.kind == "mlp.hook_post":
             change = placed(changes, shape, examples, span, 2 if neurons else None)
             if neurons:

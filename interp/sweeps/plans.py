@@ -454,6 +454,10 @@ def width_of(plan: Plan, name: str) -> int:
     assert plan.anatomy is not None
     layer = plan.anatomy.layers[0]
     d_model, inner = layer.out[0].shape
+    if name.endswith("hook_pattern"):
+        return layer.heads * plan.tokens.shape[1]
+    if name.endswith("hook_result"):
+        return layer.heads * d_model
     if ".attn." in name:
         return inner
     return len(layer.W_post) if name.endswith("mlp.hook_post") else d_model

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.interventions import Zero, cache
-from interp.sites import Site, hooked
+from interp.sites import Site, axes_of, hooked
 from interp.sweeps.anatomy import Anatomy, NotRecognisedError
 from interp.sweeps.cells import Cell, Change
 from interp.sweeps.entries import Entry
@@ -90,10 +90,11 @@ def prove_block(
             continue
         value = kept[entry.hook]
         noise = noisy(value, 2) - value
-        noise[:, :half] = 0
+        axis = axes_of((entry.hook,), value.ndim).index("pos")
+        noise.narrow(axis, 0, half).zero_()
         with hooked([(points[entry.hook], lambda value, hook, noise=noise: value + noise)]):
             changed = block(x)
-        change = Change(tuple(slice(None) for _ in value.shape), noise, noise.numel(), 1)
+        change = Change(tuple(slice(None) for _ in value.shape), noise, noise.numel(), axis)
         cell = [Cell(entry.hook, (Site(entry.hook),), Zero(), (entry.hook,))]
         (into,) = entry.into(part, cell, [change], kept, value.shape, slice(None), (0, x.shape[1]))
         ours = after + into

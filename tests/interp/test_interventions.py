@@ -468,3 +468,22 @@ def test_caching_what_the_run_does_not_come_past_is_a_sentence(model, clean):
         cache(model, clean, "blocks.7.*")
     with pytest.raises(SiteError, match=r"never came past hook_logits"):
         cache(model, clean, ["hook_embed", "hook_logits"], stop_at_layer=1)
+
+
+def test_a_cache_holds_what_was_asked_and_spells_attention_out_only_for_patterns(
+    model, text_tokens, monkeypatch
+):
+    spelt_out = []
+    for layer, block in enumerate(model.blocks):
+        attend = block.attn.attend
+
+        def noting(*qkv, layer=layer, attend=attend):
+            spelt_out.append(layer)
+            return attend(*qkv)
+
+        monkeypatch.setattr(block.attn, "attend", noting)
+    names = ["blocks.0.hook_resid_pre", "blocks.1.attn.hook_z", "blocks.1.attn.hook_q"]
+    assert set(cache(model, text_tokens, names)) == set(names)
+    assert spelt_out == []
+    cache(model, text_tokens, "blocks.1.attn.hook_pattern")
+    assert spelt_out == [1]

@@ -40,7 +40,9 @@ KINDS = {
     "blocks.*.attn.hook_q": ("head", ("head", "pos"), None),
     "blocks.*.attn.hook_k": ("head", ("head", "pos"), "pos"),
     "blocks.*.attn.hook_v": ("head", ("head", "pos"), None),
-    "blocks.*.attn.hook_pattern": ("head",),
+    "blocks.*.attn.hook_pattern": ("head", ("head", "pos"), "pos", None),
+    "blocks.*.attn.hook_attn_scores": ("head",),
+    "blocks.*.attn.hook_result": ("head", ("head", "pos"), None),
     "blocks.*.mlp.hook_pre": (None,),
     "blocks.*.mlp.hook_post": ("neuron", "pos", None),
     "blocks.*.ln2.hook_normalized": (None,),
@@ -131,6 +133,25 @@ def test_a_sweep_equals_the_plain_loop(
     assert not effects.plan.looped or "ln_final" in kind
 
 
+FROM_THEIR_LAYER = {
+    "blocks.*.attn.hook_attn_scores",
+    "blocks.*.mlp.hook_pre",
+    "blocks.*.ln2.hook_normalized",
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "ln_final" not in kind])
+def test_every_kind_of_site_is_answered_in_the_cheapest_way_there_is_for_it(kind):
+    model, tokens = random_model(2, n_layer=3), random_tokens(3, 3, 10)
+    reference = cache(model, random_tokens(4, 3, 10), [kind])
+    found = [site for each in KINDS[kind] for site in sites(model, kind, each=each, tokens=tokens)]
+    grid = [(site, Patch(reference)) for site in found]
+    effects = assert_as_the_loop(model, tokens, grid, loss)
+    started = sum(map(len, effects.plan.started.values()))
+    assert started == (len(grid) if kind in FROM_THEIR_LAYER else 0)
+    assert not effects.plan.looped
+
+
 def test_cells_before_the_first_difference_of_two_texts_cost_nothing_and_are_zero(model):
     clean, corrupted = random_tokens(0, 2, 8), random_tokens(1, 2, 8)
     corrupted[:, :4] = clean[:, :4]
@@ -144,6 +165,7 @@ def test_cells_before_the_first_difference_of_two_texts_cost_nothing_and_are_zer
     assert (table.loc[before, "delta"] == 0).all()
     assert (table.loc[before, "changed"] == 0).all()
     assert (table.loc[~before, "changed"] > 0).all()
+    assert (table["skipped"] == before).all()
     explained = plan(model, corrupted, grid, logit_difference(1, 2)).explain()
     assert "12 change nothing that the metric reads" in explained
     assert "the metric reads 1 of 8 positions" in explained
