@@ -30,6 +30,7 @@ COLUMNS = (
     *("kind", "name", "block", "part", "depth", "class", "file", "line", "code"),
     *("class_line", "site", "takes", "shape", "source"),
 )
+WRAPPED = "_original_component"  # what a wrapper of TransformerLens' bridge calls
 ADDITIONS = ("add", "add_", "__add__", "__iadd__", "__radd__")
 
 
@@ -102,8 +103,9 @@ class Trace:
         """Notes every call of a module that is no hook point, but calls of the same one once."""
         handles = []
         try:
-            for name, module in self.model.named_modules():
-                if not isinstance(module, HookPoint):
+            for path, module in self.model.named_modules():
+                if not isinstance(module, HookPoint) and not path.endswith(WRAPPED):
+                    name = path.replace(f".{WRAPPED}", "")
                     handles.append(module.register_forward_pre_hook(self._enter(name)))
                     handles.append(
                         module.register_forward_hook(self._leave(name), always_call=True)
@@ -119,7 +121,7 @@ class Trace:
             taken = args[0] if args else None
             takes = shape_of(taken, self.positions)
             self.events.append(
-                Event("module", name, tuple(self.stack), line, type(module), taken, takes)
+                Event("module", name, tuple(self.stack), line, bare_type(module), taken, takes)
             )
             self.stack.append(name)
 
@@ -237,6 +239,11 @@ def placed(event: Event, blocks: Blocks) -> dict[str, Any] | None:
         "takes": event.takes,
         "source": isinstance(taken, Tensor) and not taken.is_floating_point(),
     }
+
+
+def bare_type(module: nn.Module) -> type[nn.Module]:
+    """A module's class; of a wrapper, that of what it wraps."""
+    return type(getattr(module, WRAPPED, None) or module)
 
 
 def where(line: SourceLine | None) -> dict[str, Any]:

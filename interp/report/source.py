@@ -73,7 +73,8 @@ class SourceView:
             "layers": any(row["profile"] for row in rows),
             "posthoc": any(row["nats"] for row in rows),
             "retrained": any(row["again"] for row in rows),
-            "null": any(row["null"] for row in rows),
+            "null": any(row["null"] or row["again_null"] for row in rows),
+            "jointly": any(row["jointly"] for row in rows),
             "gain": any(row["bar"] and row["bar"].kind == "gain" for row in rows),
         }
 
@@ -134,6 +135,7 @@ class SourceView:
             "bar": bar_of(delta, low, high, tops[0], status),
             "profile": profile_path(split_numbers(row.get("layer_deltas"))),
             "again": signed(retrained["delta"]) if retrained else "",
+            "jointly": "" if retrained is None or retrained["alone"] else retrained["without"],
             "again_bar": retrained
             and bar_of(
                 retrained["delta"], retrained["ci_low"], retrained["ci_high"], tops[1], "changed"
@@ -148,6 +150,7 @@ class SourceView:
         head = next((one for one in tried if one["surgery"] == row.get("surgery")), None)
         head = head or (tried[0] if tried else None)
         others = [one for one in tried if one is not head]
+        again = sorted(again, key=lambda one: not one["alone"])
         dots = []
         if head and np.isfinite(head["delta"]):
             dots.append(("trained model", head["delta"], head["ci_low"], head["ci_high"]))
@@ -155,14 +158,14 @@ class SourceView:
             if np.isfinite(one["delta"]):
                 dots.append((one["without"], one["delta"], one["ci_low"], one["ci_high"]))
         noise = max((one["noise"] for one in again if np.isfinite(one["noise"])), default=0.0)
-        ids = dict.fromkeys(one["surgery"] for one in [*again, *tried])
+        ids = {one["surgery"]: one["without"] for one in [*tried, *again]}
         return {
             "qualname": (head or (again[0] if again else {})).get("qualname", ""),
             "head": head,
             "others": others,
             "again": again,
             "intervals": intervals_svg(dots, noise, self.unit) if dots else None,
-            "curves": [drawn for one in ids if (drawn := self._curves(one))],
+            "curves": [(way, drawn) for one, way in ids.items() if (drawn := self._curves(one))],
             "points": points,
         }
 

@@ -152,3 +152,19 @@ class Functional(HookedRootModule):
 def test_a_model_that_calls_no_module_is_one_sentence():
     with pytest.raises(UsageError, match="Functional calls no module"):
         architecture(Functional())
+
+
+def test_a_bridge_over_another_s_model_is_seen_through(bridge):
+    table = architecture(bridge)
+    boxes = table[(table["kind"] != "hook") & (table["depth"] == 1)]
+    blocks = ["ln_1", "attn", "+", "ln_2", "mlp", "+"]
+    assert boxes["part"].tolist() == [
+        *("embed", "pos_embed", "+"),
+        *blocks,
+        *blocks,
+        *("ln_final", "unembed"),
+    ]
+    assert boxes.loc[boxes["name"] == "blocks.1.mlp", "class"].item() == "GPT2MLP"
+    sums = boxes[boxes["kind"] == "add"]
+    assert all(path.endswith("modeling_gpt2.py") for path in sums["file"])
+    assert all("+" in code for code in sums["code"])

@@ -123,6 +123,18 @@ def test_a_cut_of_several_lines_is_told_on_each_and_against_the_noise():
     assert "Validation loss" not in panel(text, 9)
     effects = re.findall(r'<tr id="L(\d+)"[^>]*data-effect', text)
     assert effects == ["7", "8"]
+    assert text.count('<abbr title="trained without 7 and 8">&amp;</abbr>') == 2
+
+
+def test_the_cut_of_a_line_alone_comes_before_one_of_several():
+    again = pd.DataFrame(
+        [tried(7, 1.4, 1.3, 1.5, noise=0.05, lines="7,8"), tried(8, 0.3, 0.2, 0.4, noise=0.05)]
+    )
+    text = page(SourceView("Source", lines_of(), retrained=again))
+    row = re.search(r'<tr id="L8".*?</tr>', text, re.S)[0]
+    assert "+0.300" in row and "&amp;" not in row
+    told = panel(text, 8)
+    assert told.index("+0.300") < told.index("+1.400")
 
 
 def test_hook_points_are_named_once_for_all_blocks():
