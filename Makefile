@@ -5,9 +5,13 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test lint format docs clean
 
-# The main job: five variants of the model, trained on the embedded text, in one report.
+# The main job: five variants of the model trained on the embedded text, every line of the trained
+# model cut, and both in one report.
 demo: $(INSTALLED)
 	$(BIN)/python -m experiments.course --preset demo
+	$(BIN)/python -m experiments.lines --preset demo
+	$(BIN)/python -m experiments.report course/demo-python-docs lines/demo-python-docs-model \
+		--title "What each line of the model does for the loss" --output runs/report.html
 
 # Everything that continuous integration runs.
 test: lint

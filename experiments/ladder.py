@@ -309,7 +309,7 @@ def parts(run: SavedRun) -> list[Part]:
     return [
         Section(
             "The staircase",
-            text="\n\n".join([*map(reading, rows), *CAVEATS]),
+            text="\n\n".join(readings(run)),
             figures=overview,
             table=summary[[*shown, *(published if known else [])]],
         ),
@@ -342,6 +342,16 @@ CAVEATS: Sequence[str] = (
     "As in the lecture's code, rungs below the last divide attention scores by the square root of "
     "the model's width. Its text, nanoGPT and the last rung divide by that of the head's width.",
 )
+
+
+def readings(run: SavedRun) -> list[str]:
+    """One plain sentence on each rung."""
+    return [reading(row) for row in run.table("summary").to_dict("records")]
+
+
+def limits(run: SavedRun) -> list[str]:
+    """What the numbers leave open."""
+    return list(CAVEATS)
 
 
 def reading(row: dict[Any, Any]) -> str:

@@ -137,7 +137,9 @@ def sentence(row: Mapping[Hashable, Any]) -> str:
         if math.isnan(row["ci_low"])
         else f"95 % interval {row['ci_low']:+.3f} to {row['ci_high']:+.3f}; {row['n']}"
     )
-    name = row["name"] if row["name"] == row["line"] else f"{row['name']} ({row['line']})"
+    name = row["name"]
+    if not name.startswith(row["line"]):
+        name += f" ({row['line']})"
     return f"{name}, {row['how']}, {verb} {size} nats ({interval}): {row['code']}."
 
 
@@ -165,12 +167,13 @@ def limits_of_trainings(summary: pd.DataFrame) -> list[str]:
         "Differences are of the last validation loss; p-values are corrected for the number of "
         "cuts (Holm), intervals are not."
     )
+    cuts = summary[summary["variant"] != BASELINE]
     for status, meaning in (
         ("unchecked", "Not checked for leaks of later tokens"),
         ("leak", "Seeing the tokens that are to be predicted, so that the loss means nothing"),
         ("nonfinite", "With a loss that is no number"),
         ("error", "Not to be trained"),
     ):
-        if names := list(summary.loc[summary["status"] == status, "variant"]):
+        if names := list(cuts.loc[cuts["status"] == status, "variant"]):
             said.append(f"{meaning}: {', '.join(names)}.")
     return said
