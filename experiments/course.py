@@ -147,7 +147,10 @@ def parts(run: SavedRun) -> list[Part]:
     sections: list[Part] = [
         Section(
             "All variants",
-            text="\n\n".join(reading(row, lines) for row in summary.to_dict("records")),
+            text="\n\n".join(
+                f"{row['variant'].replace('_', ' ')}: {reading(row, lines)}"
+                for row in summary.to_dict("records")
+            ),
             figures=[
                 Figure.saved(curves_caption(summary, lines), run.figure("learning_curves")),
                 Figure.saved(

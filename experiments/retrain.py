@@ -96,7 +96,7 @@ def main(config: Config) -> Path:
     tokenizer = CharTokenizer.from_text(corpus.text)
     preset = sized(PRESETS[config.preset], tokenizer.vocab_size, config.steps)
     data = split(corpus, tokenizer, preset.model.block_size)
-    chosen(config.surgeries)  # what is wrong with the names is said before anything is trained
+    cuts = chosen(config.surgeries, preset, data)  # wrong names are said before any training
     settings: dict[str, Any] = {
         "preset": config.preset,
         "surgeries": list(config.surgeries),
@@ -109,7 +109,7 @@ def main(config: Config) -> Path:
     hashes = {"text_sha256": corpus.sha256, "source_sha256": source_sha256()}
     with Run.open(config.runs, "retrain", name, settings, hashes) as run:
         sweep = Sweep(run, settings["seeds"], preset, data, tokenizer, executor_of(config))
-        page = sweep.swept(config, corpus)
+        page = sweep.swept(cuts, config, corpus)
     announce(run.folder)
     return page
 
@@ -130,14 +130,13 @@ class Sweep:
         count = max(BASELINE_SEEDS, len(self.seeds))
         return list(range(self.seeds[0], self.seeds[0] + count))
 
-    def swept(self, config: Config, corpus: Corpus) -> Path:
+    def swept(self, cuts: dict[str, Surgery], config: Config, corpus: Corpus) -> Path:
         run, text = self.run, corpus.sha256
         baseline = self.trained({BASELINE: None}, self.baseline_seeds, text)
         console.print(noise_said(baseline, len(self.seeds)))
         study = self.study(config.texts)
-        cuts = chosen(config.surgeries)
         if wanted := top_asked(config.surgeries):
-            cuts |= self.top(wanted, study)
+            cuts = cuts | self.top(wanted, study)
         curves = pd.concat([baseline, self.trained(cuts, self.seeds, text)], ignore_index=True)
         run.save_table(described(curves, {BASELINE: None, **cuts}))
         run.save_table(summarise(run.table()), "summary")
@@ -218,7 +217,7 @@ def executor_of(config: Config) -> Executor:
     return Processes(config.workers) if config.workers else InProcess()
 
 
-def chosen(asked: Sequence[str]) -> dict[str, Surgery]:
+def chosen(asked: Sequence[str], preset: Preset, data: Data) -> dict[str, Surgery]:
     """The surgeries asked for by name or id; ``top:N`` is found later.
 
     Raises:
@@ -227,19 +226,26 @@ def chosen(asked: Sequence[str]) -> dict[str, Surgery]:
     if not asked:
         raise UsageError("--surgeries is empty: name course, top:N, or ids")
     top_asked(asked)
-    names = [name for name in asked if name in CUTS]
-    if "course" in asked:
-        names = list(CUTS)
+    names = list(CUTS) if "course" in asked else [name for name in asked if name in CUTS]
     found = course_variants(names) if names else {}
-    ids = {cut.id: cut for cut in surgery.enumerate_surgeries(surgery.read_source(gpt.model))}
-    for name in asked:
-        if name == "course" or name in CUTS or name.startswith("top:"):
-            continue
-        if name not in ids:
-            near = nearest(name, [*CUTS, "course", *ids])
-            raise UsageError(f"no surgery is called {name!r}; nearest: {near}")
-        found[name] = ids[name]
+    ids = [name for name in asked if not (name in (*CUTS, "course") or name.startswith("top:"))]
+    known = applicable(preset, data) if ids else {}
+    for id in ids:
+        if id not in known:
+            near = nearest(id, [*CUTS, "course", *known])
+            raise UsageError(f"no surgery is called {id!r}; nearest: {near}")
+        found[id] = known[id]
     return {name: cut for name, cut in found.items() if cut is not None}
+
+
+def applicable(preset: Preset, data: Data) -> dict[str, Surgery]:
+    """Every surgery that a run of the model shows to apply, by id; but for those whose stand-in is
+    a mean, for that is of a trained model."""
+    judge, _ = judges(data, preset.model.block_size, 1)
+    study = surgery.study(
+        build=lambda seed: GPT(preset.model, seed=seed), judge=judge, files=[gpt.model]
+    )
+    return {cut.id: cut for cut in study.surgeries}
 
 
 def top_asked(asked: Sequence[str]) -> int:

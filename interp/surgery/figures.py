@@ -4,9 +4,9 @@ Each function takes a table that ``annotated`` or a study has made, and gives a 
 ``Figure``. Nothing is computed here.
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -45,14 +45,9 @@ def annotated_source(lines: pd.DataFrame) -> Figure:
     texts = [f"{row['line']:4d}  {drawable(row['code'], MONO)}"[:112] for row in rows_of(shown)]
     widths = (1.5, 1.5 if again else 0.01, 0.055 * max(70, *map(len, texts)))  # inches
     with print_style():
-        figure, (left, right, code) = plt.subplots(
-            1,
-            3,
-            figsize=(0.4 + sum(widths), 0.9 + 0.145 * len(shown)),
-            width_ratios=widths,
-            sharey=True,
-            layout="constrained",
-        )
+        size = (0.4 + sum(widths), 0.9 + 0.145 * len(shown))
+        figure = Figure(figsize=size, layout="constrained")
+        left, right, code = figure.subplots(1, 3, width_ratios=widths, sharey=True)
         draw_bars(left, y, shown["delta"], shown["status"], "trained model, line cut")
         if again:
             status = shown["retrained_status"]
@@ -83,9 +78,7 @@ def annotated_source(lines: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_bars(
-    axes: plt.Axes, y: np.ndarray, values: pd.Series, status: pd.Series, title: str
-) -> None:
+def draw_bars(axes: Axes, y: np.ndarray, values: pd.Series, status: pd.Series, title: str) -> None:
     colors = [LEAK if state == "leak" else DAMAGE for state in status]
     hatches = ["////" if state == "leak" else "" for state in status]
     bars = axes.barh(y, values.fillna(0.0), color=colors, height=0.8)
@@ -113,7 +106,13 @@ def damage_and_relearnability(lines: pd.DataFrame) -> Figure:
     if drawn.empty:
         raise UsageError("no line of the table was both cut post hoc and retrained")
     with print_style():
-        figure, axes = plt.subplots(figsize=(7.2, 5.2), layout="constrained")
+        drawn = drawn.sort_values("line")
+        key = [f"{row['line']:4d}  {drawable(row['after'], MONO)}"[:48] for row in rows_of(drawn)]
+        figure = Figure(figsize=(9.4, 5.2), layout="constrained")
+        axes, legend = figure.subplots(1, 2, width_ratios=(6.2, 3.2))
+        legend.set_axis_off()
+        legend.text(0, 1, "line  becomes", weight="bold", size=6.5, va="top", family=MONO)
+        legend.text(0, 0.96, "\n".join(key), size=6.2, va="top", family=MONO, linespacing=1.5)
         noise = drawn["noise"].iloc[0]
         if np.isfinite(noise):
             axes.axhspan(-noise, noise, color="0.88", zorder=0)
@@ -127,7 +126,7 @@ def damage_and_relearnability(lines: pd.DataFrame) -> Figure:
                 size=7,
                 color="0.35",
             )
-        for row in drawn.to_dict("records"):
+        for row in rows_of(drawn):
             leak = "leak" in (row["status"], row["retrained_status"])
             spread = [[0.0], [0.0]]
             if np.isfinite(row["retrained_low"]):
@@ -149,15 +148,6 @@ def damage_and_relearnability(lines: pd.DataFrame) -> Figure:
                 lw=0.9,
                 ms=5,
             )
-            label = f"{row['line']}: {drawable(row['after'], MONO)}"
-            axes.annotate(
-                label[:58],
-                (row["delta"], row["retrained"]),
-                xytext=(5, 4),
-                textcoords="offset points",
-                family=MONO,
-                size=5.8,
-            )
         ends = [0.0, float(max(drawn["delta"].max(), drawn["retrained"].max()))]
         axes.plot(ends, ends, color="0.6", ls=(0, (4, 2)), lw=0.8, zorder=0)
         axes.axhline(0, color="0.7", lw=0.6)
@@ -166,11 +156,34 @@ def damage_and_relearnability(lines: pd.DataFrame) -> Figure:
         axes.set_yscale("symlog", linthresh=0.01)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PLAIN)
-        axes.set_xlim(right=12 * max(ends[1], 0.05))
+        axes.set_xlim(right=2 * max(ends[1], 0.05))
         axes.set_xlabel("damage: loss of the trained model with the line cut, less without (nats)")
         axes.set_ylabel("relearnability: loss when trained without the line, less with (nats)")
         axes.set_title(f"Damage and relearnability of the lines of {drawn['file'].iloc[0]}")
+        figure.draw_without_rendering()
+        name_points(axes, drawn)
     return figure
+
+
+def name_points(axes: Axes, drawn: pd.DataFrame) -> None:
+    """Each point's line number beside it, moved upwards where another's stands already."""
+    taken: list[tuple[float, float]] = []
+    to_points = 72 / axes.figure.dpi
+    for row in rows_of(drawn.sort_values("retrained")):
+        at = axes.transData.transform((row["delta"], row["retrained"])) * to_points
+        x, y = at[0] + 6, at[1] + 4
+        while any(abs(x - left) < 18 and abs(y - low) < 8 for left, low in taken):
+            y += 2
+        taken.append((x, y))
+        axes.annotate(
+            str(row["line"]),
+            (row["delta"], row["retrained"]),
+            xytext=(x - at[0], y - at[1]),
+            textcoords="offset points",
+            family=MONO,
+            size=7,
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "0.6"} if y > at[1] + 8 else None,
+        )
 
 
 def line_by_layer(lines: pd.DataFrame, at_most: int = 45) -> Figure:
@@ -200,14 +213,8 @@ def line_by_layer(lines: pd.DataFrame, at_most: int = 45) -> Figure:
     top = float(np.nanmax(np.abs(np.hstack([grid, together]))))
     norm = SymLogNorm(linthresh=max(top, 1e-6) / 50, vmin=-top, vmax=top)
     with print_style():
-        figure, (left, right) = plt.subplots(
-            1,
-            2,
-            figsize=(7.6, 1.2 + 0.17 * len(drawn)),
-            width_ratios=(len(layers), 1),
-            sharey=True,
-            layout="constrained",
-        )
+        figure = Figure(figsize=(7.6, 1.2 + 0.17 * len(drawn)), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(len(layers), 1), sharey=True)
         for axes, values in ((left, grid), (right, together)):
             axes.set_facecolor("0.93")
             image = axes.imshow(values, aspect="auto", cmap="RdBu_r", norm=norm)

@@ -14,8 +14,8 @@ import torch
 
 from experiments.cli import launch
 from experiments.executors import InProcess
-from experiments.retrain import Config, main
-from experiments.retraining import run_all, tasks_of
+from experiments.retrain import Config, chosen, main
+from experiments.retraining import run_all, sized, tasks_of
 from gpt import GPTConfig
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS, Preset, TrainConfig
@@ -51,6 +51,18 @@ def test_every_surgery_has_every_seed_and_the_model_as_it_is_has_five(run):
     assert len(seeds) == 4
     assert all(found == [0, 1] for variant, found in seeds.items() if variant != "none")
     assert set(table["status"]) <= {"changed", "leak"}
+
+
+def test_an_id_that_only_a_run_of_the_model_can_find_may_be_asked_for():
+    corpus = load_corpus("python-docs")
+    tokenizer = CharTokenizer.from_text(corpus.text)
+    preset = sized(TINY, tokenizer.vocab_size, None)
+    data = split(corpus, tokenizer, TINY.model.block_size)
+    found = chosen(["model.py:195:zero", "model.py:195:cut-skip"], preset, data)
+    assert [cut.after for cut in found.values()] == [
+        "x = torch.zeros_like(x + mlp_out)",
+        "x = mlp_out",
+    ]
 
 
 def test_the_lines_chosen_are_those_that_do_the_trained_model_most_harm(run):
