@@ -73,7 +73,7 @@ def test_worksheet_and_key_ask_the_same_questions_in_the_same_order(tmp_path):
     assert drawings[0] == drawings[1] and len(drawings[0]) == 5
     assert RESIDUAL.why in key and OTHER.why in key
     assert key.index("It cannot run") > 0
-    assert "    4  " in sheet
+    assert "\n   4      x = x + branch(x)\n" in sheet
 
 
 def test_all_questions_are_drawn_on_the_same_axes():
