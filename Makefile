@@ -13,9 +13,9 @@ demo: $(INSTALLED)
 	$(BIN)/python -m experiments.report course/demo-python-docs lines/demo-python-docs-model \
 		--title "What each line of the model does for the loss" --output runs/report.html
 
-# Everything that continuous integration runs.
+# Everything that continuous integration runs; a process for each core, a file of tests at a time.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -48,7 +48,8 @@ def full_disk():
     limit(soft)
 
 
-def test_a_run_says_how_it_is_made_before_it_holds_anything_else(tmp_path):
+def test_a_run_says_how_it_is_made_before_it_holds_anything_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "experiments.course", "--name", "a b"])
     with begin(tmp_path, provenance={"text_sha256": "86c4"}) as run:
         description = json.loads((run.folder / "run.json").read_text())
         assert run.folder == tmp_path / "course" / "demo"
@@ -57,7 +58,7 @@ def test_a_run_says_how_it_is_made_before_it_holds_anything_else(tmp_path):
     assert description["provenance"] == {"text_sha256": "86c4"}
     assert description["packages"]["numpy"] == np.__version__
     assert description["python"] == sys.version.split()[0]
-    assert "pytest" in description["command"]
+    assert description["command"] == "python -m experiments.course --name 'a b'"
 
 
 def test_the_commit_is_that_of_the_checkout_this_code_lies_in(tmp_path):
