@@ -116,7 +116,8 @@ def retrained(runs: Sequence[SavedRun]) -> pd.DataFrame | None:
 def of_variants(run: SavedRun) -> pd.DataFrame:
     """The variants of a run that trained with cuts, as the source's view takes them."""
     cuts = run.table().drop_duplicates("variant").set_index("variant")
-    summary = run.table("summary")
+    summary, entropies = run.table("summary"), run.table("entropies")
+    noise = noise_of(summary)
     rows = []
     for row in summary[summary["variant"] != BASELINE].to_dict("records"):
         cut = cuts.loc[row["variant"]]
@@ -131,12 +132,12 @@ def of_variants(run: SavedRun) -> pd.DataFrame:
                 "code": code,
                 "after": after,
                 "diff": cut["diff"],
-                "reading": reading(row, run.table("entropies")),
+                "reading": reading(row, entropies),
                 "status": row["status"],
                 "delta": row["delta"],
                 "ci_low": row["ci_low"],
                 "ci_high": row["ci_high"],
-                "noise": noise_of(summary),
+                "noise": noise,
                 "n": row["n"],
             }
         )
