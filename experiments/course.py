@@ -101,7 +101,7 @@ def main(config: Config) -> Path:
         published = config.published or config.preset == "course"
         draw(run, published)
         page = write_page(run)
-    console.print(shown(summary).to_string(index=False), soft_wrap=True)
+    console.print(shown(summary).to_string(index=False), soft_wrap=True, markup=False)
     announce(run.folder)
     return page
 

@@ -149,7 +149,9 @@ class Sweep:
         published = config.published or config.preset == "course"
         draw(run, published and "course" in config.surgeries)
         page = write_page(run)
-        console.print(shown(run.table("summary")).to_string(index=False), soft_wrap=True)
+        console.print(
+            shown(run.table("summary")).to_string(index=False), soft_wrap=True, markup=False
+        )
         return page
 
     def trained(

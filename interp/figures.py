@@ -46,7 +46,8 @@ DIFF_LINES = 60  # the most lines of a diff that a figure shows
 
 SANS, MONO = "DejaVu Sans", "DejaVu Sans Mono"  # they come with matplotlib: the same everywhere
 CODE = FontProperties(family=MONO, size=CODE_SIZE)
-MARKERS = "sD^vPX*<>"
+MARKERS = "sD^vPX*<"  # not as many as colours, so that a pair of the two comes round late
+LEAK = "leak: it sees the tokens to be predicted, so its loss means nothing"
 MARKERS_PER_CURVE = 8
 DOTS, DASHES = (0, (1, 2)), (0, (4, 2))
 DIFF_TINTS = {"+": "#d6e8f7", "-": "#f7d9bd", "@": "#ededed"}  # told apart by lightness too
@@ -186,8 +187,8 @@ def loss_bars(table: pd.DataFrame) -> Figure:
             if look.label:
                 y += lines("\n".join(look.label)) + 0.2
                 axes.text(0, y, "\n".join(look.label), font=CODE, va="bottom", linespacing=1.25)
-            draw_bar(axes, y + 0.9, "best", best[variant], look.color, longest, hatch="")
-            draw_bar(axes, y + 2.4, "last", last[variant], look.color, longest, hatch="////")
+            draw_bar(axes, y + 0.9, "best", best[variant], look, longest, hatch="")
+            draw_bar(axes, y + 2.4, "last", last[variant], look, longest, hatch="////")
             y += 4.0
         figure.set_size_inches(WIDTH, 0.9 + y * CODE_LINE)
         axes.set_ylim(y, 0)
@@ -199,10 +200,12 @@ def loss_bars(table: pd.DataFrame) -> Figure:
 
 
 class Look(NamedTuple):
-    """How a variant is told from the others, in colour and without; and what was cut."""
+    """How a variant is told from the others, in colour and without; what was cut; and whether it
+    sees the future, which is drawn hollow."""
 
     color: str | tuple[float, float, float]
     marker: str
+    leak: bool
     label: list[str]  # lines fit for a figure
     diff: str
 
@@ -211,16 +214,20 @@ def looks_of(table: pd.DataFrame) -> dict[str, Look]:
     """The variants, in the table's order; the model as it is is black."""
     palette = sns.color_palette("colorblind")
     colors = [palette[i] for i in (0, 3, 2, 1, 4, 9, 5, 6, 8)]  # neighbours far apart in lightness
+    ahead = table.get("status", pd.Series("", table.index)) == "leak"
+    leaks = set(table.loc[ahead, "variant"])
     looks: dict[str, Look] = {}
     edited = 0
     for variant, label, diff in (
         table[["variant", "label", "diff"]].drop_duplicates("variant").itertuples(index=False)
     ):
         if diff == "":
-            looks[variant] = Look("black", "o", [], diff)
+            looks[variant] = Look("black", "o", False, [], diff)
         else:
             color, marker = colors[edited % len(colors)], MARKERS[edited % len(MARKERS)]
-            looks[variant] = Look(color, marker, code(label).split("\n"), diff)
+            leak = variant in leaks
+            text = code(label).split("\n") + [LEAK] * leak
+            looks[variant] = Look(color, marker, leak, text, diff)
             edited += 1
     return looks
 
@@ -265,6 +272,7 @@ def draw_curve(
         by_seed.mean(axis=1, skipna=False),
         color=look.color,
         marker=look.marker,
+        markerfacecolor="white" if look.leak else look.color,
         markevery=(int(stagger * every), every),
         linestyle=linestyle,
     )
@@ -335,7 +343,7 @@ def draw_bar(
     y: float,
     kind: str,
     losses: pd.Series,
-    color: str | tuple[float, float, float],
+    look: Look,
     longest: float,
     hatch: str,
 ) -> None:
@@ -344,10 +352,11 @@ def draw_bar(
     if not np.isfinite(mean):
         axes.text(longest * 0.02, y, f"{kind}: not finite", va="center", size="small")
         return
-    light = sns.blend_palette(["white", color], 3)[1]  # points and error bars stay visible on it
+    blend = sns.blend_palette(["white", look.color], 3)
+    light = blend[0] if look.leak else blend[1]  # points and error bars stay visible on it
     several = len(losses) > 1
     spread = losses.std() if several else 0.0
-    axes.barh(y, mean, height=1.3, color=light, edgecolor=color, hatch=hatch, linewidth=0.8)
+    axes.barh(y, mean, height=1.3, color=light, edgecolor=look.color, hatch=hatch, linewidth=0.8)
     if several:
         axes.errorbar(mean, y, xerr=spread, color="black", capsize=3, linewidth=1)
         rows = y + np.linspace(-0.35, 0.35, len(losses))
@@ -383,8 +392,12 @@ def diff_lines(diff: str) -> list[str]:
 
 def spread_named(curves: pd.DataFrame) -> str:
     """What line and band mean, for a legend's title."""
-    seeds = curves["seed"].nunique()
-    return "one seed" if seeds == 1 else f"mean of {seeds} seeds; band: lowest to highest seed"
+    seeds = curves.groupby("variant")["seed"].nunique()
+    fewest, most = seeds.min(), seeds.max()
+    if most == 1:
+        return "one seed"
+    count = f"{most}" if fewest == most else f"{fewest} to {most}"
+    return f"mean of {count} seeds; band: lowest to highest seed"
 
 
 def code(text: str) -> str:

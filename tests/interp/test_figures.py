@@ -106,6 +106,30 @@ def test_variants_differ_without_colour():
     assert len({line.get_marker() for line in figure.axes[0].lines}) == len(CUTS)
 
 
+def test_a_variant_that_sees_the_future_is_said_to_and_drawn_hollow():
+    table = curves()
+    table["status"] = np.where(table["variant"] == "one head", "leak", "changed")
+    for draw in (learning_curves, loss_bars):
+        assert sum("leak: it sees the tokens" in text for text in texts(draw(table))) == 1
+    lines = learning_curves(table).axes[0].get_lines()
+    assert [line.get_markerfacecolor() == "white" for line in lines] == [False, False, True]
+    bars = loss_bars(table).axes[0].patches
+    hollow = [colors.to_rgb(bar.get_facecolor()) == (1, 1, 1) for bar in bars]
+    assert hollow == [False, False, False, False, True, True]
+
+
+def test_many_variants_share_no_pair_of_colour_and_marker():
+    cuts = {f"cut {number}": (f"model.py:{number}", f"-{number}") for number in range(30)}
+    lines = learning_curves(curves(1, cuts)).axes[0].get_lines()
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 30
+
+
+def test_variants_of_different_numbers_of_seeds_are_said_to_be_so():
+    table = curves()
+    fewer = table[(table["variant"] == "none") | (table["seed"] < 2)]
+    assert "mean of 2 to 3 seeds" in "\n".join(texts(learning_curves(fewer)))
+
+
 def test_a_seed_that_diverged_leaves_a_gap_instead_of_a_flattering_mean():
     table = curves(3)
     diverged = (table["variant"] == "none") & (table["seed"] == 1) & (table["step"] >= 500)
