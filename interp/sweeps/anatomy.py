@@ -1,19 +1,23 @@
 """Which models can be taken apart, so that a sweep computes only what an intervention changes?
 
 Those that show the field's parts: ``blocks`` of ``ln1``, ``attn`` (with ``W_Q W_K W_V W_O``),
-``ln2`` and ``mlp``, joined by residual connections; then ``ln_final`` and ``W_U``. The norms and
-the MLPs are called as they are; causal attention is computed here, for any suffix of the positions.
+``ln2`` and ``mlp``, joined by residual connections; then ``ln_final`` and ``W_U``. The norms
+are called as they are, and the MLPs where nothing is known of them; causal attention is computed
+here, for any suffix of the positions.
 That a model shows these parts does not mean that it uses them in this way: see ``proof``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+
+from interp.sweeps.fused import Feed, FeedForward, Linear, bias_of, feed_of
 
 
 class NotRecognisedError(Exception):
@@ -22,19 +26,27 @@ class NotRecognisedError(Exception):
 
 @dataclass(frozen=True)
 class Layer:
-    """A block's parts. Weights of linear maps are [out in], biases [out]."""
+    """A block's parts."""
 
     ln1: Callable[[Tensor], Tensor]
     ln2: Callable[[Tensor], Tensor]
-    mlp: Callable[[Tensor], Tensor]
-    qkv: tuple[Tensor, Tensor]
-    out: tuple[Tensor, Tensor]
+    mlp: Feed
+    projections: tuple[Linear, ...]  # of queries, keys, values
+    out: Linear
     W_O: Tensor  # [head d_head d_model]
     W_post: Tensor  # [d_mlp d_model]
 
     @property
     def heads(self) -> int:
         return self.W_O.shape[0]
+
+    @cached_property
+    def qkv(self) -> Linear:
+        return stacked(self.projections)
+
+    @cached_property
+    def kv(self) -> Linear:
+        return stacked(self.projections[1:])
 
     def forward(
         self,
@@ -51,32 +63,37 @@ class Layer:
             reads: which of ``x``'s positions are wanted; all by default.
         """
         reads = list(range(x.shape[1])) if reads is None else reads
+        x = x[:, : reads[-1] + 1]  # the last ones, that nobody reads, are no keys of anybody
         normed = self.ln1(x)
         if len(reads) == x.shape[1]:
-            q, k, v = self.split(F.linear(normed, *self.qkv), 3)
+            q, k, v = self.split(self.qkv(normed), 3)
         else:
-            (weight, bias), width = self.qkv, self.out[0].shape[1]
-            k, v = self.split(F.linear(normed, weight[width:], bias[width:]), 2)
-            (q,) = self.split(F.linear(normed[:, reads], weight[:width], bias[:width]), 1)
+            k, v = self.split(self.kv(normed), 2)
+            (q,) = self.split(self.projections[0](normed[:, reads]), 1)
             x = x[:, reads]
         start = 0
         if prefix is not None:
             start = prefix[0].shape[2]
             k, v = joined(prefix[0], k), joined(prefix[1], v)
-        return self.feed(x + self.merge(attend(q, k, v, [start + read for read in reads])))
+        z = attend(q, k, v, [start + read for read in reads])
+        return self.feed(self.out(z.transpose(1, 2).flatten(2), plus=x))
+
+    @property
+    def own_bytes(self) -> int:
+        """Memory of weights in another order than the model's."""
+        stack = [self.qkv, self.kv]
+        maps = [*stack, self.projections[0], self.out]
+        maps += [self.mlp.inner, self.mlp.outer] if isinstance(self.mlp, FeedForward) else []
+        return sum(each.packed_bytes for each in maps) + sum(each.weight.nbytes for each in stack)
 
     def split(self, x: Float[Tensor, "row pos heads"], count: int) -> tuple[Tensor, ...]:
         """Queries, keys and values, each [row head pos d_head], of their concatenation."""
         row, pos, _ = x.shape
         return x.view(row, pos, count, self.heads, -1).permute(2, 0, 3, 1, 4).unbind()
 
-    def merge(self, z: Float[Tensor, "row head pos d_head"]) -> Float[Tensor, "row pos d_model"]:
-        """The attention's output."""
-        return F.linear(z.transpose(1, 2).flatten(2), *self.out)
-
     def feed(self, x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos d_model"]:
         """The residual stream after the MLP, from that before."""
-        return x + self.mlp(self.ln2(x))
+        return self.mlp(self.ln2(x), plus=x)
 
 
 @dataclass(frozen=True)
@@ -85,7 +102,7 @@ class Anatomy:
 
     layers: list[Layer]
     ln_final: Callable[[Tensor], Tensor]
-    unembedding: tuple[Tensor, Tensor]
+    unembedding: tuple[Tensor, Tensor | None]  # weight [vocab d_model] and bias
 
     def logits(self, x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos vocab"]:
         """In single precision at least: a metric's differences are small beside its logits."""
@@ -129,29 +146,39 @@ def anatomy_of(model: Any) -> Anatomy:
     """
     try:
         layers = [layer_of(block) for block in model.blocks]
-        weight = model.W_U.T
-        bias = getattr(model, "b_U", weight.new_zeros(len(weight)))
-        return Anatomy(layers, model.ln_final, (weight.detach(), bias.detach()))
+        unembedding = model.W_U.detach().T, bias_of(model, "b_U")
+        return Anatomy(layers, model.ln_final, unembedding)
     except (AttributeError, TypeError) as error:
         raise NotRecognisedError(f"it shows no {getattr(error, 'name', None) or error}") from error
 
 
 def layer_of(block: Any) -> Layer:
     attn = block.attn
-    rows = [weight.transpose(1, 2).flatten(0, 1) for weight in (attn.W_Q, attn.W_K, attn.W_V)]
-    if len({row.shape for row in rows}) > 1:
+    projections = tuple(
+        Linear(
+            getattr(attn, f"W_{name}").detach().transpose(1, 2).flatten(0, 1),
+            None if (bias := bias_of(attn, f"b_{name}")) is None else bias.flatten(),
+        )
+        for name in "QKV"
+    )
+    if len({projection.weight.shape for projection in projections}) > 1:
         raise NotRecognisedError("its heads share keys and values")
-    biases = [
-        getattr(attn, name, row.new_zeros(len(row))).flatten()
-        for name, row in zip(("b_Q", "b_K", "b_V"), rows, strict=True)
-    ]
     W_O = attn.W_O.detach()
     return Layer(
         block.ln1,
         block.ln2,
-        block.mlp,
-        (torch.cat(rows).detach(), torch.cat(biases).detach()),
-        (W_O.permute(2, 0, 1).flatten(1), attn.b_O.detach()),
+        feed_of(block.mlp),
+        projections,
+        Linear(W_O.flatten(0, 1).T, bias_of(attn, "b_O")),
         W_O,
         block.mlp.W_out.detach(),
     )
+
+
+def stacked(maps: Sequence[Linear]) -> Linear:
+    """Linear maps of the same input as one, their outputs side by side."""
+    weight = torch.cat([each.weight for each in maps])
+    if all(each.bias is None for each in maps):
+        return Linear(weight, None)
+    zeros = weight.new_zeros(len(weight) // len(maps))
+    return Linear(weight, torch.cat([zeros if each.bias is None else each.bias for each in maps]))

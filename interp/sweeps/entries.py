@@ -164,7 +164,7 @@ def through_heads(
 ) -> Float[Tensor, "cell example pos d_model"]:
     """A change of what heads read out, as a change of the residual stream."""
     if heads is None:
-        return z.flatten(3) @ layer.out[0].T
+        return z.flatten(3) @ layer.out.weight.T
     cell, example, pos, _, d_head = z.shape
     rows = z.reshape(cell, example * pos, d_head)
     return torch.bmm(rows, layer.W_O[heads]).view(cell, example, pos, -1)

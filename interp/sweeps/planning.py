@@ -52,7 +52,7 @@ class Cost:
 
     def __post_init__(self) -> None:
         layer = self.anatomy.layers[0]
-        d_model, inner = layer.out[0].shape
+        d_model, inner = layer.out.weight.shape
         object.__setattr__(self, "_wide", (d_model, inner, layer.W_post.shape[0]))
 
     def block(self, start: int, reads: list[int] | None = None) -> int:

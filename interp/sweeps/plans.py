@@ -453,7 +453,7 @@ def width_of(plan: Plan, name: str) -> int:
     """Numbers that a hook point carries for each token."""
     assert plan.anatomy is not None
     layer = plan.anatomy.layers[0]
-    d_model, inner = layer.out[0].shape
+    d_model, inner = layer.out.weight.shape
     if name.endswith("hook_pattern"):
         return layer.heads * plan.tokens.shape[1]
     if name.endswith("hook_result"):
@@ -484,10 +484,11 @@ def change_bytes(plan: Plan, cell: int) -> int:
 
 def working_bytes(plan: Plan) -> int:
     """Memory of what is under way: a batch of rows, their logits, the clean ones and the metric's
-    own copies, and a hook point's value while an intervention makes another of it."""
+    own copies, a hook point's value while an intervention makes another of it, and weights in
+    another order."""
     assert plan.anatomy is not None
     layer, tokens = plan.anatomy.layers[0], plan.tokens.numel()
-    d_model, inner = layer.out[0].shape
+    d_model, inner = layer.out.weight.shape
     vocab = len(plan.anatomy.unembedding[0])
     length = plan.tokens.shape[1]
     rows = max(ROWS, length)
@@ -495,7 +496,8 @@ def working_bytes(plan: Plan) -> int:
     keys = rows * min(length, 16) * 2 * inner  # where rows are short, their prefixes are long
     making = 3 * tokens * max(width_of(plan, entry.hook) for entry in plan.entries.values())
     logits = 4 * tokens * vocab + 3 * min(LOGITS, rows * vocab)
-    return (batch + keys + making + logits) * itemsize(plan)
+    weights = sum(layer.own_bytes for layer in plan.anatomy.layers)
+    return (batch + keys + making + logits) * itemsize(plan) + weights
 
 
 def itemsize(plan: Plan) -> int:

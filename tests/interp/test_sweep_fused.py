@@ -1,0 +1,96 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from interp.sweeps import fused
+from interp.sweeps.fused import AsItIs, FeedForward, Linear, feed_of
+
+
+@pytest.fixture(params=["in one pass", "plain torch"])
+def way(request, monkeypatch):
+    if request.param == "plain torch":
+        monkeypatch.setattr(fused, "in_one_pass", lambda x: False)
+    elif not fused.in_one_pass(torch.ones(1)):
+        pytest.skip("this build of torch has no fused linear map")
+
+
+class MLP(nn.Module):
+    def __init__(self, activation, bias=True, d_model=24, d_mlp=40):
+        super().__init__()
+        torch.manual_seed(0)
+        self.W_in = nn.Parameter(torch.randn(d_model, d_mlp) / 5)
+        self.W_out = nn.Parameter(torch.randn(d_mlp, d_model) / 5)
+        if bias:
+            self.b_in, self.b_out = (nn.Parameter(torch.randn(n)) for n in (d_mlp, d_model))
+        self.activation = activation
+
+    def forward(self, x):
+        zero = torch.zeros(())
+        hidden = self.activation(x @ self.W_in + getattr(self, "b_in", zero))
+        return hidden @ self.W_out + getattr(self, "b_out", zero)
+
+
+ACTIVATIONS = {
+    "gelu": nn.GELU(),
+    "gelu, tanh": nn.GELU("tanh"),
+    "relu": nn.ReLU(),
+}
+
+
+@pytest.mark.parametrize("shape", [(7, 24), (2, 5, 24), (1, 1, 24), (0, 5, 24)])
+def test_bias_and_residual_are_added(way, shape):
+    weight, bias = torch.randn(40, 24), torch.randn(40)
+    x, plus = torch.randn(shape), torch.randn(*shape[:-1], 40)
+    expected = F.linear(x.double(), weight.double(), bias.double())
+    linear = Linear(weight, bias)
+    assert torch.allclose(linear(x).double(), expected, atol=1e-4)
+    assert torch.allclose(linear(x, plus=plus).double(), expected + plus, atol=1e-4)
+    assert torch.allclose(Linear(weight, None)(x).double(), expected - bias, atol=1e-4)
+
+
+def test_views_are_as_good_as_copies(way):
+    x, plus = torch.randn(4, 24, 9).transpose(1, 2), torch.randn(4, 12, 40)[:, 2:11]
+    weight, bias = torch.randn(24, 40).T, torch.randn(40)
+    before = plus.clone()
+    ours = Linear(weight, bias)(x, plus=plus)
+    assert torch.allclose(ours, F.linear(x, weight, bias) + before, atol=1e-4)
+    assert torch.equal(plus, before)
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_known_mlp_is_taken_apart(way, name, bias):
+    mlp = MLP(ACTIVATIONS[name], bias)
+    with torch.no_grad():
+        feed = feed_of(mlp)
+        x, plus = torch.randn(3, 5, 24), torch.randn(3, 5, 24)
+        assert isinstance(feed, FeedForward)
+        assert torch.allclose(feed(x), mlp(x), atol=1e-4)
+        assert torch.allclose(feed(x, plus), plus + mlp(x), atol=1e-4)
+
+
+def test_the_two_gelus_are_told_apart():
+    with torch.no_grad():
+        assert feed_of(MLP(nn.GELU())).activation.variant == "none"
+        assert feed_of(MLP(nn.GELU("tanh"))).activation.variant == "tanh"
+        assert feed_of(MLP(nn.GELU("tanh")).double()).activation.variant == "tanh"
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [nn.SiLU(), nn.Tanh(), lambda x: F.gelu(x).clamp(max=15), lambda x: 1.01 * F.relu(x)],
+    ids=["silu", "tanh", "clamped gelu", "not quite relu"],
+)
+def test_any_other_mlp_is_called_as_it_is(activation):
+    mlp = MLP(activation)
+    with torch.no_grad():
+        feed = feed_of(mlp)
+        x, plus = torch.randn(2, 3, 24), torch.randn(2, 3, 24)
+        assert isinstance(feed, AsItIs)
+        assert torch.equal(feed(x), mlp(x))
+        assert torch.equal(feed(x, plus), plus + mlp(x))
+
+
+def test_a_function_without_weights_is_called_as_it_is():
+    assert feed_of(torch.sin).module is torch.sin
