@@ -24,9 +24,20 @@ from torch import Tensor, nn
 from interp.errors import NonFiniteError, SiteError, UsageError
 from interp.interventions import Patch, cache
 from interp.metrics import Metric
-from interp.sites import PARTS, Model, Site, axes_of, evaluating, hooked, match, names_by_point
+from interp.sites import (
+    Model,
+    Part,
+    Site,
+    axes_of,
+    evaluating,
+    hooked,
+    match,
+    names_by_point,
+    stopping,
+)
 from interp.stats import bootstrap_interval
 from interp.sweep import effects_of
+from interp.sweeps.reading import behind_blocks, measured_of_run
 from interp.sweeps.resuming import Store
 
 EMBEDDING = "hook_embed"
@@ -180,39 +191,49 @@ def site_scores(
     names = names_by_point(model)
     with evaluating(model):
         asked = [*hooks, EMBEDDING] if steps else hooks
-        there = cache(model, clean, asked)
-        embedded = cache(model, corrupted, EMBEDDING)[EMBEDDING] if steps else None
-    here, total = gradients(model, corrupted, clean, metric, hooks, None)
+        there = cache(model, clean, asked, **stopping(model, asked))
+        only = stopping(model, [EMBEDDING])
+        embedded = cache(model, corrupted, EMBEDDING, **only)[EMBEDDING] if steps else None
+        end = behind_blocks(model, corrupted) if stopping(model, hooks) else None
+    here, total = gradients(model, corrupted, clean, metric, hooks, None, end)
     if embedded is not None:
         total = {hook: torch.zeros_like(value) for hook, value in total.items()}
         for step in range(steps):
             share = (step + 0.5) / steps
             between = embedded + share * (there[EMBEDDING] - embedded)
-            _, found = gradients(model, corrupted, clean, metric, hooks, between)
+            _, found = gradients(model, corrupted, clean, metric, hooks, between, end)
             for hook, value in found.items():
                 total[hook] += value / steps
-    products = {hook: (there[hook] - here[hook]) * total[hook] for hook in hooks}
-    sums: dict[Any, Tensor] = {}
     scores = np.empty((len(where), len(clean)))
-    for row, site in enumerate(where):
-        product = products[site.hook]
-        axes = axes_of(names[match(model, site.hook)[0][1]], product.ndim)
-        if unknown := [part for part in site.parts if part not in axes]:
-            raise SiteError(f"{site.hook} has no {unknown[0]} axis, its value is {list(axes)}")
-        kept = tuple(part for part in PARTS if part in site.parts)
-        if (site.hook, kept) not in sums:
-            gone = [i for i, axis in enumerate(axes) if i and axis not in kept]
-            summed = product.sum(dim=gone) if gone else product
-            order = [axis for axis in axes if axis in kept]
-            sums[site.hook, kept] = summed.permute(0, *(1 + order.index(part) for part in kept))
-        index: Any = (slice(None), *(site.parts[part] for part in kept))
-        try:
-            scores[row] = sums[site.hook, kept][index].double().cpu().numpy()
-        except IndexError as error:
-            raise SiteError(f"{site} lies outside {list(product.shape)}") from error
+    for (hook, parts), numbered in by_part(where).items():
+        product = (there[hook] - here[hook]) * total[hook]
+        axes = axes_of(names[match(model, hook)[0][1]], product.ndim)
+        if unknown := [part for part in parts if part not in axes]:
+            raise SiteError(f"{hook} has no {unknown[0]} axis, its value is {list(axes)}")
+        gone = [i for i, axis in enumerate(axes) if i and axis not in parts]
+        summed = product.sum(dim=gone) if gone else product
+        order = [axis for axis in axes if axis in parts]
+        summed = summed.permute(0, *(1 + order.index(part) for part in parts))
+        rows, index = list(numbered), np.array(list(numbered.values()))
+        sizes = np.array(summed.shape[1:])
+        if len(outside := np.flatnonzero(((index < -sizes) | (index >= sizes)).any(axis=1))):
+            raise SiteError(f"{where[rows[outside[0]]]} lies outside {list(product.shape)}")
+        scores[rows] = summed.double().cpu().numpy()[(slice(None), *index.T)].T
     if not np.isfinite(scores).all():
         raise NonFiniteError("the gradient is not finite at some site")
     return scores
+
+
+def by_part(
+    where: Sequence[Site],
+) -> dict[tuple[str, tuple[Part, ...]], dict[int, tuple[int, ...]]]:
+    """Sites of the same hook point and restricted to parts of the same kinds, together: of each
+    one its place in ``where`` and the numbers of its parts."""
+    groups: dict[tuple[str, tuple[Part, ...]], dict[int, tuple[int, ...]]] = {}
+    for row, site in enumerate(where):
+        parts = site.parts
+        groups.setdefault((site.hook, tuple(parts)), {})[row] = tuple(parts.values())
+    return groups
 
 
 def gradients(
@@ -222,11 +243,14 @@ def gradients(
     metric: Metric,
     hooks: Sequence[str],
     embedded: Tensor | None,
+    end: int | None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Values at hook points, and the gradient of the metric there; weights take none.
 
     Args:
         embedded: what to put in the place of the token embeddings.
+        end: the layer number behind the last block, where the metric can be spared logits that it
+            does not read.
     """
     values: dict[str, Tensor] = {}
 
@@ -242,7 +266,7 @@ def gradients(
         put = match(model, EMBEDDING)[0][1]
         pairs = [(put, lambda value, hook: embedded), *pairs]
     with evaluating(model), frozen(model), hooked(pairs), torch.enable_grad():
-        total = metric(model(tokens), against).sum()
+        total = measured_of_run(model, tokens, against, metric, end).sum()
         if not total.requires_grad:
             raise UsageError(
                 "the metric has no gradient at these sites: take one that is differentiable, such "

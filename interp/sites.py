@@ -12,6 +12,7 @@ are [batch pos head neuron], and so are results and inputs per head; scores and 
 [batch head query key], where ``pos`` is the query; everything else is [batch pos neuron].
 """
 
+import inspect
 import itertools
 import re
 import sys
@@ -209,6 +210,20 @@ def match(model: Model, pattern: str | Site) -> list[tuple[Site, HookPoint]]:
     return list(found.values())
 
 
+def stopping(model: Model, names: Sequence[str]) -> dict[str, int]:
+    """What to call a model with so that it runs no further than these hook points: nothing where it
+    takes no ``stop_at_layer``, or one of them lies behind the blocks.
+    """
+    sites = [site for name in names for site, _ in match(model, name)]
+    takes = inspect.signature(getattr(model, "forward", model)).parameters
+    if "stop_at_layer" not in takes:
+        return {}
+    if any(site.layer is None and site.hook not in EMBEDDINGS for site in sites):
+        return {}
+    layers = [site.layer for site in sites if site.layer is not None]
+    return {"stop_at_layer": 1 + max(layers, default=-1)}
+
+
 def names_by_point(model: Model) -> dict[HookPoint, tuple[str, ...]]:
     """Every name that each hook point bears."""
     names: dict[HookPoint, tuple[str, ...]] = {}
@@ -217,6 +232,7 @@ def names_by_point(model: Model) -> dict[HookPoint, tuple[str, ...]]:
     return names
 
 
+EMBEDDINGS = ("hook_embed", "hook_pos_embed")
 PER_HEAD = (
     *("hook_q", "hook_k", "hook_v", "hook_z", "hook_rot_q", "hook_rot_k", "hook_result"),
     *("hook_q_input", "hook_k_input", "hook_v_input", "hook_attn_in"),

@@ -5,7 +5,6 @@ carried on from there; those elsewhere in a model that takes ``start_at_layer`` 
 on; the rest get a forward pass each.
 """
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +18,7 @@ from interp.errors import NoEffectError, UsageError
 from interp.interventions import cache
 from interp.metrics import Metric
 from interp.receipts import Effect
-from interp.sites import Model
+from interp.sites import Model, stopping
 from interp.sweeps.anatomy import Anatomy, NotRecognisedError, anatomy_of
 from interp.sweeps.cells import Cell, Change, change_of
 from interp.sweeps.entries import Entry, entry_of
@@ -333,7 +332,7 @@ def prepared(plan: Plan, members: list[int]) -> Window:
     anatomy, length = plan.anatomy, plan.tokens.shape[1]
     names = names_for(plan, members)
     final = f"blocks.{len(anatomy.layers) - 1}.hook_resid_post"
-    values = clean_values(plan.model, plan.tokens, [*names, final], len(anatomy.layers))
+    values = clean_values(plan.model, plan.tokens, [*names, final])
     score = score_of(plan.metric, plan.against, anatomy, values[final], plan.reads)
     plan.reads, plan.baseline = score.reads, score.baseline
     changes = {
@@ -401,12 +400,9 @@ def names_for(plan: Plan, members: Sequence[int]) -> list[str]:
     return list(names)
 
 
-def clean_values(
-    model: Any, tokens: Tensor, names: Sequence[str], layers: int
-) -> dict[str, Tensor]:
+def clean_values(model: Model, tokens: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
     """Clean values, from runs of a few examples at a time, without the logits where possible."""
-    stop = "stop_at_layer" in inspect.signature(model.forward).parameters
-    options = {"stop_at_layer": layers} if stop else {}
+    options = stopping(model, names)
     batch, length = tokens.shape
     step = max(1, ROWS // length)
     values: dict[str, Tensor] = {}

@@ -1,12 +1,16 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+from gpt import GPT
 from interp.attribution import attribution, site_scores
 from interp.errors import SiteError, UsageError
 from interp.interventions import Patch, cache, intervene
 from interp.metrics import accuracy, logit_difference, loss
 from interp.sites import Site, sites
+from interp.sweeps.reading import behind_blocks
 
 METRIC = logit_difference(answer=3, wrong=5)
 
@@ -131,3 +135,58 @@ def test_what_cannot_be_attributed_is_a_sentence(model, clean, corrupted, change
     }
     with pytest.raises(error, match=sentence):
         attribution(model, **(given | change))
+
+
+@pytest.fixture
+def wide(model):
+    """A model with a larger vocabulary than its residual stream is wide, and how many logits its
+    runs have unembedded."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(model.config, vocab_size=8 * model.config.n_embd)
+    wide = GPT(config).eval()
+    counts = []
+    unembed = wide.lm_head.forward
+    wide.lm_head.forward = lambda x: (counts.append(x.shape[:2].numel()), unembed(x))[1]
+    return wide, counts
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_only_the_logits_that_the_metric_reads_are_computed(
+    wide, clean, corrupted, steps, monkeypatch
+):
+    model, counts = wide
+    where = sites(model, "*attn.hook_z", each=("head", "pos"), tokens=clean)
+    counts.clear()
+    scores = site_scores(model, clean, corrupted, METRIC, where, steps)
+    batch, length = clean.shape
+    assert max(counts) == max(length, batch)
+    monkeypatch.setattr("interp.attribution.behind_blocks", lambda *_: None)
+    counts.clear()
+    plain = site_scores(model, clean, corrupted, METRIC, where, steps)
+    assert max(counts) == batch * length
+    np.testing.assert_allclose(scores, plain, rtol=1e-4, atol=1e-6 * np.abs(plain).max())
+
+
+def last_or_first(logits, tokens):
+    """Reads another position once it sees numbers that may become NaN."""
+    last = logits[:, -1].float()
+    return logits[:, 0, 3] if last.requires_grad else last[:, 3]
+
+
+@pytest.mark.parametrize("metric", [loss, last_or_first], ids=["reads all", "reads unforeseen"])
+def test_a_metric_that_reads_more_gets_all_logits(wide, clean, corrupted, metric, monkeypatch):
+    model, _ = wide
+    where = sites(model, "*hook_mlp_out", each="pos", tokens=clean)
+    scores = site_scores(model, clean, corrupted, metric, where)
+    monkeypatch.setattr("interp.attribution.behind_blocks", lambda *_: None)
+    plain = site_scores(model, clean, corrupted, metric, where)
+    assert np.abs(plain).max() > 0
+    np.testing.assert_allclose(scores, plain, rtol=1e-4, atol=1e-6 * np.abs(plain).max())
+
+
+def test_a_model_that_mixes_positions_behind_its_blocks_is_not_cut_short(wide, clean):
+    model, _ = wide
+    assert behind_blocks(model, clean) == model.config.n_layer
+    norm = model.ln_final.forward
+    model.ln_final.forward = lambda x: norm(x + x.mean(dim=1, keepdim=True))
+    assert behind_blocks(model, clean) is None
