@@ -12,6 +12,7 @@ the timed ones, in single precision, differ from TransformerLens'.
 """
 
 import argparse
+import ctypes
 import gc
 import itertools
 import random
@@ -384,20 +385,20 @@ def attributed(name: str, size: Size, peers: Peers, exact: Peers, rounds: int) -
 
 
 def cached(name: str, size: Size, peers: Peers, rounds: int) -> None:
-    """All that our model has hook points for, under both tools; then without what only explicit
-    attention computes, which our model then leaves to the fused kernel."""
+    """Everything that our model has hook points for, under both tools; then without what only
+    explicit attention computes, which our model then leaves to the fused kernel."""
     tokens = torch.randint(size.config.vocab_size, size.ablation)
     everything = [name for name in peers.ours.hook_dict if not name.endswith("hook_result")]
     fused = [name for name in everything if not name.endswith(("attn_scores", "pattern"))]
 
-    def run(model: Any, names: list[str]) -> None:
+    def theirs(names: list[str]) -> None:
         with torch.no_grad():
-            model.run_with_cache(tokens, names_filter=names)
+            peers.bridge.run_with_cache(tokens, names_filter=names)
 
     for label, names in (("cached", everything), ("cached but scores, pattern", fused)):
         tools = {
-            "TransformerLens": partial(run, peers.bridge, names),
-            "ours": partial(run, peers.ours, names),
+            "TransformerLens": partial(theirs, names),
+            "ours": partial(cache, peers.ours, tokens, names),
         }
         seconds = interleaved(tools, rounds)
         middle = ratio(seconds, "TransformerLens", "ours")[0]
@@ -414,6 +415,7 @@ def highest_memory(run: Callable[[], None]) -> float:
     """Bytes by which a run raises the process' resident memory at its peak (Linux)."""
     run()  # what is kept from a first run is not the run's
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # nor what the C library holds ready
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
     before = resident("VmRSS")
     run()

@@ -112,6 +112,9 @@ def cache(
 ) -> dict[str, Tensor]:
     """The activations of one run, without gradients: only those asked for.
 
+    They are the run's own tensors and no copies; a model that writes into one of them later in the
+    run is run again, with copies.
+
     Args:
         model: the model; interventions in place around the call take part in the run.
         tokens: what to run it on.
@@ -122,19 +125,31 @@ def cache(
         HookNameError: a name that no hook point matches.
         SiteError: a name none of whose hook points the run came past.
     """
-    kept: dict[str, Tensor] = {}
-
-    def keeping(name: str) -> Callable[..., None]:
-        def keep(value: Tensor, hook: Any) -> None:
-            kept[name] = value.detach().clone()
-
-        return keep
-
     asked = [names] if isinstance(names, str) else list(names)
     matched = {name: match(model, name) for name in asked}
     points = {site.hook: point for pairs in matched.values() for site, point in pairs}
-    with torch.no_grad(), hooked([(point, keeping(name)) for name, point in points.items()]):
-        model(tokens, **kwargs)
+    kept: dict[str, Tensor] = {}
+    versions: dict[str, int] = {}
+
+    def keeping(name: str, copied: bool) -> Callable[..., None]:
+        def keep(value: Tensor, hook: Any) -> None:
+            safe = copied or value.is_inference()  # whose changes torch does not count
+            kept[name] = value.detach().clone() if safe else value.detach()
+            versions[name] = 0 if safe else value._version
+
+        return keep
+
+    def run(copied: bool) -> None:
+        pairs = [(point, keeping(name, copied)) for name, point in points.items()]
+        with torch.no_grad(), hooked(pairs):
+            model(tokens, **kwargs)
+
+    run(copied=False)
+    if any(
+        not value.is_inference() and value._version != versions[name]
+        for name, value in kept.items()
+    ):
+        run(copied=True)
     for name, pairs in matched.items():
         if not any(site.hook in kept for site, _ in pairs):
             raise SiteError(f"the run never came past {name}")

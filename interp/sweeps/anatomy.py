@@ -78,14 +78,6 @@ class Layer:
         z = attend(q, k, v, [start + read for read in reads])
         return self.feed(self.out(z.transpose(1, 2).flatten(2), plus=x))
 
-    @property
-    def own_bytes(self) -> int:
-        """Memory of weights in another order than the model's."""
-        stack = [self.qkv, self.kv]
-        maps = [*stack, self.projections[0], self.out]
-        maps += [self.mlp.inner, self.mlp.outer] if isinstance(self.mlp, FeedForward) else []
-        return sum(each.packed_bytes for each in maps) + sum(each.weight.nbytes for each in stack)
-
     def split(self, x: Float[Tensor, "row pos heads"], count: int) -> tuple[Tensor, ...]:
         """Queries, keys and values, each [row head pos d_head], of their concatenation."""
         row, pos, _ = x.shape
@@ -102,11 +94,24 @@ class Anatomy:
 
     layers: list[Layer]
     ln_final: Callable[[Tensor], Tensor]
-    unembedding: tuple[Tensor, Tensor | None]  # weight [vocab d_model] and bias
+    unembedding: Linear
+
+    @property
+    def own_bytes(self) -> int:
+        """Memory of weights in another order than the model's."""
+        total = 0
+        for layer in self.layers:
+            stacks = [layer.qkv, layer.kv]
+            maps = [*stacks, layer.projections[0], layer.out]
+            if isinstance(layer.mlp, FeedForward):
+                maps += [layer.mlp.inner, layer.mlp.outer]
+            total += sum(each.packed_bytes for each in maps)
+            total += sum(each.weight.nbytes for each in stacks)
+        return total
 
     def logits(self, x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos vocab"]:
         """In single precision at least: a metric's differences are small beside its logits."""
-        logits = F.linear(self.ln_final(x), *self.unembedding)
+        logits = F.linear(self.ln_final(x), self.unembedding.weight, self.unembedding.bias)
         return logits.float() if logits.itemsize < 4 else logits
 
 
@@ -146,7 +151,7 @@ def anatomy_of(model: Any) -> Anatomy:
     """
     try:
         layers = [layer_of(block) for block in model.blocks]
-        unembedding = model.W_U.detach().T, bias_of(model, "b_U")
+        unembedding = Linear(model.W_U.detach().T, bias_of(model, "b_U"))
         return Anatomy(layers, model.ln_final, unembedding)
     except (AttributeError, TypeError) as error:
         raise NotRecognisedError(f"it shows no {getattr(error, 'name', None) or error}") from error

@@ -135,5 +135,6 @@ def feed_of(mlp: Any) -> Feed:
 
 
 def bias_of(module: Any, name: str) -> Tensor | None:
+    """A module's bias; None where it has none, or one that is zero."""
     bias = getattr(module, name, None)
-    return None if bias is None else bias.detach()
+    return bias.detach() if bias is not None and bias.any() else None

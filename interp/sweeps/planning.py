@@ -14,7 +14,7 @@ from interp.sweeps.entries import Entry
 
 ROWS = 2048  # tokens in flight: more do not stay in the processor's caches
 SETUP = 48  # what starting one more batch costs, in tokens
-LOGITS = 2**24  # numbers in flight when unembedding, for the same reason
+LOGITS = 2**22  # numbers in flight when unembedding, for the same reason
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Cost:
         return 4 * d_model * d_mlp
 
     def logits(self, positions: int) -> int:
-        vocab, d_model = self.anatomy.unembedding[0].shape
+        vocab, d_model = self.anatomy.unembedding.weight.shape
         return 2 * vocab * d_model * positions
 
     def forward(self) -> int:

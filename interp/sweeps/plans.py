@@ -485,17 +485,16 @@ def working_bytes(plan: Plan) -> int:
     assert plan.anatomy is not None
     layer, tokens = plan.anatomy.layers[0], plan.tokens.numel()
     d_model, inner = layer.out.weight.shape
-    vocab = len(plan.anatomy.unembedding[0])
+    vocab = len(plan.anatomy.unembedding.weight)
     length = plan.tokens.shape[1]
     rows = max(ROWS, length)
     batch = rows * (6 * d_model + 6 * inner + 3 * len(layer.W_post))
     keys = rows * min(length, 16) * 2 * inner  # where rows are short, their prefixes are long
     making = 3 * tokens * max(width_of(plan, entry.hook) for entry in plan.entries.values())
     logits = 4 * tokens * vocab + 3 * min(LOGITS, rows * vocab)
-    weights = sum(layer.own_bytes for layer in plan.anatomy.layers)
-    return (batch + keys + making + logits) * itemsize(plan) + weights
+    return (batch + keys + making + logits) * itemsize(plan) + plan.anatomy.own_bytes
 
 
 def itemsize(plan: Plan) -> int:
     assert plan.anatomy is not None
-    return plan.anatomy.unembedding[0].element_size()
+    return plan.anatomy.unembedding.weight.element_size()

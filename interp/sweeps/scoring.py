@@ -94,7 +94,7 @@ def score_of(
         UsageError, NonFiniteError: as ``scored``.
     """
     batch, length, _ = final.shape
-    vocab = len(anatomy.unembedding[0])
+    vocab = len(anatomy.unembedding.weight)
 
     def compute(positions: list[int]) -> Tensor:
         return in_parts(final[:, positions], anatomy.logits, vocab)

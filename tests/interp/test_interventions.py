@@ -25,7 +25,7 @@ from interp.interventions import (
     cache,
     intervene,
 )
-from interp.sites import Site
+from interp.sites import Site, hooked
 
 Z = "blocks.1.attn.hook_z"
 MLP = "blocks.1.hook_mlp_out"
@@ -98,6 +98,37 @@ def test_patching_a_run_with_itself_changes_nothing_wherever_it_is_done(model, c
     patches = dict.fromkeys((name for name in kept if "mlp_in" not in name), Patch(kept))
     logits = run(model, clean, patches, allow_no_effect=True)
     torch.testing.assert_close(logits, expected)
+
+
+def test_a_model_that_writes_into_its_activations_is_cached_as_it_was(clean):
+    class Writing(HookedRootModule):
+        def __init__(self):
+            super().__init__()
+            self.hook_before, self.hook_view, self.hook_after = (HookPoint() for _ in range(3))
+            self.setup()
+
+        def forward(self, tokens):
+            x = self.hook_before(tokens.float())
+            view = self.hook_view(x[:, :2])
+            x += 1
+            view *= 2
+            return self.hook_after(x)
+
+    x = clean.float()
+    after = torch.cat([2 * (x[:, :2] + 1), x[:, 2:] + 1], dim=1)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            kept = cache(Writing(), clean, "*")
+        assert torch.equal(kept["hook_before"], x)
+        assert torch.equal(kept["hook_view"], x[:, :2])
+        assert torch.equal(kept["hook_after"], after)
+
+
+def test_an_activation_is_cached_without_a_copy_where_nobody_writes_into_it(model, clean):
+    seen = []
+    with hooked([(model.hook_dict[MLP], lambda value, hook: seen.append(value))]):
+        kept = cache(model, clean, MLP)
+    assert [value.data_ptr() for value in seen] == [kept[MLP].data_ptr()]
 
 
 @pytest.mark.parametrize("positions", ["all", "each"])
