@@ -15,7 +15,8 @@ from interp.surgery.edits import Surgery, at_layers, combine
 from interp.surgery.finding import enumerate_surgeries, find, find_all
 from interp.surgery.modules import edited_module
 from interp.surgery.performing import performed
-from interp.surgery.study import STATUSES, Study, headlines, study
+from interp.surgery.rows import STATUSES, headlines
+from interp.surgery.study import Study, study
 from interp.surgery.syntax import Edit, Source, read_source
 
 __all__ = [

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from interp.characters import visible
 from interp.sites import Site
-from interp.surgery.study import headlines
+from interp.surgery.rows import headlines
 from interp.surgery.syntax import Source
 
 BLOCKS = " ▁▂▃▄▅▆▇█"

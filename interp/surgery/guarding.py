@@ -23,6 +23,8 @@ from typing import Any
 
 import torch
 
+from interp.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -157,6 +159,9 @@ def end(worker: Worker) -> None:
 
 
 def one_sentence(error: BaseException) -> str:
-    """An exception on one line, shortened."""
-    text = " ".join("".join(traceback.format_exception_only(error)).split())
+    """An exception on one line, shortened; one of ours is a sentence by itself."""
+    whole = (
+        [str(error)] if isinstance(error, UsageError) else traceback.format_exception_only(error)
+    )
+    text = " ".join("".join(whole).split())
     return text if len(text) <= 300 else text[:297] + "..."
