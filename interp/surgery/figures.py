@@ -85,9 +85,13 @@ def draw_bars(axes: Axes, y: np.ndarray, values: pd.Series, status: pd.Series, t
     for one, hatch in zip(bars, hatches, strict=True):
         one.set_hatch(hatch)
     edge = max(1e-6, float(values.abs().max()) if values.notna().any() else 0.0)
-    for height, state in zip(y, status, strict=True):
-        if MARKS.get(state):
-            axes.text(0.02 * edge, height, MARKS[state], size=5.5, va="center", color="0.35")
+    for height, value, state in zip(y, values, status, strict=True):
+        number = "" if np.isnan(value) else f"{value:+.2g}"  # a short bar beside a long one is none
+        text = f"{number} {MARKS.get(state, '')}".strip()
+        right = 0.02 * edge + (0.0 if np.isnan(value) else max(value, 0.0))
+        axes.text(right, height, text, size=5, va="center", color="0.35")
+    low = min(0.0, 1.05 * float(values.min())) if values.notna().any() else 0.0
+    axes.set_xlim(low, 1.3 * edge)
     axes.set_title(title, size=7)
     axes.tick_params(labelsize=6)
     axes.grid(axis="y", visible=False)
