@@ -121,11 +121,11 @@ def damage_and_relearnability(lines: pd.DataFrame) -> Figure:
         if np.isfinite(noise):
             axes.axhspan(-noise, noise, color="0.88", zorder=0)
             axes.text(
-                0.99,
-                noise,
+                0.01,
+                -noise,
                 f"noise: ±{noise:.3f} nats, the 95 % reach of nothing but other seeds",
                 transform=axes.get_yaxis_transform(),
-                ha="right",
+                ha="left",
                 va="bottom",
                 size=7,
                 color="0.35",
