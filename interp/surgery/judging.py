@@ -143,16 +143,27 @@ def sees_the_future(model: nn.Module, call: Call, tolerance: float = 1e-4) -> bo
     """Whether logits depend on tokens that come later.
 
     The tokens of the second half are replaced; the logits of the first half must stay as they are,
-    up to ``tolerance`` times their spread. The call must be one of this model as it is now.
+    up to ``tolerance`` times their spread. The call must be one of this model as it is now. A model
+    that draws random numbers, as dropout does, is asked with the same ones both times.
     """
     half = call.tokens.shape[1] // 2
     generator = torch.Generator().manual_seed(0)
     tokens = call.tokens.clone()
     shift = torch.randint(1, call.logits.shape[-1], tokens[:, half:].shape, generator=generator)
     tokens[:, half:] = (tokens[:, half:] + shift.to(tokens)) % call.logits.shape[-1]
-    before = call.logits[:, :half]
-    after = call.repeated(model, tokens)[:, :half]
-    return bool((after - before).abs().max() > tolerance * (before.std() + 1e-12))
+
+    def differ(before: Tensor, after: Tensor) -> bool:
+        before, after = before[:, :half], after[:, :half]
+        return bool((after - before).abs().max() > tolerance * (before.std() + 1e-12))
+
+    def drawn(tokens: Tensor) -> Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return call.repeated(model, tokens)
+
+    return differ(call.logits, call.repeated(model, tokens)) and differ(
+        drawn(call.tokens), drawn(tokens)
+    )
 
 
 class FirstNaN(TorchDispatchMode):
