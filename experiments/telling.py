@@ -115,13 +115,16 @@ def parted(label: str) -> tuple[str, str]:
 
 
 def told(effects: pd.DataFrame) -> list[str]:
-    """The largest effects in a sentence each, and what cannot be told from noise."""
+    """The largest effects in a sentence each, whatever lowers the loss, and what cannot be told
+    from noise."""
     said = []
     for way, rows in effects.groupby("way", sort=False):
         sure = rows[rows["sure"] | rows["ci_low"].isna()]
         largest = sure.loc[sure["delta"].abs().sort_values(ascending=False).index]
-        largest = largest.drop_duplicates(["name", "line"]).head(LARGEST)
-        said += [sentence(row) for row in largest.to_dict("records")]
+        largest = largest.drop_duplicates(["name", "line"])
+        better = largest[LARGEST:][lambda rest: rest["delta"] < 0].head(LARGEST)
+        shown = pd.concat([largest.head(LARGEST), better])
+        said += [sentence(row) for row in shown.to_dict("records")]
         null = rows[~rows["sure"] & rows["ci_low"].notna()]
         if len(null):
             said.append(nothing_found(str(way), null, len(rows)))
