@@ -126,8 +126,13 @@ def told(effects: pd.DataFrame) -> list[str]:
         shown = pd.concat([largest.head(LARGEST), better])
         said += [sentence(row) for row in shown.to_dict("records")]
         null = rows[~rows["sure"] & rows["ci_low"].notna()]
-        if len(null):
-            said.append(nothing_found(str(way), null, len(rows)))
+        beyond = (null["ci_low"] > 0) | (null["ci_high"] < 0)
+        for unclear, what in (
+            (null[beyond], f"might be chance among {len(rows)} cuts, for all their intervals"),
+            (null[~beyond], "cannot be told from no change"),
+        ):
+            if len(unclear):
+                said.append(nothing_found(str(way), unclear, len(rows), what))
     return said
 
 
@@ -146,15 +151,15 @@ def sentence(row: Mapping[Hashable, Any]) -> str:
     return f"{name}, {row['how']}, {verb} {size} nats ({interval}): {row['code']}."
 
 
-def nothing_found(way: str, null: pd.DataFrame, count: int) -> str:
-    """What was cut and cannot be told from no change."""
+def nothing_found(way: str, null: pd.DataFrame, count: int, what: str) -> str:
+    """What was cut, and is not known to change anything; ``what`` says why."""
     if len(null) > NAMED:
-        return f"Of {count} cuts {way}, {len(null)} cannot be told from no change."
+        return f"Of {count} cuts {way}, {len(null)} {what}."
     names = [
         f"{row['name']} ({row['delta']:+.3f} nats, {row['ci_low']:+.3f} to {row['ci_high']:+.3f})"
         for row in null.to_dict("records")
     ]
-    return f"Cut {way}, these cannot be told from no change: {'; '.join(names)}."
+    return f"Cut {way}, these {what}: {'; '.join(names)}."
 
 
 def limits_of_trainings(summary: pd.DataFrame) -> list[str]:

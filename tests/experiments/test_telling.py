@@ -41,6 +41,14 @@ def test_what_cannot_be_told_from_noise_is_said_to_be_that():
     assert len(said) == 2
 
 
+def test_an_interval_without_zero_that_correction_does_not_spare_is_no_null_result():
+    table = effects(1.5, 0.3, 0.005)
+    table.loc[1, "sure"] = False
+    chance, null = told(table)[1:]
+    assert "these might be chance among 3 cuts" in chance and "cut 1 (+0.300" in chance
+    assert "cannot be told from no change: cut 2" in null and "cut 1" not in null
+
+
 def test_one_seed_has_no_interval_and_is_told_as_it_is():
     table = effects(1.5).assign(ci_low=np.nan, ci_high=np.nan, sure=False, n="1 seed")
     assert told(table) == [
