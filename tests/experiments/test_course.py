@@ -115,9 +115,13 @@ def test_started_again_it_trains_nothing_and_gives_the_same_table(run, monkeypat
 
 SCRIPT = """
 import sys
+import time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
+import gpt.train
 from test_course import TINY
+update = gpt.train.update
+gpt.train.update = lambda *args: (time.sleep(0.05), update(*args))  # leaves time to interrupt
 from experiments.cli import launch
 from experiments.course import Config, main
 from gpt.train import PRESETS
