@@ -21,7 +21,7 @@ import torch
 from benchmarks.plain import PlainGPT, plain_trainer
 from benchmarks.timing import interleaved, ratio
 from benchmarks.train import our_step
-from experiments.executors import Processes
+from experiments.executors import Processes, settle
 from gpt import GPT
 from gpt.text import CharTokenizer, load_corpus
 from gpt.train import PRESETS, resolve_precision
@@ -29,7 +29,7 @@ from gpt.train import PRESETS, resolve_precision
 
 def training(tokens: torch.Tensor, size: str, vocab_size: int, pipe: Any) -> None:
     """A worker: as many steps of our training as are asked for, again and again."""
-    torch.set_num_threads(1)
+    settle()
     preset = PRESETS[size]
     model = GPT(replace(preset.model, vocab_size=vocab_size)).train()
     recipe = replace(preset.train, precision=resolve_precision(preset.train, model))

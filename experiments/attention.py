@@ -122,7 +122,7 @@ def draw(run: Run) -> None:
         "grid": heatmaps.attention_grid(patterns),
         "head": heatmaps.attention_head(patterns, layer, head),
         "distances": heatmaps.by_distance(distances),
-        "scores": heatmaps.head_scores(scores),
+        "scores": heatmaps.head_scores(scores, by="text"),
     }
     for name, figure in figures.items():
         run.save_figure(figure, name)

@@ -19,9 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-
-from experiments.executors import ATTEMPTS, Heard, Work
+from experiments.executors import ATTEMPTS, Heard, Work, settle
 from gpt.errors import UsageError
 from interp.runs import write_atomically
 
@@ -128,7 +126,7 @@ def perform_there(
     work: Work, shared: Any, task: Any, files: dict[str, bytes], number: int, mail: Any
 ) -> tuple[Any, dict[str, bytes]]:
     """Do a task in a worker of the cluster, its files in a folder of its own."""
-    torch.set_num_threads(1)
+    settle()
     with TemporaryDirectory() as folder:
         moved = {name: Path(folder, name) for name in FILES if getattr(task, name, None)}
         here = replace(task, **moved) if moved else task

@@ -33,6 +33,7 @@ from typing import Any, Protocol
 import torch
 
 from gpt.errors import UsageError
+from interp.memory import keep_freed
 
 Tell = Callable[[Any], None]
 Work = Callable[[Any, Any, Tell], Any]
@@ -177,7 +178,7 @@ def serve(work: Work, shared: Any, pipe: Connection, parents: Any, driver: int) 
     if parents is not None:
         parents.close()
     die_with(driver)
-    torch.set_num_threads(1)
+    settle()
     while True:
         try:
             task = pipe.recv()
@@ -191,6 +192,12 @@ def serve(work: Work, shared: Any, pipe: Connection, parents: Any, driver: int) 
             error.add_note("in a worker process:\n" + "".join(traceback.format_exception(error)))
             said = "failed", error
         pipe.send(said)
+
+
+def settle() -> None:
+    """Make this process a worker: one thread, and the memory of one step serves for the next."""
+    torch.set_num_threads(1)
+    keep_freed()
 
 
 def die_with(driver: int) -> None:

@@ -272,8 +272,7 @@ def draw(run: Run) -> None:
         figure = heatmaps.attention_head(patterns, layer, head)
         run.save_figure(figure, f"pattern_{layer}_{head}")
     if run.description["config"]["task"] == INDUCTION:
-        scores = run.table("scores").assign(text="random strings, repeated")
-        run.save_figure(heatmaps.head_scores(scores), "scores")
+        run.save_figure(heatmaps.head_scores(run.table("scores")), "scores")
 
 
 def parts(run: SavedRun) -> list[Part]:

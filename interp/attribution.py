@@ -37,6 +37,7 @@ from interp.sites import (
 )
 from interp.stats import bootstrap_interval
 from interp.sweep import effects_of
+from interp.sweeps.fused import frozen_linear_maps
 from interp.sweeps.reading import behind_blocks, measured_of_run
 from interp.sweeps.resuming import Store
 
@@ -189,21 +190,21 @@ def site_scores(
     """(clean - corrupted) times the gradient, summed over each site's part, by example."""
     hooks = list(dict.fromkeys(site.hook for site in where))
     names = names_by_point(model)
-    with evaluating(model):
+    with evaluating(model), frozen(model), frozen_linear_maps():
         asked = [*hooks, EMBEDDING] if steps else hooks
         there = cache(model, clean, asked, **stopping(model, asked))
         only = stopping(model, [EMBEDDING])
         embedded = cache(model, corrupted, EMBEDDING, **only)[EMBEDDING] if steps else None
         end = behind_blocks(model, corrupted) if stopping(model, hooks) else None
-    here, total = gradients(model, corrupted, clean, metric, hooks, None, end)
-    if embedded is not None:
-        total = {hook: torch.zeros_like(value) for hook, value in total.items()}
-        for step in range(steps):
-            share = (step + 0.5) / steps
-            between = embedded + share * (there[EMBEDDING] - embedded)
-            _, found = gradients(model, corrupted, clean, metric, hooks, between, end)
-            for hook, value in found.items():
-                total[hook] += value / steps
+        here, total = gradients(model, corrupted, clean, metric, hooks, None, end)
+        if embedded is not None:
+            total = {hook: torch.zeros_like(value) for hook, value in total.items()}
+            for step in range(steps):
+                share = (step + 0.5) / steps
+                between = embedded + share * (there[EMBEDDING] - embedded)
+                _, found = gradients(model, corrupted, clean, metric, hooks, between, end)
+                for hook, value in found.items():
+                    total[hook] += value / steps
     scores = np.empty((len(where), len(clean)))
     for (hook, parts), numbered in by_part(where).items():
         product = (there[hook] - here[hook]) * total[hook]
@@ -245,7 +246,7 @@ def gradients(
     embedded: Tensor | None,
     end: int | None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Values at hook points, and the gradient of the metric there; weights take none.
+    """Values at hook points of a frozen model, and the gradient of the metric there.
 
     Args:
         embedded: what to put in the place of the token embeddings.
@@ -265,7 +266,7 @@ def gradients(
     if embedded is not None:
         put = match(model, EMBEDDING)[0][1]
         pairs = [(put, lambda value, hook: embedded), *pairs]
-    with evaluating(model), frozen(model), hooked(pairs), torch.enable_grad():
+    with hooked(pairs), torch.enable_grad():
         total = measured_of_run(model, tokens, against, metric, end).sum()
         if not total.requires_grad:
             raise UsageError(

@@ -163,17 +163,18 @@ COMPONENT_NAMES = {
 
 
 def head_scores(
-    table: pd.DataFrame, title: str = "What kind of head each one is", by: str = "text"
+    table: pd.DataFrame, title: str = "What kind of head each one is", by: str | None = None
 ) -> Figure:
-    """Head by score, one panel for each kind of text, from 0 to 1.
+    """Head by score, from 0 to 1.
 
     Args:
-        table: columns layer, head, metric, value, and ``by``.
+        table: columns layer, head, metric, value, and ``by``: of ``interp.head_scores``, or
+            several of it one after another.
         title: the hypothesis.
-        by: the column that tells the panels apart.
+        by: a column, such as the kind of text, whose values get a panel each.
     """
-    require(table, ["layer", "head", "metric", "value", by])
-    panels = dict(list(table.groupby(by, sort=False)))
+    require(table, ["layer", "head", "metric", "value", *([by] if by else [])])
+    panels = dict(list(table.groupby(by, sort=False))) if by else {"": table}
     names = head_names(table)
     scale = Normalize(0, 1)
     with print_style():

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from interp.sweeps.fused import Feed, FeedForward, Linear, bias_of, feed_of
+from interp.sweeps.fused import Feed, Linear, bias_of, feed_of
 
 
 class NotRecognisedError(Exception):
@@ -98,20 +98,18 @@ class Anatomy:
 
     @property
     def own_bytes(self) -> int:
-        """Memory of weights in another order than the model's."""
-        total = 0
-        for layer in self.layers:
-            stacks = [layer.qkv, layer.kv]
-            maps = [*stacks, layer.projections[0], layer.out]
-            if isinstance(layer.mlp, FeedForward):
-                maps += [layer.mlp.inner, layer.mlp.outer]
-            total += sum(each.packed_bytes for each in maps)
-            total += sum(each.weight.nbytes for each in stacks)
-        return total
+        """Memory of the weights that it holds beside the model's own."""
+        last = self.layers[-1]
+        apart = last.projections[0].own_bytes + sum(map(own_bytes, last.projections[1:]))
+        layers = sum(
+            sum(map(own_bytes, layer.projections)) + layer.out.own_bytes + layer.mlp.own_bytes
+            for layer in self.layers
+        )
+        return layers + apart + self.unembedding.own_bytes
 
     def logits(self, x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos vocab"]:
         """In single precision at least: a metric's differences are small beside its logits."""
-        logits = F.linear(self.ln_final(x), self.unembedding.weight, self.unembedding.bias)
+        logits = self.unembedding(self.ln_final(x))
         return logits.float() if logits.itemsize < 4 else logits
 
 
@@ -143,26 +141,30 @@ def joined(
     return whole
 
 
-def anatomy_of(model: Any) -> Anatomy:
+def anatomy_of(model: Any, reordered: bool = False) -> Anatomy:
     """The parts that a model shows.
+
+    Args:
+        reordered: whether weights are held a second time, in the order that is fastest.
 
     Raises:
         NotRecognisedError: one is missing.
     """
     try:
-        layers = [layer_of(block) for block in model.blocks]
-        unembedding = Linear(model.W_U.detach().T, bias_of(model, "b_U"))
+        layers = [layer_of(block, reordered) for block in model.blocks]
+        unembedding = Linear(model.W_U.detach().T, bias_of(model, "b_U"), reordered)
         return Anatomy(layers, model.ln_final, unembedding)
     except (AttributeError, TypeError) as error:
         raise NotRecognisedError(f"it shows no {getattr(error, 'name', None) or error}") from error
 
 
-def layer_of(block: Any) -> Layer:
+def layer_of(block: Any, reordered: bool) -> Layer:
     attn = block.attn
     projections = tuple(
         Linear(
             getattr(attn, f"W_{name}").detach().transpose(1, 2).flatten(0, 1),
             None if (bias := bias_of(attn, f"b_{name}")) is None else bias.flatten(),
+            reordered,
         )
         for name in "QKV"
     )
@@ -172,9 +174,9 @@ def layer_of(block: Any) -> Layer:
     return Layer(
         block.ln1,
         block.ln2,
-        feed_of(block.mlp),
+        feed_of(block.mlp, reordered),
         projections,
-        Linear(W_O.flatten(0, 1).T, bias_of(attn, "b_O")),
+        Linear(W_O.flatten(0, 1).T, bias_of(attn, "b_O"), reordered),
         W_O,
         block.mlp.W_out.detach(),
     )
@@ -182,8 +184,14 @@ def layer_of(block: Any) -> Layer:
 
 def stacked(maps: Sequence[Linear]) -> Linear:
     """Linear maps of the same input as one, their outputs side by side."""
-    weight = torch.cat([each.weight for each in maps])
+    weight, reordered = torch.cat([each.weight for each in maps]), maps[0].reordered
     if all(each.bias is None for each in maps):
-        return Linear(weight, None)
+        return Linear(weight, None, reordered)
     zeros = weight.new_zeros(len(weight) // len(maps))
-    return Linear(weight, torch.cat([zeros if each.bias is None else each.bias for each in maps]))
+    biases = [zeros if each.bias is None else each.bias for each in maps]
+    return Linear(weight, torch.cat(biases), reordered)
+
+
+def own_bytes(part: Linear) -> int:
+    """Memory of a linear map's share of a stack."""
+    return part.weight.nbytes + part.own_bytes

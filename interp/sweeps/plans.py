@@ -8,6 +8,7 @@ on; the rest get a forward pass each.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from interp.errors import NoEffectError, UsageError
 from interp.interventions import cache
+from interp.memory import keeping_within
 from interp.metrics import Metric
 from interp.receipts import Effect
 from interp.sites import Model, stopping
@@ -24,7 +26,6 @@ from interp.sweeps.cells import Cell, Change, change_of
 from interp.sweeps.entries import Entry, entry_of
 from interp.sweeps.executing import Clean, measured
 from interp.sweeps.looping import alone, at_once, from_layer
-from interp.sweeps.memory import keeping_within
 from interp.sweeps.planning import LOGITS, ROWS, Cost, Group, grouped
 from interp.sweeps.proof import prove, prove_start, watched_by
 from interp.sweeps.resuming import Answers, Recorder, Store
@@ -422,8 +423,9 @@ def windows_of(plan: Plan) -> list[list[int]]:
         UsageError: not even one layer's cells do.
     """
     assert plan.anatomy is not None
-    base = working_bytes(plan)
-    for plan.prefixes in (True, False):
+    plain, reordered = plan.anatomy, anatomy_of(plan.model, reordered=True)
+    for plan.prefixes, plan.anatomy in product((True, False), (reordered, plain)):
+        base = working_bytes(plan)
         windows: list[list[int]] = []
         names: set[str] = set()
         changes = most = 0

@@ -69,10 +69,10 @@ def measured_of_run(
     if end is None:
         return metric(model(tokens), against)
     _, final = run_to(model, tokens, end, stop_at_layer=end)
-    shape = (*tokens.shape, model.W_U.shape[1])
-    logits = final.new_full(shape, torch.nan)
+    shape = (*tokens.shape, int(model.W_U.shape[1]))
     try:
-        reads = positions_read(metric, logits, against)
+        reads = positions_read(metric, shape, final, against)
+        logits = final.new_full(shape, torch.nan)
         logits[:, reads] = model(final[:, reads], start_at_layer=end)
         value = metric(logits, against)
         if torch.isfinite(value).all():
@@ -83,14 +83,18 @@ def measured_of_run(
 
 
 def positions_read(
-    metric: Metric, like: Float[Tensor, "batch pos vocab"], tokens: Int[Tensor, "batch pos"]
+    metric: Metric, shape: tuple[int, int, int], like: Tensor, tokens: Int[Tensor, "batch pos"]
 ) -> list[int]:
     """The positions that a metric reads of logits that are all zero.
+
+    Args:
+        shape: of the logits, [batch pos vocab].
+        like: a tensor of their type, on their device.
 
     Raises:
         ManyReadError: more than half of them.
     """
-    batch, length, vocab = like.shape
+    batch, length, vocab = shape
 
     def zeros(positions: list[int]) -> Float[Tensor, "batch read vocab"]:
         if 2 * len(positions) > length:
@@ -99,5 +103,5 @@ def positions_read(
 
     noted = Reads()
     with torch.no_grad():
-        metric(ReadLogits(like.shape, like, noted.noting(zeros)), tokens)
+        metric(ReadLogits(shape, like, noted.noting(zeros)), tokens)
     return sorted(noted.positions)

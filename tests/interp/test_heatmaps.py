@@ -132,6 +132,10 @@ def test_scores_and_distances_have_a_row_for_each_head(effects):
     heads = effects[effects["intervention"] == "zero"]
     scores = heads.assign(metric="induction", value=heads["head"] / 2, text="a text")
     assert images(head_scores(scores))[0].tolist() == [[0], [0.5], [1]] * 2
+    several = pd.concat([scores, scores.assign(text="another text")])
+    figure = head_scores(several, by="text")
+    titles = [axes.get_title("left") for axes in figure.axes if axes.images]
+    assert titles == ["a text", "another text"]
     distances = pd.concat([heads.assign(distance=back, value=0.5 / (back + 1)) for back in (0, 1)])
     assert images(by_distance(distances))[0].tolist() == [[0.5, 0.25]] * 6
 

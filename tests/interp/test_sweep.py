@@ -26,6 +26,7 @@ from interp.interventions import (
 from interp.metrics import accuracy, kl_from, logit_difference, loss, loss_at
 from interp.sites import Site, sites
 from interp.sweep import effects_of, plan, sweep
+from interp.sweeps.anatomy import anatomy_of
 
 VOCAB = 13
 
@@ -352,6 +353,13 @@ def test_rounds_that_fit_into_little_memory_give_the_same(model, text_tokens):
     narrow = effects_of(model, text_tokens, questions, loss, progress=False, memory=needed)
     assert len(narrow.plan.entered) > 1
     np.testing.assert_allclose(narrow.values, wide.values, atol=1e-5)
+    second_copy = wide.plan.anatomy.own_bytes - anatomy_of(model).own_bytes
+    assert second_copy >= sum(weight.nbytes for weight in model.blocks.parameters())
+    tight = effects_of(
+        model, text_tokens, questions, loss, progress=False, memory=needed - second_copy
+    )
+    assert not tight.plan.anatomy.unembedding.reordered
+    np.testing.assert_allclose(tight.values, wide.values, atol=1e-5)
     with pytest.raises(UsageError, match="fewer texts"):
         sweep(model, text_tokens, questions, loss, progress=False, memory=needed // 2)
 
