@@ -8,7 +8,7 @@ That a model shows these parts does not mean that it uses them in this way: see 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -35,6 +35,15 @@ class Layer:
     out: Linear
     W_O: Tensor  # [head d_head d_model]
     W_post: Tensor  # [d_mlp d_model]
+
+    def in_order(self) -> "Layer":
+        """The same, with weights reordered."""
+        return replace(
+            self,
+            mlp=self.mlp.in_order(),
+            projections=tuple(each.in_order() for each in self.projections),
+            out=self.out.in_order(),
+        )
 
     @property
     def heads(self) -> int:
@@ -96,6 +105,11 @@ class Anatomy:
     ln_final: Callable[[Tensor], Tensor]
     unembedding: Linear
 
+    def in_order(self) -> "Anatomy":
+        """The same, with weights held a second time in the order that is fastest."""
+        layers = [layer.in_order() for layer in self.layers]
+        return Anatomy(layers, self.ln_final, self.unembedding.in_order())
+
     @property
     def own_bytes(self) -> int:
         """Memory of the weights that it holds beside the model's own."""
@@ -141,30 +155,26 @@ def joined(
     return whole
 
 
-def anatomy_of(model: Any, reordered: bool = False) -> Anatomy:
+def anatomy_of(model: Any) -> Anatomy:
     """The parts that a model shows.
-
-    Args:
-        reordered: whether weights are held a second time, in the order that is fastest.
 
     Raises:
         NotRecognisedError: one is missing.
     """
     try:
-        layers = [layer_of(block, reordered) for block in model.blocks]
-        unembedding = Linear(model.W_U.detach().T, bias_of(model, "b_U"), reordered)
+        layers = [layer_of(block) for block in model.blocks]
+        unembedding = Linear(model.W_U.detach().T, bias_of(model, "b_U"))
         return Anatomy(layers, model.ln_final, unembedding)
     except (AttributeError, TypeError) as error:
         raise NotRecognisedError(f"it shows no {getattr(error, 'name', None) or error}") from error
 
 
-def layer_of(block: Any, reordered: bool) -> Layer:
+def layer_of(block: Any) -> Layer:
     attn = block.attn
     projections = tuple(
         Linear(
             getattr(attn, f"W_{name}").detach().transpose(1, 2).flatten(0, 1),
             None if (bias := bias_of(attn, f"b_{name}")) is None else bias.flatten(),
-            reordered,
         )
         for name in "QKV"
     )
@@ -174,9 +184,9 @@ def layer_of(block: Any, reordered: bool) -> Layer:
     return Layer(
         block.ln1,
         block.ln2,
-        feed_of(block.mlp, reordered),
+        feed_of(block.mlp),
         projections,
-        Linear(W_O.flatten(0, 1).T, bias_of(attn, "b_O"), reordered),
+        Linear(W_O.flatten(0, 1).T, bias_of(attn, "b_O")),
         W_O,
         block.mlp.W_out.detach(),
     )

@@ -7,7 +7,7 @@ operators are those that ``torch.compile`` uses there. Elsewhere this is plain t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -74,6 +74,10 @@ class Linear:
             return self.weight
         return torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), None)
 
+    def in_order(self) -> "Linear":
+        """The same, with weights reordered."""
+        return replace(self, reordered=True)
+
     @property
     def own_bytes(self) -> int:
         """Memory of the weights in another order."""
@@ -102,6 +106,9 @@ class FeedForward:
     def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         return self.outer(self.inner(x, then=self.activation), plus=plus)
 
+    def in_order(self) -> "FeedForward":
+        return FeedForward(self.inner.in_order(), self.activation, self.outer.in_order())
+
     @property
     def own_bytes(self) -> int:
         return self.inner.own_bytes + self.outer.own_bytes
@@ -117,11 +124,14 @@ class AsItIs:
     def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         return self.module(x) if plus is None else plus + self.module(x)
 
+    def in_order(self) -> "AsItIs":
+        return self
+
 
 Feed = FeedForward | AsItIs
 
 
-def feed_of(mlp: Any, reordered: bool = False) -> Feed:
+def feed_of(mlp: Any) -> Feed:
     """An MLP as two linear maps around an activation function, where it is just that.
 
     It is when it shows weights ``W_in`` [d_model d_mlp] and ``W_out`` [d_mlp d_model] (biases
@@ -130,14 +140,14 @@ def feed_of(mlp: Any, reordered: bool = False) -> Feed:
     """
     try:
         inner, outer = (
-            Linear(getattr(mlp, f"W_{name}").detach().T, bias_of(mlp, f"b_{name}"), reordered)
+            Linear(getattr(mlp, f"W_{name}").detach().T, bias_of(mlp, f"b_{name}"))
             for name in ("in", "out")
         )
     except AttributeError:
         return AsItIs(mlp)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(16, inner.weight.shape[1], generator=generator).to(inner.weight)
-    probe = torch.stack([noise * size / inner.weight.std().clamp(min=1e-6) for size in WIDE])
+    probe = torch.stack([noise * size / inner.weight[:16].std().clamp(min=1e-6) for size in WIDE])
     theirs = mlp(probe)
     reach = theirs.abs().amax(dim=(1, 2))
     tolerance = torch.finfo(theirs.dtype).eps ** 0.75 * reach

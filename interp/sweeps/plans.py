@@ -423,7 +423,7 @@ def windows_of(plan: Plan) -> list[list[int]]:
         UsageError: not even one layer's cells do.
     """
     assert plan.anatomy is not None
-    plain, reordered = plan.anatomy, anatomy_of(plan.model, reordered=True)
+    plain, reordered = plan.anatomy, plan.anatomy.in_order()
     for plan.prefixes, plan.anatomy in product((True, False), (reordered, plain)):
         base = working_bytes(plan)
         windows: list[list[int]] = []
