@@ -19,14 +19,14 @@ def faults():
 for _ in range(2):
     torch.ones(2**24)  # 64 MiB: larger than what the C library keeps of its own accord
 before = faults()
-for _ in range(5):
+for _ in range(20):
     torch.ones(2**24)
-print((faults() - before) * resource.getpagesize() / (5 * 2**26))
+print((faults() - before) * resource.getpagesize() / (20 * 2**26))
 """
 
 
 def share_fetched_anew(how):
-    """Of five tensors' bytes, those that the system had to clear."""
+    """Of twenty tensors' bytes, those that the system had to clear."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, how], capture_output=True, text=True, check=True
     )
@@ -35,5 +35,6 @@ def share_fetched_anew(how):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts what glibc asks of Linux")
 def test_a_process_that_keeps_its_memory_asks_for_none_twice():
-    assert share_fetched_anew("kept") < 0.01
-    assert share_fetched_anew("not") > 0.5
+    # Something small may come to lie in the way once or twice; then a tensor goes elsewhere.
+    assert share_fetched_anew("kept") < 0.2
+    assert share_fetched_anew("not") > 0.9
