@@ -19,7 +19,8 @@ MOST = 2**31 - 1
 def keep_freed() -> None:
     """From now on this process keeps the memory that it frees, for its next request.
 
-    For a process that does nothing but train. Does nothing where the C library is not glibc.
+    For a process that goes through the same sizes again and again, such as a training; it stays as
+    large as it ever was. Does nothing where the C library is not glibc.
     """
     with suppress(AttributeError, OSError, TypeError):
         library = ctypes.CDLL(None)
