@@ -272,10 +272,8 @@ def draw(run: Run) -> None:
         figure = heatmaps.attention_head(patterns, layer, head)
         run.save_figure(figure, f"pattern_{layer}_{head}")
     if run.description["config"]["task"] == INDUCTION:
-        figure = heatmaps.head_scores(
-            run.table("scores"), "What kind of head each one is, on random strings, repeated"
-        )
-        run.save_figure(figure, "scores")
+        scores = run.table("scores").assign(text="random strings, repeated")
+        run.save_figure(heatmaps.head_scores(scores, by="text"), "scores")
 
 
 def parts(run: SavedRun) -> list[Part]:
