@@ -1,17 +1,20 @@
 """How fast is a retraining sweep, against nanoGPT's recipe run one variant after another?
 
     python -m benchmarks.retrain [--sizes laptop course]
+    python -m benchmarks.retrain --sizes course --device cuda --workers 1 2 4 [--compile]
 
-Aggregate tokens per second, both in one run and by turns: the plain recipe with all threads, one
-training at a time; our workers, one process and one thread for each core, one training each. Then
-what ten tasks cost that do nothing.
+Aggregate tokens per second, all in one run and by turns: the plain recipe with all threads, one
+training at a time; our workers, one process and one thread for each core, one training each. On a
+GPU the plain recipe is compiled, as nanoGPT's is, and any number of workers share it. First what
+ten tasks cost that do nothing.
 """
 
 import argparse
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,63 +27,97 @@ from benchmarks.train import our_step
 from experiments.executors import Processes, settle
 from gpt import GPT
 from gpt.text import CharTokenizer, load_corpus
-from gpt.train import PRESETS, resolve_precision
+from gpt.train import PRESETS, Preset, compiled, repeatable, resolve_precision
 
 
-def training(tokens: torch.Tensor, size: str, vocab_size: int, pipe: Any) -> None:
+@dataclass(frozen=True)
+class Setting:
+    """What is trained, and where."""
+
+    size: str
+    vocab_size: int
+    device: str
+    compile: bool
+
+    @property
+    def preset(self) -> Preset:
+        preset = PRESETS[self.size]
+        return Preset(replace(preset.model, vocab_size=self.vocab_size), preset.train)
+
+
+def training(setting: Setting, tokens: torch.Tensor, pipe: Any) -> None:
     """A worker: as many steps of our training as are asked for, again and again."""
     settle()
-    preset = PRESETS[size]
-    model = GPT(replace(preset.model, vocab_size=vocab_size)).train()
-    recipe = replace(preset.train, precision=resolve_precision(preset.train, model))
-    step = our_step(model, recipe, tokens)
-    while steps := pipe.recv():
-        for _ in range(steps):
-            step()
-        pipe.send("done")
+    preset, device = setting.preset, torch.device(setting.device)
+    model = GPT(preset.model).to(device).train()
+    recipe = replace(
+        preset.train,
+        precision=resolve_precision(preset.train, model),
+        compile=setting.compile,
+    )
+    with repeatable(device):
+        run = compiled(model) if setting.compile else None
+        step = our_step(model, recipe, tokens.to(device), run)
+        while steps := pipe.recv():
+            for _ in range(steps):
+                step()
+            wait_for(device)
+            pipe.send("done")
+
+
+def wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def measure(
-    size: str, tokens: torch.Tensor, vocab_size: int, rounds: int, steps: int, workers: int
+    setting: Setting, tokens: torch.Tensor, rounds: int, steps: int, workers: list[int]
 ) -> None:
-    preset = PRESETS[size]
-    config = replace(preset.model, vocab_size=vocab_size)
-    context = get_context("fork")
+    preset, device = setting.preset, torch.device(setting.device)
+    config = preset.model
+    context = get_context("fork" if setting.device == "cpu" else "spawn")
     pipes = []
-    for _ in range(workers):
+    for _ in range(max(workers)):
         ours, theirs = context.Pipe()
-        context.Process(
-            target=training, args=(tokens, size, vocab_size, theirs), daemon=True
-        ).start()
+        context.Process(target=training, args=(setting, tokens, theirs), daemon=True).start()
+        theirs.close()
         pipes.append(ours)
 
-    def side_by_side() -> None:
-        for pipe in pipes:
+    def side_by_side(count: int) -> None:
+        for pipe in pipes[:count]:
             pipe.send(steps)
-        for pipe in pipes:
+        for pipe in pipes[:count]:
             pipe.recv()
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.bin"
         tokens.to(torch.uint16).numpy().tofile(path)
-        step = plain_trainer(PlainGPT(config).train(), preset.train, config.block_size, path)
+        plain = PlainGPT(config).to(device).train()
+        step = plain_trainer(plain, preset.train, config.block_size, path)
 
-        def one_after_another() -> None:  # the same work: as many steps of as many variants
-            for _ in range(steps * workers):
+        def one_after_another() -> None:
+            for _ in range(steps):
                 step()
+            wait_for(device)
 
-        candidates: dict[str, Callable[[], object]] = {
-            "one after another": one_after_another,
-            "side by side": side_by_side,
-        }
+        candidates: dict[str, Callable[[], object]] = {"one after another": one_after_another}
+        for count in workers:
+            candidates[f"side by side, {count}"] = partial(side_by_side, count)
         seconds = interleaved(candidates, rounds, warmup=1)
     for pipe in pipes:
         pipe.send(0)
-    count = steps * workers * preset.train.batch_size * config.block_size
+    # the same work: as many steps of as many variants
+    each = [1, *workers]
+    seconds = {
+        name: [second / count for second in times]
+        for (name, times), count in zip(seconds.items(), each, strict=True)
+    }
+    tokens_each = steps * preset.train.batch_size * config.block_size
     for name, times in seconds.items():
         middle, low, high = ratio(seconds, "one after another", name)
-        speed = count / sorted(times)[len(times) // 2]
-        print(f"{size:<8}{name:<20}{speed:>12,.0f}{middle:>10.2f}{f'{low:.2f} to {high:.2f}':>18}")
+        speed = tokens_each / sorted(times)[len(times) // 2]
+        spread = f"{low:.2f} to {high:.2f}"
+        print(f"{setting.size:<8}{name:<20}{speed:>12,.0f}{middle:>10.2f}{spread:>18}", flush=True)
 
 
 def nothing(shared: Any, task: int, tell: Callable[[Any], None]) -> int:
@@ -100,18 +137,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="*", default=["laptop", "course"])
     parser.add_argument("--rounds", type=int, default=0, help="by default 10 laptop, 3 course")
-    parser.add_argument("--workers", type=int, default=torch.get_num_threads())
+    parser.add_argument("--workers", type=int, nargs="+", default=[torch.get_num_threads()])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--compile", action="store_true", help="compile ours, too")
     arguments = parser.parse_args()
-    overhead(arguments.workers)  # first: no thread of torch's has run yet
+    workers, device = arguments.workers, arguments.device
+    overhead(max(workers))  # first: no thread of torch's has run yet
     text = load_corpus("python-docs").text
     tokenizer = CharTokenizer.from_text(text)
     tokens = tokenizer.encode(text)
-    print(f"{arguments.workers} workers; {torch.get_num_threads()} threads one after another")
+    where = torch.cuda.get_device_name() if device == "cuda" else "processor"
+    print(f"{where}; {torch.get_num_threads()} threads one after another")
     print(f"{'size':<8}{'':<20}{'tokens/s':>12}{'ratio':>10}{'middle half':>18}")
     for size in arguments.sizes:
         rounds = arguments.rounds or {"laptop": 10, "course": 3}[size]
-        steps = {"laptop": 10, "course": 1}[size]
-        measure(size, tokens, tokenizer.vocab_size, rounds, steps, arguments.workers)
+        steps = {"laptop": 10, "course": 1}[size] if device == "cpu" else 40
+        setting = Setting(size, tokenizer.vocab_size, device, arguments.compile)
+        measure(setting, tokens, rounds, steps, workers)
 
 
 if __name__ == "__main__":

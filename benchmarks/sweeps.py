@@ -1,6 +1,6 @@
 """How fast are exact sweeps, against the tools that one would otherwise use?
 
-    python -m benchmarks.sweeps [--sizes baby small] [--rounds 3]
+    python -m benchmarks.sweeps [--sizes baby small] [--rounds 3] [--device cuda]
 
 One process, the same random weights, all candidates in turn within a round: TransformerLens' own
 ``patching`` functions and attribution on its bridge, nnsight, plain torch hooks on the Hugging Face
@@ -92,21 +92,22 @@ class Workload:
 class Peers:
     """One model, under every tool."""
 
-    def __init__(self, config: GPT2Config, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, config: GPT2Config, device: str, dtype: torch.dtype = torch.float32) -> None:
         torch.manual_seed(0)
         self.theirs = GPT2LMHeadModel(config).eval()
         with torch.no_grad():
             for weight in self.theirs.parameters():  # large enough for every part to matter
                 weight += 0.02 * torch.randn(weight.shape)
-        self.ours: GPT = from_huggingface(self.theirs).to(dtype)
-        self.theirs.to(dtype)
+        self.ours: GPT = from_huggingface(self.theirs).to(device, dtype)
+        self.theirs.to(device, dtype)
         twin = GPT2LMHeadModel(config).eval()
         twin.load_state_dict(self.theirs.state_dict())
-        self.bridge = bridge_over(twin.to(dtype))
+        self.bridge = bridge_over(twin.to(device, dtype))
         from nnsight import LanguageModel  # late: imported before beartype it breaks beartype
 
         self.wrapped = LanguageModel(self.theirs, tokenizer=numbered(config.vocab_size))
         self.heads = config.n_head
+        self.device = device
 
     def transformer_lens(self, work: Workload, cells: list[tuple[int, int]]) -> Tensor:
 
@@ -258,11 +259,11 @@ def bridge_over(gpt2: GPT2LMHeadModel) -> TransformerBridge:
     return TransformerBridge.boot_transformers("gpt2", hf_model=gpt2, tokenizer=tokenizer)
 
 
-def workloads(size: Size) -> list[Workload]:
+def workloads(size: Size, device: str) -> list[Workload]:
     generator = torch.Generator().manual_seed(1)
 
     def drawn(shape: tuple[int, int]) -> Tensor:
-        return torch.randint(size.config.vocab_size, shape, generator=generator)
+        return torch.randint(size.config.vocab_size, shape, generator=generator).to(device)
 
     layers, heads = range(size.config.n_layer), range(size.config.n_head)
     texts, clean, other = drawn(size.ablation), drawn(size.patching), drawn(size.patching)
@@ -293,7 +294,7 @@ def agree(name: str, exact: Peers, work: Workload, count: int = 6) -> None:
 def apart(work: Workload, cells: list[tuple[int, int]], values: Tensor, ours: np.ndarray) -> float:
     """The largest difference between two tools' answers, in spreads of the effects."""
     chosen = [work.cells.index(cell) for cell in cells]
-    return float(np.abs(values.double().numpy() - ours[chosen]).max() / ours.std())
+    return float(np.abs(values.double().cpu().numpy() - ours[chosen]).max() / ours.std())
 
 
 def compare(name: str, size: Size, peers: Peers, exact: Peers, work: Workload, rounds: int) -> None:
@@ -307,7 +308,8 @@ def compare(name: str, size: Size, peers: Peers, exact: Peers, work: Workload, r
         return lambda: answers.update({tool: run()})
 
     tools = peers.tools(work, cells)
-    seconds = interleaved({tool: keep(tool, run) for tool, run in tools.items()}, rounds, warmup=0)
+    runs = waiting({tool: keep(tool, run) for tool, run in tools.items()}, peers.device)
+    seconds = interleaved(runs, rounds, warmup=0 if peers.device == "cpu" else 1)
     error = apart(work, cells, answers["TransformerLens"], answers["interp.sweep"])
     scale = len(work.cells) / len(cells)
     seconds = {
@@ -318,7 +320,7 @@ def compare(name: str, size: Size, peers: Peers, exact: Peers, work: Workload, r
     assert planned.flops and planned.loop_flops
     floor = planned.loop_flops / planned.flops
     middle = statistics.median(seconds["interp.sweep"])
-    share = planned.flops / middle / peak()
+    share = planned.flops / middle / peak(peers.device)
     row = "".join(
         f"{ratio(seconds, tool, 'interp.sweep')[0]:>10.1f}"
         for tool in tools
@@ -330,13 +332,16 @@ def compare(name: str, size: Size, peers: Peers, exact: Peers, work: Workload, r
     )
 
 
-def peak(size: int = 2048, rounds: int = 5) -> float:
+def peak(device: str, rounds: int = 5) -> float:
     """Floating-point operations per second of a large matrix product."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
+    size = 2048 if device == "cpu" else 8192
+    a, b = torch.randn(2, size, size, device=device)
     times = []
     for _ in range(rounds):
+        wait_for(device)
         started = time.perf_counter()
         a @ b
+        wait_for(device)
         times.append(time.perf_counter() - started)
     return 2 * size**3 / min(times)
 
@@ -344,9 +349,8 @@ def peak(size: int = 2048, rounds: int = 5) -> float:
 def attributed(name: str, size: Size, peers: Peers, exact: Peers, rounds: int) -> None:
     """The nodes that TransformerLens scores: embeddings, heads and MLPs, at every position."""
     generator = torch.Generator().manual_seed(2)
-    clean, other = torch.randint(
-        size.config.vocab_size, (2, *size.patching), generator=generator
-    ).unbind()
+    drawn = torch.randint(size.config.vocab_size, (2, *size.patching), generator=generator)
+    clean, other = drawn.to(peers.device)
     where = [
         site
         for pattern, parts in (
@@ -375,9 +379,8 @@ def attributed(name: str, size: Size, peers: Peers, exact: Peers, rounds: int) -
     error = np.abs(scores - published).max() / scores.std()
     if not (len(found) == len(where) and error <= 1e-5):
         sys.exit(f"{name}, attribution: differs by {error:.1e} of the spread")
-    seconds = interleaved(
-        {"TransformerLens": partial(theirs, peers), "ours": partial(ours, peers)}, rounds
-    )
+    tools = {"TransformerLens": partial(theirs, peers), "ours": partial(ours, peers)}
+    seconds = interleaved(waiting(tools, peers.device), rounds)
     middle = ratio(seconds, "TransformerLens", "ours")[0]
     fastest = statistics.median(seconds["ours"])
     workload = f"attribution, {len(where)} nodes"
@@ -387,7 +390,7 @@ def attributed(name: str, size: Size, peers: Peers, exact: Peers, rounds: int) -
 def cached(name: str, size: Size, peers: Peers, rounds: int) -> None:
     """Everything that our model has hook points for, under both tools; then without what only
     explicit attention computes, which our model then leaves to the fused kernel."""
-    tokens = torch.randint(size.config.vocab_size, size.ablation)
+    tokens = torch.randint(size.config.vocab_size, size.ablation).to(peers.device)
     everything = [name for name in peers.ours.hook_dict if not name.endswith("hook_result")]
     fused = [name for name in everything if not name.endswith(("attn_scores", "pattern"))]
 
@@ -396,14 +399,14 @@ def cached(name: str, size: Size, peers: Peers, rounds: int) -> None:
             peers.bridge.run_with_cache(tokens, names_filter=names)
 
     for label, names in (("cached", everything), ("cached but scores, pattern", fused)):
-        tools = {
+        tools: dict[str, Callable[[], Any]] = {
             "TransformerLens": partial(theirs, names),
             "ours": partial(cache, peers.ours, tokens, names),
         }
-        seconds = interleaved(tools, rounds)
+        seconds = interleaved(waiting(tools, peers.device), rounds)
         middle = ratio(seconds, "TransformerLens", "ours")[0]
         print(f"{name:<6}{label:<31}{statistics.median(seconds['ours']):>8.2f}{middle:>10.1f}")
-        memory = {tool: highest_memory(run) for tool, run in tools.items()}
+        memory = {tool: highest_memory(run, peers.device) for tool, run in tools.items()}
         print(
             f"{name:<6}{'  its peak memory, GB':<31}{memory['ours'] / 1e9:>8.2f}"
             f"{memory['TransformerLens'] / memory['ours']:>10.1f}",
@@ -411,9 +414,30 @@ def cached(name: str, size: Size, peers: Peers, rounds: int) -> None:
         )
 
 
-def highest_memory(run: Callable[[], None]) -> float:
-    """Bytes by which a run raises the process' resident memory at its peak (Linux)."""
+def wait_for(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def waiting(tools: dict[str, Callable[[], Any]], device: str) -> dict[str, Callable[[], None]]:
+    """The same, each until the device has done what it was asked."""
+
+    def done(run: Callable[[], Any]) -> None:
+        run()
+        wait_for(device)
+
+    return {tool: partial(done, run) for tool, run in tools.items()}
+
+
+def highest_memory(run: Callable[[], None], device: str) -> float:
+    """Bytes by which a run raises the device's memory in use at its peak (of the processor, the
+    process' resident memory; Linux)."""
     run()  # what is kept from a first run is not the run's
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - held
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # nor what the C library holds ready
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
@@ -433,11 +457,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="at least 2")
     parser.add_argument("--only", default="", help="workloads whose name begins so")
     parser.add_argument("--threads", type=int, default=0, help="by default torch's own choice")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--sample", type=int, help="cells that the loops run; 0 means all")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    device = arguments.device
+    where = torch.cuda.get_device_name() if device == "cuda" else "processor"
+    print(f"{where}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     columns = ("TL", "hooks", "nnsight", "invokes", "loop")
     print(
         f"{'size':<6}{'workload':<31}{'seconds':>8}"
@@ -448,8 +475,9 @@ def main() -> None:
         size = SIZES[name]
         if arguments.sample is not None:
             size = replace(size, sample=arguments.sample)
-        peers, exact = Peers(size.config), Peers(size.config, torch.float64)
-        for work in workloads(size):
+        peers = Peers(size.config, device)
+        exact = Peers(size.config, device, torch.float64)
+        for work in workloads(size, device):
             if work.name.startswith(arguments.only):
                 compare(name, size, peers, exact, work, arguments.rounds)
         if "attribution".startswith(arguments.only):

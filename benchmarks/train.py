@@ -37,7 +37,7 @@ def our_step(
     """One step as ``gpt.train.train`` makes it."""
     optimizer = make_optimizer(model, config)
     precision = "float32" if config.precision == "auto" else config.precision
-    autocast = autocast_to(precision, torch.device("cpu"))
+    autocast = autocast_to(precision, tokens.device)
     masks = masks_for(model, config) if run is None else nullcontext
     run = model if run is None else run
     count = iter(range(10**9))

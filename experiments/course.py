@@ -11,7 +11,6 @@ anew on the same batches from the same initial weights; and name the line behind
 Interrupted and started again, it goes on where it stopped.
 """
 
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +18,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from experiments.cli import Options, announce, console, launch
-from experiments.executors import Processes
+from experiments.executors import Processes, at_once
 from experiments.pages import write_page
-from experiments.retraining import run_all, tasks_of
+from experiments.retraining import compiling, run_all, tasks_of
 from experiments.summary import on_unigram_line, reading, shown, summarise
 from experiments.telling import limits_of_trainings, of_trainings
 from experiments.variants import BASELINE, course_variants
@@ -54,8 +53,10 @@ class Config(Options):
     stop_at: int | None = None
     """The evaluation after which every training stops, on the way of the whole schedule; the
     command without it goes on from there."""
-    workers: int = os.cpu_count() or 1
+    workers: int = at_once()
     """Trainings at a time, one thread each."""
+    compile: bool = False
+    """Compile each variant before it is trained."""
     published: bool = False
     """Draw the course's published curves too (always with preset course)."""
 
@@ -63,7 +64,7 @@ class Config(Options):
 def main(config: Config) -> Path:
     if config.seeds < 1 or config.workers < 1:
         raise UsageError("--seeds and --workers must be at least 1")
-    preset = PRESETS[config.preset]
+    preset = compiling(PRESETS[config.preset], config.compile)
     corpus = load_corpus(config.text)
     tokenizer = CharTokenizer.from_text(corpus.text)
     data = split(corpus, tokenizer, preset.model.block_size)

@@ -43,6 +43,15 @@ ATTEMPTS = 3
 """Workers that one task may lose: what kills three of them would kill the next."""
 
 
+ON_GPU = 4
+"""Trainings that keep one GPU busy: each leaves it idle while it prepares its next kernels."""
+
+
+def at_once() -> int:
+    """How many tasks run side by side on this machine: one for each core, or what its GPU takes."""
+    return ON_GPU if torch.cuda.is_available() else os.cpu_count() or 1
+
+
 class Executor(Protocol):
     """A place where tasks run."""
 

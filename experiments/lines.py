@@ -13,7 +13,6 @@ those of experiments.course and experiments.retrain: what one of them has traine
 again.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +27,7 @@ from torch.nn import functional as F
 
 import gpt.model
 from experiments.cli import Options, announce, console, launch
-from experiments.executors import Processes, one_thread
+from experiments.executors import Processes, at_once, one_thread
 from experiments.pages import write_page
 from experiments.retraining import run_all, sized, tasks_of
 from experiments.subjects import chosen, trained_once
@@ -73,7 +72,7 @@ class Config(Options):
     demo, 8 else."""
     seeds: int = 2
     """Trainings of each; from two on, noise is known and intervals are drawn."""
-    workers: int = os.cpu_count() or 1
+    workers: int = at_once()
     """Mutants or trainings at a time, each in a process of its own."""
     limit_s: float = 20.0
     """Wall-clock seconds after which a mutant is ended."""

@@ -11,7 +11,6 @@ taken from any other run that has it; killed at any instant, the same command go
     python -m experiments.retrain --surgeries top:12 --status          from another terminal
 """
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,10 +23,10 @@ import gpt.model
 from experiments.board import board_in
 from experiments.cli import Options, announce, console, launch
 from experiments.course import REFERENCE, curves_caption, described, entropies
-from experiments.executors import Executor, InProcess, Processes
+from experiments.executors import Executor, InProcess, Processes, at_once
 from experiments.lines import judges, most_harmful
 from experiments.pages import write_page
-from experiments.retraining import run_all, sized, tasks_of
+from experiments.retraining import compiling, run_all, sized, tasks_of
 from experiments.summary import (
     detectable,
     improvements,
@@ -68,7 +67,9 @@ class Config(Options):
     """Size of model and training."""
     steps: int | None = None
     """Steps of each training, if not the preset's."""
-    workers: int = os.cpu_count() or 1
+    compile: bool = False
+    """Compile each variant before it is trained."""
+    workers: int = at_once()
     """Trainings at a time on this machine, one process and one thread each; 0 trains in this one
     process."""
     ray: str = ""
@@ -94,7 +95,8 @@ def main(config: Config) -> Path:
     if config.status:
         return say_how_far(config.runs / "retrain" / name)
     tokenizer = CharTokenizer.from_text(corpus.text)
-    preset = sized(PRESETS[config.preset], tokenizer.vocab_size, config.steps)
+    preset = compiling(PRESETS[config.preset], config.compile)
+    preset = sized(preset, tokenizer.vocab_size, config.steps)
     data = split(corpus, tokenizer, preset.model.block_size)
     cuts = chosen(config.surgeries, preset, data)  # wrong names are said before any training
     settings: dict[str, Any] = {

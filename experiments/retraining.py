@@ -93,6 +93,11 @@ def sized(preset: Preset, vocab_size: int | None, steps: int | None) -> Preset:
     return Preset(model, recipe)
 
 
+def compiling(preset: Preset, compile: bool) -> Preset:
+    """A preset whose trainings are compiled, or are not."""
+    return replace(preset, train=replace(preset.train, compile=compile))
+
+
 def tasks_of(
     run: Run,
     variants: Mapping[str, Surgery | None],
@@ -258,7 +263,9 @@ def the_variants_own(error: Exception, surgery: Surgery) -> bool:
     if isinstance(error, UsageError):
         frames = traceback.extract_tb(error.__traceback__)
         return any(frame.filename == edited_name(surgery) for frame in frames)
-    return not isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError))
+    # After an error on a GPU the process can compute nothing there any more.
+    beyond = (OSError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
+    return not isinstance(error, beyond)
 
 
 def looks_ahead(model: Any, data: Data) -> bool:

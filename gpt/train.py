@@ -10,6 +10,7 @@ same text in the same order; evaluation reads the same blocks every time, so tha
 """
 
 import math
+import os
 import signal
 import threading
 import time
@@ -29,6 +30,9 @@ from gpt.lens import LensModel
 from gpt.masks import quick_masks
 from gpt.model import GPTConfig
 from gpt.text import Data, batch, evaluation_blocks
+
+# Without it cuBLAS may give other bits from run to run on a GPU; it is read at the first product.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -189,7 +193,7 @@ def train(
     autocast, masks = autocast_to(precision, device), masks_for(model, config)
     tokens_read, seconds = 0, 0.0
 
-    with interrupts() as interrupted:
+    with interrupts() as interrupted, repeatable(device):
         while True:
             if (step % config.eval_interval == 0 or step == config.steps) and not (
                 training.curve and training.curve[-1].step == step
@@ -216,8 +220,9 @@ def train(
                 seed=seed,
                 step=step,
             )
-            last_loss = descend(compute_loss, x, y, autocast, masks).item()
+            loss = descend(compute_loss, x, y, autocast, masks)
             update(model, optimizer, config)
+            last_loss = loss.item()  # a GPU is waited for here, so no sooner than need be
             step += 1
             tokens_read += x.numel()
             seconds += time.perf_counter() - started
@@ -333,9 +338,30 @@ def masks_for(model: LensModel, config: TrainConfig) -> Callable[[], AbstractCon
 
 
 def compiled(model: LensModel) -> Callable[..., Tensor]:
+    # What was compiled for earlier models counts towards a limit, past which torch compiles no
+    # more and does not say so; its cache on disk stays.
+    torch.compiler.reset()
     # By default compiled code ignores a hook that was added after compilation.
     torch._dynamo.config.skip_nnmodule_hook_guards = False
     return torch.compile(model)
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """The same bits every time. On a GPU some kernels add up in whatever order their threads come,
+    unless torch is told not to take them."""
+    if device.type != "cuda":
+        yield
+        return
+    before, finding_mistakes = torch.get_deterministic_debug_mode(), torch.utils.deterministic
+    fills = finding_mistakes.fill_uninitialized_memory  # type: ignore[attr-defined]
+    finding_mistakes.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
+        finding_mistakes.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
 
 
 @contextmanager

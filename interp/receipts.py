@@ -87,7 +87,7 @@ class Effect:
                     differs.sum(),
                     (broken & before.isfinite()).sum(),
                     torch.linalg.vector_norm(change.float()),
-                    torch.linalg.vector_norm(before[before.isfinite()].float()),
+                    torch.linalg.vector_norm(before.where(before.isfinite(), 0.0).float()),
                 )
             )
         self._fired[hook] += 1

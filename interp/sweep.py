@@ -65,7 +65,7 @@ def sweep(
     metric: Metric,
     *,
     against: Int[Tensor, "..."] | None = None,
-    memory: str | int = "2GiB",
+    memory: str | int | None = None,
     screen: Literal["bfloat16"] | None = None,
     verify: int = 16,
     progress: bool = True,
@@ -80,7 +80,8 @@ def sweep(
             everything that it matches is intervened on together.
         metric: of the logits; one number per example.
         against: the tokens that the metric is given; by default those that the model is given.
-        memory: what the sweep may hold at a time, beside the model and the plain loop's own needs.
+        memory: what the sweep may hold at a time, beside the model and the plain loop's own needs,
+            such as "512MiB". By default 2 GiB; on a GPU a quarter of what is free.
         screen: compute everything in this precision, on a copy of the model; errors are a few
             percent of the largest effects and more of the small ones.
         verify: with ``screen``, how many of the largest effects to compute again exactly.
@@ -146,7 +147,7 @@ def plan(
     metric: Metric,
     *,
     against: Int[Tensor, "..."] | None = None,
-    memory: str | int = "2GiB",
+    memory: str | int | None = None,
 ) -> Plan:
     """How ``sweep`` would compute it; ``explain()`` says so for people.
 
@@ -169,7 +170,7 @@ def effects_of(
     metric: Metric,
     *,
     against: Int[Tensor, "..."] | None = None,
-    memory: str | int = "2GiB",
+    memory: str | int | None = None,
     progress: bool = True,
     allow_no_effect: bool = False,
     run: Store | None = None,

@@ -8,7 +8,7 @@ earlier logits look at them, and the first NaN is followed to its line.
 import hashlib
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +95,11 @@ def calls_of(model: nn.Module) -> Iterator[list[Call]]:
     calls: list[Call] = []
 
     def keep(_: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        calls.append(Call(args, kwargs, logits_of(output).detach()))
+        call = Call(args, kwargs, logits_of(output).detach())
+        if call.logits.is_cuda and int(call.tokens.max()) >= call.logits.shape[-1]:
+            # A loss would ask for logits that are not there, and a GPU never recovers from that.
+            raise IndexError(f"there are only {call.logits.shape[-1]} logits for each token")
+        calls.append(call)
 
     handle = model.register_forward_hook(keep, with_kwargs=True)
     try:
@@ -157,13 +161,19 @@ def sees_the_future(model: nn.Module, call: Call, tolerance: float = 1e-4) -> bo
         return bool((after - before).abs().max() > tolerance * (before.std() + 1e-12))
 
     def drawn(tokens: Tensor) -> Tensor:
-        with torch.random.fork_rng():
+        with own_randomness(model):
             torch.manual_seed(0)
             return call.repeated(model, tokens)
 
     return differ(call.logits, call.repeated(model, tokens)) and differ(
         drawn(call.tokens), drawn(tokens)
     )
+
+
+def own_randomness(model: nn.Module) -> AbstractContextManager[None]:
+    """What is drawn at random in the block, on the model's devices, is drawn again after it."""
+    devices = {p.get_device() for p in model.parameters() if p.is_cuda}
+    return torch.random.fork_rng(devices=sorted(devices))
 
 
 class FirstNaN(TorchDispatchMode):
@@ -201,7 +211,7 @@ def training_fingerprint(build: Callable[[int], nn.Module], call: Call) -> str:
     Plain gradient descent: what moves the weights shows, however little.
     """
     torch.manual_seed(0)
-    model = build(0)
+    model = build(0).to(call.tokens.device)
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     digest = hashlib.sha256()

@@ -32,6 +32,7 @@ from interp.surgery.judging import (
     Judge,
     Judgement,
     judged,
+    own_randomness,
     sees_the_future,
     training_fingerprint,
     weights_hash,
@@ -92,7 +93,8 @@ def study(
         prepare: a surgery that is made under every other, and under the baseline.
         limit_s: wall-clock seconds that judging one mutant may take.
         workers: processes at a time; None is one for each core, 0 is none: mutants run here,
-            unguarded.
+            unguarded. It is 0 wherever torch sees a GPU: what was begun with one does not survive
+            in a forked process. ``CUDA_VISIBLE_DEVICES=""`` hides it.
         store: the run in which every finished surgery is kept at once; what it holds is not done
             again.
         about: what decides the results beside the sources, the surgery, the model's weights and
@@ -110,7 +112,7 @@ def study(
         if train is not None:
             train(model, 0)
     on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
-    if not on_cpu:
+    if not on_cpu or torch.cuda.is_available():
         workers = 0
     made = Study(
         sources=sources,
@@ -378,7 +380,7 @@ class Study:
     def _observe(self, source: Source) -> Observations:
         noted = Observations(source)
         edits = self.prepare.edits if self.prepare and self.prepare.source == source else ()
-        with torch.random.fork_rng(), following_layers(self.model) as layer:
+        with own_randomness(self.model), following_layers(self.model) as layer:
             with observing(noted, "judge", edits, layer):
                 judgement = judged(self.model, self.judge)
             with observing(noted, "build", edits):

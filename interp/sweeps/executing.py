@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.sweeps.anatomy import Anatomy, Layer
 from interp.sweeps.cells import Cell, Change
-from interp.sweeps.planning import LOGITS, Group
+from interp.sweeps.planning import Group, flight_on
 from interp.sweeps.scoring import Score, in_parts
 
 
@@ -65,7 +65,7 @@ def measured(
     if score.by_example:
         return torch.cat(scores, dim=1)
     together = waiting[0] if len(waiting) == 1 else torch.cat(waiting, dim=1)
-    everyone = torch.arange(batch)
+    everyone = torch.arange(batch, device=score.tokens.device)
     return torch.stack([score.of(logits, everyone) for logits in together])
 
 
@@ -149,16 +149,22 @@ def row_scores(
     score: Score,
     examples: slice,
 ) -> Float[Tensor, "row"]:
-    """The metric row by row, with no more logits in flight than fit into the caches."""
+    """The metric row by row, with no more logits in flight than suit the device."""
     batch = len(score.tokens[examples])
-    example = torch.arange(*examples.indices(len(score.tokens))).repeat(len(x) // batch)
-    rows = max(1, LOGITS // (len(score.reads) * score.clean.shape[2]))
+    example = numbered(examples, score, len(x) // batch)
+    rows = max(1, flight_on(x.device).logits // (len(score.reads) * score.clean.shape[2]))
     scores = []
     for begin in range(0, len(x), rows):
         chosen = example[begin : begin + rows]
         logits = with_clean(anatomy.logits(x[begin : begin + rows]), fresh, score, chosen)
         scores.append(score.of(logits, chosen))
     return torch.cat(scores)
+
+
+def numbered(examples: slice, score: Score, times: int) -> Int[Tensor, "row"]:
+    """Which example each row is of, where rows are some examples again and again."""
+    first, last, _ = examples.indices(len(score.tokens))
+    return torch.arange(first, last, device=score.tokens.device).repeat(times)
 
 
 def logits_of(
@@ -169,7 +175,7 @@ def logits_of(
     examples: slice,
 ) -> Float[Tensor, "row read vocab"]:
     batch = len(score.tokens[examples])
-    example = torch.arange(*examples.indices(len(score.tokens))).repeat(len(x) // batch)
+    example = numbered(examples, score, len(x) // batch)
     logits = in_parts(x, anatomy.logits, score.clean.shape[2])
     return with_clean(logits, fresh, score, example)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
@@ -18,7 +18,7 @@ from interp.metrics import Metric
 from interp.receipts import Effect
 from interp.sites import Model, hooked
 from interp.sweeps.cells import Cell
-from interp.sweeps.planning import ROWS
+from interp.sweeps.planning import flight_on
 from interp.sweeps.scoring import checked
 
 
@@ -35,9 +35,9 @@ def alone(
     return value, list(receipt)
 
 
-def at_once(batch: int, length: int) -> int:
+def at_once(tokens: Int[Tensor, "batch pos"]) -> int:
     """How many cells run together where whole texts run again."""
-    return max(1, ROWS // (batch * length))
+    return max(1, flight_on(tokens.device).rows // tokens.numel())
 
 
 def from_layer(

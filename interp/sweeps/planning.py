@@ -9,12 +9,33 @@ each one changes.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from interp.sweeps.anatomy import Anatomy
 from interp.sweeps.entries import Entry
 
-ROWS = 2048  # tokens in flight: more do not stay in the processor's caches
-SETUP = 48  # what starting one more batch costs, in tokens
-LOGITS = 2**22  # numbers in flight when unembedding, for the same reason
+
+@dataclass(frozen=True)
+class Flight:
+    """How much a device has under way at a time.
+
+    Args:
+        rows: tokens.
+        setup: what starting one more batch costs, in tokens.
+        logits: numbers, when unembedding.
+    """
+
+    rows: int
+    setup: int
+    logits: int
+
+
+PROCESSOR = Flight(rows=2**11, setup=48, logits=2**22)  # more do not stay in its caches
+GPU = Flight(rows=2**14, setup=1024, logits=2**25)  # fewer leave it waiting for the next kernel
+
+
+def flight_on(device: torch.device) -> Flight:
+    return PROCESSOR if device.type == "cpu" else GPU
 
 
 @dataclass(frozen=True)
@@ -114,6 +135,7 @@ def grouped(
     cost: Cost,
     batch: int,
     most: int,
+    flight: Flight,
 ) -> list[Group]:
     """Cells of one hook point, in groups that cost least together.
 
@@ -121,6 +143,7 @@ def grouped(
         spans: each cell and the positions that it changes.
         batch: examples.
         most: cells that may run together whatever their size.
+        flight: what the device has under way at a time.
     """
     ordered = sorted(spans, key=lambda pair: pair[1])
     best: list[tuple[float, int]] = [(0.0, 0)]  # cost of the first i cells, start of the last group
@@ -128,9 +151,9 @@ def grouped(
         choices = []
         for start in range(stop - 1, max(stop - 1 - most, -1), -1):
             tokens = (stop - start) * batch * (cost.length - ordered[start][1][0])
-            if tokens > ROWS and stop - start > 1:
+            if tokens > flight.rows and stop - start > 1:
                 break
-            choices.append((best[start][0] + SETUP + tokens, start))
+            choices.append((best[start][0] + flight.setup + tokens, start))
         best.append(min(choices))
     groups = []
     stop = len(ordered)
@@ -144,7 +167,7 @@ def grouped(
                 entry,
                 [cell for cell, _ in members],
                 span,
-                min(batch, max(1, ROWS // rows)),
+                min(batch, max(1, flight.rows // rows)),
                 cost.cell(entry, span) * batch * len(members),
             )
         )

@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -26,7 +27,7 @@ from interp.sweeps.cells import Cell, Change, change_of
 from interp.sweeps.entries import Entry, entry_of
 from interp.sweeps.executing import Clean, measured
 from interp.sweeps.looping import alone, at_once, from_layer
-from interp.sweeps.planning import LOGITS, ROWS, Cost, Group, grouped
+from interp.sweeps.planning import Cost, Flight, Group, flight_on, grouped
 from interp.sweeps.proof import prove, prove_start, watched_by
 from interp.sweeps.resuming import Answers, Recorder, Store
 from interp.sweeps.scoring import Score, checked, score_of
@@ -75,7 +76,8 @@ class Plan:
     prefixes: bool = True
 
     def __post_init__(self) -> None:
-        self.give_back = keeping_within(self.memory)
+        on_gpu = self.tokens.is_cuda
+        self.give_back = (lambda: None) if on_gpu else keeping_within(self.memory)
 
     def windows(self) -> Iterator["Window"]:
         """The entered cells, prepared one window at a time."""
@@ -117,7 +119,7 @@ class Plan:
         for layer, cells in self.started.items():
             entering = f"blocks.{layer}.hook_resid_pre"
             x = cache(self.model, self.tokens, entering)[entering]
-            step = at_once(*self.tokens.shape)
+            step = at_once(self.tokens)
             for begin in range(0, len(cells), step):
                 members = cells[begin : begin + step]
                 yield Batch(
@@ -140,6 +142,11 @@ class Plan:
     @property
     def batch(self) -> int:
         return len(self.tokens)
+
+    @property
+    def flight(self) -> Flight:
+        """How much is under way at a time."""
+        return flight_on(self.tokens.device)
 
     @property
     def flops(self) -> int | None:
@@ -175,7 +182,7 @@ class Plan:
             later = [group for group in self.groups if group.span[0] > 0]
             lines.append(
                 f"{count} carried on from where they enter the residual stream, in "
-                f"{len(self.groups)} batches of at most {ROWS} tokens"
+                f"{len(self.groups)} batches of at most {self.flight.rows} tokens"
             )
             savings = {
                 f"{len(self.untouched)} change nothing that the metric reads (texts that begin "
@@ -274,14 +281,14 @@ def plan_for(
     against: Tensor,
     cells: list[Cell],
     metric: Metric,
-    memory: str | int,
+    memory: str | int | None,
 ) -> Plan:
     """Sort the cells by what the model offers, as far as that is proven.
 
     Raises:
         UsageError: a memory that reads like none, or too small a one.
     """
-    plan = Plan(model, tokens, against, cells, metric, bytes_in(memory))
+    plan = Plan(model, tokens, against, cells, metric, bytes_in(memory, tokens.device))
     alone = [number for number, cell in enumerate(cells) if len(cell.sites) == 1]
     rest = set(range(len(cells)))
     hooked = watched_by(model)
@@ -317,8 +324,11 @@ def plan_for(
     return plan
 
 
-def bytes_in(memory: str | int) -> int:
+def bytes_in(memory: str | int | None, device: torch.device) -> int:
     """A budget such as "2GiB" in bytes."""
+    if memory is None:
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 8 * UNITS["GiB"]
+        return free // 4
     if isinstance(memory, int):
         return memory
     number, unit = memory[:-3].strip(), memory[-3:]
@@ -356,11 +366,11 @@ def prepared(plan: Plan, members: list[int]) -> Window:
         else:
             untouched.append(cell)
     wide = plan.batch * max(1, len(score.reads)) * score.clean.shape[2]
-    most = len(members) if score.by_example else max(1, LOGITS // wide)
+    most = len(members) if score.by_example else max(1, plan.flight.logits // wide)
     groups = [
         group
         for (_, entry), found in spans.items()
-        for group in grouped(entry, found, cost, plan.batch, most)
+        for group in grouped(entry, found, cost, plan.batch, most, plan.flight)
     ]
     plan.groups += groups
     plan.untouched += untouched
@@ -405,7 +415,7 @@ def clean_values(model: Model, tokens: Tensor, names: Sequence[str]) -> dict[str
     """Clean values, from runs of a few examples at a time, without the logits where possible."""
     options = stopping(model, names)
     batch, length = tokens.shape
-    step = max(1, ROWS // length)
+    step = max(1, flight_on(tokens.device).rows // length)
     values: dict[str, Tensor] = {}
     for begin in range(0, batch, step):
         part = cache(model, tokens[begin : begin + step], names, **options)
@@ -489,11 +499,11 @@ def working_bytes(plan: Plan) -> int:
     d_model, inner = layer.out.weight.shape
     vocab = len(plan.anatomy.unembedding.weight)
     length = plan.tokens.shape[1]
-    rows = max(ROWS, length)
+    rows = max(plan.flight.rows, length)
     batch = rows * (6 * d_model + 6 * inner + 3 * len(layer.W_post))
     keys = rows * min(length, 16) * 2 * inner  # where rows are short, their prefixes are long
     making = 3 * tokens * max(width_of(plan, entry.hook) for entry in plan.entries.values())
-    logits = 4 * tokens * vocab + 3 * min(LOGITS, rows * vocab)
+    logits = 4 * tokens * vocab + 3 * min(plan.flight.logits, rows * vocab)
     return (batch + keys + making + logits) * itemsize(plan) + plan.anatomy.own_bytes
 
 

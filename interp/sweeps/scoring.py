@@ -11,7 +11,7 @@ from interp.errors import NonFiniteError, UsageError
 from interp.metrics import Metric
 from interp.sweeps.anatomy import Anatomy
 from interp.sweeps.logits import ReadLogits, Reads
-from interp.sweeps.planning import LOGITS
+from interp.sweeps.planning import flight_on
 
 
 class UnforeseenReadError(Exception):
@@ -114,9 +114,9 @@ def score_of(
 def in_parts(
     x: Float[Tensor, "row pos d_model"], logits: Callable[[Tensor], Tensor], vocab: int
 ) -> Float[Tensor, "row pos vocab"]:
-    """Logits, a cache's fill at a time."""
+    """Logits, no more of them at a time than suits the device."""
     row, pos, _ = x.shape
-    rows = max(1, LOGITS // max(1, pos * vocab))
+    rows = max(1, flight_on(x.device).logits // max(1, pos * vocab))
     if rows >= row:
         return logits(x)
     dtype = torch.promote_types(x.dtype, torch.float32)
