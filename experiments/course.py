@@ -20,7 +20,7 @@ import pandas as pd
 from experiments.cli import Options, announce, console, launch
 from experiments.executors import Processes, at_once
 from experiments.pages import write_page
-from experiments.retraining import compiling, run_all, tasks_of
+from experiments.retraining import run_all, tasks_of
 from experiments.summary import on_unigram_line, reading, shown, summarise
 from experiments.telling import limits_of_trainings, of_trainings
 from experiments.variants import BASELINE, course_variants
@@ -55,8 +55,6 @@ class Config(Options):
     command without it goes on from there."""
     workers: int = at_once()
     """Trainings at a time, one thread each."""
-    compile: bool = False
-    """Compile each variant before it is trained."""
     published: bool = False
     """Draw the course's published curves too (always with preset course)."""
 
@@ -64,7 +62,7 @@ class Config(Options):
 def main(config: Config) -> Path:
     if config.seeds < 1 or config.workers < 1:
         raise UsageError("--seeds and --workers must be at least 1")
-    preset = compiling(PRESETS[config.preset], config.compile)
+    preset = PRESETS[config.preset]
     corpus = load_corpus(config.text)
     tokenizer = CharTokenizer.from_text(corpus.text)
     data = split(corpus, tokenizer, preset.model.block_size)

@@ -26,7 +26,7 @@ from experiments.course import REFERENCE, curves_caption, described, entropies
 from experiments.executors import Executor, InProcess, Processes, at_once
 from experiments.lines import judges, most_harmful
 from experiments.pages import write_page
-from experiments.retraining import compiling, run_all, sized, tasks_of
+from experiments.retraining import run_all, sized, tasks_of
 from experiments.summary import (
     detectable,
     improvements,
@@ -67,8 +67,6 @@ class Config(Options):
     """Size of model and training."""
     steps: int | None = None
     """Steps of each training, if not the preset's."""
-    compile: bool = False
-    """Compile each variant before it is trained."""
     workers: int = at_once()
     """Trainings at a time on this machine, one process and one thread each; 0 trains in this one
     process."""
@@ -95,8 +93,7 @@ def main(config: Config) -> Path:
     if config.status:
         return say_how_far(config.runs / "retrain" / name)
     tokenizer = CharTokenizer.from_text(corpus.text)
-    preset = compiling(PRESETS[config.preset], config.compile)
-    preset = sized(preset, tokenizer.vocab_size, config.steps)
+    preset = sized(PRESETS[config.preset], tokenizer.vocab_size, config.steps)
     data = split(corpus, tokenizer, preset.model.block_size)
     cuts = chosen(config.surgeries, preset, data)  # wrong names are said before any training
     settings: dict[str, Any] = {

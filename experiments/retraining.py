@@ -93,11 +93,6 @@ def sized(preset: Preset, vocab_size: int | None, steps: int | None) -> Preset:
     return Preset(model, recipe)
 
 
-def compiling(preset: Preset, compile: bool) -> Preset:
-    """A preset whose trainings are compiled, or are not."""
-    return replace(preset, train=replace(preset.train, compile=compile))
-
-
 def tasks_of(
     run: Run,
     variants: Mapping[str, Surgery | None],

@@ -275,7 +275,9 @@ def bca_ends(
 ) -> tuple[Float[np.ndarray, "row"], Float[np.ndarray, "row"]]:
     """Both ends of the interval around 0, from the sorted means of resampled deviations."""
     count = draws.shape[1]
-    below = ((draws < 0).sum(axis=1) + (draws <= 0).sum(axis=1)) / (2 * count)
+    # Of few examples many resamples have the very mean of all: rounding must not put them aside.
+    zero = 1e-12 * np.abs(deviations).max(axis=1, keepdims=True)
+    below = ((draws < -zero).sum(axis=1) + (draws <= zero).sum(axis=1)) / (2 * count)
     bias = special.ndtri(np.clip(below, 0.5 / count, 1 - 0.5 / count))
     squares = (deviations**2).sum(axis=1)
     cubes = (deviations**3).sum(axis=1)

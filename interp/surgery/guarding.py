@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from interp.errors import UsageError
+from interp.errors import SurgeryError, UsageError
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,15 @@ def guarded(
 
 
 def attempted(task: Callable[[], Any]) -> Outcome:
+    """A task's outcome, in this process. Raises ``SurgeryError`` where no other could follow."""
     try:
         return Outcome("done", task())
+    except torch.AcceleratorError as error:
+        raise SurgeryError(
+            f"a surgery broke the GPU's state, and this process can compute nothing there any "
+            f"more ({one_sentence(error)}): study the model on the CPU, with the GPU hidden by "
+            f'CUDA_VISIBLE_DEVICES=""; there each surgery has a process of its own'
+        ) from error
     except Exception as error:
         return Outcome("error", detail=one_sentence(error))
 

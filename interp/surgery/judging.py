@@ -96,9 +96,7 @@ def calls_of(model: nn.Module) -> Iterator[list[Call]]:
 
     def keep(_: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         call = Call(args, kwargs, logits_of(output).detach())
-        if call.logits.is_cuda and int(call.tokens.max()) >= call.logits.shape[-1]:
-            # A loss would ask for logits that are not there, and a GPU never recovers from that.
-            raise IndexError(f"there are only {call.logits.shape[-1]} logits for each token")
+        check_width(call.logits, call.tokens)
         calls.append(call)
 
     handle = model.register_forward_hook(keep, with_kwargs=True)
@@ -106,6 +104,13 @@ def calls_of(model: nn.Module) -> Iterator[list[Call]]:
         yield calls
     finally:
         handle.remove()
+
+
+def check_width(logits: Tensor, tokens: Tensor) -> None:
+    """Raise ``IndexError`` before a loss asks a GPU for logits that are not there: it would compute
+    nothing for this process any more."""
+    if logits.is_cuda and int(tokens.max()) >= logits.shape[-1]:
+        raise IndexError(f"there are only {logits.shape[-1]} logits for each token")
 
 
 def judged(model: nn.Module, judge: Judge) -> Judgement:
@@ -217,6 +222,7 @@ def training_fingerprint(build: Callable[[int], nn.Module], call: Call) -> str:
     digest = hashlib.sha256()
     for _ in range(2):
         logits = call.repeated(model, call.tokens)
+        check_width(logits, call.tokens)
         loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), call.tokens[:, 1:].flatten().long())
         optimizer.zero_grad()
         loss.backward()

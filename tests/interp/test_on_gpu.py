@@ -9,8 +9,7 @@ import pytest
 import torch
 
 import gpt.model
-from experiments.lines import judges
-from gpt.text import CharTokenizer, Data, load_corpus, split
+from gpt import GPT
 from interp import surgery
 from interp.attribution import attribution
 from interp.heads import attention_by_distance, head_scores
@@ -118,24 +117,22 @@ def test_single_precision_stays_single_precision(model, clean):
     torch.testing.assert_close(by_hook.double(), exact, rtol=0, atol=1e-5)
 
 
-def test_every_line_is_cut_as_on_the_processor(model):
-    corpus = load_corpus("python-docs")
-    tokenizer = CharTokenizer.from_text(corpus.text)
-    size = type(model.config)(**asdict(model.config) | {"vocab_size": tokenizer.vocab_size})
-    data = split(corpus, tokenizer, size.block_size)
-
-    def posthoc(device: str) -> pd.DataFrame:
-        there = Data(data.train.to(device), data.val.to(device), data.sha256)
-        judge, reference = judges(there, size.block_size, 4)
+def test_cuts_of_lines_do_what_they_do_on_the_processor(model, clean, corrupted):
+    def studied(device: str) -> surgery.Study:
+        tokens, others = clean.to(device), corrupted.to(device)
         return surgery.study(
-            build=lambda seed: gpt.model.GPT(size, seed=seed).to(device),
-            judge=judge,
+            build=lambda seed: GPT(model.config, seed=seed).to(device),
+            judge=lambda model: loss(model(tokens), tokens),
             files=[gpt.model],
-            model=gpt.model.GPT(size, seed=3).to(device),
-            reference=reference,
-        ).posthoc()
+            model=copy.deepcopy(model).to(device),
+            reference=lambda model: model(others),
+        )
 
-    here, away = posthoc("cpu"), posthoc("cuda")
-    assert list(here["id"]) == list(away["id"])
-    assert list(here["status"]) == list(away["status"])
-    np.testing.assert_allclose(here["delta"], away["delta"], rtol=1e-3, atol=1e-5)
+    here, there = studied("cpu"), studied("cuda")
+    cuts = [cut for cut in here.surgeries if cut.qualname.endswith(".forward")]
+    table = here.posthoc(cuts)
+    table = table[table["status"] == "changed"].reset_index(drop=True)
+    assert len(table) > 20
+    again = there.posthoc([there.find(id) for id in table["id"]])
+    assert list(again["status"]) == list(table["status"])
+    np.testing.assert_allclose(again["delta"], table["delta"], rtol=1e-4, atol=1e-5)

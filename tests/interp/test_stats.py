@@ -42,6 +42,16 @@ def test_a_rows_interval_is_the_same_alone_and_within_a_sweep(monkeypatch):
         np.testing.assert_allclose(all_rows, pieces, atol=1e-12)
 
 
+@pytest.mark.parametrize("examples", [3, 4, 6, 7])
+def test_rounding_does_not_move_the_interval_of_few_examples(examples):
+    """Many of their resamples have the very mean of all, and rounding would put them on a side."""
+    values = np.random.default_rng(4).exponential(size=(50, examples))
+    for other in (values * (1 + 1e-15), values[:, ::-1] - 1e-16, (values + 1e-15) / 3 * 3):
+        again = stats.bootstrap_interval(np.sort(other, axis=1))
+        for one, two in zip(stats.bootstrap_interval(np.sort(values, axis=1)), again, strict=True):
+            np.testing.assert_allclose(one, two, rtol=1e-12, atol=1e-14)
+
+
 def test_an_effect_that_never_varies_has_an_interval_without_width():
     values = np.stack([np.zeros(9), np.full(9, 0.1)])
     mean, low, high = stats.bootstrap_interval(values)
