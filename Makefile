@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint format docs clean
+.PHONY: demo test test-gpu lint format docs clean
 
 # The main job: five variants of the model trained on the embedded text, every line of the trained
 # model cut, and both in one report.
@@ -15,7 +15,12 @@ demo: $(INSTALLED)
 
 # Everything that continuous integration runs; a process for each core, a file of tests at a time.
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+# What needs a GPU; on a machine without one all of it is skipped.
+test-gpu: $(INSTALLED)
+	$(BIN)/python -m pytest tests/gpt/test_train_on_gpu.py tests/interp/test_on_gpu.py \
+		tests/experiments/test_on_gpu.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

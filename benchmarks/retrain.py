@@ -52,7 +52,7 @@ def training(setting: Setting, tokens: torch.Tensor, pipe: Any) -> None:
     model = GPT(preset.model).to(device).train()
     recipe = replace(
         preset.train,
-        precision=resolve_precision(preset.train, model),
+        precision=resolve_precision(preset.train, preset.model.n_embd, setting.device),
         compile=setting.compile,
     )
     with repeatable(device):

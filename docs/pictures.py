@@ -22,6 +22,7 @@ from torch import Tensor
 
 import gpt.model
 from experiments.cli import console, launch
+from experiments.course import REFERENCE
 from experiments.trained import StudyOptions, Subject, studied
 from interp import Mean, Noise, Resample, Zero, cache, intervene, loss, sites, source_lines, surgery
 from interp.characters import marked
@@ -249,6 +250,31 @@ def course_picture(run: Path) -> Figure:
     return learning_curves(table, entropies)
 
 
+def published_picture(run: Path) -> Figure:
+    """Each variant's validation loss, all seeds, and on it the course's published points."""
+    table = pd.read_parquet(run / "results.parquet")
+    curves = table[(table["split"] == "val") & (table["step"] > 0)]
+    published = pd.read_csv(REFERENCE)
+    published = published[published["step"].between(1, curves["step"].max())]
+    variants = list(curves["variant"].unique())
+    with print_style():
+        figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
+        for axes, variant in zip(figure.subplots(1, len(variants)), variants, strict=True):
+            rows = curves[curves["variant"] == variant]
+            for _, seed in rows.groupby("seed"):
+                axes.plot(seed["step"], seed["loss"], color=BLUE, linewidth=1.2)
+            theirs = published[published["ablation"] == variant]
+            axes.plot(theirs["step"], theirs["val_loss"], "o", color=ORANGE, mfc="none", ms=4)
+            axes.set_title(variant.replace("no_position", "no_pos").replace("_", " "), size=8)
+            axes.set_xticks([0, 2500])
+            axes.set_ylim((3.2, 3.5) if rows["loss"].min() > 3 else (1.4, 2.55))
+        figure.axes[0].set_ylabel("validation loss (nats)")
+        figure.supxlabel("training step", size=8)
+        figure.suptitle("Three seeds (lines) and what was published (circles)", x=0.01, ha="left")
+        figure.draw_without_rendering()
+    return figure
+
+
 def relearnability_picture(run: Path) -> Figure:
     """Damage and relearnability of the lines that were retrained, side by side."""
     rows = pd.read_parquet(run / "relearnability.parquet").sort_values("delta", ascending=False)
@@ -284,6 +310,11 @@ FROM_RUNS: dict[str, tuple[str, str, Callable[[Path], Figure]]] = {
         "course/laptop-shakespeare",
         "python -m experiments.course --preset laptop --text shakespeare --seeds 5",
         course_picture,
+    ),
+    "published": (
+        "course/course-shakespeare",
+        "python -m experiments.course --preset course --text shakespeare --stop-at 2750",
+        published_picture,
     ),
     "induction_heads": (
         "patching/induction",

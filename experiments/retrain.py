@@ -107,7 +107,8 @@ def main(config: Config) -> Path:
     }
     hashes = {"text_sha256": corpus.sha256, "source_sha256": source_sha256()}
     with Run.open(config.runs, "retrain", name, settings, hashes) as run:
-        sweep = Sweep(run, settings["seeds"], preset, data, tokenizer, executor_of(config))
+        device = "cuda" if config.ray and config.gpus else None
+        sweep = Sweep(run, settings["seeds"], preset, data, tokenizer, executor_of(config), device)
         page = sweep.swept(cuts, config, corpus)
     announce(run.folder)
     return page
@@ -123,6 +124,7 @@ class Sweep:
     data: Data
     tokenizer: CharTokenizer
     executor: Executor
+    device: str | None = None
 
     @property
     def baseline_seeds(self) -> list[int]:
@@ -167,6 +169,7 @@ class Sweep:
             preset,
             text,
             keep=lambda variant, seed: variant == BASELINE and seed == first and longer == 1,
+            device=self.device,
         )
         return pd.DataFrame(run_all(self.run, tasks, self.data, self.tokenizer, self.executor))
 

@@ -24,7 +24,7 @@ from gpt import train as training
 from gpt.errors import UsageError
 from gpt.model import GPTConfig
 from gpt.text import CharTokenizer, Data, evaluation_blocks
-from gpt.train import Preset, TrainConfig
+from gpt.train import Preset, TrainConfig, resolve_precision
 from interp.runs import Run, identity_of, recorded_elsewhere
 from interp.surgery import Surgery, edited_module, read_source
 from interp.surgery.guarding import one_sentence
@@ -101,14 +101,19 @@ def tasks_of(
     text: str,
     keep: Callable[[str, int], bool] = lambda variant, seed: False,
     stop_at: int | None = None,
+    device: str | None = None,
 ) -> list[Task]:
-    """A task for each variant and seed.
+    """A task for each variant and seed, its precision settled: what a training on a processor gave
+    is not taken for one in bfloat16 on a GPU.
 
     Args:
         run: in whose folder their states lie, and the weights of those to ``keep``, as
             ``models/VARIANT-SEED.safetensors``.
         text: sha256 of the text.
+        device: where they will run, cpu or cuda; by default the best of this machine.
     """
+    precision = resolve_precision(preset.train, preset.model.n_embd, device or device_here())
+    recipe = replace(preset.train, precision=precision)
     found = []
     for seed in seeds:
         for variant, surgery in variants.items():
@@ -118,7 +123,7 @@ def tasks_of(
                 surgery,
                 seed,
                 preset.model,
-                preset.train,
+                recipe,
                 text,
                 state=Path(),
                 weights=weights if keep(variant, seed) else None,
@@ -207,7 +212,7 @@ def perform(shared: Shared, task: Task, tell: Tell) -> Rows:
         KeyboardInterrupt: on Ctrl-C, once the state is saved.
     """
     data, tokenizer = shared
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_here()
 
     def report(progress: training.Progress) -> None:
         if progress.step % 10 == 0 or progress.step in (task.stop_at, progress.steps):
@@ -251,6 +256,10 @@ def perform(shared: Shared, task: Task, tell: Tell) -> Rows:
         for evaluation in trained.curve
         for split in ("train", "val")
     ]
+
+
+def device_here() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def the_variants_own(error: Exception, surgery: Surgery) -> bool:

@@ -25,7 +25,7 @@ from gpt.errors import UsageError
 from gpt.lens import LensModel
 from gpt.model import GPT
 from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
-from gpt.train import PRESETS, Preset, train
+from gpt.train import PRESETS, Preset, resolve_precision, train
 from interp.runs import identity_of
 from interp.surgery import edited_module, enumerate_surgeries, read_source
 
@@ -157,10 +157,11 @@ def trained_once(
     """The preset's model trained on a text: read, if it was trained before."""
     model = GPT(preset.model, seed=seed).to(device)
     use_threads_for(model)
+    precision = resolve_precision(preset.train, preset.model.n_embd, device.type)
     about = {
         "source": checkpoint.source_hash(model),
         "model": asdict(preset.model),
-        "train": asdict(preset.train),
+        "train": asdict(replace(preset.train, precision=precision)),
         "trained_on": data.sha256,
         "seed": seed,
     }

@@ -165,7 +165,8 @@ def train(
             f"stop_at is {stop_at}; it must be one of the evaluations, every "
             f"{config.eval_interval} steps, before step {config.steps}"
         )
-    precision = resolve_precision(config, model)
+    device = next(model.parameters()).device
+    precision = resolve_precision(config, model.config.n_embd, device.type)
     training = Training(precision=precision)
     optimizer = make_optimizer(model, config)
     torch.manual_seed(seed)
@@ -180,7 +181,6 @@ def train(
     if state is not None and Path(state).exists():
         step = load_state(state, model, optimizer, training, identity)
     compute_loss = compiled(model) if config.compile else model
-    device = next(model.parameters()).device
     train_tokens = data.train.to(device)
     blocks = {
         split: evaluation_blocks(tokens.to(device), model.config.block_size, config.eval_blocks)
@@ -311,16 +311,22 @@ def mean_loss(
     return total / len(x)
 
 
-def resolve_precision(config: TrainConfig, model: LensModel) -> Precision:
-    """The precision to train in: as asked, or the one that measures faster on this device."""
+def resolve_precision(config: TrainConfig, n_embd: int, device: str) -> Precision:
+    """The precision to train in: as asked, or the one that measures faster.
+
+    Args:
+        config: the recipe.
+        n_embd: width of the model.
+        device: where it is trained, cpu or cuda; a GPU need not be in this machine.
+    """
     if config.precision != "auto":
         return config.precision
-    device = next(model.parameters()).device
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    if device == "cuda":
+        here = torch.cuda.is_available()
+        return "bfloat16" if not here or torch.cuda.is_bf16_supported() else "float32"
     # benchmarks/train.py: on CPUs with AMX bfloat16 pays for wide models; narrow ones spend their
     # time in casts. Without AMX it never pays.
-    wide = model.config.n_embd >= 256
+    wide = n_embd >= 256
     return "bfloat16" if wide and torch.cpu._is_amx_tile_supported() else "float32"
 
 

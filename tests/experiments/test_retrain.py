@@ -204,3 +204,14 @@ def finished(root: Path, enough: int, within: float = 120.0) -> None:
                     pass
         time.sleep(0.01)
     raise AssertionError(f"{enough} tasks were not finished in {within} s")
+
+
+def test_a_training_in_another_precision_is_another_task(tmp_path):
+    with Run.open(tmp_path, "retrain", "test", {}) as run:
+        here, there = (
+            tasks_of(run, {"none": None}, [0], TINY, "text", device=device)[0]
+            for device in ("cpu", "cuda")
+        )
+    assert (here.train.precision, there.train.precision) == ("float32", "bfloat16")
+    assert here.identity != there.identity
+    assert here.state != there.state
