@@ -141,6 +141,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--compile", action="store_true", help="compile ours, too")
     arguments = parser.parse_args()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device is cuda, and torch finds no GPU here")
     workers, device = arguments.workers, arguments.device
     overhead(max(workers))  # first: no thread of torch's has run yet
     text = load_corpus("python-docs").text

@@ -460,6 +460,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--sample", type=int, help="cells that the loops run; 0 means all")
     arguments = parser.parse_args()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device is cuda, and torch finds no GPU here")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = arguments.device
