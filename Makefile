@@ -19,8 +19,7 @@ test: lint
 
 # What needs a GPU; on a machine without one all of it is skipped.
 test-gpu: $(INSTALLED)
-	$(BIN)/python -m pytest tests/gpt/test_train_on_gpu.py tests/interp/test_on_gpu.py \
-		tests/experiments/test_on_gpu.py
+	$(BIN)/python -m pytest tests/*/test_*on_gpu.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

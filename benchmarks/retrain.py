@@ -21,10 +21,12 @@ from typing import Any
 
 import torch
 
+from benchmarks.devices import name_of, parsed, wait_for_gpu
 from benchmarks.plain import PlainGPT, plain_trainer
 from benchmarks.timing import interleaved, ratio
 from benchmarks.train import our_step
 from experiments.executors import Processes, settle
+from experiments.retraining import sized
 from gpt import GPT
 from gpt.text import CharTokenizer, load_corpus
 from gpt.train import PRESETS, Preset, compiled, repeatable, resolve_precision
@@ -41,8 +43,7 @@ class Setting:
 
     @property
     def preset(self) -> Preset:
-        preset = PRESETS[self.size]
-        return Preset(replace(preset.model, vocab_size=self.vocab_size), preset.train)
+        return sized(PRESETS[self.size], self.vocab_size, None)
 
 
 def training(setting: Setting, tokens: torch.Tensor, pipe: Any) -> None:
@@ -61,20 +62,14 @@ def training(setting: Setting, tokens: torch.Tensor, pipe: Any) -> None:
         while steps := pipe.recv():
             for _ in range(steps):
                 step()
-            wait_for(device)
+            wait_for_gpu()
             pipe.send("done")
-
-
-def wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def measure(
     setting: Setting, tokens: torch.Tensor, rounds: int, steps: int, workers: list[int]
 ) -> None:
-    preset, device = setting.preset, torch.device(setting.device)
-    config = preset.model
+    preset, config = setting.preset, setting.preset.model
     context = get_context("fork" if setting.device == "cpu" else "spawn")
     pipes = []
     for _ in range(max(workers)):
@@ -92,13 +87,12 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.bin"
         tokens.to(torch.uint16).numpy().tofile(path)
-        plain = PlainGPT(config).to(device).train()
+        plain = PlainGPT(config).to(setting.device).train()
         step = plain_trainer(plain, preset.train, config.block_size, path)
 
         def one_after_another() -> None:
             for _ in range(steps):
                 step()
-            wait_for(device)
 
         candidates: dict[str, Callable[[], object]] = {"one after another": one_after_another}
         for count in workers:
@@ -138,18 +132,14 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="*", default=["laptop", "course"])
     parser.add_argument("--rounds", type=int, default=0, help="by default 10 laptop, 3 course")
     parser.add_argument("--workers", type=int, nargs="+", default=[torch.get_num_threads()])
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--compile", action="store_true", help="compile ours, too")
-    arguments = parser.parse_args()
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device is cuda, and torch finds no GPU here")
+    arguments = parsed(parser)
     workers, device = arguments.workers, arguments.device
     overhead(max(workers))  # first: no thread of torch's has run yet
     text = load_corpus("python-docs").text
     tokenizer = CharTokenizer.from_text(text)
     tokens = tokenizer.encode(text)
-    where = torch.cuda.get_device_name() if device == "cuda" else "processor"
-    print(f"{where}; {torch.get_num_threads()} threads one after another")
+    print(f"{name_of(device)}; {torch.get_num_threads()} threads one after another")
     print(f"{'size':<8}{'':<20}{'tokens/s':>12}{'ratio':>10}{'middle half':>18}")
     for size in arguments.sizes:
         rounds = arguments.rounds or {"laptop": 10, "course": 3}[size]

@@ -35,6 +35,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.tools.analysis import attribution_patching
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from benchmarks.devices import name_of, parsed, wait_for_gpu
 from benchmarks.timing import interleaved, ratio
 from gpt import GPT
 from gpt.foreign import from_huggingface
@@ -308,7 +309,7 @@ def compare(name: str, size: Size, peers: Peers, exact: Peers, work: Workload, r
         return lambda: answers.update({tool: run()})
 
     tools = peers.tools(work, cells)
-    runs = waiting({tool: keep(tool, run) for tool, run in tools.items()}, peers.device)
+    runs = {tool: keep(tool, run) for tool, run in tools.items()}
     seconds = interleaved(runs, rounds, warmup=0 if peers.device == "cpu" else 1)
     error = apart(work, cells, answers["TransformerLens"], answers["interp.sweep"])
     scale = len(work.cells) / len(cells)
@@ -338,10 +339,10 @@ def peak(device: str, rounds: int = 5) -> float:
     a, b = torch.randn(2, size, size, device=device)
     times = []
     for _ in range(rounds):
-        wait_for(device)
+        wait_for_gpu()
         started = time.perf_counter()
         a @ b
-        wait_for(device)
+        wait_for_gpu()
         times.append(time.perf_counter() - started)
     return 2 * size**3 / min(times)
 
@@ -379,8 +380,9 @@ def attributed(name: str, size: Size, peers: Peers, exact: Peers, rounds: int) -
     error = np.abs(scores - published).max() / scores.std()
     if not (len(found) == len(where) and error <= 1e-5):
         sys.exit(f"{name}, attribution: differs by {error:.1e} of the spread")
-    tools = {"TransformerLens": partial(theirs, peers), "ours": partial(ours, peers)}
-    seconds = interleaved(waiting(tools, peers.device), rounds)
+    seconds = interleaved(
+        {"TransformerLens": partial(theirs, peers), "ours": partial(ours, peers)}, rounds
+    )
     middle = ratio(seconds, "TransformerLens", "ours")[0]
     fastest = statistics.median(seconds["ours"])
     workload = f"attribution, {len(where)} nodes"
@@ -399,11 +401,11 @@ def cached(name: str, size: Size, peers: Peers, rounds: int) -> None:
             peers.bridge.run_with_cache(tokens, names_filter=names)
 
     for label, names in (("cached", everything), ("cached but scores, pattern", fused)):
-        tools: dict[str, Callable[[], Any]] = {
+        tools = {
             "TransformerLens": partial(theirs, names),
             "ours": partial(cache, peers.ours, tokens, names),
         }
-        seconds = interleaved(waiting(tools, peers.device), rounds)
+        seconds = interleaved(tools, rounds)
         middle = ratio(seconds, "TransformerLens", "ours")[0]
         print(f"{name:<6}{label:<31}{statistics.median(seconds['ours']):>8.2f}{middle:>10.1f}")
         memory = {tool: highest_memory(run, peers.device) for tool, run in tools.items()}
@@ -412,21 +414,6 @@ def cached(name: str, size: Size, peers: Peers, rounds: int) -> None:
             f"{memory['TransformerLens'] / memory['ours']:>10.1f}",
             flush=True,
         )
-
-
-def wait_for(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def waiting(tools: dict[str, Callable[[], Any]], device: str) -> dict[str, Callable[[], None]]:
-    """The same, each until the device has done what it was asked."""
-
-    def done(run: Callable[[], Any]) -> None:
-        run()
-        wait_for(device)
-
-    return {tool: partial(done, run) for tool, run in tools.items()}
 
 
 def highest_memory(run: Callable[[], None], device: str) -> float:
@@ -457,16 +444,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="at least 2")
     parser.add_argument("--only", default="", help="workloads whose name begins so")
     parser.add_argument("--threads", type=int, default=0, help="by default torch's own choice")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--sample", type=int, help="cells that the loops run; 0 means all")
-    arguments = parser.parse_args()
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device is cuda, and torch finds no GPU here")
+    arguments = parsed(parser)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = arguments.device
-    where = torch.cuda.get_device_name() if device == "cuda" else "processor"
-    print(f"{where}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"{name_of(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     columns = ("TL", "hooks", "nnsight", "invokes", "loop")
     print(
         f"{'size':<6}{'workload':<31}{'seconds':>8}"

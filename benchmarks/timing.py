@@ -4,6 +4,8 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
+from benchmarks.devices import wait_for_gpu
+
 
 def interleaved(
     candidates: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2
@@ -17,6 +19,7 @@ def interleaved(
         for name, run in candidates.items():
             started = time.perf_counter()
             run()
+            wait_for_gpu()
             if round_ >= warmup:
                 seconds[name].append(time.perf_counter() - started)
     return seconds

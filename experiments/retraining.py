@@ -19,6 +19,7 @@ import torch
 import gpt.model
 from experiments.board import Board
 from experiments.executors import Executor, Tell
+from experiments.trained import device_named
 from gpt import checkpoint
 from gpt import train as training
 from gpt.errors import UsageError
@@ -112,7 +113,8 @@ def tasks_of(
         text: sha256 of the text.
         device: where they will run, cpu or cuda; by default the best of this machine.
     """
-    precision = resolve_precision(preset.train, preset.model.n_embd, device or device_here())
+    device = device or device_named("auto").type
+    precision = resolve_precision(preset.train, preset.model.n_embd, device)
     recipe = replace(preset.train, precision=precision)
     found = []
     for seed in seeds:
@@ -212,7 +214,7 @@ def perform(shared: Shared, task: Task, tell: Tell) -> Rows:
         KeyboardInterrupt: on Ctrl-C, once the state is saved.
     """
     data, tokenizer = shared
-    device = device_here()
+    device = device_named("auto")
 
     def report(progress: training.Progress) -> None:
         if progress.step % 10 == 0 or progress.step in (task.stop_at, progress.steps):
@@ -256,10 +258,6 @@ def perform(shared: Shared, task: Task, tell: Tell) -> Rows:
         for evaluation in trained.curve
         for split in ("train", "val")
     ]
-
-
-def device_here() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def the_variants_own(error: Exception, surgery: Surgery) -> bool:

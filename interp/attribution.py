@@ -11,7 +11,7 @@ alone: the largest scores and as many random ones are patched exactly beside it.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,8 +190,7 @@ def site_scores(
     """(clean - corrupted) times the gradient, summed over each site's part, by example."""
     hooks = list(dict.fromkeys(site.hook for site in where))
     names = names_by_point(model)
-    maps: AbstractContextManager = nullcontext() if clean.is_cuda else frozen_linear_maps()
-    with evaluating(model), frozen(model), maps:
+    with evaluating(model), frozen(model), frozen_linear_maps():
         asked = [*hooks, EMBEDDING] if steps else hooks
         there = cache(model, clean, asked, **stopping(model, asked))
         only = stopping(model, [EMBEDDING])

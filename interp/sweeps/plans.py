@@ -76,8 +76,7 @@ class Plan:
     prefixes: bool = True
 
     def __post_init__(self) -> None:
-        on_gpu = self.tokens.is_cuda
-        self.give_back = (lambda: None) if on_gpu else keeping_within(self.memory)
+        self.give_back = keeping_within(self.memory)
 
     def windows(self) -> Iterator["Window"]:
         """The entered cells, prepared one window at a time."""
@@ -325,10 +324,9 @@ def plan_for(
 
 
 def bytes_in(memory: str | int | None, device: torch.device) -> int:
-    """A budget such as "2GiB" in bytes."""
+    """A budget such as "2GiB" in bytes; by default that, or a quarter of what a GPU has free."""
     if memory is None:
-        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 8 * UNITS["GiB"]
-        return free // 4
+        memory = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else "2GiB"
     if isinstance(memory, int):
         return memory
     number, unit = memory[:-3].strip(), memory[-3:]

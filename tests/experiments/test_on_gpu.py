@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from experiments.executors import InProcess, Processes
-from experiments.retraining import run_all, tasks_of
+from experiments.retraining import run_all, sized, tasks_of
 from experiments.variants import course_variants
 from gpt.text import CharTokenizer, load_corpus, split
-from gpt.train import PRESETS, Preset
+from gpt.train import PRESETS
 from interp.runs import Run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -18,14 +18,13 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 def test_trainings_side_by_side_give_the_bits_of_one_after_the_other(tmp_path, text):
     corpus = load_corpus(str(text))
     tokenizer = CharTokenizer.from_text(corpus.text)
-    demo = PRESETS["demo"]
-    size = type(demo.model)(**vars(demo.model) | {"vocab_size": tokenizer.vocab_size})
-    data = split(corpus, tokenizer, size.block_size)
+    demo = sized(PRESETS["demo"], tokenizer.vocab_size, None)
+    data = split(corpus, tokenizer, demo.model.block_size)
     tables = []
     for name, executor in (("side", Processes(3)), ("after", InProcess())):
         with Run.open(tmp_path / name, "course", "gpu", {}, {}) as run:
             variants = course_variants(["no_residual"])
-            tasks = tasks_of(run, variants, [0, 1], Preset(size, demo.train), corpus.sha256)
+            tasks = tasks_of(run, variants, [0, 1], demo, corpus.sha256)
             tables.append(pd.DataFrame(run_all(run, tasks, data, tokenizer, executor)))
     assert set(tables[0]["precision"]) == {"bfloat16"}
     assert set(tables[0]["status"]) == {"changed"}

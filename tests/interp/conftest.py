@@ -34,6 +34,16 @@ def text_tokens() -> torch.Tensor:
 
 
 @pytest.fixture
+def clean(text_tokens) -> torch.Tensor:
+    return text_tokens[:4]
+
+
+@pytest.fixture
+def corrupted(text_tokens) -> torch.Tensor:
+    return text_tokens[4:8]
+
+
+@pytest.fixture
 def model(text_tokens) -> GPT:
     """A GPT whose weights are random and large enough for every part to matter."""
     size = GPTConfig(

@@ -31,16 +31,6 @@ Z = "blocks.1.attn.hook_z"
 MLP = "blocks.1.hook_mlp_out"
 
 
-@pytest.fixture
-def clean(text_tokens):
-    return text_tokens[:4]
-
-
-@pytest.fixture
-def corrupted(text_tokens):
-    return text_tokens[4:8]
-
-
 def run(model, tokens, interventions, **kwargs):
     with torch.no_grad(), intervene(model, interventions, **kwargs):
         return model(tokens)

@@ -42,16 +42,6 @@ def there(model):
     return copy.deepcopy(model).double().cuda()
 
 
-@pytest.fixture
-def clean(text_tokens):
-    return text_tokens[:4]
-
-
-@pytest.fixture
-def corrupted(text_tokens):
-    return text_tokens[4:8]
-
-
 @pytest.mark.parametrize("hook", KINDS)
 @pytest.mark.parametrize("metric", [loss, METRIC], ids=["loss", "logit difference"])
 def test_a_sweep_gives_what_a_plain_loop_gives(there, clean, corrupted, hook, metric):
