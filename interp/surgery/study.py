@@ -9,56 +9,39 @@ Each returns one row per surgery (and layer, or seed) with the status that says 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from interp.errors import SurgeryError, nearest
-from interp.interventions import Reference, intervene
 from interp.runs import Run, identity_of
 from interp.surgery.edits import Surgery, at_layers, combine
-from interp.surgery.finding import surgeries_of
 from interp.surgery.guarding import guarded
 from interp.surgery.judging import (
-    FirstNaN,
     Judge,
-    Judgement,
-    judged,
-    own_randomness,
-    sees_the_future,
-    training_fingerprint,
     weights_hash,
 )
-from interp.surgery.modules import edited_name
-from interp.surgery.observing import Observations, Place, observing, own_expressions
-from interp.surgery.operators import propose, reference_places
-from interp.surgery.performing import following_layers, performed
+from interp.surgery.observing import own_expressions
+from interp.surgery.posthoc import try_cut
+from interp.surgery.retraining import retrain
 from interp.surgery.rows import (
     NO_TWIN,
     Row,
     check_same_cut,
-    compared,
-    failed,
     folded,
-    largest_difference,
     over_seeds,
     row_of,
 )
-from interp.surgery.syntax import Source, parse, read_source
-from interp.surgery.twins import Twins, found_twins, reference_means
+from interp.surgery.syntax import parse, read_source
+from interp.surgery.uncut import Build, Train, Uncut
 
-MeanKey = tuple[str, int | None, tuple[int, ...]]  # the line, the layer, the mean's own shape
-FLOAT_NOISE = 1e-5  # of the logits' spread: the same sum in another order
-Build = Callable[[int], nn.Module]
-Train = Callable[[nn.Module, int], Any]
 Progress = Callable[[int, int], None]
 Retrain = Callable[[Sequence[tuple[Surgery | None, int]]], list[Row]]
 
@@ -136,60 +119,11 @@ def study(
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Uncut):
     """A model, its sources, and how it is judged; see ``study``."""
 
-    sources: tuple[Source, ...]
-    build: Build
-    judge: Judge
-    model: nn.Module
-    train: Train | None
-    reference: Judge | None
-    prepare: Surgery | None
-    limit_s: float
-    workers: int | None
     store: Run | None
     about: dict[str, Any]
-
-    @cached_property
-    def baseline(self) -> Judgement:
-        """The model as it is, judged where the mutants are judged."""
-        if self.workers == 0:
-            return self._judged(self.prepare)
-        judge = lambda: self._judged(self.prepare)  # noqa: E731
-        _, outcome = next(iter(guarded([judge], limit_s=60 + self.limit_s, workers=1)))
-        if outcome.status != "done":
-            raise SurgeryError(f"the model as it is cannot be judged: {outcome.detail}")
-        judgement: Judgement = outcome.value
-        return judgement
-
-    @property
-    def positions(self) -> int:
-        """The length of the texts that the judge gives the model."""
-        return self.baseline.calls[0].tokens.shape[1]
-
-    @cached_property
-    def observations(self) -> dict[Source, Observations]:
-        """What every expression was when the model was built, judged and trained for two steps."""
-        return self._observed()[0]
-
-    @cached_property
-    def means(self) -> dict[MeanKey, Tensor]:
-        """The mean over the reference texts and their positions of what each line computes, by the
-        line and the layer."""
-        return self._observed()[1]
-
-    @cached_property
-    def surgeries(self) -> tuple[Surgery, ...]:
-        """Every surgery that applies, in the order of the files."""
-        positions = self.positions
-        found: list[Surgery] = []
-        for source in self.sources:
-            proposals = propose(parse(source), self.observations[source], positions)
-            if self.reference is None:
-                proposals = [p for p in proposals if p.operator != "mean"]
-            found += surgeries_of(source, proposals)
-        return tuple(found)
 
     def spelled_out(self, table: pd.DataFrame) -> "Study | None":
         """The same study with every branch forced that computes the same function another way, such
@@ -326,96 +260,12 @@ class Study:
     ) -> list[Row]:
         if self.train is None:
             raise SurgeryError("retraining needs train: a function that trains a model with a seed")
-        trials = [lambda s=surgery, n=seed: self._retrained(s, n) for surgery, seed in tasks]
+        trials = [lambda s=surgery, n=seed: retrain(self, s, n) for surgery, seed in tasks]
         cuts = [(surgery.identity if surgery else "", seed) for surgery, seed in tasks]
         identities = [
             self._identity("retrain", cut=cut, seed=seed, limit_s=limit_s) for cut, seed in cuts
         ]
         return self._guarded(trials, identities, limit_s, progress)
-
-    def _judged(self, surgery: Surgery | None) -> Judgement:
-        with self._operated(surgery):
-            return judged(self.model, self.judge)
-
-    def _operated(self, surgery: Surgery | None) -> Any:
-        if surgery is None:
-            return nullcontext()
-        return performed(surgery, self.model, names={"surgery_mean": self._stand_in_mean})
-
-    def _stand_in_mean(self, x: Tensor, key: str) -> Tensor:
-        layer = self._current_layer[-1]()
-        shape = list(x.shape)
-        shape[0] = shape[shape.index(self.positions, 1)] = 1
-        return self.means[key, layer, tuple(shape)].to(x).expand_as(x)
-
-    @cached_property
-    def _current_layer(self) -> list[Callable[[], int | None]]:
-        return []
-
-    def _with_preparation(self, surgery: Surgery) -> Surgery:
-        if self.prepare is None or surgery.source != self.prepare.source:
-            return surgery
-        return at_layers(
-            combine([at_layers(self.prepare, None), at_layers(surgery, None)]), surgery.layers
-        )
-
-    def _observed(
-        self,
-    ) -> tuple[dict[Source, Observations], dict[MeanKey, Tensor]]:
-        """One run with probes, in this process: the code as it is, so that nothing can go wrong
-        that would not without them."""
-        if "_observed_once" not in self.__dict__:
-            found = {}
-            means: dict[MeanKey, Tensor] = {}
-            for source in self.sources:
-                found[source] = self._observe(source)
-            if self.reference is not None:
-                for source in self.sources:
-                    means |= self._reference_means(source)
-            self.__dict__["_observed_once"] = found, means
-        once: tuple[dict[Source, Observations], dict[MeanKey, Tensor]]
-        once = self.__dict__["_observed_once"]
-        return once
-
-    def _observe(self, source: Source) -> Observations:
-        noted = Observations(source)
-        edits = self.prepare.edits if self.prepare and self.prepare.source == source else ()
-        with own_randomness(self.model), following_layers(self.model) as layer:
-            with observing(noted, "judge", edits, layer):
-                judgement = judged(self.model, self.judge)
-            with observing(noted, "build", edits):
-                self.build(0)
-            with observing(noted, "train", edits):
-                training_fingerprint(self.build, judgement.calls[0])
-        return noted
-
-    def _reference_means(self, source: Source) -> dict[MeanKey, Tensor]:
-        assert self.reference is not None
-        positions = self.positions
-        keys = reference_places(parse(source))
-        sums: dict[MeanKey, Tensor] = {}
-        counts: dict[MeanKey, int] = {}
-
-        def add(place: Place, value: Any) -> None:
-            if place not in keys or not isinstance(value, Tensor):
-                return
-            if positions not in value.shape[1:]:
-                return
-            axes = [0, value.shape.index(positions, 1)]
-            total = value.detach().double().sum(dim=axes, keepdim=True)
-            key = keys[place], layer(), tuple(total.shape)
-            sums[key] = sums[key] + total if key in sums else total
-            counts[key] = counts.get(key, 0) + value.shape[axes[0]] * value.shape[axes[1]]
-
-        edits = self.prepare.edits if self.prepare and self.prepare.source == source else ()
-        noted = Observations(source)
-        with (
-            following_layers(self.model) as layer,
-            observing(noted, "reference", edits, layer, watch=add),
-            torch.no_grad(),
-        ):
-            self.reference(self.model)
-        return {key: (total / counts[key]).float() for key, total in sums.items()}
 
     def _layers(self, surgery: Surgery) -> list[int]:
         """The layers in which what a surgery cuts ran when the model was judged."""
@@ -481,10 +331,10 @@ class Study:
         self.observations  # noqa: B018  # before the children are forked
         self.baseline  # noqa: B018
         self.means  # noqa: B018
-        self._training  # noqa: B018
-        self._baseline_leaks  # noqa: B018
-        self._hook_means  # noqa: B018
-        trials = [lambda s=surgery: self._trial(s) for surgery in surgeries]
+        self.training  # noqa: B018
+        self.leaks  # noqa: B018
+        self.hook_means  # noqa: B018
+        trials = [lambda s=surgery: try_cut(self, s) for surgery in surgeries]
         parts = {
             "prepared": self.prepare.identity if self.prepare else "",
             "weights": weights_hash(self.model),
@@ -530,159 +380,3 @@ class Study:
             "judged": [call.tokens.tolist() for call in self.baseline.calls],
             "about": self.about,
         }
-
-    @cached_property
-    def _training(self) -> str:
-        """The fingerprint of two steps of training without a cut."""
-
-        def train() -> str:
-            with performed(self.prepare) if self.prepare else nullcontext():
-                return training_fingerprint(self.build, self.baseline.calls[0])
-
-        if self.workers == 0:
-            return train()
-        _, outcome = next(iter(guarded([train], limit_s=60 + self.limit_s, workers=1)))
-        if outcome.status != "done":
-            raise SurgeryError(f"a model as it is built does not train: {outcome.detail}")
-        return str(outcome.value)
-
-    @cached_property
-    def twins(self) -> Twins:
-        """The interventions that are the same cut as a surgery."""
-        edits = self.prepare.edits if self.prepare else ()
-        positions = self.positions
-        return found_twins(
-            self.model, self.sources, lambda: self.judge(self.model), edits, positions
-        )
-
-    @cached_property
-    def _hook_means(self) -> Reference:
-        """What ``Mean`` gives at every hook point that a mean on a line is the same as."""
-        found = [self.twins.of(surgery) for surgery in self.surgeries]
-        names = {name for twin in found if twin and twin.kind == "Mean" for name in twin.names}
-        if self.reference is None or not names:
-            return {}
-        with self._operated(self.prepare):
-            reference = self.reference
-            return reference_means(
-                cast(Any, self.model), sorted(names), lambda: reference(self.model)
-            )
-
-    def _trial(self, surgery: Surgery) -> Row:
-        """One surgery on the trained model, and the intervention that is the same cut."""
-        row = self._cut(surgery)
-        twin = self.twins.of(surgery)
-        if twin is None or row["status"] in ("error", "timeout"):
-            return row
-        changes = twin.interventions(self._hook_means)
-        with (
-            self._operated(self.prepare),
-            intervene(cast(Any, self.model), changes, allow_no_effect=True),
-        ):
-            judgement = judged(self.model, self.judge)
-        delta = float((judgement.values - self.baseline.values).mean())
-        return {**row, "intervention": twin.kind, "hook": twin.hook, "hook_delta": delta}
-
-    def _cut(self, surgery: Surgery) -> Row:
-        made = self._with_preparation(surgery)
-        filenames = {edited_name(made), *(str(source.path) for source in self.sources)}
-        baseline = self.baseline
-        with following_layers(self.model) as layer, self._operated(made):
-            self._current_layer.append(layer)
-            try:
-                judgement = judged(self.model, self.judge)
-                if judgement.fingerprint != baseline.fingerprint and judgement.is_finite:
-                    leaks = self._leaks(judgement)
-                elif not judgement.is_finite:
-                    return self._nonfinite(judgement, filenames)
-            except Exception as error:
-                return failed("judge", error, filenames)
-            finally:
-                self._current_layer.pop()
-        if judgement.fingerprint == baseline.fingerprint and np.array_equal(
-            judgement.values, baseline.values
-        ):
-            return self._trial_of_training(surgery, made, filenames)
-        row = compared(judgement.values, baseline.values)
-        row["fingerprint"] = judgement.fingerprint
-        difference = largest_difference(judgement, baseline)
-        if difference is not None and difference < FLOAT_NOISE:
-            detail = f"the same logits, up to {difference:.1g} of their spread"
-            return {**row, "status": "equivalent", "detail": detail}
-        if judgement.fingerprint != baseline.fingerprint and leaks:
-            detail = "earlier logits depend on later tokens"
-            return {**row, "status": "leak", "detail": detail}
-        return {**row, "status": "changed", "detail": ""}
-
-    def _leaks(self, judgement: Judgement) -> bool:
-        call = judgement.calls[0]
-        return not self._baseline_leaks and sees_the_future(self.model, call)
-
-    @cached_property
-    def _baseline_leaks(self) -> bool:
-        """Whether the model as it is looks ahead, as a bidirectional one may."""
-        with performed(self.prepare) if self.prepare else nullcontext():
-            return sees_the_future(self.model, self.baseline.calls[0])
-
-    def _trial_of_training(
-        self, surgery: Surgery, made: Surgery, filenames: set[str]
-    ) -> dict[str, Any]:
-        """What a surgery without effect on the trained model does to building and training one."""
-        same: dict[str, Any] = {
-            "value": self.baseline.values.mean(),
-            "baseline": self.baseline.values.mean(),
-            "delta": 0.0,
-            "ci_low": 0.0,
-            "ci_high": 0.0,
-            "n": len(self.baseline.values),
-            "fingerprint": self.baseline.fingerprint,
-        }
-        if surgery.layers is not None:
-            return {**same, "status": "equivalent", "detail": "the same logits, to the bit"}
-        try:
-            with performed(made):
-                fingerprint = training_fingerprint(self.build, self.baseline.calls[0])
-        except Exception as error:
-            return failed("build or train", error, filenames)
-        if fingerprint == self._training:
-            return {**same, "status": "equivalent", "detail": "the same logits, to the bit"}
-        phases = self._described(surgery)["phases"].split(",")
-        if "judge" not in phases and "build" in phases:
-            return {**same, "status": "retrain-only", "detail": "acts when a model is built"}
-        return {**same, "status": "train-only", "detail": "acts in training only"}
-
-    def _nonfinite(self, judgement: Judgement, filenames: set[str]) -> dict[str, Any]:
-        call = judgement.calls[0]
-        with FirstNaN(filenames) as first, torch.no_grad():
-            self.model(*call.args, **call.kwargs)
-        where = "" if first.line is None else f" on line {first.line}"
-        detail = f"the first NaN is made by {first.operation}{where}"
-        if first.operation is None:
-            detail = "an infinity, and no NaN before the loss"
-        return {"status": "nonfinite", "detail": detail, "fingerprint": judgement.fingerprint}
-
-    def _retrained(self, surgery: Surgery | None, seed: int) -> dict[str, Any]:
-        assert self.train is not None
-        sources = {str(source.path) for source in self.sources}
-        filenames = sources | ({edited_name(surgery)} if surgery else set())
-        stage = "build"
-        try:
-            with performed(surgery) if surgery else nullcontext():
-                torch.manual_seed(seed)
-                model = self.build(seed)
-                stage = "train"
-                self.train(model, seed)
-                stage = "judge"
-                judgement = judged(model, self.judge)
-                if not judgement.is_finite:
-                    return {
-                        "status": "nonfinite",
-                        "detail": "the trained model's loss is no number",
-                    }
-                leaks = sees_the_future(model, judgement.calls[0])
-        except Exception as error:
-            return failed(stage, error, filenames)
-        row = {"value": float(judgement.values.mean()), "n": len(judgement.values)}
-        if leaks and surgery is not None and not self._baseline_leaks:
-            return {**row, "status": "leak", "detail": "earlier logits depend on later tokens"}
-        return {**row, "status": "changed", "detail": ""}

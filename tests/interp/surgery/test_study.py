@@ -14,8 +14,9 @@ from interp import surgery
 from interp.errors import SurgeryError
 from interp.runs import Run
 from interp.sites import source_lines
-from interp.surgery import Study
 from interp.surgery.syntax import parse
+
+study_module = sys.modules["interp.surgery.study"]  # the package calls its function so too
 
 TOKENS = torch.randint(0, 29, (6, 16), generator=torch.Generator().manual_seed(0))
 OTHERS = torch.randint(0, 29, (6, 16), generator=torch.Generator().manual_seed(1))
@@ -241,7 +242,7 @@ def test_retraining_by_swapped_code_is_retraining_from_edited_source(study):
 
 def test_what_a_run_holds_is_not_tried_again_and_everything_else_is(study, tmp_path, monkeypatch):
     tried = []
-    trial, training = Study._trial, Study._retrained
+    trial, training = study_module.try_cut, study_module.retrain
 
     def counted(self, surgery):
         tried.append(surgery.id)
@@ -251,8 +252,8 @@ def test_what_a_run_holds_is_not_tried_again_and_everything_else_is(study, tmp_p
         tried.append(seed)
         return training(self, surgery, seed)
 
-    monkeypatch.setattr(Study, "_trial", counted)
-    monkeypatch.setattr(Study, "_retrained", trained)
+    monkeypatch.setattr(study_module, "try_cut", counted)
+    monkeypatch.setattr(study_module, "retrain", trained)
     ids = [surgery.id for surgery in study.surgeries[40:52]]
     with Run.open(tmp_path, "lines", "test", {}) as run:
         made = replace(study, store=run, about={"text": "a"})

@@ -1,0 +1,43 @@
+"""What comes of a model that is built and trained with a cut made?
+
+row = retrain(uncut, cut, seed=0)   # status, detail, value
+"""
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+
+from interp.surgery.edits import Surgery
+from interp.surgery.judging import judged, sees_the_future
+from interp.surgery.modules import edited_name
+from interp.surgery.performing import performed
+from interp.surgery.rows import failed
+from interp.surgery.uncut import Uncut
+
+
+def retrain(uncut: Uncut, surgery: Surgery | None, seed: int) -> dict[str, Any]:
+    assert uncut.train is not None
+    sources = {str(source.path) for source in uncut.sources}
+    filenames = sources | ({edited_name(surgery)} if surgery else set())
+    stage = "build"
+    try:
+        with performed(surgery) if surgery else nullcontext():
+            torch.manual_seed(seed)
+            model = uncut.build(seed)
+            stage = "train"
+            uncut.train(model, seed)
+            stage = "judge"
+            judgement = judged(model, uncut.judge)
+            if not judgement.is_finite:
+                return {
+                    "status": "nonfinite",
+                    "detail": "the trained model's loss is no number",
+                }
+            leaks = sees_the_future(model, judgement.calls[0])
+    except Exception as error:
+        return failed(stage, error, filenames)
+    row = {"value": float(judgement.values.mean()), "n": len(judgement.values)}
+    if leaks and surgery is not None and not uncut.leaks:
+        return {**row, "status": "leak", "detail": "earlier logits depend on later tokens"}
+    return {**row, "status": "changed", "detail": ""}

@@ -1,0 +1,228 @@
+"""What is known of the model as it is, before anything is cut?
+
+How it is judged, what every expression was, the means that may stand in, what training from scratch
+does to it: found once, and compared with every mutant.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from interp.errors import SurgeryError
+from interp.interventions import Reference
+from interp.surgery.edits import Surgery, at_layers, combine
+from interp.surgery.finding import surgeries_of
+from interp.surgery.guarding import guarded
+from interp.surgery.judging import (
+    Judge,
+    Judgement,
+    judged,
+    own_randomness,
+    sees_the_future,
+    training_fingerprint,
+)
+from interp.surgery.observing import Observations, Place, observing
+from interp.surgery.operators import propose, reference_places
+from interp.surgery.performing import following_layers, performed
+from interp.surgery.syntax import Source, parse
+from interp.surgery.twins import Twins, found_twins, reference_means
+
+MeanKey = tuple[str, int | None, tuple[int, ...]]  # the line, the layer, the mean's own shape
+Build = Callable[[int], nn.Module]
+Train = Callable[[nn.Module, int], Any]
+
+
+@dataclass(frozen=True)
+class Uncut:
+    """A model as it is, its sources, and how it is built, trained and judged; see ``study``."""
+
+    sources: tuple[Source, ...]
+    build: Build
+    judge: Judge
+    model: nn.Module
+    train: Train | None
+    reference: Judge | None
+    prepare: Surgery | None
+    limit_s: float
+    workers: int | None
+
+    @cached_property
+    def baseline(self) -> Judgement:
+        """The model as it is, judged where the mutants are judged."""
+        if self.workers == 0:
+            return self.judged_with(self.prepare)
+        judge = lambda: self.judged_with(self.prepare)  # noqa: E731
+        _, outcome = next(iter(guarded([judge], limit_s=60 + self.limit_s, workers=1)))
+        if outcome.status != "done":
+            raise SurgeryError(f"the model as it is cannot be judged: {outcome.detail}")
+        judgement: Judgement = outcome.value
+        return judgement
+
+    @property
+    def positions(self) -> int:
+        """The length of the texts that the judge gives the model."""
+        return self.baseline.calls[0].tokens.shape[1]
+
+    @cached_property
+    def observations(self) -> dict[Source, Observations]:
+        """What every expression was when the model was built, judged and trained for two steps."""
+        return self._observed()[0]
+
+    @cached_property
+    def means(self) -> dict[MeanKey, Tensor]:
+        """The mean over the reference texts and their positions of what each line computes, by the
+        line and the layer."""
+        return self._observed()[1]
+
+    @cached_property
+    def surgeries(self) -> tuple[Surgery, ...]:
+        """Every surgery that applies, in the order of the files."""
+        positions = self.positions
+        found: list[Surgery] = []
+        for source in self.sources:
+            proposals = propose(parse(source), self.observations[source], positions)
+            if self.reference is None:
+                proposals = [p for p in proposals if p.operator != "mean"]
+            found += surgeries_of(source, proposals)
+        return tuple(found)
+
+    @cached_property
+    def twins(self) -> Twins:
+        """The interventions that are the same cut as a surgery."""
+        edits = self.prepare.edits if self.prepare else ()
+        positions = self.positions
+        return found_twins(
+            self.model, self.sources, lambda: self.judge(self.model), edits, positions
+        )
+
+    @cached_property
+    def training(self) -> str:
+        """The fingerprint of two steps of training without a cut."""
+
+        def train() -> str:
+            with performed(self.prepare) if self.prepare else nullcontext():
+                return training_fingerprint(self.build, self.baseline.calls[0])
+
+        if self.workers == 0:
+            return train()
+        _, outcome = next(iter(guarded([train], limit_s=60 + self.limit_s, workers=1)))
+        if outcome.status != "done":
+            raise SurgeryError(f"a model as it is built does not train: {outcome.detail}")
+        return str(outcome.value)
+
+    @cached_property
+    def leaks(self) -> bool:
+        """Whether the model as it is looks ahead, as a bidirectional one may."""
+        with performed(self.prepare) if self.prepare else nullcontext():
+            return sees_the_future(self.model, self.baseline.calls[0])
+
+    @cached_property
+    def hook_means(self) -> Reference:
+        """What ``Mean`` gives at every hook point that a mean on a line is the same as."""
+        found = [self.twins.of(surgery) for surgery in self.surgeries]
+        names = {name for twin in found if twin and twin.kind == "Mean" for name in twin.names}
+        if self.reference is None or not names:
+            return {}
+        with self.operated(self.prepare):
+            reference = self.reference
+            return reference_means(
+                cast(Any, self.model), sorted(names), lambda: reference(self.model)
+            )
+
+    def judged_with(self, surgery: Surgery | None) -> Judgement:
+        with self.operated(surgery):
+            return judged(self.model, self.judge)
+
+    def operated(self, surgery: Surgery | None) -> Any:
+        if surgery is None:
+            return nullcontext()
+        return performed(surgery, self.model, names={"surgery_mean": self._stand_in_mean})
+
+    def _stand_in_mean(self, x: Tensor, key: str) -> Tensor:
+        layer = self.current_layer[-1]()
+        shape = list(x.shape)
+        shape[0] = shape[shape.index(self.positions, 1)] = 1
+        return self.means[key, layer, tuple(shape)].to(x).expand_as(x)
+
+    @cached_property
+    def current_layer(self) -> list[Callable[[], int | None]]:
+        return []
+
+    def with_preparation(self, surgery: Surgery) -> Surgery:
+        if self.prepare is None or surgery.source != self.prepare.source:
+            return surgery
+        return at_layers(
+            combine([at_layers(self.prepare, None), at_layers(surgery, None)]), surgery.layers
+        )
+
+    def _observed(
+        self,
+    ) -> tuple[dict[Source, Observations], dict[MeanKey, Tensor]]:
+        """One run with probes, in this process: the code as it is, so that nothing can go wrong
+        that would not without them."""
+        if "_observed_once" not in self.__dict__:
+            found = {}
+            means: dict[MeanKey, Tensor] = {}
+            for source in self.sources:
+                found[source] = self._observe(source)
+            if self.reference is not None:
+                for source in self.sources:
+                    means |= self._reference_means(source)
+            self.__dict__["_observed_once"] = found, means
+        once: tuple[dict[Source, Observations], dict[MeanKey, Tensor]]
+        once = self.__dict__["_observed_once"]
+        return once
+
+    def _observe(self, source: Source) -> Observations:
+        noted = Observations(source)
+        edits = self.prepare.edits if self.prepare and self.prepare.source == source else ()
+        with own_randomness(self.model), following_layers(self.model) as layer:
+            with observing(noted, "judge", edits, layer):
+                judgement = judged(self.model, self.judge)
+            with observing(noted, "build", edits):
+                self.build(0)
+            with observing(noted, "train", edits):
+                training_fingerprint(self.build, judgement.calls[0])
+        return noted
+
+    def _reference_means(self, source: Source) -> dict[MeanKey, Tensor]:
+        assert self.reference is not None
+        positions = self.positions
+        keys = reference_places(parse(source))
+        sums: dict[MeanKey, Tensor] = {}
+        counts: dict[MeanKey, int] = {}
+
+        def add(place: Place, value: Any) -> None:
+            if place not in keys or not isinstance(value, Tensor):
+                return
+            if positions not in value.shape[1:]:
+                return
+            axes = [0, value.shape.index(positions, 1)]
+            total = value.detach().double().sum(dim=axes, keepdim=True)
+            key = keys[place], layer(), tuple(total.shape)
+            sums[key] = sums[key] + total if key in sums else total
+            counts[key] = counts.get(key, 0) + value.shape[axes[0]] * value.shape[axes[1]]
+
+        edits = self.prepare.edits if self.prepare and self.prepare.source == source else ()
+        noted = Observations(source)
+        with (
+            following_layers(self.model) as layer,
+            observing(noted, "reference", edits, layer, watch=add),
+            torch.no_grad(),
+        ):
+            self.reference(self.model)
+        return {key: (total / counts[key]).float() for key, total in sums.items()}
+
+    def phases(self, surgery: Surgery) -> set[str]:
+        """The phases in which a statement that a surgery cuts ran."""
+        noted = self.observations[surgery.source]
+        phases: set[str] = set()
+        for node in parse(surgery.source).statements:
+            if node.lineno in surgery.lines:
+                phases |= noted.phases(node)
+        return phases
