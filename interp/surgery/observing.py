@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from interp.surgery.performing import compiled, edited_function, loaded_functions, swapped
-from interp.surgery.syntax import FUNCTION, Edit, Source, parse
+from interp.surgery.syntax import FUNCTION, Edit, FunctionNode, Source, parse
 
 Place = tuple[int, int, int, int, str]  # first and last line and column, kind of syntax
 PROBE = "_surgery_probe"
@@ -115,7 +115,7 @@ def observing(
     source = observations.source
     syntax = parse(source)
     table: list[Place] = []
-    codes: dict[FunctionType, CodeType] = {}
+    codes: dict[FunctionType, tuple[FunctionNode, CodeType]] = {}
     for node in syntax.outermost_functions():
         functions = loaded_functions(source, node)
         if not functions:  # defined under a condition that did not hold
@@ -125,7 +125,7 @@ def observing(
         plain = edited_function(syntax, node, inside) if inside else node
         body = [Probes(table).visit(copy.deepcopy(statement)) for statement in plain.body]
         code = compiled(syntax, node, body, str(source.path))
-        codes |= dict.fromkeys(functions, code)
+        codes |= dict.fromkeys(functions, (node, code))
 
     def probe(index: int, value: Any) -> Any:
         observations.note(table[index], phase, layer(), value)
@@ -133,7 +133,7 @@ def observing(
             watch(table[index], value)
         return value
 
-    with swapped(codes, {PROBE: probe}):
+    with swapped(syntax, codes, {PROBE: probe}, str(source.path)):
         yield
 
 

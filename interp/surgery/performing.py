@@ -1,17 +1,21 @@
 """How is a trained model cut without building it again?
 
-The code object of the edited function gives way to one that holds both bodies, the edited and the
-original, and takes the edited one in the chosen layers. The function itself stays: its globals, its
-closure (zero-argument ``super()`` works), its signature, every decorator around it. Weights are
-neither copied nor touched, and everything is undone on exit.
+The code object of the edited function gives way to one that passes its arguments on: to the edited
+function in the chosen layers, elsewhere to the function as it was. Each is compiled by itself, as
+the file would be, so that a name, a ``global`` or a ``yield`` that is cut means what it means in
+the edited file. The function object stays: its globals, its closure (zero-argument ``super()``
+works), its signature, every decorator around it. Weights are neither copied nor touched, and
+everything is undone on exit.
 
     with performed(cut, model):
         damaged = model(tokens)
 """
 
+import __future__
+
 import ast
-import copy
 import gc
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
@@ -50,25 +54,27 @@ def performed(
     """
     if surgery.layers is not None and model is None:
         raise SurgeryError(f"{surgery.id} is made in some layers: say of which model")
-    here = f"_surgery_{next(_numbers)}"
     filename = edited_name(surgery)
-    codes: dict[FunctionType, CodeType] = {}
+    syntax = parse(surgery.source)
+    codes: dict[FunctionType, tuple[FunctionNode, CodeType]] = {}
     for node, edits in by_function(surgery).items():
-        code = both_bodies(surgery.source, node, edits, filename, here)
+        edited = edited_function(syntax, node, edits)
+        code = compiled(syntax, node, edited.body, filename)
         functions = loaded_functions(surgery.source, node)
         if not functions:
             raise SurgeryError(
                 f"{surgery.qualname} of {surgery.source.path} is not loaded: import the file "
                 "before operating on it"
             )
-        codes |= dict.fromkeys(functions, code)
+        codes |= dict.fromkeys(functions, (node, code))
     know_lines(filename, surgery.text)
     with ExitStack() as stack:
         chosen: Callable[[], bool] = everywhere
         if surgery.layers is not None:
             assert model is not None
             chosen = stack.enter_context(inside_layers(model, surgery.layers))
-        stack.enter_context(swapped(codes, {**STAND_INS, **(names or {}), here: chosen}))
+        known = {**STAND_INS, **(names or {})}
+        stack.enter_context(swapped(syntax, codes, known, filename, chosen))
         yield
 
 
@@ -77,22 +83,87 @@ def everywhere() -> bool:
 
 
 @contextmanager
-def swapped(codes: Mapping[FunctionType, CodeType], names: Mapping[str, Any]) -> Iterator[None]:
-    """Inside the block the functions run other code, and their globals hold ``names`` too."""
+def swapped(
+    syntax: Syntax,
+    codes: Mapping[FunctionType, tuple[FunctionNode, CodeType]],
+    names: Mapping[str, Any],
+    filename: str,
+    chosen: Callable[[], bool] = everywhere,
+) -> Iterator[None]:
+    """Inside the block the functions run other code where ``chosen`` says so, and their globals
+    hold ``names`` too.
+
+    Args:
+        syntax: of the file from which the functions were loaded.
+        codes: for each function, its ``def`` and the code to run.
+        names: what the code reads beyond the functions' own globals.
+        filename: under which the code runs.
+        chosen: asked at each call.
+    """
+    passing: dict[FunctionType, CodeType] = {}
+    known = dict(names)
+    for function, (node, code) in codes.items():
+        name = f"_surgery_{next(_numbers)}"
+        known[name] = either(like(function, code), like(function, function.__code__), chosen)
+        passing[function] = passing_on(syntax, node, function, name, filename)
     before = {function: function.__code__ for function in codes}
     spaces = {id(function.__globals__): function.__globals__ for function in codes}
-    added = [(space, name) for space in spaces.values() for name in names if name not in space]
+    added = [(space, name) for space in spaces.values() for name in known if name not in space]
     try:
         for space, name in added:
-            space[name] = names[name]
-        for function, code in codes.items():
-            function.__code__ = code
+            space[name] = known[name]
+        for function, code in passing.items():
+            set_code(function, code)
         yield
     finally:
         for function, code in before.items():
-            function.__code__ = code
+            set_code(function, code)
         for space, name in added:
             del space[name]
+
+
+def either(
+    one: FunctionType, other: FunctionType, chosen: Callable[[], bool]
+) -> Callable[[], FunctionType]:
+    return lambda: one if chosen() else other
+
+
+def like(function: FunctionType, code: CodeType) -> FunctionType:
+    """A function with other code and the same globals and closure. It is given every argument, and
+    needs no default values."""
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    closure = tuple(cells[name] for name in code.co_freevars)
+    return FunctionType(code, function.__globals__, function.__name__, None, closure)
+
+
+def set_code(function: FunctionType, code: CodeType) -> None:
+    with warnings.catch_warnings():  # that a generator gives way to a function is meant
+        warnings.simplefilter("ignore", DeprecationWarning)
+        function.__code__ = code
+
+
+def passing_on(
+    syntax: Syntax, node: FunctionNode, function: FunctionType, name: str, filename: str
+) -> CodeType:
+    """The code of a function that passes its arguments on to what ``name`` gives."""
+    load = ast.Load()
+    taken = node.args
+    given: list[ast.expr] = [ast.Name(a.arg, load) for a in (*taken.posonlyargs, *taken.args)]
+    if taken.vararg:
+        given.append(ast.Starred(ast.Name(taken.vararg.arg, load), load))
+    code = function.__code__
+    only = code.co_varnames[code.co_argcount :]  # names as the compiler spells private ones
+    named = [
+        ast.keyword(spelt, ast.Name(argument.arg, load))
+        for spelt, argument in zip(only, taken.kwonlyargs, strict=False)
+    ]
+    if taken.kwarg:
+        named.append(ast.keyword(None, ast.Name(taken.kwarg.arg, load)))
+    call = ast.Call(ast.Call(ast.Name(name, load), [], []), given, named)
+    # a function keeps its closure only while its code has as many free variables
+    free = [ast.Expr(ast.Name(cell, load)) for cell in code.co_freevars]
+    body = [ast.copy_location(item, node) for item in (*free, ast.Return(call))]
+    return compiled(syntax, node, body, filename, ast.FunctionDef)
 
 
 def layer_of(name: str) -> int | None:
@@ -101,13 +172,23 @@ def layer_of(name: str) -> int | None:
 
 
 def layer_modules(model: nn.Module) -> dict[int, list[nn.Module]]:
-    """The modules that are a layer, by number: ``blocks.2`` but not ``blocks.2.experts.0``."""
+    """The modules that are a layer, by number: ``blocks.2`` but not ``blocks.2.experts.0``. Of a
+    list of modules, which is never called, the modules in it."""
     found: dict[int, list[nn.Module]] = {}
     for name, module in model.named_modules():
         *outer, last = name.split(".")
         if last.isdigit() and not any(part.isdigit() for part in outer):
-            found.setdefault(int(last), []).append(module)
+            found.setdefault(int(last), []).extend(called_modules(module))
     return found
+
+
+def called_modules(module: nn.Module) -> Iterator[nn.Module]:
+    """The module itself; of a container without a ``forward``, the modules in it."""
+    if type(module).forward is not nn.Module.forward:
+        yield module
+    else:
+        for inner in module.children():
+            yield from called_modules(inner)
 
 
 @contextmanager
@@ -222,17 +303,6 @@ def codes_of_file(source: Source) -> dict[tuple[str, int], CodeType]:
     return found
 
 
-def both_bodies(
-    source: Source, node: FunctionNode, edits: Sequence[Edit], filename: str, here: str
-) -> CodeType:
-    """The function with the edited body where the name ``here`` says so, else with its own."""
-    syntax = parse(source)
-    chosen = ast.Call(ast.Name(here, ast.Load()), [], [])
-    either = ast.If(chosen, edited_function(syntax, node, edits).body, node.body)
-    ast.copy_location(either, node.body[0])
-    return compiled(syntax, node, [either], filename)
-
-
 def edited_function(syntax: Syntax, node: FunctionNode, edits: Sequence[Edit]) -> FunctionNode:
     """The tree of one function with edits made, its lines those of the file."""
     text = syntax.spliced(syntax.line_start(node), syntax.span(node)[1], edits)
@@ -247,10 +317,16 @@ def edited_function(syntax: Syntax, node: FunctionNode, edits: Sequence[Edit]) -
 
 
 def compiled(
-    syntax: Syntax, node: FunctionNode, body: Sequence[ast.stmt], filename: str
+    syntax: Syntax,
+    node: FunctionNode,
+    body: Sequence[ast.stmt],
+    filename: str,
+    kind: type[FunctionNode] | None = None,
 ) -> CodeType:
-    """The code object of a function with another body, as if compiled where it stands."""
-    function = copy.copy(node)
+    """The code object of a function with another body, as if compiled where it stands; ``kind``
+    makes a plain function of an ``async`` one."""
+    function = (kind or type(node))(**dict(ast.iter_fields(node)))
+    ast.copy_location(function, node)
     function.args = bare_arguments(node.args)
     function.body = list(body)
     function.decorator_list = []
@@ -262,12 +338,27 @@ def compiled(
         bare.type_params = []  # type: ignore[attr-defined]  # Python 3.12 and later
         statement = ast.copy_location(bare, node)
     module = ast.fix_missing_locations(ast.Module([statement], []))
-    code = compile(module, filename, "exec", dont_inherit=True)
+    flags = future_flags(syntax)
+    code = compile(module, filename, "exec", flags=flags, dont_inherit=True)
     for name in names:
         code = next(
             item for item in code.co_consts if isinstance(item, CodeType) and item.co_name == name
         )
     return code
+
+
+def future_flags(syntax: Syntax) -> int:
+    """What a file imports from ``__future__``, for the compiler."""
+    names = [
+        alias.name
+        for statement in syntax.tree.body
+        if isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
+        for alias in statement.names
+    ]
+    flags = 0
+    for name in names:
+        flags |= getattr(__future__, name).compiler_flag
+    return flags
 
 
 def bare_arguments(arguments: ast.arguments) -> ast.arguments:

@@ -1,4 +1,6 @@
+import asyncio
 import gc
+import importlib.util
 import inspect
 
 import pytest
@@ -179,3 +181,53 @@ def test_a_file_that_was_never_imported_is_refused(tmp_path):
     cut = surgery.find(surgery.read_source(path), "drop-term", target="b")
     with pytest.raises(SurgeryError, match="is not loaded"), surgery.performed(cut):
         pass
+
+
+def test_the_layers_of_a_list_of_lists_are_those_of_what_is_in_it(decorated):
+    module, source = decorated
+
+    class Layer(nn.Module):
+        def forward(self, x):
+            return module.half(x)
+
+    class Pairs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(
+                [
+                    nn.ModuleList([Layer(), Layer()]),
+                    nn.ModuleDict({"one": Layer(), "two": nn.ModuleList([Layer()])}),
+                ]
+            )
+
+        def forward(self, x):
+            for one, two in self.layers[:1]:
+                x = two(one(x))
+            return self.layers[1]["two"][0](self.layers[1]["one"](x))
+
+    pairs = Pairs()
+    cut = surgery.find(source, "drop-factor", qualname="half", target="2")
+    for layers, value in (([0], 4.0), ([1], 4.0), ([0, 1], 16.0), ([], 1.0)):
+        with surgery.performed(surgery.at_layers(cut, layers), pairs):
+            assert pairs(torch.tensor(16.0)) == value
+
+
+def test_a_coroutine_and_an_asynchronous_generator_are_cut(tmp_path):
+    path = tmp_path / "waiting.py"
+    path.write_text(
+        "async def double(x):\n    return x * 2.0\n\n"
+        "async def several(x):\n    yield x + 1.0\n    yield x * 3.0\n"
+    )
+    spec = importlib.util.spec_from_file_location("waiting", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    source = surgery.read_source(path)
+
+    async def all_of():
+        return [await module.double(5.0), *[part async for part in module.several(5.0)]]
+
+    with surgery.performed(surgery.find(source, "drop-factor", target="2.0")):
+        assert asyncio.run(all_of()) == [5.0, 6.0, 15.0]
+    with surgery.performed(surgery.find(source, "drop-term", target="1.0")):
+        assert asyncio.run(all_of()) == [10.0, 5.0, 15.0]
+    assert asyncio.run(all_of()) == [10.0, 6.0, 15.0]
