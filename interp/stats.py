@@ -93,6 +93,22 @@ def t_interval(values: Values, confidence: float = 0.95) -> Interval:
     return Interval(*(restored(column, shape) for column in (mean, mean - reach, mean + reach)))
 
 
+def t_test(differences: Values, confidence: float = 0.95) -> Difference:
+    """The mean of paired differences with Student's t interval, and the p-value of a mean of zero.
+
+    Raises:
+        UsageError: fewer than two differences, a confidence outside 0 to 1.
+        NonFiniteError: a NaN or an infinity among them.
+    """
+    rows, shape = rows_of(differences, at_least=2)
+    mean, low, high = t_interval(rows, confidence)
+    error = rows.std(axis=1, ddof=1) / np.sqrt(rows.shape[1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(mean == 0, 0.0, mean / error)
+    p = 2 * stats.t.sf(np.abs(t), rows.shape[1] - 1)
+    return Difference(*(restored(np.asarray(column), shape) for column in (mean, low, high, p)))
+
+
 def difference_of_means(a: Values, b: Values, confidence: float = 0.95) -> Difference:
     """``mean(a) - mean(b)`` of unpaired seeds, by Welch's t test: unequal spreads, unequal counts.
 

@@ -15,7 +15,7 @@ from interp.surgery.edits import Surgery, at_layers, combine
 from interp.surgery.finding import enumerate_surgeries, find, find_all
 from interp.surgery.modules import edited_module
 from interp.surgery.performing import performed
-from interp.surgery.rows import STATUSES, headlines
+from interp.surgery.rows import STATUSES, headlines, over_seeds
 from interp.surgery.study import Study, study
 from interp.surgery.syntax import Edit, Source, read_source
 
@@ -33,6 +33,7 @@ __all__ = [
     "find",
     "find_all",
     "headlines",
+    "over_seeds",
     "performed",
     "read_source",
     "study",

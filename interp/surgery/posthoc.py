@@ -29,7 +29,7 @@ def try_cut(uncut: Uncut, surgery: Surgery) -> Row:
     """One surgery on the trained model, and the intervention that is the same cut."""
     row = judge_cut(uncut, surgery)
     twin = uncut.twins.of(surgery)
-    if twin is None or row["status"] in ("error", "timeout"):
+    if twin is None or row["status"] in ("error", "timeout", "retrain-only"):
         return row
     changes = twin.interventions(uncut.hook_means)
     with (
@@ -85,9 +85,7 @@ def try_in_training(
     same: dict[str, Any] = {
         "value": uncut.baseline.values.mean(),
         "baseline": uncut.baseline.values.mean(),
-        "delta": 0.0,
-        "ci_low": 0.0,
-        "ci_high": 0.0,
+        "delta": 0.0,  # exactly, on any text: there is no interval
         "n": len(uncut.baseline.values),
         "fingerprint": uncut.baseline.fingerprint,
     }
@@ -102,7 +100,9 @@ def try_in_training(
         return {**same, "status": "equivalent", "detail": "the same logits, to the bit"}
     phases = uncut.phases(surgery)
     if "judge" not in phases and "build" in phases:
-        return {**same, "status": "retrain-only", "detail": "acts when a model is built"}
+        unmeasured = {"value": np.nan, "delta": np.nan}  # what was cut did not run
+        detail = "acts when a model is built"
+        return {**same, **unmeasured, "status": "retrain-only", "detail": detail}
     return {**same, "status": "train-only", "detail": "acts in training only"}
 
 

@@ -5,17 +5,16 @@ that of the uncut model.
 """
 
 import traceback
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from interp.errors import SurgeryError
-from interp.stats import t_interval
 from interp.surgery.guarding import Outcome, one_sentence
 from interp.surgery.judging import Judgement
 from interp.surgery.operators import OPERATORS
+from interp.verdicts import compare_seeds, compare_texts, spread_of
 
 STATUSES = (
     "changed",
@@ -79,41 +78,58 @@ def failed(stage: str, error: BaseException, filenames: set[str]) -> Row:
 
 def compared(values: np.ndarray, baseline: np.ndarray) -> Row:
     """A mutant's value beside the uncut model's, example by example."""
-    differences = values - baseline
-    row = {
-        "value": values.mean(),
-        "baseline": baseline.mean(),
-        "delta": differences.mean(),
-        "ci_low": np.nan,
-        "ci_high": np.nan,
-        "n": len(values),
-    }
-    if len(values) > 1:
-        interval = t_interval(differences)
-        row |= {"ci_low": float(interval.low), "ci_high": float(interval.high)}
-    return row
+    known = {"value": values.mean(), "baseline": baseline.mean(), "n": len(values)}
+    return {**known, **compare_texts(values, baseline)}
 
 
-def over_seeds(uncut: np.ndarray, trained: Sequence[Row]) -> Row:
-    """One surgery's trainings, reduced over their seeds."""
-    noise = np.nan
-    if len(uncut) > 1:  # the difference of two means over seeds, if nothing but the seed differs
-        interval = t_interval(uncut)
-        noise = np.sqrt(2) * (float(interval.high) - float(interval.mean))
-    row: Row = {"baseline": uncut.mean(), "noise": noise, "n": len(uncut)}
-    worst = max(trained, key=lambda outcome: STATUSES.index(outcome["status"]))
-    row |= {"status": worst["status"], "detail": worst["detail"]}
-    if any("value" not in outcome for outcome in trained):
-        return row
-    values = np.array([outcome["value"] for outcome in trained])
-    return {**row, **compared(values, uncut), "values": ",".join(f"{v:.6f}" for v in values)}
+def over_seeds(trainings: pd.DataFrame) -> pd.DataFrame:
+    """The lasting cost of each surgery: its trainings against those of the model as it is.
+
+    Args:
+        trainings: what ``Study.trainings`` gives, one row per surgery and seed; those of the model
+            as it is have no ``id``.
+
+    Returns:
+        One row per surgery, in the table's order: ``value`` and ``baseline`` are means over seeds,
+        ``delta`` their difference with Welch's interval ``ci_low ci_high`` and ``p``; ``noise`` is
+        the standard deviation over seeds of the model as it is; ``n`` trainings of the surgery.
+        ``status`` is the worst of its trainings; where one of them has no value, there is no
+        ``delta``. Fewer than three trainings on either side have no interval.
+
+    Raises:
+        SurgeryError: the model as it is does not train.
+    """
+    uncut = trainings[trainings["id"] == ""]
+    wrong = uncut[(uncut["status"] != "changed") | uncut["value"].isna()]
+    if len(wrong) or uncut.empty:
+        detail = wrong["detail"].iloc[0] if len(wrong) else "it was not trained"
+        raise SurgeryError(f"the model as it is cannot be trained and judged: {detail}")
+    baseline = uncut.sort_values("seed")["value"].to_numpy(dtype=float)
+    rows = []
+    for _, trained in trainings[trainings["id"] != ""].groupby("id", sort=False):
+        values = trained.sort_values("seed")["value"].to_numpy(dtype=float)
+        worst = max(trained.to_dict("records"), key=lambda row: STATUSES.index(row["status"]))
+        rows.append(
+            {
+                **{str(name): cell for name, cell in worst.items() if name != "seed"},
+                "value": values.mean(),  # NaN where a training has none
+                "baseline": baseline.mean(),
+                **compare_seeds(values, baseline),
+                "noise": spread_of(baseline),
+                "n": len(values),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def folded(table: pd.DataFrame) -> pd.DataFrame:
-    """Surgeries that make the same function name the first of them in ``same_as``."""
+    """Surgeries that make the same function of the trained model name the first of them in
+    ``same_as``; those that leave it as it is do not: what they do is seen when a model is built or
+    trained, and need not be the same."""
     first: dict[str, str] = {}
     same_as = []
-    for id, fingerprint in zip(table["id"], table["fingerprint"], strict=True):
+    took_effect = table["status"].isin(["changed", "leak", "nonfinite"])
+    for id, fingerprint in zip(table["id"], table["fingerprint"].where(took_effect), strict=True):
         same_as.append(first.get(fingerprint, ""))
         if isinstance(fingerprint, str):
             first.setdefault(fingerprint, id)

@@ -177,10 +177,11 @@ class Study(Uncut):
 
         Returns:
             One row per surgery and layer: ``delta`` is the value with the cut less the value
-            without, in the judge's units, with Student's interval over the examples; ``same_as``
-            names an earlier surgery that makes the same function. Where an intervention on hook
-            points is the same cut, ``intervention`` and ``hook`` say which, and ``hook_delta`` what
-            that does.
+            without, in the judge's units, with Student's interval over three examples or more, and
+            ``p``, of this cut alone: ``interp.verdicts.correct`` corrects those of a whole table.
+            ``same_as`` names an earlier surgery that makes the same function. Where an
+            intervention on hook points is the same cut, ``intervention`` and ``hook`` say which,
+            and ``hook_delta`` what that does.
 
         Raises:
             SurgeryError: a surgery and an intervention that are the same cut do not agree.
@@ -210,7 +211,7 @@ class Study(Uncut):
 
     def retrain(
         self,
-        ids: Iterable[str],
+        ids: Iterable[str | Surgery],
         *,
         seeds: Sequence[int] = (0,),
         limit_s: float = 3600.0,
@@ -218,6 +219,33 @@ class Study(Uncut):
         elsewhere: Retrain | None = None,
     ) -> pd.DataFrame:
         """Build and train anew with each surgery made, and judge what comes of it.
+
+        Arguments as for ``trainings``.
+
+        Returns:
+            One row per surgery, its trainings reduced by ``over_seeds``: ``delta`` is the lasting
+            cost, the mean over seeds less that of the uncut model; from three seeds on it has an
+            interval.
+
+        Raises:
+            SurgeryError: no ``train`` was given, or the uncut model does not train.
+        """
+        return over_seeds(
+            self.trainings(
+                ids, seeds=seeds, limit_s=limit_s, progress=progress, elsewhere=elsewhere
+            )
+        )
+
+    def trainings(
+        self,
+        ids: Iterable[str | Surgery],
+        *,
+        seeds: Sequence[int] = (0,),
+        limit_s: float = 3600.0,
+        progress: Progress | None = None,
+        elsewhere: Retrain | None = None,
+    ) -> pd.DataFrame:
+        """Build, train and judge the model as it is and with each surgery made, seed by seed.
 
         Args:
             ids: which surgeries.
@@ -229,27 +257,20 @@ class Study(Uncut):
                 ``status``, ``detail`` and, where it trained, the ``value`` judged.
 
         Returns:
-            One row per surgery: ``value`` is the mean over seeds, ``delta`` the mean of the paired
-            differences to the uncut model, with Student's interval where there are two seeds or
-            more; ``noise`` what a difference must exceed to mean anything: Student's 95 % reach of
-            the difference between two trainings of the uncut model, over as many seeds.
+            One row per surgery and seed, the model as it is first, without an ``id``: ``seed
+            status detail``, and ``value``, the mean that the judge gave, NaN where there is none.
 
         Raises:
-            SurgeryError: no ``train`` was given, or the uncut model does not train.
+            SurgeryError: no ``train`` was given.
         """
         chosen: list[Surgery | None] = [None, *(self.find(id) for id in ids)]
         tasks = [(surgery, seed) for surgery in chosen for seed in seeds]
         train = elsewhere or partial(self._retrained_here, limit_s=limit_s, progress=progress)
-        outcomes = train(tasks)
-        by_surgery = [outcomes[i : i + len(seeds)] for i in range(0, len(tasks), len(seeds))]
-        if any(outcome["status"] != "changed" for outcome in by_surgery[0]):
-            detail = next(o["detail"] for o in by_surgery[0] if o["status"] != "changed")
-            raise SurgeryError(f"the model as it is cannot be trained and judged: {detail}")
-        uncut = np.array([outcome["value"] for outcome in by_surgery[0]])
         rows = []
-        for surgery, trained in zip(chosen[1:], by_surgery[1:], strict=True):
-            assert surgery is not None
-            rows.append({**self._described(surgery), **over_seeds(uncut, trained)})
+        for (surgery, seed), outcome in zip(tasks, train(tasks), strict=True):
+            named = self._described(surgery) if surgery else {"id": "", "surgery": ""}
+            known = {name: outcome[name] for name in ("status", "detail")}
+            rows.append({**named, "seed": seed, **known, "value": outcome.get("value", np.nan)})
         return pd.DataFrame(rows)
 
     def _retrained_here(

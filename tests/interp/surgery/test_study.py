@@ -15,6 +15,7 @@ from interp.errors import SurgeryError
 from interp.runs import Run
 from interp.sites import source_lines
 from interp.surgery.syntax import parse
+from interp.verdicts import Verdict, verdict_of
 
 study_module = sys.modules["interp.surgery.study"]  # the package calls its function so too
 
@@ -226,9 +227,9 @@ def test_weights_and_functions_are_as_before(study, table):
 def test_retraining_by_swapped_code_is_retraining_from_edited_source(study):
     cut = surgery.find(study.sources[0], "drop-term", qualname="GPT.embed", target="pos_emb")
     id = next(s.id for s in study.surgeries if s.identity == cut.identity)
-    found = study.retrain([id], seeds=[3, 4]).iloc[0]
+    found = study.retrain([id], seeds=[3, 4, 5]).iloc[0]
     values = []
-    for seed in (3, 4):
+    for seed in (3, 4, 5):
         module = surgery.edited_module(cut.source, cut)
         torch.manual_seed(seed)
         model = module.GPT(module.GPTConfig(**CONFIG, dropout=0.1), seed=seed)
@@ -300,9 +301,30 @@ def test_retraining_can_be_done_elsewhere(study):
         ]
 
     id = study.surgeries[0].id
+    trainings = study.trainings([id], seeds=[3, 5], elsewhere=elsewhere)
+    assert list(trainings["id"]) == ["", "", id, id] and list(trainings["seed"]) == [3, 5, 3, 5]
+    asked.clear()
     found = study.retrain([id], seeds=[3, 5], elsewhere=elsewhere).iloc[0]
     assert asked == [("", 3), ("", 5), (id, 3), (id, 5)]
     assert (found["delta"], found["baseline"], found["n"]) == (1.0, 4.0, 2)
+    assert np.isnan([found["ci_low"], found["ci_high"], found["p"]]).all()
+    assert found["noise"] == pytest.approx(2**0.5)
+
+
+def test_what_was_not_measured_is_blank_and_what_is_the_same_function_has_no_interval(table):
+    unmeasured = table[table["status"] == "retrain-only"]
+    assert len(unmeasured) and unmeasured[["value", "delta", "ci_low", "ci_high"]].isna().all(
+        axis=None
+    )
+    by_nature = table[table["status"].isin(["equivalent", "train-only"])]
+    exact = by_nature[by_nature["delta"] == 0]
+    assert len(exact) and exact[["ci_low", "ci_high"]].isna().all(axis=None)
+    assert {verdict_of(row) for row in by_nature.to_dict("records")} == {Verdict.NONE}
+
+
+def test_only_cuts_that_take_effect_are_said_to_be_the_same_function(table):
+    named = table[table["same_as"] != ""]
+    assert len(named) and set(named["status"]) <= {"changed", "leak", "nonfinite"}
 
 
 def test_headlines_prefer_the_cut_that_tells_most(table):

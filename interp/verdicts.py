@@ -1,0 +1,185 @@
+"""Is there an effect?
+
+One rule, for damage over texts and for retraining over seeds; tables, figures, pages and sentences
+all ask it, so that they cannot disagree:
+
+- an effect has a 95 % interval that lies on one side of zero;
+- where many cuts were tested, its p-value is below 0.05 after correction for all of them (Holm);
+- fewer than three seeds or texts have no interval and no p-value: their points are shown instead.
+
+    row = compare_seeds([2.05, 2.07, 2.06], [1.91, 1.92, 1.90])   # delta ci_low ci_high p n
+    verdict_of(row)                                                # Verdict.RAISES
+    verdict_of(row, "best_")                                       # of best_delta, best_ci_low, …
+"""
+
+import math
+from collections.abc import Hashable, Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from interp import stats
+from interp.errors import UsageError
+
+FEWEST = 3
+"""Seeds or texts from which an interval is given; two agree by accident too often."""
+ALPHA = 0.05
+ROUNDING = 1e-12
+"""A spread below this share of the values is that of rounding, not of seeds or texts."""
+BY_NATURE = ("equivalent", "train-only", "retrain-only", "dead")
+COMPARED = ("changed", "unchecked", "")
+
+
+class Verdict(StrEnum):
+    """What is known of an effect on the loss."""
+
+    RAISES = "raises the loss"
+    LOWERS = "lowers the loss"
+    NOT_SHOWN = "no effect shown"
+    UNKNOWN = "not known"
+    NONE = "no effect, by nature"
+
+    @property
+    def is_effect(self) -> bool:
+        return self in (Verdict.RAISES, Verdict.LOWERS)
+
+
+def verdict_of(row: Mapping[Any, Any], kind: str = "") -> Verdict:
+    """What a row of a result table shows.
+
+    Args:
+        row: ``delta ci_low ci_high`` and, where there are such, ``p_adjusted n status``. An end
+            that is missing is no interval.
+        kind: what stands before the names of these columns: ``best_`` in a summary of trainings,
+            ``retrained_`` beside annotated lines. A row has one ``status`` unless this kind has
+            its own.
+
+    Returns:
+        ``NONE`` where the status says that nothing can change (the same function, a line that acts
+        in training or building only, or never ran). ``UNKNOWN`` without an interval, and where the
+        status says that the loss means nothing (a leak) or that there is none.
+    """
+    status = row.get(f"{kind}status", row.get("status"))
+    status = status if isinstance(status, str) else ""
+    if status in BY_NATURE:
+        return Verdict.NONE
+    if status not in COMPARED:
+        return Verdict.UNKNOWN
+    delta, low, high, p, n = (
+        number(row.get(f"{kind}{name}"))
+        for name in ("delta", "ci_low", "ci_high", "p_adjusted", "n")
+    )
+    if delta == 0:
+        return Verdict.NOT_SHOWN
+    if n < FEWEST or not np.isfinite([delta, low, high]).all():
+        return Verdict.UNKNOWN
+    if p >= ALPHA or low <= 0 <= high:
+        return Verdict.NOT_SHOWN
+    return Verdict.RAISES if low > 0 else Verdict.LOWERS
+
+
+def verdicts_of(table: pd.DataFrame, kind: str = "") -> pd.Series:
+    """The verdict of each row."""
+    found = [verdict_of(row, kind) for row in table.to_dict("records")]
+    return pd.Series(found, index=table.index, dtype=object)
+
+
+def compare_seeds(values: ArrayLike, baseline: ArrayLike) -> dict[str, float]:
+    """The difference of two sets of trainings, by Welch's t test: unpaired.
+
+    Seeds are not paired, for a pair of one seed was measured to be no closer than any other two.
+
+    Args:
+        values: one loss for each training with a cut.
+        baseline: one for each training without.
+
+    Returns:
+        ``delta ci_low ci_high p``. All are NaN where a loss is not finite; the last three where
+        either side has fewer than three trainings, or neither varies at all: seeds that change
+        nothing say nothing of noise.
+    """
+    cut, whole = np.asarray(values, dtype=float), np.asarray(baseline, dtype=float)
+    if not enough(cut, whole):
+        return without_interval(cut, whole)
+    delta, low, high, p = stats.difference_of_means(cut, whole)
+    return {"delta": delta, "ci_low": low, "ci_high": high, "p": p}  # type: ignore[dict-item]
+
+
+def compare_texts(values: ArrayLike, baseline: ArrayLike) -> dict[str, float]:
+    """The mean difference between two models on the same texts, by Student's t test of pairs.
+
+    Returns what ``compare_seeds`` does, on the same terms.
+
+    Raises:
+        UsageError: not as many values as the baseline has.
+    """
+    cut, whole = np.asarray(values, dtype=float), np.asarray(baseline, dtype=float)
+    if cut.shape != whole.shape:
+        raise UsageError(
+            f"there are {cut.size} values and {whole.size} of the baseline; texts come in pairs"
+        )
+    if not enough(cut, whole) or constant(cut - whole, scale=np.abs(cut).max()):
+        return without_interval(cut, whole)
+    delta, low, high, p = stats.t_test(cut - whole)
+    return {"delta": delta, "ci_low": low, "ci_high": high, "p": p}  # type: ignore[dict-item]
+
+
+def correct(table: pd.DataFrame, kind: str = "") -> pd.DataFrame:
+    """The table with ``p_adjusted``: its ``p``, corrected for all rows that have one (Holm)."""
+    p = table.get(f"{kind}p", pd.Series(math.nan, table.index)).astype(float)
+    adjusted = pd.Series(math.nan, table.index)
+    if p.notna().any():
+        adjusted[p.notna()] = stats.adjust(p[p.notna()].to_numpy())
+    return table.assign(**{f"{kind}p_adjusted": adjusted})
+
+
+def enough(cut: np.ndarray, whole: np.ndarray) -> bool:
+    """Whether an interval can be given."""
+    both = np.concatenate([cut, whole])
+    few = min(cut.size, whole.size) < FEWEST
+    if few or not np.isfinite(both).all():
+        return False
+    scale = float(np.abs(both).max())
+    return not (constant(cut, scale) and constant(whole, scale))
+
+
+def constant(values: np.ndarray, scale: float) -> bool:
+    return bool(np.ptp(values) <= ROUNDING * scale)
+
+
+def without_interval(cut: np.ndarray, whole: np.ndarray) -> dict[str, float]:
+    known = cut.size and whole.size and np.isfinite([*cut, *whole]).all()
+    delta = float(cut.mean() - whole.mean()) if known else math.nan
+    return {"delta": delta, "ci_low": math.nan, "ci_high": math.nan, "p": math.nan}
+
+
+def spread_of(values: ArrayLike) -> float:
+    """The standard deviation over seeds: the noise. NaN for one seed, and where one failed."""
+    array = np.asarray(values, dtype=float)
+    return float(array.std(ddof=1)) if array.size > 1 and np.isfinite(array).all() else math.nan
+
+
+def interval_words(
+    row: Mapping[Hashable, Any], kind: str = "", points: Iterable[float] = ()
+) -> str:
+    """A row's interval in words, or why it has none: ``95 % interval +0.118 to +0.170``, ``+1.310,
+    +1.311; no interval from fewer than 3``.
+
+    Args:
+        points: the effect in each seed, said where there are too few for an interval.
+    """
+    low, high, n = (number(row.get(f"{kind}{name}")) for name in ("ci_low", "ci_high", "n"))
+    if np.isfinite([low, high]).all():
+        return f"95 % interval {low:+.3f} to {high:+.3f}"
+    shown = [f"{point:+.3f}" for point in points]
+    if shown and n < FEWEST and len(shown) > 1:
+        return f"{', '.join(shown)}; no interval from fewer than {FEWEST}"
+    return f"no interval from fewer than {FEWEST}" if n < FEWEST else "no interval"
+
+
+def number(value: Any) -> float:
+    """A cell as a number; NaN where it is missing."""
+    return math.nan if value is None or value is pd.NA else float(value)
