@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp.surgery.performing import compiled, edited_function, loaded_functions, swapped
+from interp.surgery.loaded import loaded_functions
+from interp.surgery.performing import compiled, edited_function, swapped
 from interp.surgery.syntax import FUNCTION, Edit, FunctionNode, Source, parse
 
 Place = tuple[int, int, int, int, str]  # first and last line and column, kind of syntax

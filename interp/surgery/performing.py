@@ -14,22 +14,25 @@ everything is undone on exit.
 import __future__
 
 import ast
-import gc
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
 from itertools import count
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 
 from interp.errors import SurgeryError
 from interp.surgery.edits import Edit, Surgery
+from interp.surgery.loaded import loaded_functions
 from interp.surgery.modules import edited_name, know_lines
 from interp.surgery.stand_ins import STAND_INS
-from interp.surgery.syntax import FUNCTION, FunctionNode, Source, Syntax, parse
+from interp.surgery.syntax import FUNCTION, FunctionNode, Syntax, parse
 
 _numbers = count()
 
@@ -193,20 +196,27 @@ def called_modules(module: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def following_layers(model: nn.Module) -> Iterator[Callable[[], int | None]]:
-    """Inside the block, a function that says in which layer of ``model`` the run is just now."""
+    """Inside the block, a function that says in which layer of ``model`` the run is just now.
+
+    No hook is put on any module: ``nn.TransformerEncoderLayer`` takes another way where one is.
+    """
+    layer_by_id = {
+        id(module): layer for layer, modules in layer_modules(model).items() for module in modules
+    }
     running: list[int] = []
-    handles = []
-    for layer, modules in layer_modules(model).items():
-        for module in modules:
 
-            def enter(*_: Any, layer: int = layer) -> None:
-                running.append(layer)
+    def enter(module: nn.Module, *_: Any) -> None:
+        if id(module) in layer_by_id:
+            running.append(layer_by_id[id(module)])
 
-            def leave(*_: Any) -> None:
-                running.pop()
+    def leave(module: nn.Module, *_: Any) -> None:
+        if id(module) in layer_by_id and running:
+            running.pop()
 
-            handles.append(module.register_forward_pre_hook(enter))
-            handles.append(module.register_forward_hook(leave, always_call=True))
+    handles = [
+        register_module_forward_pre_hook(cast(Any, enter)),
+        register_module_forward_hook(cast(Any, leave), always_call=True),
+    ]
     try:
         yield lambda: running[-1] if running else None
     finally:
@@ -231,75 +241,6 @@ def by_function(surgery: Surgery) -> dict[FunctionNode, list[Edit]]:
     found: dict[FunctionNode, list[Edit]] = {}
     for edit in surgery.edits:
         found.setdefault(syntax.owner_at(edit.start), []).append(edit)
-    return found
-
-
-@lru_cache(maxsize=64)
-def functions_by_place(source: Source) -> dict[tuple[str, int], tuple[FunctionType, ...]]:
-    """Every function loaded from the file, by qualified name and line of its ``def``; found
-    however deep decorators hide it."""
-    lines = places(source)
-    found: dict[tuple[str, int], list[FunctionType]] = {}
-    for item in gc.get_objects():
-        if type(item) is not FunctionType or item.__code__.co_filename != str(source.path):
-            continue
-        name = item.__code__.co_qualname
-        line = lines.get((name, item.__code__.co_firstlineno))
-        if line is not None:
-            found.setdefault((name, line), []).append(item)
-    return {place: tuple(functions) for place, functions in found.items()}
-
-
-def places(source: Source) -> dict[tuple[str, int], int]:
-    """The line of a function's ``def``, by its qualified name and where its code may begin: there,
-    or at a decorator."""
-    syntax = parse(source)
-    return {
-        (syntax.qualname[node], line): node.lineno
-        for node in syntax.functions()
-        for line in (node.lineno, *(decorator.lineno for decorator in node.decorator_list))
-    }
-
-
-def loaded_functions(source: Source, node: FunctionNode) -> tuple[FunctionType, ...]:
-    """The function objects that were loaded from one ``def`` of a file; none where it was not."""
-    place = parse(source).qualname[node], node.lineno
-    functions = functions_by_place(source).get(place)
-    if functions is None:  # loaded since, or never
-        functions_by_place.cache_clear()
-        functions = functions_by_place(source).get(place)
-    if functions is None:
-        return ()
-    check_unchanged(source, place)
-    return functions
-
-
-@lru_cache(maxsize=4096)
-def check_unchanged(source: Source, place: tuple[str, int]) -> None:
-    """Once for each function, before it is first operated on.
-
-    Raises:
-        SurgeryError: what was loaded is not what the file says.
-    """
-    code = codes_of_file(source)[place]
-    if any(f.__code__.co_code != code.co_code for f in functions_by_place(source)[place]):
-        raise SurgeryError(
-            f"{place[0]} as loaded is not what {source.path} says now: the file was edited since "
-            "it was imported; start Python afresh"
-        )
-
-
-@lru_cache(maxsize=64)
-def codes_of_file(source: Source) -> dict[tuple[str, int], CodeType]:
-    """The code of every function as the file says now, by qualified name and line of ``def``."""
-    lines = places(source)
-    codes, found = [compile(source.text, str(source.path), "exec", dont_inherit=True)], {}
-    while codes:
-        code = codes.pop()
-        codes += [item for item in code.co_consts if isinstance(item, CodeType)]
-        line = lines.get((code.co_qualname, code.co_firstlineno))
-        if line is not None:
-            found[code.co_qualname, line] = code
     return found
 
 

@@ -2,6 +2,7 @@ import asyncio
 import gc
 import importlib.util
 import inspect
+import sys
 
 import pytest
 import torch
@@ -127,7 +128,7 @@ def decorated(tmp_path, monkeypatch):
     import decorated_for_surgery as module
 
     yield module, surgery.read_source(module)
-    monkeypatch.delitem(__import__("sys").modules, "decorated_for_surgery")
+    del sys.modules["decorated_for_surgery"]
     del module
     gc.collect()
 

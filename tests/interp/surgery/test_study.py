@@ -579,3 +579,58 @@ def test_a_model_that_draws_random_numbers_is_no_leak_for_that():
         with calls_of(model) as calls:
             model(tokens)
         assert sees_the_future(model, calls[0]) == ahead
+
+
+ENCODER = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(13, 8)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(8, 13)
+
+    def forward(self, tokens):
+        mask = nn.Transformer.generate_square_subsequent_mask(tokens.size(1))
+        x = 2.0 * self.embed(tokens)
+        x = self.encoder(x, mask=mask, is_causal=True)
+        return self.head(x)
+"""
+
+
+def test_mutants_take_the_way_through_an_encoder_that_the_model_takes(tmp_path, monkeypatch):
+    """``nn.TransformerEncoderLayer`` heeds its mask on the fast way only, which any hook on one of
+    its modules closes."""
+    path = tmp_path / "encoder_for_surgery.py"
+    path.write_text(ENCODER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import encoder_for_surgery as module
+
+    def build(seed):
+        torch.manual_seed(seed)
+        return module.Net()
+
+    @torch.no_grad()
+    def judge(model):
+        model.eval()
+        return F.cross_entropy(model(OTHER).transpose(1, 2), OTHER, reduction="none").mean(1)
+
+    OTHER = torch.randint(0, 13, (4, 10), generator=torch.Generator().manual_seed(5))
+    study = surgery.study(build=build, judge=judge, files=[module], model=build(0), workers=0)
+    names = ("self.embed = nn.Embedding", "mask = ", "is_causal=True")
+    ids = [cut.id for cut in study.surgeries if any(name in cut.before for name in names)]
+    rows = study.posthoc(ids)
+    zero = rows[(rows["operator"] == "zero") & (rows["target"] == "mask")].iloc[0]
+    cut = study.find(zero["id"])
+    edited = surgery.edited_module(cut.source, cut)
+    torch.manual_seed(0)
+    by_hand = float((judge(edited.Net()) - judge(build(0))).mean())
+    assert zero["status"] == "leak"
+    assert zero["delta"] == pytest.approx(by_hand, abs=1e-6)
+    assert abs(by_hand) > 1e-4
+    embed = rows[rows["operator"] == "identity-module"].iloc[0]
+    assert embed["status"] != "equivalent"
+    del sys.modules["encoder_for_surgery"]
