@@ -28,9 +28,9 @@ from gpt.text import CharTokenizer, Data, evaluation_blocks
 from gpt.train import Preset, TrainConfig, resolve_precision
 from interp.runs import Run, identity_of, recorded_elsewhere
 from interp.surgery import Surgery, edited_module, read_source
-from interp.surgery.guarding import one_sentence
 from interp.surgery.judging import calls_of, sees_the_future
 from interp.surgery.modules import edited_name
+from interp.surgery.outcomes import is_the_machines, one_sentence
 
 Rows = list[dict[str, Any]]
 Shared = tuple[Data, CharTokenizer]
@@ -234,6 +234,12 @@ def perform(shared: Shared, task: Task, tell: Tell) -> Rows:
         )
         ahead = looks_ahead(model, data)
     except Exception as error:
+        if is_the_machines(error):
+            raise UsageError(
+                f"{task.name} cannot be trained, for the machine has no room left "
+                f"({one_sentence(error)}): make room, give it fewer --workers or a smaller "
+                "--preset, and start again; what was finished is kept"
+            ) from error
         if task.surgery is None or not the_variants_own(error, task.surgery):
             raise
         row = {"step": 0, "split": "val", "loss": float("nan"), "precision": ""}
@@ -266,8 +272,7 @@ def the_variants_own(error: Exception, surgery: Surgery) -> bool:
         frames = traceback.extract_tb(error.__traceback__)
         return any(frame.filename == edited_name(surgery) for frame in frames)
     # After an error on a GPU the process can compute nothing there any more.
-    beyond = (OSError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
-    return not isinstance(error, beyond)
+    return not (isinstance(error, (OSError, torch.AcceleratorError)) or is_the_machines(error))
 
 
 def looks_ahead(model: Any, data: Data) -> bool:

@@ -32,6 +32,7 @@ MARKS = {
     "retrain-only": "R",
     "error": "E",
     "timeout": "…",
+    "lost": "?",
     "dead": "·",
 }
 LEGEND = {
@@ -42,6 +43,7 @@ LEGEND = {
     "retrain-only": "acts when a model is built",
     "error": "the model does not run without it",
     "timeout": "ended at its time limit",
+    "lost": "the machine stopped it: not known",
     "dead": "never ran",
 }
 

@@ -1,46 +1,42 @@
 """How does code that may crash, hang or exit run without harm?
 
-Each task runs in a forked child: it sees everything that stands in memory, and nothing that it does
-to it comes back. A task beyond its wall-clock limit is ended by SIGKILL; the next child goes on
-with the rest.
+Each task runs in a fork of its own: it sees everything that stood in memory when it was forked, and
+nothing that it does to it comes back or meets the next task. A task beyond its limit is ended by
+SIGKILL, with every process that it started.
 
     for index, outcome in guarded(tasks, limit_s=20):
         ...
+
+What the machine did is never an outcome of the task: a process that was killed from outside or
+found no memory is begun again, and where that does not help the task is ``lost``.
 """
 
+import gc
 import multiprocessing
 import os
-import resource
-import signal
-import time
-import traceback
+import pickle
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from interp.errors import SurgeryError, UsageError
+from interp.errors import SurgeryError
+from interp.surgery.outcomes import Outcome, ending, one_sentence, outcome_of
+from interp.surgery.overseeing import oversee
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a task: ``done`` and its value, or ``error`` or ``timeout`` and a sentence."""
-
-    status: str
-    value: Any = None
-    detail: str = ""
+ATTEMPTS = 3
+"""Times that a task is begun which the machine stops: what stopped it thrice would do so again."""
 
 
 @dataclass
 class Worker:
     process: Any
     pipe: Connection
-    index: int
-    deadline: float
+    index: int = -1
 
 
 def guarded(
@@ -56,7 +52,8 @@ def guarded(
 
     Args:
         tasks: functions without arguments; what they return must pickle.
-        limit_s: wall-clock seconds a task may take.
+        limit_s: seconds a task may take; those in which the machine was suspended, or its process
+            was stopped or waited for a processor, do not count.
         workers: how many children at a time; None is one for each core, 0 runs the tasks here,
             unguarded, as one must where a GPU is in use, which does not survive a fork.
         memory_gib: how much memory a child may take beyond what stands when it is forked.
@@ -66,27 +63,32 @@ def guarded(
             yield index, attempted(task)
         return
     waiting = list(range(len(tasks)))[::-1]
+    attempts = dict.fromkeys(waiting, 0)
     running: list[Worker] = []
     try:
         for _ in range(min(workers or len(os.sched_getaffinity(0)), len(tasks))):
-            running.append(forked(tasks, waiting.pop(), limit_s, memory_gib))
+            running.append(hired(tasks, limit_s, memory_gib, running))
+            give(running[-1], waiting.pop())
         while running:
-            patience = max(0.0, min(w.deadline for w in running) - time.monotonic())
-            wait([worker.pipe for worker in running], patience)
-            for worker in list(running):
-                outcome = outcome_of(worker)
-                if outcome is None:
-                    continue
-                yield worker.index, outcome
-                alive = worker.process.is_alive() and outcome.status != "timeout"
-                if waiting and alive:
-                    worker.index, worker.deadline = waiting.pop(), time.monotonic() + limit_s
-                    worker.pipe.send(worker.index)
+            for pipe in wait([worker.pipe for worker in running]):
+                worker = next(w for w in running if w.pipe is pipe)
+                index, outcome, lives = worker.index, *hear(worker)
+                attempts[index] += 1
+                if outcome.status == "lost" and attempts[index] < ATTEMPTS:
+                    waiting.insert(0, index)  # last, when those that crowded it out have ended
                 else:
-                    end(worker)
+                    yield index, finally_lost(outcome)
+                if not lives:
                     running.remove(worker)
+                    end(worker)
                     if waiting:
-                        running.append(forked(tasks, waiting.pop(), limit_s, memory_gib))
+                        worker = hired(tasks, limit_s, memory_gib, running)
+                        running.append(worker)
+                if waiting:
+                    give(worker, waiting.pop())
+                elif lives:
+                    running.remove(worker)
+                    end(worker)
     finally:
         for worker in running:
             end(worker)
@@ -94,81 +96,73 @@ def guarded(
 
 def attempted(task: Callable[[], Any]) -> Outcome:
     """A task's outcome, in this process. Raises ``SurgeryError`` where no other could follow."""
-    try:
-        return Outcome("done", task())
-    except torch.AcceleratorError as error:
-        raise SurgeryError(
-            f"a surgery broke the GPU's state, and this process can compute nothing there any "
-            f"more ({one_sentence(error)}): study the model on the CPU, with the GPU hidden by "
-            f'CUDA_VISIBLE_DEVICES=""; there each surgery has a process of its own'
-        ) from error
-    except Exception as error:
-        return Outcome("error", detail=one_sentence(error))
+    outcome = Outcome("lost")
+    for _ in range(ATTEMPTS):
+        try:
+            return Outcome("done", task())
+        except torch.AcceleratorError as error:
+            raise SurgeryError(
+                f"a surgery broke the GPU's state, and this process can compute nothing there any "
+                f"more ({one_sentence(error)}): study the model on the CPU, with the GPU hidden by "
+                f'CUDA_VISIBLE_DEVICES=""; there each surgery has a process of its own'
+            ) from error
+        except (Exception, SystemExit) as error:
+            outcome = outcome_of(error)
+        if outcome.status != "lost":
+            return outcome
+        gc.collect()
+        torch.cuda.empty_cache()
+    return finally_lost(outcome)
 
 
-def forked(
-    tasks: Sequence[Callable[[], Any]], index: int, limit_s: float, memory_gib: float
+def finally_lost(outcome: Outcome) -> Outcome:
+    """The outcome; one that is lost says how often it was tried."""
+    if outcome.status != "lost":
+        return outcome
+    return replace(outcome, detail=f"{outcome.detail}; tried {ATTEMPTS} times")
+
+
+def hired(
+    tasks: Sequence[Callable[[], Any]],
+    limit_s: float,
+    memory_gib: float,
+    others: Sequence[Worker],
 ) -> Worker:
     ours, theirs = multiprocessing.Pipe()
+    not_its_own = [ours, *(worker.pipe for worker in others)]
     context = multiprocessing.get_context("fork")
-    process = context.Process(target=serve, args=(tasks, theirs, ours, memory_gib), daemon=True)
+    arguments = (tasks, theirs, not_its_own, os.getpid(), limit_s, memory_gib)
+    process = context.Process(target=oversee, args=arguments, daemon=True)
     with warnings.catch_warnings():  # Python 3.12 warns of forks beside threads
         warnings.simplefilter("ignore", DeprecationWarning)
         process.start()
     theirs.close()
-    ours.send(index)
-    return Worker(process, ours, index, time.monotonic() + limit_s)
+    return Worker(process, ours)
 
 
-def serve(
-    tasks: Sequence[Callable[[], Any]], pipe: Connection, parents: Connection, memory_gib: float
-) -> None:
-    """A child's life: do the tasks whose numbers come, until none comes."""
-    parents.close()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, no outcome of a task
-    torch.set_num_threads(1)  # what other threads the parent had are not here
-    silence = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(silence, stream)
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    limit = taken + int(memory_gib * 2**30)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    while True:
-        try:
-            index = pipe.recv()
-        except EOFError:
-            os._exit(0)
-        try:
-            outcome = Outcome("done", tasks[index]())
-        except BaseException as error:
-            outcome = Outcome("error", detail=one_sentence(error))
-        pipe.send(outcome)
+def give(worker: Worker, index: int) -> None:
+    worker.index = index
+    with suppress(BrokenPipeError, ConnectionResetError):  # it is noticed when it is listened to
+        worker.pipe.send(index)
 
 
-def outcome_of(worker: Worker) -> Outcome | None:
-    """What a worker's task came to; None while it is at it."""
-    if worker.pipe.poll():
-        try:
-            outcome: Outcome = worker.pipe.recv()
-            return outcome
-        except (EOFError, ConnectionResetError):
-            worker.process.join()
-            return Outcome("error", detail=f"the process ended with code {worker.process.exitcode}")
-    if time.monotonic() > worker.deadline:
-        return Outcome("timeout", detail="ended at its wall-clock limit")
-    return None
+def hear(worker: Worker) -> tuple[Outcome, bool]:
+    """The outcome of a worker's task, and whether the worker lives."""
+    try:
+        said = worker.pipe.recv_bytes()
+    except (EOFError, OSError):
+        worker.process.join()
+        return Outcome("lost", detail=f"its overseer {ending(worker.process.exitcode)}"), False
+    try:
+        outcome: Outcome = pickle.loads(said)
+    except Exception as error:
+        outcome = Outcome("error", detail=f"its result cannot be read: {one_sentence(error)}")
+    return outcome, True
 
 
 def end(worker: Worker) -> None:
+    """End a worker, which ends what it oversees."""
+    worker.pipe.close()
+    worker.process.join(5)
     worker.process.kill()
     worker.process.join()
-    worker.pipe.close()
-
-
-def one_sentence(error: BaseException) -> str:
-    """An exception on one line, shortened; one of ours is a sentence by itself."""
-    whole = (
-        [str(error)] if isinstance(error, UsageError) else traceback.format_exception_only(error)
-    )
-    text = " ".join("".join(whole).split())
-    return text if len(text) <= 300 else text[:297] + "..."

@@ -75,7 +75,7 @@ def judge_cut(uncut: Uncut, surgery: Surgery) -> Row:
 
 def looks_ahead(uncut: Uncut, judgement: Judgement) -> bool:
     call = judgement.calls[0]
-    return not uncut.leaks and sees_the_future(uncut.model, call)
+    return not uncut._baseline_leaks and sees_the_future(uncut.model, call)
 
 
 def try_in_training(
@@ -96,7 +96,7 @@ def try_in_training(
             fingerprint = training_fingerprint(uncut.build, uncut.baseline.calls[0])
     except Exception as error:
         return failed("build or train", error, filenames)
-    if fingerprint == uncut.training:
+    if fingerprint == uncut._training:
         return {**same, "status": "equivalent", "detail": "the same logits, to the bit"}
     phases = uncut.phases(surgery)
     if "judge" not in phases and "build" in phases:

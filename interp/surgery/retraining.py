@@ -38,6 +38,6 @@ def retrain(uncut: Uncut, surgery: Surgery | None, seed: int) -> dict[str, Any]:
     except Exception as error:
         return failed(stage, error, filenames)
     row = {"value": float(judgement.values.mean()), "n": len(judgement.values)}
-    if leaks and surgery is not None and not uncut.leaks:
+    if leaks and surgery is not None and not uncut._baseline_leaks:
         return {**row, "status": "leak", "detail": "earlier logits depend on later tokens"}
     return {**row, "status": "changed", "detail": ""}

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import SurgeryError
-from interp.surgery.guarding import Outcome, one_sentence
 from interp.surgery.judging import Judgement
 from interp.surgery.operators import OPERATORS
+from interp.surgery.outcomes import Outcome, is_the_machines, one_sentence
 from interp.verdicts import compare_seeds, compare_texts, spread_of
 
 STATUSES = (
@@ -25,6 +25,7 @@ STATUSES = (
     "retrain-only",
     "error",
     "timeout",
+    "lost",
     "dead",
 )
 NO_TWIN = {"intervention": "", "hook": "", "hook_delta": np.nan}
@@ -66,7 +67,12 @@ def row_of(outcome: Outcome) -> Row:
 
 
 def failed(stage: str, error: BaseException, filenames: set[str]) -> Row:
-    """The row of a surgery whose mutant raised: in which stage, on which line, what."""
+    """The row of a surgery whose mutant raised: in which stage, on which line, what.
+
+    Raises ``error`` itself where it tells of the machine, not of the mutant.
+    """
+    if is_the_machines(error):
+        raise error
     lines = [
         frame.lineno
         for frame in traceback.extract_tb(error.__traceback__)
@@ -126,6 +132,8 @@ def folded(table: pd.DataFrame) -> pd.DataFrame:
     """Surgeries that make the same function of the trained model name the first of them in
     ``same_as``; those that leave it as it is do not: what they do is seen when a model is built or
     trained, and need not be the same."""
+    if "fingerprint" not in table:
+        table = table.assign(fingerprint=None)
     first: dict[str, str] = {}
     same_as = []
     took_effect = table["status"].isin(["changed", "leak", "nonfinite"])

@@ -42,6 +42,9 @@ from interp.surgery.rows import (
 from interp.surgery.syntax import parse, read_source
 from interp.surgery.uncut import Build, Train, Uncut
 
+METHOD = 2
+"""Of judging: what was kept when another was in use is found anew."""
+
 Progress = Callable[[int, int], None]
 Retrain = Callable[[Sequence[tuple[Surgery | None, int]]], list[Row]]
 
@@ -352,8 +355,8 @@ class Study(Uncut):
         self.observations  # noqa: B018  # before the children are forked
         self.baseline  # noqa: B018
         self.means  # noqa: B018
-        self.training  # noqa: B018
-        self.leaks  # noqa: B018
+        self._training  # noqa: B018
+        self._baseline_leaks  # noqa: B018
         self.hook_means  # noqa: B018
         trials = [lambda s=surgery: try_cut(self, s) for surgery in surgeries]
         parts = {
@@ -382,7 +385,7 @@ class Study(Uncut):
         runs = guarded([trials[i] for i in left], limit_s=limit_s, workers=self.workers)
         for number, outcome in runs:
             index, row = left[number], row_of(outcome)
-            if self.store is not None:
+            if self.store is not None and row["status"] != "lost":
                 row = self.store.record(identities[index], [row])[0]
             rows[index] = row
             if progress is not None:
@@ -396,6 +399,7 @@ class Study(Uncut):
     def _decided_by(self) -> dict[str, Any]:
         """What decides every result of this study, beside the surgery."""
         return {
+            "method": METHOD,
             "sources": [source.text for source in self.sources],
             "files": [str(source.path) for source in self.sources],
             "judged": [call.tokens.tolist() for call in self.baseline.calls],

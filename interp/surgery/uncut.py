@@ -101,7 +101,7 @@ class Uncut:
         )
 
     @cached_property
-    def training(self) -> str:
+    def _training(self) -> str:
         """The fingerprint of two steps of training without a cut."""
 
         def train() -> str:
@@ -116,7 +116,7 @@ class Uncut:
         return str(outcome.value)
 
     @cached_property
-    def leaks(self) -> bool:
+    def _baseline_leaks(self) -> bool:
         """Whether the model as it is looks ahead, as a bidirectional one may."""
         with performed(self.prepare) if self.prepare else nullcontext():
             return sees_the_future(self.model, self.baseline.calls[0])

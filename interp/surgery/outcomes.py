@@ -1,0 +1,86 @@
+"""What becomes of a task, and was it the task's own doing?
+
+What the machine did (no memory, no room on the disk, a process killed from outside) tells nothing
+about the task: it is ``lost``.
+"""
+
+import errno
+import signal
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from interp.errors import UsageError
+
+CRASHES = (
+    signal.SIGSEGV,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGABRT,
+    signal.SIGTRAP,
+    signal.SIGSYS,
+)
+"""Signals that a process brings on itself; any other comes from outside."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task: ``done`` and its value, or ``error``, ``timeout`` or ``lost`` and a
+    sentence."""
+
+    status: str
+    value: Any = None
+    detail: str = ""
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    if is_the_machines(error):
+        return Outcome("lost", detail=f"the machine had no room left: {one_sentence(error)}")
+    return Outcome("error", detail=one_sentence(error))
+
+
+def is_the_machines(error: BaseException | None) -> bool:
+    """Whether an error tells of the machine, not of the code: no memory, no room, no process."""
+    full = (errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.EMFILE, errno.ENFILE)
+    said = (  # torch raises RuntimeError where its allocators find no memory
+        "not enough memory",
+        "can't allocate memory",
+        "Cannot allocate memory",
+        "unable to allocate",
+        "out of memory",
+        "bad_alloc",
+        "can't start new thread",
+        "unable to mmap",
+        "No space left on device",
+        "ALLOC_FAILED",
+    )
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+            return True
+        if isinstance(error, OSError) and error.errno in full:
+            return True
+        if isinstance(error, RuntimeError) and any(part in str(error) for part in said):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def ending(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"ended with code {code}"
+    name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
+    told = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
+    return f"crashed ({name})" if -code in CRASHES else f"was killed by {name}{told}"
+
+
+def one_sentence(error: BaseException) -> str:
+    """An exception on one line, shortened; one of ours is a sentence by itself."""
+    whole = (
+        [str(error)] if isinstance(error, UsageError) else traceback.format_exception_only(error)
+    )
+    text = " ".join("".join(whole).split())
+    return text if len(text) <= 300 else text[:297] + "..."
