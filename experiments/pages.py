@@ -18,7 +18,6 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pandas as pd
 
@@ -53,15 +52,15 @@ def page_of(runs: Sequence[SavedRun], title: str = "") -> Page:
     """One page of some runs.
 
     Raises:
-        UsageError: a run has not come to its end, was saved by another version, or is of an
-            experiment that is not known here; two runs show different sources of the same name.
+        UsageError: a run has not come to its end, or is of an experiment that is not known here;
+            a table is damaged; two runs show different sources of the same name.
     """
     runs = sorted(runs, key=lambda run: place(experiment(run)))
     modules = [module_of(run) for run in runs]
     own: list[Part] = []
     for run, module in zip(runs, modules, strict=True):
         require_finished(run)
-        own += asked(module.parts, run)
+        own += module.parts(run)
     shown = [*source_view(runs), *map_view(runs), *attention(runs), *own, *parts_of_quiz(runs)]
     warnings = mixed(runs)
     return Page(
@@ -99,29 +98,8 @@ def require_finished(run: SavedRun) -> None:
     if not run.holds("results"):
         raise UsageError(
             f"{run.folder} has no table yet: its run is not finished. Start its command again and "
-            f"it goes on: {command_of(run)}"
+            f"it goes on: {run.command}"
         )
-
-
-def asked(tell: Any, run: SavedRun) -> Any:
-    """What an experiment says of a run.
-
-    Raises:
-        UsageError: its tables are those of another version.
-    """
-    try:
-        return tell(run)
-    except (KeyError, AttributeError) as error:
-        raise UsageError(
-            f"{run.folder} was saved by another version and lacks {error}: start its command "
-            f"again, which keeps what was trained: {command_of(run)}"
-        ) from error
-
-
-def command_of(run: SavedRun) -> str:
-    """The command with which the run was last begun or resumed."""
-    commands = [run.description, *run.description.get("resumed", [])]
-    return [str(one["command"]) for one in commands if one.get("command")][-1]
 
 
 def attention(runs: Sequence[SavedRun]) -> list[Part]:
@@ -171,9 +149,9 @@ def findings(runs: Sequence[SavedRun], modules: Sequence[ModuleType]) -> list[st
     tables, said = [], []
     for run, module in zip(runs, modules, strict=True):
         if hasattr(module, "effects"):
-            tables.append(asked(module.effects, run))
+            tables.append(module.effects(run))
         elif hasattr(module, "readings"):
-            said += asked(module.readings, run)
+            said += module.readings(run)
     tables = [table for table in tables if len(table)]
     return (told(pd.concat(tables, ignore_index=True)) if tables else []) + said
 
@@ -206,7 +184,7 @@ def limitations(runs: Sequence[SavedRun], modules: Sequence[ModuleType]) -> list
     """What the runs leave open; what is true of all is said once."""
     found: dict[str, list[str]] = {}
     for run, module in zip(runs, modules, strict=True):
-        for sentence in [*asked(getattr(module, "limits", lambda _: []), run), *of_any(run)]:
+        for sentence in [*(module.limits(run) if hasattr(module, "limits") else []), *of_any(run)]:
             found.setdefault(sentence, []).append(called(run))
     return [
         sentence if len(names) == len(runs) else f"{', '.join(names)}: {sentence}"
@@ -239,7 +217,7 @@ def of_any(run: SavedRun) -> list[str]:
 def made_again(runs: Sequence[SavedRun]) -> Section:
     """The command behind every figure."""
     rows = [
-        {"figure": path.stem.replace("_", " "), "of": called(run), "command": command_of(run)}
+        {"figure": path.stem.replace("_", " "), "of": called(run), "command": run.command}
         for run in runs
         for path in sorted((run.folder / "figures").glob("*.svg"))
     ]

@@ -22,4 +22,4 @@ class HookNeverFiredError(UsageError):
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """The ``count`` real names that look most like ``name``, for the end of an error message."""
     matches = difflib.get_close_matches(name, list(known), n=count, cutoff=0.0)
-    return ", ".join(matches) or "none, this model has no hook points"
+    return ", ".join(matches) or "none, there are none at all"

@@ -1,9 +1,8 @@
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +17,8 @@ from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS, Preset, TrainConfig
 from interp import surgery
 from interp.errors import SurgeryError
-from interp.runs import Run, reading
+from interp.runs import Run
+from interp.runs.store import reading
 
 SCRIPT = """
 import math
@@ -263,7 +263,7 @@ def config_of(script: Path, runs: Path) -> Config:
 
 
 def recorded(folder: Path) -> int:
-    with closing(reading(folder / "tasks.sqlite")) as store:
+    with reading(folder / "tasks.sqlite") as store:
         return int(store.execute("SELECT count(*) FROM tasks").fetchone()[0])
 
 
@@ -272,7 +272,7 @@ def wait_for(root: Path, enough: int, within: float = 300.0) -> None:
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         for path in root.glob("lines/*/tasks.sqlite"):
-            with suppress(sqlite3.OperationalError):  # the table is not made yet
+            with suppress(UsageError):  # the table is not made yet
                 if recorded(path.parent) >= enough:
                     return
         time.sleep(0.01)

@@ -18,6 +18,7 @@ from interp.report.map import MapView
 from interp.report.quiz import Quiz
 from interp.report.source import SourceView
 from interp.runs import SavedRun
+from interp.runs.tables import as_parquet
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -42,6 +43,23 @@ def attention_run(small, runs, text) -> Path:
 def copied(course_run, tmp_path) -> Path:
     """A copy of the course's run, to be spoilt."""
     return shutil.copytree(course_run, tmp_path / "course" / "cuts")
+
+
+def change_table(folder: Path, name: str, change) -> None:
+    """Another table in place of one, saved as the run would."""
+    run = SavedRun.at(folder)
+    changed = as_parquet(change(run.table(name)), run.belongs(name))
+    (folder / f"{name}.parquet").write_bytes(changed)
+
+
+def change_description(folder: Path, change) -> None:
+    """Another description of a run, to which its tables belong."""
+    run = SavedRun.at(folder)
+    tables = {path: run.table(path.stem) for path in folder.glob("*.parquet")}
+    (folder / "run.json").write_text(json.dumps(change(run.description)))
+    run = SavedRun.at(folder)
+    for path, table in tables.items():
+        path.write_bytes(as_parquet(table, run.belongs(path.stem)))
 
 
 def saved(*folders):
@@ -179,32 +197,52 @@ def test_an_unfinished_run_is_one_sentence_with_its_command(copied):
 
 
 def test_a_run_of_another_version_is_one_sentence(copied):
-    summary = pd.read_parquet(copied / "summary.parquet")
-    summary.drop(columns=["status"]).to_parquet(copied / "summary.parquet")
-    with pytest.raises(UsageError, match="saved by another version and lacks 'status'"):
+    description = json.loads((copied / "run.json").read_bytes())
+    (copied / "run.json").write_text(json.dumps(description | {"format": 0}))
+    with pytest.raises(InterpError, match="its format is 0, and this version reads"):
         main(Config(run=(str(copied),)))
 
 
+def test_what_is_wrong_in_our_own_code_is_not_called_another_version(copied):
+    change_table(copied, "summary", lambda summary: summary.drop(columns=["status"]))
+    with pytest.raises(KeyError):
+        main(Config(run=(str(copied),)))
+
+
+def test_a_table_that_is_not_what_the_run_saved_is_one_sentence_with_its_command(copied):
+    summary = pd.read_parquet(copied / "summary.parquet")
+    command = json.loads((copied / "run.json").read_bytes())["command"]
+    for spoil in (
+        lambda path: summary.assign(delta=0.0).to_parquet(path),
+        lambda path: path.write_bytes((copied / "results.parquet").read_bytes()),
+        lambda path: path.write_bytes(path.read_bytes()[:100]),
+    ):
+        spoil(copied / "summary.parquet")
+        with pytest.raises(InterpError) as error:
+            main(Config(run=(str(copied),)))
+        assert "summary.parquet is damaged, or not the table that was saved" in told(error)
+        assert told(error).endswith(command)
+
+
 def test_runs_of_different_texts_carry_a_warning(copied, attention_run, tmp_path):
-    description = json.loads((copied / "run.json").read_bytes())
-    description["config"]["text"] = {"name": "other.txt", "sha256": "0" * 64}
-    (copied / "run.json").write_text(json.dumps(description))
+    other = {"name": "other.txt", "sha256": "0" * 64}
+    change_description(copied, lambda run: run | {"config": run["config"] | {"text": other}})
     page = page_of(saved(copied, attention_run))
     assert page.summary[0].startswith("Careful: these runs read different texts, ")
     assert page.limitations[0] == page.summary[0]
 
 
 def test_effects_never_stand_beside_another_source(copied, course_run):
-    source = pd.read_parquet(copied / "source.parquet")
-    source.loc[200, "code"] += "  # moved"
-    source.to_parquet(copied / "source.parquet")
+    def moved(source):
+        return source.assign(code=source["code"] + "  # moved")
+
+    change_table(copied, "source", moved)
     with pytest.raises(UsageError, match=r"are of different sources of model\.py"):
         page_of(saved(copied, course_run))
 
 
 def test_a_run_without_page_is_named(copied):
-    description = json.loads((copied / "run.json").read_bytes())
-    (copied / "run.json").write_text(json.dumps({**description, "experiment": "report"}))
+    change_description(copied, lambda run: run | {"experiment": "report"})
     with pytest.raises(UsageError, match="an experiment 'report' that has no page"):
         main(Config(run=(str(copied),)))
 

@@ -15,7 +15,11 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from interp.errors import UsageError
-from interp.runs import Run, identity_of, write_atomically
+from interp.runs import (
+    Run,
+    identity_of,
+    write_atomically,
+)
 
 CONFIG = {"steps": 200, "seeds": [0, 1], "train": {"lr": 1e-3}}
 
@@ -68,7 +72,7 @@ def test_the_commit_is_that_of_the_checkout_this_code_lies_in(tmp_path):
 
     with begin(tmp_path) as run:
         found = run.description["commit"]
-    if git("ls-files", "--error-unmatch", "interp/runs.py").returncode == 0:
+    if git("ls-files", "--error-unmatch", "interp/runs/description.py").returncode == 0:
         assert found.split(" with ")[0] == git("rev-parse", "HEAD").stdout.strip()
     else:
         assert found is None
@@ -125,6 +129,8 @@ def test_what_json_cannot_hold_is_refused_and_nothing_recorded(tmp_path):
 
 KILLED = """
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 from interp.runs import Run, identity_of
 
@@ -235,6 +241,16 @@ def test_a_full_disk_at_the_beginning_leaves_nothing(tmp_path, full_disk):
     assert list((tmp_path / "course").iterdir()) == []
 
 
+def test_what_was_in_the_folder_before_is_never_removed(tmp_path, full_disk):
+    folder = tmp_path / "course" / "demo"
+    folder.mkdir(parents=True)
+    (folder / "mine.txt").write_text("mine")
+    full_disk()
+    with pytest.raises(UsageError, match="cannot write"):
+        begin(tmp_path, CONFIG | {"long": "x" * 30_000})
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+
+
 def test_a_full_disk_later_loses_the_task_alone(tmp_path, full_disk):
     with begin(tmp_path) as run:
         run.record(identity(0), rows_of(0))
@@ -307,6 +323,7 @@ def test_a_figure_is_saved_in_three_formats_and_twice_the_same(tmp_path):
         again = {kind: p.read_bytes() for kind, p in run.save_figure(drawn(), "loss").items()}
     assert paths["png"] == run.folder / "figures" / "loss.png"
     assert first == again
+    assert all(b"made of." in content for content in first.values())
     assert first["png"].startswith(b"\x89PNG") and struct.unpack(">II", first["png"][16:24]) == (
         800,
         600,

@@ -21,12 +21,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from interp import runs
-from interp.runs import Run, identity_of, recorded_elsewhere
+from interp.errors import UsageError
+from interp.runs import Run, description, identity_of, recorded_elsewhere
 
 TRACE_ME, NEXT_CALL, SET_OPTIONS = 0, 24, 0x4200
 TELL_CALLS_APART, DIE_WITH_PARENT = 1, 0x100000
 CONFIG = {"steps": 200}
+ENVIRONMENT = {"command": "", "commit": None, "python": "3", "platform": "", "packages": {}}
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason=f"ptrace here is as on Linux, not {platform.system()}"
@@ -88,7 +89,7 @@ def identity(index: int) -> str:
 def _environment_known():
     """What the process runs with is asked of git and of packages: not of this folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "environment", lambda: {"python": "3"})
+        patch.setattr(description, "environment", lambda: ENVIRONMENT)
         yield
 
 
@@ -196,7 +197,7 @@ class KilledStore(RuleBasedStateMachine):
     @rule(index=st.integers(0, 9))
     def record_other_rows(self, index):
         if index in self.recorded:
-            with begin(self.root) as run, pytest.raises(runs.UsageError, match="already recorded"):
+            with begin(self.root) as run, pytest.raises(UsageError, match="already recorded"):
                 run.record(identity(index), rows_of(index, 2))
 
     def kept(self, index):
