@@ -28,8 +28,9 @@ from benchmarks.train import our_step
 from experiments.executors import Processes, settle
 from experiments.retraining import sized
 from gpt import GPT
+from gpt.speed import compiled, repeatable
 from gpt.text import CharTokenizer, load_corpus
-from gpt.train import PRESETS, Preset, compiled, repeatable, resolve_precision
+from gpt.train import PRESETS, Preset, resolve_precision
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ the plain recipe; ours in float32 and bfloat16; ours compiled. Then our step at 
 import argparse
 import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,17 +17,9 @@ import torch
 from benchmarks.plain import PlainGPT, plain_trainer
 from benchmarks.timing import interleaved, ratio
 from gpt import GPT, GPTConfig
+from gpt.speed import autocast_to, compiled, masks_for
 from gpt.text import CharTokenizer, batch, load_corpus
-from gpt.train import (
-    PRESETS,
-    TrainConfig,
-    autocast_to,
-    compiled,
-    descend,
-    make_optimizer,
-    masks_for,
-    update,
-)
+from gpt.train import PRESETS, TrainConfig, descend, make_optimizer, update
 
 
 def our_step(
@@ -38,7 +29,7 @@ def our_step(
     optimizer = make_optimizer(model, config)
     precision = "float32" if config.precision == "auto" else config.precision
     autocast = autocast_to(precision, tokens.device)
-    masks = masks_for(model, config) if run is None else nullcontext
+    masks = masks_for(model, compile=run is not None)
     run = model if run is None else run
     count = iter(range(10**9))
 

@@ -22,7 +22,7 @@ from experiments.executors import Executor, Tell
 from experiments.trained import device_named
 from gpt import checkpoint
 from gpt import train as training
-from gpt.errors import UsageError
+from gpt.errors import DivergedError, UsageError
 from gpt.model import GPTConfig
 from gpt.text import CharTokenizer, Data, evaluation_blocks
 from gpt.train import Preset, TrainConfig, resolve_precision
@@ -223,15 +223,19 @@ def perform(shared: Shared, task: Task, tell: Tell) -> Rows:
     try:
         module = edited_module(read_source(gpt.model), task.surgery)
         model = module.GPT(module.GPTConfig(**asdict(task.model)), seed=task.seed).to(device)
-        trained = training.train(
-            model,
-            data,
-            task.train,
-            seed=task.seed,
-            state=task.state,
-            stop_at=task.stop_at,
-            report=report,
-        )
+        try:
+            trained = training.train(
+                model,
+                data,
+                task.train,
+                seed=task.seed,
+                state=task.state,
+                stop_at=task.stop_at,
+                report=report,
+            )
+        except DivergedError as error:
+            trained = error.training
+            trained.curve += not_reached(task, trained.curve)
         ahead = looks_ahead(model, data)
     except Exception as error:
         if is_the_machines(error):
@@ -264,6 +268,13 @@ def perform(shared: Shared, task: Task, tell: Tell) -> Rows:
         for evaluation in trained.curve
         for split in ("train", "val")
     ]
+
+
+def not_reached(task: Task, curve: Sequence[training.Evaluation]) -> list[training.Evaluation]:
+    """The evaluations that a training which diverged did not come to, without a loss."""
+    last, interval = task.stop_at or task.train.steps, task.train.eval_interval
+    steps = [*range(0, last, interval), last][len(curve) :]
+    return [training.Evaluation(step, float("nan"), float("nan")) for step in steps]
 
 
 def the_variants_own(error: Exception, surgery: Surgery) -> bool:

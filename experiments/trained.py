@@ -131,15 +131,18 @@ def opened(path: Path) -> tuple[LensModel, CharTokenizer, dict[str, Any]]:
         UsageError: the file is missing or damaged, holds no characters, or was made with a surgery
             that the source does not know.
     """
-    _, metadata = checkpoint.read(path)
-    made_with = metadata["identity"]["surgery"]
+    made_with = checkpoint.identify(path).surgery
     module = gpt.model
     if made_with:
         source = read_source(gpt.model)
         cuts = [*enumerate_surgeries(source), *filter(None, course_variants().values())]
         named = [cut for cut in cuts if cut.id == made_with]
         module = edited_module(source, named[0]) if named else module
-    loaded = checkpoint.load(path, lambda sizes: module.GPT(module.GPTConfig(**sizes)))
+    loaded = (
+        checkpoint.load(path)
+        if module is gpt.model
+        else checkpoint.load(path, lambda sizes: module.GPT(module.GPTConfig(**sizes)))
+    )
     if loaded.tokenizer is None:
         raise UsageError(f"{path} does not say which characters its tokens are: it has no text")
     use_threads_for(loaded.model)

@@ -2,10 +2,24 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UsageError(ValueError):
     """What was given cannot work. The message is one sentence: what was wrong and what to do."""
+
+
+class DivergedError(UsageError):
+    """A training came upon a number that is not finite, and stopped.
+
+    Attributes:
+        step: how many updates had been made.
+        training: the training until there. All its evaluations are finite.
+    """
+
+    def __init__(self, sentence: str, step: int = 0, training: Any = None) -> None:
+        super().__init__(sentence)
+        self.step, self.training = step, training
 
 
 class HookNameError(UsageError):

@@ -305,7 +305,7 @@ def draw(
     """
     blocks = windows(tokens, model.config.block_size + 1)
     chosen = blocks[torch.randint(len(blocks), (rows,))].to(model.wte.weight.device)
-    return chosen[:, :-1], chosen[:, 1:]
+    return chosen[:, :-1].contiguous(), chosen[:, 1:].contiguous()
 
 
 def step(name: str) -> str:

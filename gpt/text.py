@@ -158,6 +158,26 @@ def split(corpus: Corpus, tokenizer: CharTokenizer, block_size: int) -> Data:
     return Data(train, val, corpus.sha256)
 
 
+def check_tokens(data: Data, vocab_size: int) -> None:
+    """Raises ``UsageError`` where a text has tokens that a model has no embedding for."""
+    for name, tokens in (("train", data.train), ("val", data.val)):
+        low, high = (int(token) for token in tokens.aminmax())
+        if low < 0 or high >= vocab_size:
+            raise UsageError(
+                f"the {name} text has the token {low if low < 0 else high}, and this model knows 0 "
+                f"to {vocab_size - 1}: build it with a vocab_size of at least {high + 1}"
+            )
+
+
+def hash_tokens(data: Data) -> str:
+    """sha256 of the token ids of both splits: a text's own hash says nothing of its tokenizer."""
+    digest = hashlib.sha256()
+    for tokens in (data.train, data.val):
+        digest.update(f"{len(tokens)} {tokens.dtype}".encode())
+        digest.update(tokens.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def batch(
     tokens: Int[Tensor, "length"], *, batch_size: int, block_size: int, seed: int, step: int
 ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
@@ -173,7 +193,7 @@ def batch(
     generator = torch.Generator().manual_seed(zlib.crc32(f"batch {seed} {step}".encode()))
     starts = torch.randint(len(blocks), (batch_size,), generator=generator)
     chosen = blocks[starts.to(tokens.device)]
-    return chosen[:, :-1], chosen[:, 1:]
+    return chosen[:, :-1].contiguous(), chosen[:, 1:].contiguous()
 
 
 def evaluation_blocks(
@@ -191,7 +211,7 @@ def evaluation_blocks(
     blocks = windows(tokens, block_size + 1)[::block_size]
     if at_most is not None and at_most < len(blocks):
         blocks = blocks[torch.arange(at_most, device=tokens.device) * len(blocks) // at_most]
-    return blocks[:, :-1], blocks[:, 1:]
+    return blocks[:, :-1].contiguous(), blocks[:, 1:].contiguous()
 
 
 def ngram_entropy(

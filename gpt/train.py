@@ -10,31 +10,25 @@ same text in the same order; evaluation reads the same blocks every time, so tha
 """
 
 import math
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gpt import checkpoint
-from gpt.errors import UsageError
+from gpt.errors import DivergedError, UsageError
 from gpt.lens import LensModel
-from gpt.masks import quick_masks
 from gpt.model import GPTConfig
-from gpt.text import Data, batch, evaluation_blocks
-
-# Without it cuBLAS may give other bits from run to run on a GPU; it is read at the first product.
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-
-Precision = Literal["float32", "bfloat16"]
+from gpt.modes import in_mode
+from gpt.resuming import exists, interrupts, load_state, save_state
+from gpt.speed import Precision, autocast_to, compiled, masks_for, repeatable
+from gpt.text import Data, batch, check_tokens, evaluation_blocks, hash_tokens
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,7 @@ class TrainConfig:
     Lengths are in steps (updates of the weights); a batch is ``batch_size`` blocks.
 
     Raises:
-        UsageError: a count below 1.
+        UsageError: a count below 1, a rate or a share that cannot be one.
     """
 
     steps: int = 2000
@@ -67,6 +61,17 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}; it must be at least 1")
+        for name in ("warmup_steps", "learning_rate", "min_learning_rate", "weight_decay"):
+            check_range(name, getattr(self, name))
+        check_range("grad_clip", self.grad_clip)  # 0 clips nothing
+        for name in ("beta1", "beta2"):
+            check_range(name, getattr(self, name), below=1.0)
+
+
+def check_range(name: str, value: float | int, below: float = math.inf) -> None:
+    if not 0 <= value < below:  # NaN is neither
+        limit = "a finite number, 0 or above" if below == math.inf else f"from 0 to below {below:g}"
+        raise UsageError(f"{name} is {value}; it must be {limit}")
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ def train(
     stop_at: int | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Training:
-    """Train ``model`` in place.
+    """Train ``model`` in place, with dropout whatever mode it is in; it stays in that mode.
 
     Args:
         model: on the device to train on.
@@ -157,7 +162,9 @@ def train(
 
     Raises:
         UsageError: the state belongs to another training, or is damaged; the disk is full; there is
-            no evaluation at ``stop_at``.
+            no evaluation at ``stop_at``; a token that the model has no embedding for.
+        DivergedError: a loss, a gradient or a weight is no finite number any more. ``model`` has
+            the weights of the last evaluation again, and so has ``state``.
         KeyboardInterrupt: on Ctrl-C, once the step is finished and the state is saved.
     """
     if stop_at is not None and (stop_at % config.eval_interval or not 0 < stop_at < config.steps):
@@ -165,6 +172,7 @@ def train(
             f"stop_at is {stop_at}; it must be one of the evaluations, every "
             f"{config.eval_interval} steps, before step {config.steps}"
         )
+    check_tokens(data, model.config.vocab_size)
     device = next(model.parameters()).device
     precision = resolve_precision(config, model.config.n_embd, device.type)
     training = Training(precision=precision)
@@ -176,10 +184,15 @@ def train(
         "train": asdict(replace(config, precision=precision)),
         "seed": seed,
         "text": data.sha256,
+        "tokens": hash_tokens(data),
     }
     step = 0
-    if state is not None and Path(state).exists():
-        step = load_state(state, model, optimizer, training, identity)
+    if state is not None and exists(state):
+        step, evaluated = load_state(state, model, optimizer, identity)
+        training.curve = [Evaluation(**losses) for losses in evaluated]
+        if stop_at is not None and step > stop_at:
+            raise UsageError(f"{state} is at step {step} already, after stop_at ({stop_at})")
+    kept = Kept.of(model, step)
     compute_loss = compiled(model) if config.compile else model
     train_tokens = data.train.to(device)
     blocks = {
@@ -190,25 +203,30 @@ def train(
         blocks["train"] = evaluation_blocks(
             train_tokens, model.config.block_size, len(blocks["val"][0])
         )
-    autocast, masks = autocast_to(precision, device), masks_for(model, config)
+    autocast, masks = autocast_to(precision, device), masks_for(model, compile=config.compile)
     tokens_read, seconds = 0, 0.0
 
-    with interrupts() as interrupted, repeatable(device):
+    def save() -> None:
+        if state is not None:
+            save_state(state, model, optimizer, list(map(asdict, training.curve)), identity, step)
+
+    with interrupts() as interrupted, repeatable(device), in_mode(model, training=True):
         while True:
             if (step % config.eval_interval == 0 or step == config.steps) and not (
                 training.curve and training.curve[-1].step == step
             ):
-                losses = {
-                    split: mean_loss(model, x, y, autocast) for split, (x, y) in blocks.items()
-                }
-                training.curve.append(Evaluation(step, losses["train"], losses["val"]))
-                if state is not None and step < config.steps:
-                    save_state(state, model, optimizer, training, identity, step)
+                losses = [mean_loss(model, *blocks[split], autocast) for split in ("train", "val")]
+                evaluation = Evaluation(step, *losses)
+                if what := not_finite(evaluation, model):
+                    raise diverged(model, kept, training, step, config, what)
+                training.curve.append(evaluation)
+                kept = Kept.of(model, step)
+                if step < config.steps:
+                    save()
             if step in (stop_at, config.steps):
                 break
             if interrupted():
-                if state is not None:
-                    save_state(state, model, optimizer, training, identity, step)
+                save()
                 raise KeyboardInterrupt
             started = time.perf_counter()
             for group in optimizer.param_groups:
@@ -221,15 +239,60 @@ def train(
                 step=step,
             )
             loss = descend(compute_loss, x, y, autocast, masks)
-            update(model, optimizer, config)
-            last_loss = loss.item()  # a GPU is waited for here, so no sooner than need be
+            gradient = update(model, optimizer, config)
+            # a GPU is waited for here, so no sooner than need be
+            last_loss, norm = torch.stack([loss, gradient]).tolist()
             step += 1
+            if not (math.isfinite(last_loss) and math.isfinite(norm)):
+                what = f"the loss of the batch is {last_loss}, the norm of its gradient {norm}"
+                raise diverged(model, kept, training, step, config, what)
             tokens_read += x.numel()
             seconds += time.perf_counter() - started
             report(Progress(step, config.steps, last_loss, tokens_read / seconds))
     if state is not None and step == config.steps:
         Path(state).unlink(missing_ok=True)
     return training
+
+
+class Kept(NamedTuple):
+    """A model's values after ``step`` updates, to go back to."""
+
+    step: int
+    values: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, model: nn.Module, step: int) -> "Kept":
+        values = checkpoint.values_of(model)
+        return cls(step, {name: value.detach().clone() for name, value in values.items()})
+
+    @torch.no_grad()
+    def put_back(self, model: nn.Module) -> None:
+        for name, value in checkpoint.values_of(model).items():
+            value.copy_(self.values[name])
+
+
+def not_finite(evaluation: Evaluation, model: nn.Module) -> str:
+    """What of a model and its evaluation is no finite number; empty where all is."""
+    for split, loss in (("train", evaluation.train_loss), ("val", evaluation.val_loss)):
+        if not math.isfinite(loss):
+            return f"the {split} loss is {loss}"
+    name = checkpoint.first_not_finite(model, checkpoint.values_of(model))
+    return name and f"{name} holds a number that is not finite"
+
+
+def diverged(
+    model: nn.Module, kept: Kept, training: Training, step: int, config: TrainConfig, what: str
+) -> DivergedError:
+    """Give the model back the values that were kept; the error that says so."""
+    kept.put_back(model)
+    return DivergedError(
+        f"training stopped at step {step} of {config.steps}, for {what}: the model is left with "
+        f"its weights after step {kept.step}; take a lower learning_rate (now "
+        f"{config.learning_rate:g}), more warmup_steps ({config.warmup_steps}), or clip gradients "
+        f"(grad_clip, now {config.grad_clip:g}; 0 clips nothing)",
+        step,
+        training,
+    )
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -280,16 +343,18 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
 
 
-def update(model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig) -> None:
-    """One step of the optimizer on clipped gradients."""
+def update(
+    model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig
+) -> Float[Tensor, ""]:
+    """One step of the optimizer on clipped gradients; their norm before that."""
     for parameter in model.parameters():
         # On CPUs the fused kernel of torch 2.13 misreads a gradient that is not contiguous.
         if parameter.grad is not None and not parameter.grad.is_contiguous():
             parameter.grad = parameter.grad.contiguous()
-    if config.grad_clip > 0:
-        nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip or math.inf)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
+    return norm
 
 
 @torch.no_grad()
@@ -301,13 +366,11 @@ def mean_loss(
     rows: int = 64,
 ) -> float:
     """The loss in nats per token over all blocks, ``rows`` at a time, without dropout."""
-    was_training = model.training
-    model.eval()
     total = 0.0
-    for inputs, targets in zip(x.split(rows), y.split(rows), strict=True):
-        with autocast():
-            total += model(inputs, targets, return_type="loss").item() * len(inputs)
-    model.train(was_training)
+    with in_mode(model, training=False):
+        for inputs, targets in zip(x.split(rows), y.split(rows), strict=True):
+            with autocast():
+                total += model(inputs, targets, return_type="loss").item() * len(inputs)
     return total / len(x)
 
 
@@ -328,114 +391,3 @@ def resolve_precision(config: TrainConfig, n_embd: int, device: str) -> Precisio
     # time in casts. Without AMX it never pays.
     wide = n_embd >= 256
     return "bfloat16" if wide and torch.cpu._is_amx_tile_supported() else "float32"
-
-
-def autocast_to(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager]:
-    if precision == "float32":
-        return nullcontext
-    return lambda: torch.autocast(device.type, torch.bfloat16)
-
-
-def masks_for(model: LensModel, config: TrainConfig) -> Callable[[], AbstractContextManager]:
-    """How a training draws its dropout masks; compiled code has its own way."""
-    on_cpu = next(model.parameters()).device.type == "cpu"
-    quick = on_cpu and model.config.dropout > 0 and not config.compile
-    return quick_masks if quick else nullcontext
-
-
-def compiled(model: LensModel) -> Callable[..., Tensor]:
-    # What was compiled for earlier models counts towards a limit, past which torch compiles no
-    # more and does not say so; its cache on disk stays.
-    torch.compiler.reset()
-    # By default compiled code ignores a hook that was added after compilation.
-    torch._dynamo.config.skip_nnmodule_hook_guards = False
-    return torch.compile(model)
-
-
-@contextmanager
-def repeatable(device: torch.device) -> Iterator[None]:
-    """The same bits every time. On a GPU some kernels add up in whatever order their threads come,
-    unless torch is told not to take them."""
-    if device.type != "cuda":
-        yield
-        return
-    before, finding_mistakes = torch.get_deterministic_debug_mode(), torch.utils.deterministic
-    fills = finding_mistakes.fill_uninitialized_memory  # type: ignore[attr-defined]
-    finding_mistakes.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.set_deterministic_debug_mode(before)
-        finding_mistakes.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
-
-
-@contextmanager
-def interrupts() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C into a question to ask between steps: a step half done cannot be resumed."""
-    asked: list[int] = []  # no Event: a second Ctrl-C within its set() would wait for ever
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: bool(asked)
-        return
-    previous = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
-    try:
-        yield lambda: bool(asked)
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def save_state(
-    path: str | Path,
-    model: LensModel,
-    optimizer: torch.optim.Optimizer,
-    training: Training,
-    identity: dict[str, Any],
-    step: int,
-) -> None:
-    """Write all that the next step depends on."""
-    tensors = {"rng.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors["rng.cuda"] = torch.cuda.get_rng_state()
-    for name, parameter in model.named_parameters():
-        tensors[f"model.{name}"] = parameter
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer.{key}.{name}"] = value
-    curve = [asdict(evaluation) for evaluation in training.curve]
-    checkpoint.write(path, tensors, {"identity": identity, "step": step, "curve": curve})
-
-
-def load_state(
-    path: str | Path,
-    model: LensModel,
-    optimizer: torch.optim.Optimizer,
-    training: Training,
-    identity: dict[str, Any],
-) -> int:
-    """Put a saved state back, and return the step to go on from."""
-    tensors, metadata = checkpoint.read(path)
-    if metadata.get("identity") != identity:
-        other = metadata.get("identity", {})
-        differing = ", ".join(key for key in identity if identity[key] != other.get(key))
-        raise UsageError(
-            f"{path} is the state of another training (it differs in: {differing}): "
-            f"delete it, or give the state another path"
-        )
-    weights = {
-        name.removeprefix("model."): tensor
-        for name, tensor in tensors.items()
-        if name.startswith("model.")
-    }
-    checkpoint.put(model, weights, path)
-    for name, parameter in model.named_parameters():
-        moments = {
-            key.split(".")[1]: value.to(parameter.device)
-            for key, value in tensors.items()
-            if key.startswith("optimizer.") and key.split(".", 2)[2] == name
-        }
-        if moments:
-            optimizer.state[parameter] = moments
-    torch.set_rng_state(tensors["rng.cpu"])
-    if "rng.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["rng.cuda"])
-    training.curve = [Evaluation(**evaluation) for evaluation in metadata["curve"]]
-    return int(metadata["step"])
