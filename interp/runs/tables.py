@@ -1,0 +1,75 @@
+"""How does a table come onto the disk, and back only if it is the one that was saved?
+
+As Parquet, which any program reads. In its footer stands a checksum of the whole file that also
+covers where the file belongs: a table of another run, or of another name, is not believed.
+"""
+
+import hashlib
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from interp.errors import UsageError
+
+KEY = b"interp sha256"
+BLANK = hashlib.sha256(b"here stands the checksum of the rest").hexdigest().encode()
+"""What stands in the checksum's place while it is computed."""
+
+
+def as_parquet(table: pd.DataFrame, belongs: str) -> bytes:
+    """A table as a Parquet file with its checksum.
+
+    Args:
+        table: what ``pandas.DataFrame.to_parquet`` takes.
+        belongs: what the table is, of which run.
+    """
+    content = io.BytesIO()
+    arrow = pa.Table.from_pandas(table)
+    with pq.ParquetWriter(content, arrow.schema) as writer:
+        writer.write_table(arrow)
+        writer.add_key_value_metadata({KEY: BLANK})
+    blank = content.getvalue()
+    return replaced(blank, BLANK, checksum(blank, belongs).encode())
+
+
+def from_parquet(path: Path, belongs: str) -> pd.DataFrame:
+    """The table that ``as_parquet`` made.
+
+    Raises:
+        UsageError: the file cannot be read, is damaged, or is another table than ``belongs`` says.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    try:
+        kept = digest(pa.BufferReader(content))
+        blank = replaced(content, kept.encode(), BLANK)
+        if checksum(blank, belongs) != kept:
+            raise ValueError("its checksum fails")
+        return pq.read_table(pa.BufferReader(content)).to_pandas()
+    except (ValueError, OSError, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"{path} is damaged, or not the table that was saved ({reason})") from (
+            error
+        )
+
+
+def digest(file: Any) -> str:
+    """The checksum that a Parquet file bears. Raises ``ValueError`` where it bears none."""
+    found = (pq.read_metadata(file).metadata or {}).get(KEY, b"").decode(errors="replace")
+    if not re.fullmatch(r"[0-9a-f]{64}", found):
+        raise ValueError("it bears no checksum")
+    return found
+
+
+def checksum(blank: bytes, belongs: str) -> str:
+    return hashlib.sha256(belongs.encode() + b"\n" + blank).hexdigest()
+
+
+def replaced(content: bytes, old: bytes, new: bytes) -> bytes:
+    """The content with the last ``old``, which stands in its footer, as ``new``."""
+    before, _, after = content.rpartition(old)
+    return before + new + after
