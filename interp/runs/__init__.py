@@ -35,4 +35,12 @@ from interp.runs.run import Run
 from interp.runs.saved import SavedRun
 from interp.runs.store import recorded_elsewhere
 
-__all__ = ["Run", "SavedRun", "UsageError", "holder", "identity_of", "recorded_elsewhere", "write_atomically"]
+__all__ = [
+    "Run",
+    "SavedRun",
+    "UsageError",
+    "holder",
+    "identity_of",
+    "recorded_elsewhere",
+    "write_atomically",
+]

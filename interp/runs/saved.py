@@ -54,8 +54,7 @@ class SavedRun:
             return from_parquet(path, self.belongs(name))
         except UsageError as error:
             raise UsageError(
-                f"{error}: start the run's command again, which writes it anew: "
-                f"{self.command}"
+                f"{error}: start the run's command again, which writes it anew: {self.command}"
             ) from error
 
     @property

@@ -204,4 +204,3 @@ REFUSALS = {
     sqlite3.SQLITE_CANTOPEN,
 }
 """SQLite's codes for what the system refuses, whatever the file holds."""
-
