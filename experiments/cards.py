@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from gpt.text import Corpus, load_corpus
+from gpt.text import Corpus
 from interp.runs import identity_of, write_atomically
 from interp.texts import TextAudit, audit_text, html
 from interp.texts.auditing import method
@@ -41,9 +41,9 @@ def save_card(folder: Path, corpus: Corpus, audit: TextAudit) -> Path:
     return write_atomically(folder / f"{CARD}.html", html(audit, corpus.name).encode())
 
 
-def card_beside(folder: Path, text: str, runs: Path) -> Path | None:
+def card_beside(folder: Path, corpus: Corpus, runs: Path) -> Path | None:
     """Put the card of a text beside a run, if the run's description says that it read this text."""
-    corpus, described = load_corpus(text), folder / "run.json"
+    described = folder / "run.json"
     if not described.exists() or corpus.sha256 not in described.read_text(encoding="utf-8"):
         return None
     return save_card(folder, corpus, audited(corpus, runs))

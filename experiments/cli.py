@@ -16,6 +16,7 @@ from rich.console import Console
 import gpt.errors
 import interp.errors
 from experiments.cards import card_beside
+from gpt.text import load_corpus
 
 console = Console(highlight=False)
 
@@ -37,8 +38,8 @@ class Options:
 def launch(main: Callable[[Any], Any], config_type: type, argv: list[str] | None = None) -> None:
     """Parse the command line, run ``main``, and answer bad input with one sentence.
 
-    Beside a run that read a text lies the text's data card afterwards. Exit status 2 after bad
-    input, 130 after Ctrl-C.
+    What should be known of a text is said first; beside a run that read it lies its data card
+    afterwards. Exit status 2 after bad input, 130 after Ctrl-C.
     """
     module = sys.modules[main.__module__]
     config: Any = tyro.cli(
@@ -49,9 +50,12 @@ def launch(main: Callable[[Any], Any], config_type: type, argv: list[str] | None
         config=(tyro.conf.OmitArgPrefixes,),
     )
     try:
+        corpus = load_corpus(config.text) if isinstance(config, Options) else None
+        for note in corpus.notes if corpus else ():
+            console.print(f"note    {note}", soft_wrap=True, markup=False)
         page = main(config)
-        if isinstance(config, Options) and isinstance(page, Path):
-            card = card_beside(page.parent, config.text, config.runs)
+        if corpus and isinstance(page, Path):
+            card = card_beside(page.parent, corpus, config.runs)
             if card is not None:
                 console.print(f"text    {card}", soft_wrap=True)
     except (gpt.errors.UsageError, interp.errors.UsageError) as error:

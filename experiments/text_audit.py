@@ -62,7 +62,7 @@ def main(config: Config) -> Path:
     with Run.open(config.runs, "text_audit", name, settings, {"method": audit.method}) as run:
         run.save_table(found(audit))
         page = save_card(run.folder, corpus, audit)
-    console.print(*said(audit), sep="\n", soft_wrap=True, markup=False)
+    console.print(*corpus.notes, *said(audit), sep="\n", soft_wrap=True, markup=False)
     console.print(f"json    {run.folder / CARD}.json", soft_wrap=True)
     console.print(f"card    [bold]{page}[/bold]", soft_wrap=True)
     return page

@@ -9,6 +9,7 @@ with the same seed see the same data in the same order, and so does a run that w
     x, y = batch(data.train, batch_size=12, block_size=64, seed=0, step=0)
 """
 
+import codecs
 import hashlib
 import os
 import zlib
@@ -32,15 +33,27 @@ SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2d
 
 @dataclass(frozen=True)
 class Corpus:
-    """Which text was used: ``sha256`` is that of its UTF-8 bytes."""
+    """Which text was used.
+
+    Attributes:
+        name: of the corpus, or of the file.
+        text: its characters.
+        sha256: of ``text`` as UTF-8.
+        notes: what a reader should know of how it was read or how long it is, a sentence each.
+    """
 
     name: str
     text: str
     sha256: str
+    notes: tuple[str, ...] = ()
 
 
 def load_corpus(source: str) -> Corpus:
     """Read a text.
+
+    Every end of a line is read as ``\\n``, whether the file has that or ``\\r\\n`` or ``\\r``, and
+    byte order marks are left out: neither belongs to what was written, and each would be a symbol
+    for the model to learn. ``notes`` says where this was done.
 
     Args:
         source: ``python-docs``, the language reference inside the running Python, which differs
@@ -55,23 +68,73 @@ def load_corpus(source: str) -> Corpus:
     readers = {"python-docs": python_docs, "shakespeare": shakespeare}
     try:
         data = readers[source]() if source in readers else Path(source).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path that no system takes
+        if isinstance(error, UsageError):
+            raise
+        reason = str(getattr(error, "strerror", None) or error).lower()
         raise UsageError(
-            f"the text {source!r} cannot be read ({(error.strerror or str(error)).lower()}): give "
+            f"the text {source!r} cannot be read ({reason}): give "
             f"one of the corpora, nearest first {nearest(source, readers)}, or the path of a "
             f"UTF-8 text file"
         ) from error
-    if not data:
+    written = decode(data, source)
+    text = written.replace(BYTE_ORDER_MARK, "").replace("\r\n", "\n").replace("\r", "\n")
+    if not text:
         raise UsageError(f"the text {source!r} is empty")
+    name = source if source in readers else Path(source).name
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    return Corpus(name, text, sha256, notes_on(name, written, text))
+
+
+BYTE_ORDER_MARK = "\ufeff"
+OTHER_ENCODINGS = {  # by how a file begins; UTF-32 before UTF-16, whose marks begin alike
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+SHORT = 100_000  # characters
+
+
+def decode(data: bytes, source: str) -> str:
+    """The characters of a UTF-8 file. Raises ``UsageError`` saying what else it seems to be."""
+    advice = "save it as UTF-8 in the program that wrote it, and give that file"
+    for mark, encoding in OTHER_ENCODINGS.items():
+        if data.startswith(mark):
+            raise UsageError(f"the text {source!r} is not UTF-8 but {encoding}: {advice}")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"the text {source!r} is not UTF-8: byte {data[error.start]:#04x} at offset "
-            f"{error.start} begins no character"
+            f"{error.start} begins no character (in Windows' own encoding, cp1252, it would be "
+            f"{data[error.start : error.start + 1].decode('cp1252', 'replace')!r}): {advice}"
         ) from None
-    name = source if source in readers else Path(source).name
-    return Corpus(name, text, hashlib.sha256(data).hexdigest())
+    if "\0" in text:
+        raise UsageError(
+            f"the text {source!r} is no text or not UTF-8: it holds a zero at offset "
+            f"{data.index(0)}, as UTF-16 and programs do: {advice}"
+        )
+    return text
+
+
+def notes_on(name: str, written: str, text: str) -> tuple[str, ...]:
+    """What a reader should know of a text that was read from ``written``."""
+    notes = []
+    if marks := written.count(BYTE_ORDER_MARK):
+        notes.append(f"{name}: {marks} byte order mark{'s' * (marks > 1)} left out")
+    if returns := written.count("\r"):
+        notes.append(
+            f"{name}: ends of lines written with \\r ({returns} of them) are read as \\n, so that "
+            f"the text's sha256 is not the file's"
+        )
+    if len(text) < SHORT:
+        notes.append(
+            f"{name} has {len(text)} characters: so short a text is soon learned by heart, and the "
+            f"{len(text) - int(0.9 * len(text))} to validate on make a noisy loss; take the best "
+            f"evaluation, not the last, and {SHORT} characters or more for findings"
+        )
+    return tuple(notes)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 
+from interp.characters import visible
 from interp.texts.auditing import TextAudit
 
 
@@ -15,7 +16,12 @@ def html(audit: TextAudit, name: str) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     unusual = [row for row in audit.symbols if row["unusual"]]
     return environment.from_string(PAGE).render(
-        audit=audit, name=name, unusual=unusual, percent=percent, thousands=thousands
+        audit=audit,
+        name=visible(name),
+        policy=POLICY,
+        unusual=unusual,
+        percent=percent,
+        thousands=thousands,
     )
 
 
@@ -27,8 +33,11 @@ def thousands(number: Any) -> str:
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
+# A card has neither script nor picture, and asks no network.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Data card: {{ name }}</title>
 <style>

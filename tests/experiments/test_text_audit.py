@@ -8,7 +8,7 @@ import pytest
 import experiments.cards
 from experiments import course, patching, text_audit
 from experiments.cards import audited
-from experiments.cli import launch
+from experiments.cli import Options, launch
 from gpt.text import load_corpus
 from interp.texts import TextAudit
 
@@ -25,6 +25,20 @@ def test_the_command_leaves_a_card_as_page_and_json(text, tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"{card['size']['characters']} characters" in said
     assert str(folder / "data_card.html") in said
+
+
+def test_what_should_be_known_of_a_text_is_said_before_anything_is_done(tmp_path, capsys):
+    text = tmp_path / "short.txt"
+    text.write_bytes(b"\xef\xbb\xbf" + b"to be or not to be\r\n" * 50)
+
+    def main(config: Options) -> None:
+        said = capsys.readouterr().out
+        assert "note    short.txt: 1 byte order mark left out" in said
+        assert "note    short.txt has 950 characters: so short a text" in said
+
+    launch(main, Options, ["--text", str(text)])
+    launch(text_audit.main, text_audit.Config, [str(text), "--runs", str(tmp_path)])
+    assert "short.txt has 950 characters" in capsys.readouterr().out
 
 
 def test_a_run_that_trains_on_a_text_has_its_card_beside_it(text, tmp_path, capsys, monkeypatch):

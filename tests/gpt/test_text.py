@@ -74,17 +74,65 @@ def test_the_validation_part_of_python_docs_repeats_none_of_the_training_part(do
 
 
 def test_a_file_is_read_as_it_is(tmp_path: Path) -> None:
-    data = "Vögel\r\nfliegen\n".encode()
-    (tmp_path / "birds.txt").write_bytes(data)
+    text = "Vögel\n\tfliegen \u2028\x0c\x85 \u200b\n" * 6000
+    (tmp_path / "birds.txt").write_bytes(text.encode())
     corpus = load_corpus(str(tmp_path / "birds.txt"))
-    assert corpus == Corpus("birds.txt", "Vögel\r\nfliegen\n", hashlib.sha256(data).hexdigest())
+    assert corpus == Corpus("birds.txt", text, hashlib.sha256(text.encode()).hexdigest(), ())
+
+
+MARK = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda data: MARK + data, ["1 byte order mark left out"]),
+        (lambda data: MARK + data[:50_000] + MARK + data[50_000:], ["2 byte order marks left out"]),
+        (lambda data: data.replace(b"\n", b"\r\n"), ["sha256 is not the file's"]),
+        (lambda data: data.replace(b"\n", b"\r"), ["sha256 is not the file's"]),
+        (lambda data: data.replace(b"\n", b"\r\n", 9), [r"\r (9 of them)"]),
+        (lambda data: MARK + data.replace(b"\n", b"\r\n"), ["1 byte order mark", "not the file's"]),
+    ],
+)
+def test_a_text_from_windows_is_the_text_that_was_written(tmp_path, change, said) -> None:
+    plain = "Line of the text, says the king: süß.\n\n".encode() * 3000
+    corpora = []
+    for name, data in (("plain", plain), ("windows", change(plain))):
+        (tmp_path / name).write_bytes(data)
+        corpora.append(load_corpus(str(tmp_path / name)))
+    assert corpora[0].text == corpora[1].text == plain.decode()
+    assert corpora[0].sha256 == corpora[1].sha256 == hashlib.sha256(plain).hexdigest()
+    assert corpora[0].notes == ()
+    assert len(corpora[1].notes) == len(said)
+    for note, words in zip(corpora[1].notes, said, strict=True):
+        assert words in note
+
+
+def test_a_short_text_says_so(tmp_path: Path) -> None:
+    (tmp_path / "short").write_text("ab" * 1500)
+    (note,) = load_corpus(str(tmp_path / "short")).notes
+    assert note.startswith("short has 3000 characters: so short a text is soon learned by heart")
+    assert "the 300 to validate on" in note
 
 
 @pytest.mark.parametrize(
     ("name", "data", "sentence"),
     [
         ("empty", b"", "is empty"),
+        ("mark", MARK, "is empty"),
         ("latin-1", "Vögel".encode("latin-1"), "is not UTF-8: byte 0xf6 at offset 1"),
+        (
+            "cp1252",
+            "“Vögel”".encode("cp1252"),
+            "byte 0x93 at offset 0.*it would be '“'.*save it as",
+        ),
+        ("utf-16", "Vögel".encode("utf-16"), "not UTF-8 but UTF-16: save it as UTF-8"),
+        ("utf-16-be", b"\xfe\xff" + "Vögel".encode("utf-16-be"), "not UTF-8 but UTF-16"),
+        ("utf-16 without mark", "Voegel".encode("utf-16-le"), "holds a zero at offset 1"),
+        ("utf-32", "Vögel".encode("utf-32"), "not UTF-8 but UTF-32"),
+        ("program", b"MZ\x00\x01", "holds a zero at offset 2"),
+        ("x" * 300, None, r"cannot be read \(file name too long"),
+        ("a\0b", None, r"cannot be read \(embedded null byte"),
         ("missing", None, r"cannot be read \(no such file"),
         (".", None, r"cannot be read \(is a directory\)"),
     ],
@@ -236,6 +284,8 @@ def test_a_text_is_split_nine_to_one_or_the_length_it_needs_is_named(
 def test_targets_are_the_tokens_that_follow(docs: Data) -> None:
     x, y = batch(docs.train, batch_size=5, block_size=16, seed=0, step=0)
     assert x.shape == y.shape == (5, 16)
+    assert x.is_contiguous()
+    assert y.is_contiguous()  # so that targets.view(-1), as lectures write it, works
     text = docs.train.numpy().tobytes()
     for inputs, targets in zip(x, y, strict=True):
         assert torch.cat([inputs, targets[-1:]]).numpy().tobytes() in text
@@ -274,6 +324,7 @@ def test_evaluation_blocks_cover_the_text_once_but_for_a_rest(length: int, block
             evaluation_blocks(tokens, block_size)
         return
     x, y = evaluation_blocks(tokens, block_size)
+    assert y.view(-1).equal(y.flatten())
     assert x.flatten().equal(tokens[: x.numel()])
     assert y.equal(x + 1)
     assert length - 1 - x.numel() < block_size

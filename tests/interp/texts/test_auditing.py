@@ -82,16 +82,40 @@ def test_neither_page_nor_json_gives_away_what_was_found(text, audit):
             assert secret not in shown
 
 
+class Elements(HTMLParser):
+    """A page's elements with their attributes, in their order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
 def test_nothing_of_the_text_is_markup_on_the_page(audit):
-    tags: Counter[str] = Counter()
-
-    class Reader(HTMLParser):
-        def handle_starttag(self, tag, attrs):
-            tags[tag] += 1
-
-    Reader().feed(html(audit, MARKUP))
+    tags = Counter(tag for tag, _ in Elements(html(audit, MARKUP)).found)
     assert tags["h1"] == 1
     assert tags["script"] == 0
+    assert "a\\u202eb" in html(audit, "a\u202eb")  # a name that would turn the line round
+
+
+def test_a_card_may_run_nothing_and_ask_nothing(audit):
+    found = Elements(html(audit, "a text")).found
+    policies = [each for _, each in found if each.get("http-equiv") == "Content-Security-Policy"]
+    rules = dict(rule.split(" ", 1) for rule in policies[0]["content"].split("; "))
+    assert rules == {
+        "default-src": "'none'",
+        "style-src": "'unsafe-inline'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    names = [tag for tag, _ in found]
+    policy = found.index(("meta", policies[0]))
+    assert policy < names.index("style")  # it holds for what comes after it
+    assert not [name for _, each in found for name in each if name in ("src", "href", "action")]
+    assert not [name for _, each in found for name in each if name.startswith("on")]
 
 
 def test_an_audit_comes_back_from_json_as_it_was(audit):
