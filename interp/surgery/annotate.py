@@ -19,7 +19,7 @@ from rich.text import Text
 from interp.characters import visible
 from interp.sites import Site
 from interp.surgery.rows import headlines
-from interp.surgery.syntax import Source
+from interp.surgery.syntax import Source, lines_of
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 # What stands in the place of a number where the loss alone does not tell.
@@ -75,8 +75,8 @@ def annotated(
     for name, line in (sites or {}).items():
         where.setdefault(line, []).append(name)
     rows = []
-    for number, code in enumerate(source.text.splitlines(), 1):
-        row = {"file": source.file, "line": number, "code": code}
+    for number, code in enumerate(lines_of(source.text), 1):
+        row = {"file": source.file, "line": number, "code": code.rstrip("\r\n")}
         found = by_line.get(number, {})
         texts = ("surgery", "operator", "after", "reading", "status", "detail")
         for name in (*texts, "intervention", "hook"):

@@ -17,7 +17,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from interp.errors import SurgeryError
-from interp.surgery.syntax import Edit, Source, Syntax, one_line, parse
+from interp.surgery.syntax import (
+    Edit,
+    Source,
+    Syntax,
+    count_line_ends,
+    lines_of,
+    one_line,
+    parse,
+)
 
 
 @dataclass(frozen=True)
@@ -94,8 +102,8 @@ class Surgery:
     def diff(self) -> str:
         """The surgery as a unified diff."""
         lines = difflib.unified_diff(
-            self.source.text.splitlines(keepends=True),
-            self.text.splitlines(keepends=True),
+            lines_of(self.source.text),
+            lines_of(self.text),
             f"a/{self.file}",
             f"b/{self.file}",
             n=1,
@@ -152,9 +160,9 @@ def merge_statements(source: Source, edits: Sequence[Edit]) -> tuple[Edit, ...]:
     syntax = parse(source)
     shown = []
     for edit in edits:
-        together = [other for other in edits if other.line == edit.line]
+        statement = syntax.statement_at(edit.start)
+        together = [other for other in edits if syntax.statement_at(other.start) is statement]
         if len(together) > 1:
-            statement = syntax.statement_at(edit.start)
             edit = replace(edit, after=code_after(syntax, statement, together))
         shown.append(edit)
     return tuple(shown)
@@ -168,24 +176,78 @@ def splice(source: Source, edits: Sequence[Edit]) -> str:
 
 def replace_node(syntax: Syntax, node: ast.AST, code: str) -> Edit:
     """The edit that puts ``code``, an expression or a simple statement, where ``node`` stands."""
+    if isinstance(node, ast.stmt):
+        return replace_statement(syntax, node, code)
     start, stop = syntax.span(node)
-    missing = syntax.data[start:stop].count(b"\n") - code.count("\n")
-    if isinstance(node, ast.expr):
-        if missing > 0:
-            inner = code[1:-1] if is_tuple(code) else code
-            code = f"({inner}{missing * chr(10)})"
-        elif not is_atom(code) and not isinstance(syntax.parent[node], ast.stmt):
-            code = f"({code})"
-    elif missing > 0:
-        code += missing * "\n"
-    statement = syntax.statement(node)
+    return edit_of(syntax, syntax.statement(node), start, stop, fitted(syntax, node, code))
+
+
+def replace_statement(syntax: Syntax, node: ast.stmt, code: str) -> Edit:
+    """The edit that puts a simple statement where one stands, its decorators included."""
+    start, stop = syntax.start(node), syntax.span(node)[1]
+    line_end = lost_lines(syntax, start, stop, code) * "\n"
+    if syntax.data[stop:].lstrip(b" \t\f")[:1] == b";":  # the line goes on
+        line_end = line_end.replace("\n", " \\\n")
+    return edit_of(syntax, node, start, stop, code + line_end)
+
+
+def replace_header(syntax: Syntax, node: ast.With | ast.AsyncWith, code: str) -> Edit:
+    """The edit that puts ``code`` where all before the colon of a statement with a body stands."""
+    start, stop = syntax.span(node)[0], syntax.colon(node)
+    lines = lost_lines(syntax, start, stop, code)
+    if lines:
+        keyword, _, condition = code.partition(" ")
+        code = f"{keyword} ({condition}{lines * chr(10)})"
+    return edit_of(syntax, node, start, stop, code)
+
+
+def edit_of(syntax: Syntax, statement: ast.stmt, start: int, stop: int, code: str) -> Edit:
     edit = Edit(start, stop, code, statement.lineno, syntax.shown(statement), "")
     return replace(edit, after=code_after(syntax, statement, [edit]))
 
 
+def lost_lines(syntax: Syntax, start: int, stop: int, code: str) -> int:
+    """How many line ends go with some bytes and do not come back with ``code``."""
+    return count_line_ends(syntax.data[start:stop]) - count_line_ends(code.encode())
+
+
+def fitted(syntax: Syntax, node: ast.AST, code: str) -> str:
+    """An expression's code with the brackets and line ends that it needs where ``node`` stands."""
+    parent = syntax.parent[node]
+    lost = lost_lines(syntax, *syntax.span(node), code)
+    if lost > 0:
+        inner = code[1:-1] if is_tuple(code) else code
+        return f"({inner}{lost * chr(10)})"
+    if isinstance(parent, ast.stmt):
+        return on_one_statement(code)
+    first = isinstance(parent, (ast.Attribute, ast.Subscript, ast.Await))
+    first |= isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Pow)
+    first |= isinstance(parent, ast.Call) and parent.func is node
+    return f"({code})" if first and code[:1] == "-" else bracketed(code)
+
+
+def on_one_statement(code: str) -> str:
+    """An expression's code, in brackets where it would end the statement before it is over or may
+    not stand alone."""
+    return code if parse_alone(code) else f"({code})"
+
+
+def bracketed(code: str) -> str:
+    """An expression's code, in brackets where an operator beside it would take a part of it."""
+    return code if is_atom(code) else f"({code})"
+
+
+def parse_alone(code: str) -> ast.expr | None:
+    """The expression that a text is without brackets around it; None where it is none."""
+    try:
+        return ast.parse(code, mode="eval").body
+    except SyntaxError:
+        return None
+
+
 def is_tuple(code: str) -> bool:
     """Whether an expression is a tuple in brackets."""
-    body = ast.parse(code, mode="eval").body
+    body = parse_alone(code)
     return isinstance(body, ast.Tuple) and body.col_offset == 0 and code[:1] == "("
 
 
@@ -193,7 +255,7 @@ def is_atom(code: str) -> bool:
     """Whether an expression needs no brackets wherever it is put."""
     atoms = (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.Constant)
     brackets = (ast.Tuple, ast.List, ast.Dict)
-    body = ast.parse(f"({code})", mode="eval").body
+    body = parse_alone(code)
     if isinstance(body, ast.UnaryOp) and isinstance(body.operand, ast.Constant):
         return True  # a negative number: only a power or an attribute would bind before the sign
     return isinstance(body, atoms) or (isinstance(body, brackets) and code[:1] in "([{")
@@ -201,6 +263,6 @@ def is_atom(code: str) -> bool:
 
 def code_after(syntax: Syntax, statement: ast.stmt, edits: Sequence[Edit]) -> str:
     """A statement's own code on one line, with ``edits`` made."""
-    start, stop = syntax.span(statement)[0], syntax.header_stop(statement)
+    start, stop = syntax.start(statement), syntax.header_stop(statement)
     stop = max(stop, *(edit.stop for edit in edits))
     return one_line(syntax.spliced(start, stop, edits))

@@ -16,7 +16,7 @@ from types import ModuleType
 from interp.errors import SurgeryError
 from interp.surgery.edits import Surgery
 from interp.surgery.stand_ins import STAND_INS
-from interp.surgery.syntax import Source
+from interp.surgery.syntax import Source, lines_of
 
 
 def edited_module(source: Source, surgery: Surgery | None = None) -> ModuleType:
@@ -64,5 +64,5 @@ def edited_name(surgery: Surgery) -> str:
 
 def know_lines(filename: str, text: str) -> None:
     """Let ``linecache``, and with it every traceback, know a file that is on no disk."""
-    lines = text.splitlines(keepends=True)
+    lines = lines_of(text)
     linecache.cache[filename] = (len(text), None, lines, filename)

@@ -22,10 +22,11 @@ from torch import Tensor
 
 from interp.surgery.loaded import loaded_functions
 from interp.surgery.performing import compiled, edited_function, swapped
-from interp.surgery.syntax import FUNCTION, Edit, FunctionNode, Source, parse
+from interp.surgery.syntax import FUNCTION, NO_CODE, SCOPE, Edit, FunctionNode, Source, parse
 
 Place = tuple[int, int, int, int, str]  # first and last line and column, kind of syntax
 PROBE = "_surgery_probe"
+STATEMENTS = frozenset(kind.__name__ for kind in ast.stmt.__subclasses__())
 
 
 @dataclass
@@ -86,13 +87,14 @@ class Observations:
     def _ran_in(self, statement: ast.stmt) -> set[tuple[str, int | None]]:
         own = [item for root in own_expressions(statement) for item in ast.walk(root)]
         places = [place_of(item) for item in own if isinstance(item, ast.expr)]
+        places.append(place_of(statement))
         return set().union(*(self.ran_in.get(place, set()) for place in places))
 
     def note(self, place: Place, phase: str, layer: int | None, value: Any) -> None:
         ran_in = self.ran_in.setdefault(place, set())
         if (phase, layer) not in ran_in:
             ran_in.add((phase, layer))
-            if place not in self.seen:
+            if place not in self.seen and not is_statement(place):
                 self.seen[place] = seen(value)
 
 
@@ -124,13 +126,13 @@ def observing(
         start, stop = syntax.span(node)
         inside = [edit for edit in edits if start <= edit.start < stop]
         plain = edited_function(syntax, node, inside) if inside else node
-        body = [Probes(table).visit(copy.deepcopy(statement)) for statement in plain.body]
+        body = Probes(table).visit_body(copy.deepcopy(plain.body))
         code = compiled(syntax, node, body, str(source.path))
         codes |= dict.fromkeys(functions, (node, code))
 
     def probe(index: int, value: Any) -> Any:
         observations.note(table[index], phase, layer(), value)
-        if watch is not None:
+        if watch is not None and not is_statement(table[index]):
             watch(table[index], value)
         return value
 
@@ -139,33 +141,54 @@ def observing(
 
 
 class Probes(ast.NodeTransformer):
-    """Puts a probe around every expression that is read, save what is called, and what the syntax
-    does not let be wrapped."""
+    """Puts a probe before every statement and around every expression that is read, save what is
+    called, and what the syntax does not let be wrapped."""
 
     def __init__(self, table: list[Place]) -> None:
         self.table = table
 
     def visit(self, node: ast.AST) -> Any:
-        if isinstance(node, (ast.JoinedStr, ast.Lambda, ast.Raise, ast.pattern, ast.ClassDef)):
+        if isinstance(node, (ast.JoinedStr, ast.Lambda, ast.Raise, ast.pattern)):
+            return node
+        if isinstance(node, ast.ClassDef):
+            node.body = [
+                self.visit(item) if isinstance(item, SCOPE) else item for item in node.body
+            ]
             return node
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            node.body = [self.visit(statement) for statement in node.body]
+            node.body = self.visit_body(node.body)
             return node
         if isinstance(node, ast.Call):
             return self.probed(node, self.visit_call(node))
         if isinstance(node, ast.AnnAssign):
             node.value = node.value and self.visit(node.value)
             return node
-        visited = self.generic_visit(node)
-        if not isinstance(node, ast.expr) or not isinstance(visited, ast.expr):
-            return visited
-        if isinstance(node, (ast.Starred, ast.Slice)):
-            return visited
-        if isinstance(node, (ast.Yield, ast.YieldFrom, ast.Await)):
-            return visited
+        for name, value in ast.iter_fields(node):
+            if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
+                setattr(node, name, self.visit_body(value))
+            elif isinstance(value, list):
+                setattr(node, name, [self.visit_part(part) for part in value])
+            elif isinstance(value, ast.AST):
+                setattr(node, name, self.visit(value))
+        unread = (ast.Starred, ast.Slice, ast.Yield, ast.YieldFrom, ast.Await)
+        if not isinstance(node, ast.expr) or isinstance(node, unread):
+            return node
         if not isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
-            return visited
-        return self.probed(node, visited)
+            return node
+        return self.probed(node, node)
+
+    def visit_part(self, part: Any) -> Any:
+        return self.visit(part) if isinstance(part, ast.AST) else part
+
+    def visit_body(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        probed: list[ast.stmt] = []
+        for statement in body:
+            if not isinstance(statement, NO_CODE):
+                self.table.append(place_of(statement))
+                mark = self.call_probe(statement, ast.Constant(None))
+                probed.append(ast.copy_location(ast.Expr(mark), statement))
+            probed.append(self.visit(statement))
+        return probed
 
     def visit_call(self, node: ast.Call) -> ast.Call:
         if isinstance(node.func, ast.Attribute):
@@ -179,9 +202,20 @@ class Probes(ast.NodeTransformer):
 
     def probed(self, node: ast.expr, visited: ast.expr) -> ast.expr:
         self.table.append(place_of(node))
-        name = ast.copy_location(ast.Name(PROBE, ast.Load()), node)
-        index = ast.copy_location(ast.Constant(len(self.table) - 1), node)
-        return ast.copy_location(ast.Call(name, [index, visited], []), node)
+        return self.call_probe(node, visited)
+
+    def call_probe(self, node: ast.expr | ast.stmt, value: ast.expr) -> ast.expr:
+        """The call that notes a value at the place that the table has last."""
+        name, index = ast.Name(PROBE, ast.Load()), ast.Constant(len(self.table) - 1)
+        call = ast.Call(name, [index, value], [])
+        for made in (name, index, value, call):
+            if not hasattr(made, "lineno"):
+                ast.copy_location(made, node)
+        return call
+
+
+def is_statement(place: Place) -> bool:
+    return place[4] in STATEMENTS
 
 
 def place_of(node: ast.AST) -> Place:
@@ -199,6 +233,22 @@ def own_expressions(statement: ast.stmt) -> list[ast.AST]:
         return [statement.iter]
     if isinstance(statement, (ast.With, ast.AsyncWith)):
         return [item.context_expr for item in statement.items]
-    if isinstance(statement, (*FUNCTION, ast.ClassDef, ast.Try)):
+    if isinstance(statement, ast.Match):
+        return [statement.subject]
+    if isinstance(statement, (*FUNCTION, ast.ClassDef, ast.Try, ast.TryStar)):
         return []
     return [child for child in ast.iter_child_nodes(statement) if isinstance(child, ast.expr)]
+
+
+def why_without_cut(statement: ast.stmt, ran: bool) -> tuple[str, str]:
+    """The status and its reason of a statement that no operator cuts; of one that only says what
+    went wrong, and did not run, none."""
+    if (
+        not ran
+        and own_expressions(statement)
+        and not isinstance(statement, (ast.Raise, ast.Assert))
+    ):
+        return "dead", "the line never ran"
+    if ran and isinstance(statement, ast.Break):
+        return "timeout", "not cut: the loop would not end without it"
+    return ("equivalent", "not cut: it computes nothing") if ran else ("", "")

@@ -28,7 +28,7 @@ from interp.surgery.judging import (
     Judge,
     weights_hash,
 )
-from interp.surgery.observing import own_expressions
+from interp.surgery.observing import why_without_cut
 from interp.surgery.posthoc import try_cut
 from interp.surgery.retraining import retrain
 from interp.surgery.rows import (
@@ -159,9 +159,9 @@ class Study(Uncut):
         raise SurgeryError(f"no surgery is called {id!r}; nearest: {nearest(id, known)}")
 
     def enumerate(self) -> pd.DataFrame:
-        """Every surgery that applies, one row each, and every dead line."""
+        """Every surgery that applies, one row each, and every line without one."""
         rows = [self._described(surgery) for surgery in self.surgeries]
-        return pd.DataFrame([*rows, *self._dead_lines()])
+        return pd.DataFrame([*rows, *self._lines_without_cut()])
 
     def posthoc(
         self,
@@ -209,7 +209,7 @@ class Study(Uncut):
         for row in rows:
             check_same_cut(row)
         if ids is None:
-            rows += [{**row, **NO_TWIN} for row in self._dead_lines()]
+            rows += [{**row, **NO_TWIN} for row in self._lines_without_cut()]
         return folded(pd.DataFrame(rows))
 
     def retrain(
@@ -324,27 +324,32 @@ class Study(Uncut):
             "layer": ",".join(map(str, layers)) if layers is not None else "all",
         }
 
-    def _dead_lines(self) -> list[dict[str, Any]]:
-        """A row for every statement in a function that never ran."""
+    def _lines_without_cut(self) -> list[dict[str, Any]]:
+        """A row for every statement that never ran, and for every one that ran and is not cut."""
         rows = []
         for source in self.sources:
             syntax = parse(source)
             noted = self.observations[source]
+            edits = [edit for cut in self.surgeries if cut.source == source for edit in cut.edits]
+            cut = {syntax.statement_at(edit.start) for edit in edits}
             for node in syntax.statements:
-                if own_expressions(node) and not noted.phases(node):
+                status, detail = why_without_cut(node, ran=bool(noted.phases(node)))
+                if node not in cut and status:
+                    name = f"{source.file}:{node.lineno}:{'dead' if status == 'dead' else 'none'}"
                     rows.append(
                         {
-                            "id": f"{source.file}:{node.lineno}:dead",
-                            "surgery": f"{source.file}:{node.lineno}:dead",
+                            "id": name,
+                            "surgery": name,
                             "file": source.file,
                             "qualname": syntax.qualname[node],
                             "line": node.lineno,
                             "lines": str(node.lineno),
                             "operator": "",
                             "code": syntax.shown(node),
+                            "phases": ",".join(sorted(noted.phases(node))),
                             "layer": "all",
-                            "status": "dead",
-                            "detail": "the line never ran",
+                            "status": status,
+                            "detail": detail,
                         }
                     )
         return rows

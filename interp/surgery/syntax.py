@@ -11,6 +11,7 @@ UTF-8 columns; this module turns them into byte spans of one source text.
 import ast
 import importlib.util
 import inspect
+import io
 import sys
 import tokenize
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,7 @@ FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 SCOPE = (*FUNCTION, ast.ClassDef)
 SILENT = (ast.Lambda, ast.Raise, ast.Assert, ast.JoinedStr)
+NO_CODE = (ast.Global, ast.Nonlocal)
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,27 @@ class Syntax:
             self._line_starts[node.end_lineno - 1] + node.end_col_offset,
         )
 
+    def start(self, node: ast.AST) -> int:
+        """First byte of the node, its decorators included."""
+        start = self.span(node)[0]
+        for decorator in getattr(node, "decorator_list", []):
+            start = min(start, self.data.rindex(b"@", 0, self.span(decorator)[0]))
+        return start
+
+    def colon(self, statement: ast.With | ast.AsyncWith) -> int:
+        """The byte of the colon before a statement's body."""
+        start = self.span(statement)[0]
+        lines = lines_of(self.data[start : self.start(statement.body[0])].decode())
+        depth = 0
+        for token in tokenize.generate_tokens(iter(lines).__next__):
+            if token.type == tokenize.OP:
+                depth += (token.string in "([{") - (token.string in ")]}")
+                if token.string == ":" and depth == 0:
+                    row, column = token.start
+                    before = "".join(lines[: row - 1]) + lines[row - 1][:column]
+                    return start + len(before.encode())
+        raise AssertionError("a statement with a body has a colon")
+
     def code(self, node: ast.AST) -> str:
         """The node's own text, as it stands in the file."""
         start, stop = self.span(node)
@@ -217,14 +240,16 @@ class Syntax:
 
     def header_stop(self, statement: ast.stmt) -> int:
         """Where a statement's own code ends: before its body, if it has one."""
+        if isinstance(statement, ast.Match):
+            return self.data.index(b"case", self.span(statement.subject)[1])
         body = getattr(statement, "body", None)
-        return self.span(body[0])[0] if body else self.span(statement)[1]
+        return self.start(body[0]) if body else self.span(statement)[1]
 
     def outermost_functions(self) -> Iterator[FunctionNode]:
         """Functions and methods that stand in no other function."""
         for node in self.functions():
             inside = self.parent[node]
-            while isinstance(inside, (ast.ClassDef, ast.If, ast.Try, ast.With)):
+            while not isinstance(inside, (*FUNCTION, ast.Module)):
                 inside = self.parent[inside]
             if isinstance(inside, ast.Module):
                 yield node
@@ -232,7 +257,7 @@ class Syntax:
     @cached_property
     def bodies(self) -> tuple[ast.expr | ast.stmt, ...]:
         """The statements and expressions that compute when functions run: no annotations,
-        decorators, default values or docstrings, nothing that only says what went wrong."""
+        decorators, default values or docstrings, and no part of what only says what went wrong."""
         return tuple(node for function in self.functions() for node in self._body(function))
 
     def _body(self, function: FunctionNode) -> Iterator[ast.expr | ast.stmt]:
@@ -242,6 +267,8 @@ class Syntax:
         while stack:
             item = stack.pop()
             if isinstance(item, (*SCOPE, *SILENT)):
+                if isinstance(item, ast.stmt):
+                    yield item
                 continue
             if isinstance(item, (ast.expr, ast.stmt)):
                 yield item
@@ -251,8 +278,20 @@ class Syntax:
 
     @cached_property
     def statements(self) -> tuple[ast.stmt, ...]:
-        """Every statement that computes when functions run."""
-        return tuple(node for node in self.bodies if isinstance(node, ast.stmt))
+        """Every statement that does something when functions run."""
+        nodes = [node for node in self.bodies if isinstance(node, ast.stmt)]
+        return tuple(node for node in nodes if not isinstance(node, NO_CODE))
+
+    @cached_property
+    def module_names(self) -> frozenset[str]:
+        """The names that the file imports or defines."""
+        names = set()
+        for node in self.tree.body:
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+            elif isinstance(node, (*FUNCTION, ast.ClassDef)):
+                names.add(node.name)
+        return frozenset(names)
 
     def statement_at(self, position: int) -> ast.stmt:
         """The innermost statement that computes and holds the byte at ``position``."""
@@ -261,7 +300,8 @@ class Syntax:
 
     @cached_property
     def _spans(self) -> list[tuple[ast.stmt, int, int]]:
-        return [(node, *self.span(node)) for node in self.statements]  # outside in
+        spans = [(node, self.start(node), self.span(node)[1]) for node in self.statements]
+        return sorted(spans, key=lambda span: (span[1], -span[2]))  # outside in
 
     @cached_property
     def bound(self) -> dict[FunctionNode, dict[str, int]]:
@@ -288,12 +328,41 @@ def parse(source: Source) -> Syntax:
         ) from None
 
 
+def lines_of(text: str) -> list[str]:
+    """A text's lines, their ends included, as Python counts them: ``str.splitlines`` ends lines at
+    form feeds and other characters at which Python's do not end."""
+    return [line.decode() for line in text.encode().splitlines(keepends=True)]
+
+
+def count_line_ends(data: bytes) -> int:
+    return len(data.splitlines()) - (not data.endswith((b"\n", b"\r"))) if data else 0
+
+
 def one_line(code: str) -> str:
     """Code over several lines, comments dropped, on one."""
     joined = ""
-    for line in (line.split("  #")[0].strip() for line in code.splitlines()):
+    lines = [line.strip() for line in without_comments(code)]
+    for line in lines:
+        line = line.removesuffix("\\").rstrip()
         if line[:1] in tuple(")]}") and joined:
             joined = joined.removesuffix(",") + line
         elif line:
-            joined += line if joined[-1:] in tuple("([{") or not joined else f" {line}"
+            tight = not joined or joined[-1:] in tuple("([{") or line[:1] == "."
+            joined += line if tight else f" {line}"
     return joined
+
+
+def without_comments(code: str) -> list[str]:
+    """The lines of a piece of code without their comments."""
+    lines = [line.rstrip("\r\n") for line in lines_of(code)]
+    if "#" not in code:
+        return lines
+    whole = io.StringIO("(" + "\n".join(lines) + "\n)")
+    try:
+        for token in tokenize.generate_tokens(whole.readline):
+            if token.type == tokenize.COMMENT:
+                row, column = token.start
+                lines[row - 1] = lines[row - 1][: column - (row == 1)]
+    except (tokenize.TokenError, SyntaxError):  # a header without its body may end too early
+        pass
+    return lines

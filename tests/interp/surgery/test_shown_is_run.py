@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from interp import surgery
 from interp.surgery.stand_ins import STAND_INS
+from interp.surgery.syntax import parse
 
 HEAD = """import math
 import torch
@@ -71,6 +73,13 @@ def by_hand(folder, cut, weights):
     return float(judge(model).mean())
 
 
+def train_by_hand(folder, cut):
+    """A step of training the model built from the cut's text."""
+    model = load(folder, cut.text).M().train()
+    logits = model(TOKENS)
+    F.cross_entropy(logits[:, :-1].flatten(0, 1), TOKENS[:, 1:].flatten()).backward()
+
+
 def check(folder, study, table):
     """Every row of a table against its own text; returns how many numbers were compared."""
     cuts = {cut.id: cut for cut in study.surgeries}
@@ -78,13 +87,14 @@ def check(folder, study, table):
     compared = 0
     for row in table.to_dict("records"):
         cut = cuts.get(row["id"])
-        for name in ("SyntaxError", "IndentationError", "surgery_"):
-            assert name not in str(row["detail"]), (row["id"], row["detail"])
         if cut is None or row["operator"] == "mean":
             continue
+        for name in ("SyntaxError", "IndentationError", "surgery_"):
+            assert name not in str(row["detail"]), (row["id"], row["detail"])
         if row["status"] == "error":
             with pytest.raises(Exception):  # noqa: B017
                 by_hand(folder, cut, weights)
+                train_by_hand(folder, cut)
         elif row["status"] in ("changed", "leak", "equivalent"):
             found = by_hand(folder, cut, weights)
             assert found == pytest.approx(row["value"], abs=1e-6), (row["id"], row["after"])
@@ -185,6 +195,175 @@ class Inner(M):
         y = super().forward(idx) * 0.5
         return y + __class__.gain.fget(self)
 """,
+    "operands over several lines": """
+HEAD
+    def forward(self, idx):
+        x = self.e(idx)  # [batch pos d]
+        y = (self.l(x)
+        + x) * 2.0
+        y = (self.l(x)  # the branch
+             - x) * 3.0 - (y  # and the skip
+             + x)
+        y = (
+            y
+            .mul(0.5)  # half
+            .add(x)
+            .relu()
+        ) + (x if x.ndim == 3 else
+             y)
+        y += (torch.tanh(
+            x *
+            self.l(x)
+        ) - x *
+          0.5)
+        y -= (x +
+              0.25)
+        z = y * 0.5 \\
+            + x \\
+            * 0.25
+        w = x + F.layer_norm(
+            z,
+            normalized_shape=(
+                8,
+            ),
+            eps=1e-5,
+        )
+        return self.h(
+            w
+            - (x
+               + z)
+        )
+""",
+    "a tuple over several lines, several values at once": """
+HEAD
+    def both(self, x):
+        return (
+            self.l(x) +
+            x,
+            F.relu(
+                x
+            ),
+        )
+    def forward(self, idx):
+        x = self.e(idx)
+        a, b = self.both(
+            x
+        )
+        c, d = a * 2.0, (b
+                         + a)
+        *e, f = (c, d, a + b)
+        a, b = b, a
+        return self.h(a + e[0]
+                      + e[1] * f)
+""",
+    "statements that share a line": """
+HEAD
+    def forward(self, idx):
+        x = self.e(idx); y = self.l(
+            x
+        ); z = x * 2.0  # three
+        if z.ndim == 3: y = y + (
+            z
+        ); x = x + y
+        else: x = x * 0.0
+        for _ in 1, 2: x = x + F.relu(
+            y); y = y * 0.5
+        x += (
+            y
+        ); x = x * 1.5
+        return self.h(x)
+""",
+    "signs and precedence": """
+HEAD
+    def forward(self, idx):
+        x = self.e(idx)
+        y = torch.exp(-x) ** 2 + (-x) ** 2
+        y = torch.abs(-0.5 * x) ** 2.0 - (x - y) * 0.5
+        y = y - (x - (y - x)) / 2.0
+        y = -torch.neg(x + y) * (x if not x.ndim == 2 else y)
+        y = (y if x.ndim == 3 else x) + torch.where(x > 0, x, -y)
+        y = y + (z := x * 0.5) + torch.tanh(v := z + y)
+        k = torch.tanh(u := x * 0.25)
+        f = lambda t: t * 0.5
+        y = y + f(z) - torch.stack([t + z for t in (x, y)]).sum(dim=0) * 0.1 + u + k + v
+        y = y + sum(t * 0.5 for t in (x, y)) + x[..., -1:] * x[:, -1 - 0 :, : 4 // 2 + 6]
+        return self.h(y)
+""",
+    "statements of every kind": """
+HEAD
+        import math as m
+        self.gain = m.sqrt(4.0)
+    def forward(self, idx):
+        x = self.e(idx)
+        w: torch.Tensor = self.l(x)
+        unused: int
+        x = x.clone()
+        x **= 3
+        n = 5
+        n //= 2
+        n %= 2
+        n |= 4
+        x = x * n
+        while x.ndim < 3:
+            x = x[None]
+        while True:
+            x = x + 0.25
+            break
+        with torch.set_grad_enabled(torch.is_grad_enabled()), torch.random.fork_rng(
+            devices=[]
+        ):
+            x = x + 0.5
+        match x.ndim:
+            case 3 if x.is_contiguous():
+                x = x * 1.5
+            case _:
+                pass
+        assert x.ndim == 3, "three"
+        try:
+            try:
+                raise ValueError(f"{n}")
+            except ValueError as error:
+                x = x * 1.25
+                pass
+            else:
+                x = x * 0.0
+            finally:
+                x = x + w * 0.5
+        except* TypeError:
+            x = x * 0.0
+        del w
+        @torch.no_grad()
+        def inner(
+            t,
+        ):
+            "a docstring"
+            return t + 1.0
+        class Kept:
+            rate = 0.5
+            def scaled(self, t):
+                return t * self.rate
+        from math import pi
+        for turn in range(3):
+            if turn == 1:
+                continue
+            if turn == 2:
+                break
+            x = x + inner(x) * pi
+        print("", end="")
+        return self.h(Kept().scaled(x))
+""",
+    "wide characters, form feeds and long lines": """
+\x0c
+HEAD
+    def forward(self, idx):
+        "Ünïcödé \u2028 and \x1c and \x0b"
+        größe = "\u2028😀\x1d"; x = self.e(idx); é = self.l(x) * len(größe)
+\x0c
+        x = x + (\x0cé
+                 + x) * 0.5  # \x0b\u2029
+        y = x + F.relu(é) + LONG
+        return self.h(y)
+""".replace("LONG", " + ".join(["x * 0.125"] * 40)),
 }
 
 
@@ -198,6 +377,64 @@ def whole(text):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_text_of_a_cut_is_what_ran(tmp_path, name):
+def test_the_text_of_a_cut_is_what_ran_and_no_line_that_ran_lacks_a_row(tmp_path, name):
     study = studied(load(tmp_path, whole(FILES[name])))
-    check(tmp_path, study, study.posthoc())
+    table = study.posthoc()
+    assert lines_that_run(study) <= set(table["line"])
+    check(tmp_path, study, table)
+
+
+ENDS = {
+    "CRLF": lambda text: text.replace("\n", "\r\n").encode(),
+    "CR": lambda text: text.replace("\n", "\r").encode(),
+    "tabs": lambda text: text.replace("    ", "\t").encode(),
+    "a byte order mark": lambda text: b"\xef\xbb\xbf" + text.encode(),
+    "Latin-1": lambda text: ("# coding: latin-1\n" + text).encode("latin-1"),
+}
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_line_ends_and_encodings_change_nothing(tmp_path, kind):
+    text = whole(FILES["operands over several lines"]).replace("the skip", "the ski\xfc")
+    study = studied(load(tmp_path, ENDS[kind](text)))
+    table = study.posthoc(layers=None)
+    assert lines_that_run(study) <= set(table["line"])
+    check(tmp_path, study, table)
+    plain = studied(load(tmp_path, text)).posthoc()
+    assert without_names(table["after"]) == without_names(plain["after"])
+    assert table["value"].dropna().tolist() == plain["value"].dropna().tolist()
+
+
+def without_names(codes):
+    """Edited code without the place that a mean is named by, which a file's name is a part of."""
+    return [re.sub('"written_.*?"', "", code) for code in codes.dropna()]
+
+
+def lines_that_run(study):
+    """The first line of every statement of a function that runs when the model is built and
+    judged, found by Python's own tracing."""
+    syntax = parse(study.sources[0])
+    path = str(study.sources[0].path)
+    ran = set()
+
+    def trace(frame, event, arg):
+        if frame.f_code.co_filename != path or frame.f_code.co_name == "Kept":
+            return None
+        if event == "line":
+            ran.add(frame.f_lineno)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        judge(study.build(0))
+    finally:
+        sys.settrace(before)
+    owner = {}
+    for node in sorted(syntax.statements, key=lambda node: node.lineno):
+        stop = syntax.header_stop(node)
+        last = node.lineno + syntax.data[syntax.start(node) : stop].count(b"\n")
+        for line in range(node.lineno, last + 1):
+            owner.setdefault(line, node.lineno)
+    assert len(ran) > 3
+    return {owner[line] for line in ran if line in owner}

@@ -170,7 +170,7 @@ def test_lines_that_never_ran_are_dead(table):
 def test_an_error_names_its_stage_and_line(table):
     broken = row(table, "delete-statement", "CausalSelfAttention.forward", "d_model = x.shape")
     assert broken["status"] == "error"
-    assert broken["detail"].startswith(f"judge, line {broken['line'] + 1}: UnboundLocalError")
+    assert broken["detail"].startswith(f"judge, line {broken['line'] + 1}: NameError")
 
 
 def test_surgeries_that_make_the_same_function_are_folded(table):
