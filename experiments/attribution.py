@@ -213,8 +213,8 @@ def of_kind(table: pd.DataFrame, kinds: Sequence[str]) -> pd.DataFrame:
 def agreement(audits: pd.DataFrame) -> list[str]:
     return [
         f"{row['panel']}, {row['name']}: {row['sites']} of {row['of']} sites patched exactly, "
-        f"correlation {row['correlation']:.2f}, slope {row['slope']:.2f}, {row['wrong_signs']} "
-        "wrong signs."
+        f"correlation {row['correlation']:.2f}, slope {row['slope']:.2f}, the sign differs at "
+        f"{row['wrong_signs']}."
         for row in audits.to_dict("records")
     ]
 

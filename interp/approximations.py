@@ -109,5 +109,5 @@ def identity_line(axes: Axes, rows: pd.DataFrame) -> tuple[float, float]:
 def sentence(audit: dict[str, object]) -> str:
     return (
         f"{audit['name']} ({audit['sites']}): correlation {audit['correlation']:.2f}, "
-        f"slope {audit['slope']:.2f}, {audit['wrong_signs']} wrong signs"
+        f"slope {audit['slope']:.2f}, sign differs at {audit['wrong_signs']}"
     )

@@ -54,7 +54,8 @@ class Audit:
         correlation: Pearson's, of exact and approximate; NaN where either does not vary.
         slope: of the line through the exact values over the approximate ones (least squares); 1
             where the approximation has the right size, below 1 where it exaggerates.
-        wrong_signs: how many have the wrong sign, of those that exactly have an effect.
+        wrong_signs: at how many the approximate sign is not that of the exact effect, where there
+            is one.
     """
 
     sites: int
@@ -67,7 +68,7 @@ class Audit:
         return (
             f"{self.sites} sites patched exactly ({self.largest} largest, "
             f"{self.sites - self.largest} random): correlation {self.correlation:.2f}, "
-            f"slope {self.slope:.2f}, {self.wrong_signs} wrong signs"
+            f"slope {self.slope:.2f}, the sign differs at {self.wrong_signs}"
         )
 
 
@@ -136,7 +137,8 @@ def attribution(
     others = np.setdiff1d(np.arange(len(where)), largest)
     random = np.random.default_rng(seed).permutation(others)[:verify]
     chosen = np.concatenate([largest, random])
-    kept = cache(model, clean, sorted({where[i].hook for i in chosen}))
+    with evaluating(model):
+        kept = cache(model, clean, sorted({where[i].hook for i in chosen}))
     effects = effects_of(
         model,
         corrupted,
@@ -190,19 +192,28 @@ def site_scores(
     """(clean - corrupted) times the gradient, summed over each site's part, by example."""
     hooks = list(dict.fromkeys(site.hook for site in where))
     names = names_by_point(model)
-    with evaluating(model), frozen(model), frozen_linear_maps():
+    if steps and EMBEDDING not in model.hook_dict:
+        raise UsageError(
+            f"steps is {steps}, which goes from the corrupted text's embeddings to the clean ones, "
+            f"but this model has no hook point {EMBEDDING} on its token embeddings: put one there, "
+            "or take steps=0"
+        )
+    with differentiable(model), evaluating(model), frozen(model), frozen_linear_maps():
+        clean, corrupted = (
+            clean.clone(),
+            corrupted.clone(),
+        )  # inference mode's tensors have no graph
         asked = [*hooks, EMBEDDING] if steps else hooks
         there = cache(model, clean, asked, **stopping(model, asked))
-        only = stopping(model, [EMBEDDING])
-        embedded = cache(model, corrupted, EMBEDDING, **only)[EMBEDDING] if steps else None
-        end = behind_blocks(model, corrupted) if stopping(model, hooks) else None
-        here, total = gradients(model, corrupted, clean, metric, hooks, None, end)
-        if embedded is not None:
+        end = behind_blocks(model) if stopping(model, hooks) else None
+        here, total, end = gradients(model, corrupted, clean, metric, hooks, None, end)
+        if steps:
+            embedded = cache(model, corrupted, EMBEDDING, **stopping(model, [EMBEDDING]))[EMBEDDING]
             total = {hook: torch.zeros_like(value) for hook, value in total.items()}
             for step in range(steps):
                 share = (step + 0.5) / steps
                 between = embedded + share * (there[EMBEDDING] - embedded)
-                _, found = gradients(model, corrupted, clean, metric, hooks, between, end)
+                _, found, _ = gradients(model, corrupted, clean, metric, hooks, between, end)
                 for hook, value in found.items():
                     total[hook] += value / steps
     scores = np.empty((len(where), len(clean)))
@@ -245,33 +256,50 @@ def gradients(
     hooks: Sequence[str],
     embedded: Tensor | None,
     end: int | None,
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+) -> tuple[dict[str, Tensor], dict[str, Tensor], int | None]:
     """Values at hook points of a frozen model, and the gradient of the metric there.
 
+    The model gets a copy of every value, so that what it writes into one takes nothing from the
+    gradient of the value that was there.
+
     Args:
-        embedded: what to put in the place of the token embeddings.
+        embedded: what to put in the place of the token embeddings; a run without must come first.
         end: the layer number behind the last block, where the metric can be spared logits that it
             does not read.
+
+    Returns:
+        Both; and ``end``, None where the run proved it wrong.
     """
     values: dict[str, Tensor] = {}
+    versions: dict[str, int] = {}
 
     def keeping(name: str) -> Any:
         def keep(value: Tensor, hook: Any) -> Tensor:
             values[name] = value if value.requires_grad else value.detach().requires_grad_()
-            return values[name]
+            versions[name] = values[name]._version
+            return values[name].clone()
 
         return keep
 
     pairs = [(match(model, hook)[0][1], keeping(hook)) for hook in hooks]
     if embedded is not None:
         put = match(model, EMBEDDING)[0][1]
-        pairs = [(put, lambda value, hook: embedded), *pairs]
-    with hooked(pairs), torch.enable_grad():
-        total = measured_of_run(model, tokens, against, metric, end).sum()
+        pairs = [(put, lambda value, hook: embedded.clone()), *pairs]
+    with hooked(pairs), graphs(), torch.enable_grad():
+        proven = embedded is not None
+        measured, end = measured_of_run(model, tokens, against, metric, end, proven)
+        if missed := [name for name in hooks if name not in values]:
+            raise SiteError(f"the corrupted texts' run never came past {missed[0]}")
+        total = measured.sum()
         if not total.requires_grad:
             raise UsageError(
                 "the metric has no gradient at these sites: take one that is differentiable, such "
                 "as loss or logit_difference"
+            )
+        if written := [name for name in hooks if values[name]._version != versions[name]]:
+            raise UsageError(
+                f"the model writes into the value of {written[0]} past its hook point, so that its "
+                "gradient cannot be known: let it go on with what the hook point returns"
             )
         kept = [values[hook] for hook in hooks]
         found = torch.autograd.grad(total, kept, allow_unused=True)
@@ -279,9 +307,48 @@ def gradients(
         torch.zeros_like(value) if grad is None else grad
         for value, grad in zip(kept, found, strict=True)
     ]
-    return {hook: value.detach() for hook, value in values.items()}, dict(
-        zip(hooks, grads, strict=True)
-    )
+    here = {hook: value.detach() for hook, value in values.items()}
+    return here, dict(zip(hooks, grads, strict=True)), end
+
+
+@contextmanager
+def differentiable(model: Model) -> Iterator[None]:
+    """Out of inference mode, in which torch keeps no graph.
+
+    Raises:
+        UsageError: the model was made in it.
+    """
+    weights = model.parameters() if isinstance(model, nn.Module) else ()
+    if any(weight.is_inference() for weight in weights):
+        raise UsageError(
+            "this model was made under torch.inference_mode, whose tensors have no gradients: make "
+            "or load it outside"
+        )
+    with torch.inference_mode(False):
+        yield
+
+
+@contextmanager
+def graphs() -> Iterator[None]:
+    """Says in a sentence what cannot take part in a graph.
+
+    Raises:
+        UsageError: a tensor made in inference mode, or a metric that leaves torch.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "nference tensor" in str(error):
+            raise UsageError(
+                "the metric or the model holds a tensor made under torch.inference_mode, which has "
+                "no gradients: make it outside, or give its clone() made outside"
+            ) from error
+        if "numpy() on Tensor that requires grad" in str(error):
+            raise UsageError(
+                "the metric turns logits into numpy arrays, which have no gradients: attribution "
+                "needs a metric made of torch's functions alone"
+            ) from error
+        raise
 
 
 @contextmanager

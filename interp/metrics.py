@@ -52,7 +52,7 @@ def token_losses(
     if tokens.shape[1] < 2:
         raise UsageError("a loss needs at least two tokens: one to predict and one to predict from")
     losses = F.cross_entropy(
-        logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
+        precise(logits[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
     )
     return losses.view(tokens[:, 1:].shape)
 
@@ -119,7 +119,7 @@ def logit_difference(
         batch, length, vocab = logits.shape
         if not -length <= pos < length:
             raise UsageError(f"pos is {pos}; the logits have positions 0 to {length - 1}")
-        at = logits[:, pos]
+        at = precise(logits[:, pos])
         picked = []
         for name, token in (("answer", answer), ("wrong", wrong)):
             ids = torch.as_tensor(token, device=logits.device)
@@ -153,7 +153,8 @@ def kl_from(baseline: Float[Tensor, "batch pos vocab"], pos: int | None = None) 
                 f"the baseline's logits are {list(baseline.shape)}, the model's "
                 f"{list(logits.shape)}: they must come from the same tokens"
             )
-        ours, theirs = logits.log_softmax(dim=-1), baseline.to(logits).log_softmax(dim=-1)
+        ours = precise(logits).log_softmax(dim=-1)
+        theirs = precise(baseline).to(ours).log_softmax(dim=-1)
         divergence = F.kl_div(ours, theirs, log_target=True, reduction="none").sum(dim=-1)
         return divergence.mean(dim=1) if pos is None else divergence[:, pos]
 
@@ -171,4 +172,10 @@ def accuracy(
     if tokens.shape[1] < 2:
         raise UsageError("an accuracy needs at least two tokens")
     right = logits[:, :-1].argmax(dim=-1) == tokens[:, 1:]
-    return right.to(logits.dtype).mean(dim=1)
+    return right.to(torch.promote_types(logits.dtype, torch.float32)).mean(dim=1)
+
+
+def precise(logits: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Logits in single precision at least: in half precision the differences that count would be
+    rounded away."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

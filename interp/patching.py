@@ -19,10 +19,12 @@ from torch import Tensor
 from interp.errors import NonFiniteError, UsageError, nearest
 from interp.interventions import Patch, cache
 from interp.metrics import Metric
+from interp.outputs import logits_of
 from interp.sites import Model, Part, Site, evaluating, sites
 from interp.stats import adjust, bootstrap_interval, sign_flip_p
 from interp.sweep import effects_of
 from interp.sweeps.resuming import Store
+from interp.sweeps.scoring import checked
 
 COMPONENTS: dict[str, tuple[str, Part]] = {
     "resid_pre": ("blocks.*.hook_resid_pre", "pos"),
@@ -125,13 +127,13 @@ def patch_each(
     if not where:
         raise UsageError("there are no sites to patch")
 
-    def measured() -> Float[np.ndarray, "batch"]:
-        return metric(model(corrupted), clean).double().cpu().numpy()
+    def measured(tokens: Int[Tensor, "batch pos"]) -> Float[np.ndarray, "batch"]:
+        value = checked(metric(logits_of(model(tokens), tokens), clean), len(clean), finite=False)
+        return value.double().cpu().numpy()
 
     with evaluating(model):
         kept = cache(model, clean, sorted({site.hook for site in where}))
-        target = metric(model(clean), clean).double().cpu().numpy()
-        baseline = measured()
+        target, baseline = measured(clean), measured(corrupted)
         gap = check_gap(target, baseline)
         patches = [(site, Patch(kept)) for site in where]
         effects = effects_of(

@@ -167,6 +167,8 @@ def anatomy_of(model: Any) -> Anatomy:
         return Anatomy(layers, model.ln_final, unembedding)
     except (AttributeError, TypeError) as error:
         raise NotRecognisedError(f"it shows no {getattr(error, 'name', None) or error}") from error
+    except RuntimeError as error:  # an MLP that expects the whole model around it
+        raise NotRecognisedError(f"its parts do not run alone ({error})") from error
 
 
 def layer_of(block: Any) -> Layer:

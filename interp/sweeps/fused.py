@@ -175,7 +175,8 @@ class frozen_linear_maps(TorchFunctionMode):  # noqa: N801 - reads as the block 
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is F.linear and not kwargs and frozen_in_one_pass(*args):
-            return FrozenLinear.apply(*args)
+            x, *rest = args  # flat: a model must be able to write into what comes out
+            return FrozenLinear.apply(x.flatten(0, -2), *rest).unflatten(0, x.shape[:-1])
         return func(*args, **(kwargs or {}))
 
 
@@ -186,6 +187,7 @@ def frozen_in_one_pass(x: Tensor, weight: Tensor, bias: Tensor | None = None) ->
         and not any(each.requires_grad for each in weights)
         and weight.ndim == 2
         and x.numel() > 0
+        and x.ndim > 1
         and in_one_pass(x)
         and in_one_pass(weight)
         and not torch.is_autocast_enabled("cpu")

@@ -56,12 +56,14 @@ class ReadLogits(Tensor):
                     return given
                 if axis == POSITIONS:
                     return given.compute(list(chosen))
+            length = given.shape[POSITIONS]
             if func is torch.ops.aten.select.int and rest[0] == POSITIONS:
-                index = rest[1] % given.shape[POSITIONS]
-                return given.compute([index])[:, 0]
-            if func is torch.ops.aten.index.Tensor and picks_positions(rest[0]):
-                positions = rest[0][POSITIONS] % given.shape[POSITIONS]
-                return given.compute(positions.tolist())
+                if -length <= rest[1] < length:
+                    return given.compute([rest[1] % length])[:, 0]
+            elif func is torch.ops.aten.index.Tensor and picks_positions(rest[0]):
+                positions = rest[0][POSITIONS].tolist()
+                if all(-length <= position < length for position in positions):
+                    return given.compute([position % length for position in positions])
         whole: dict[int, Tensor] = {}
 
         def real(value: Any) -> Any:

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
 from interp.errors import InterventionError, NonFiniteError
 from interp.interventions import Place, apply, intervene
 from interp.metrics import Metric
+from interp.outputs import found_in, logits_of
 from interp.receipts import Effect
 from interp.sites import Model, hooked
 from interp.sweeps.cells import Cell
-from interp.sweeps.planning import flight_on
 from interp.sweeps.scoring import checked
 
 
@@ -31,13 +31,8 @@ def alone(
         NonFiniteError: an intervention or the metric is not finite.
     """
     with intervene(model, {cell.key: cell.intervention}, allow_no_effect=True) as receipt:
-        value = checked(metric(model(tokens), against), len(tokens))
+        value = checked(metric(logits_of(model(tokens), tokens), against), len(tokens))
     return value, list(receipt)
-
-
-def at_once(tokens: Int[Tensor, "batch pos"]) -> int:
-    """How many cells run together where whole texts run again."""
-    return max(1, flight_on(tokens.device).rows // tokens.numel())
 
 
 def from_layer(
@@ -78,7 +73,8 @@ def from_layer(
         return value
 
     with hooked([(point, edit) for point in by_point]):
-        logits = model(x.repeat(len(cells), 1, 1), start_at_layer=layer)
+        output = model(x.repeat(len(cells), 1, 1), start_at_layer=layer)
+    logits = found_in(output)
     for effect in effects:
         if effect.broken:
             raise NonFiniteError(
@@ -86,4 +82,5 @@ def from_layer(
                 f"{effect.elements} values NaN or infinite"
             )
     each = logits.unflatten(0, (len(cells), batch))
-    return torch.stack([checked(metric(part, against), batch) for part in each]), effects
+    measured = [checked(metric(logits_of(part, against), against), batch) for part in each]
+    return torch.stack(measured), effects

@@ -20,16 +20,18 @@ from interp.errors import NoEffectError, UsageError
 from interp.interventions import cache
 from interp.memory import keeping_within
 from interp.metrics import Metric
+from interp.outputs import logits_of
 from interp.receipts import Effect
-from interp.sites import Model, stopping
+from interp.sites import Model
 from interp.sweeps.anatomy import Anatomy, NotRecognisedError, anatomy_of
 from interp.sweeps.cells import Cell, Change, change_of
 from interp.sweeps.entries import Entry, entry_of
 from interp.sweeps.executing import Clean, measured
-from interp.sweeps.looping import alone, at_once, from_layer
+from interp.sweeps.looping import alone, from_layer
 from interp.sweeps.planning import Cost, Flight, Group, flight_on, grouped
 from interp.sweeps.proof import prove, prove_start, watched_by
 from interp.sweeps.resuming import Answers, Recorder, Store
+from interp.sweeps.running import at_once, clean_values
 from interp.sweeps.scoring import Score, checked, score_of
 
 UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -96,7 +98,9 @@ class Plan:
         """
         recorder = None
         if self.started or self.looped:
-            self.baseline = checked(self.metric(self.model(self.tokens), self.against), self.batch)
+            logits = logits_of(self.model(self.tokens), self.tokens)
+            self.baseline = checked(self.metric(logits, self.against), self.batch)
+            del logits
         for batch in self.batches():
             if store is not None and recorder is None:  # now the clean texts have been run
                 decisive = [self.tokens, self.against, self.metric, self.baseline, self.reads]
@@ -294,6 +298,8 @@ def plan_for(
     try:
         if hooked:
             raise NotRecognisedError(f"there are hooks on its {hooked}")
+        if torch.is_autocast_enabled(tokens.device.type):
+            raise NotRecognisedError("autocast chooses the precision of its parts")
         anatomy = anatomy_of(model)
         found = {
             number: entry
@@ -407,21 +413,6 @@ def names_for(plan: Plan, members: Sequence[int]) -> list[str]:
             for layer in range(following, count):
                 names |= {f"blocks.{layer}.attn.hook_{kind}": None for kind in "kv"}
     return list(names)
-
-
-def clean_values(model: Model, tokens: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """Clean values, from runs of a few examples at a time, without the logits where possible."""
-    options = stopping(model, names)
-    batch, length = tokens.shape
-    step = max(1, flight_on(tokens.device).rows // length)
-    values: dict[str, Tensor] = {}
-    for begin in range(0, batch, step):
-        part = cache(model, tokens[begin : begin + step], names, **options)
-        for name, value in part.items():
-            if name not in values:
-                values[name] = value.new_empty(batch, *value.shape[1:])
-            values[name][begin : begin + step] = value
-    return values
 
 
 def windows_of(plan: Plan) -> list[list[int]]:

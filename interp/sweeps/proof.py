@@ -3,11 +3,11 @@
 A wrong fast path would be worse than a slow one. Before a sweep relies on the anatomy, or on
 ``start_at_layer``, the model itself is run beside it: every block on inputs far from the clean
 ones, with noise at every hook point that the sweep is about, on a suffix of the positions, with
-other rows in the batch; and the whole model from the first changed layer to the logits. What
-disagrees is not used.
+other rows in the batch; and the whole model, on every text, from the first changed layer to the
+logits. What disagrees is not used.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,11 +15,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.interventions import Zero, cache
-from interp.sites import Site, axes_of, hooked
-from interp.sweeps.anatomy import Anatomy, NotRecognisedError
+from interp.outputs import found_in
+from interp.sites import EMBEDDINGS, Site, axes_of, hooked, stopping
+from interp.sweeps.anatomy import Anatomy, Layer, NotRecognisedError, attend
 from interp.sweeps.cells import Cell, Change
-from interp.sweeps.entries import Entry
+from interp.sweeps.entries import PROJECTIONS, Entry
+from interp.sweeps.running import at_once, clean_values, parts_of
 
+ENDS = ("hook_resid_pre", "hook_resid_post")
 SHORT = 24  # positions are enough to see a block
 INSIDE = ("hook_resid_mid", "hook_mlp_out", "attn.hook_q", "attn.hook_k", "attn.hook_v")
 
@@ -30,32 +33,132 @@ def prove(
     """Run the model and its anatomy side by side, from the first entry on.
 
     Raises:
-        NotRecognisedError: they disagree; the message says where.
+        NotRecognisedError: they disagree, or one of them does not run so; the message says where.
     """
+    try:
+        prove_blocks(model, anatomy, tokens, entries)
+        prove_texts(model, anatomy, tokens, entries)
+        for entry in entries:
+            if entry.kind in EMBEDDINGS:
+                prove_embedding(model, tokens, entry)
+    except NotRecognisedError:
+        raise
+    except Exception as error:  # whatever a part answers that expects the whole model around it
+        raise NotRecognisedError(f"its parts do not run alone ({error})") from error
+
+
+def prove_blocks(
+    model: Any, anatomy: Anatomy, tokens: Int[Tensor, "batch pos"], entries: Sequence[Entry]
+) -> None:
+    """Every block, alone, beside its anatomy, on what the first text makes of it."""
     points, count = model.hook_dict, len(anatomy.layers)
-    names = [f"blocks.{layer}.hook_resid_pre" for layer in range(count)]
-    names += [f"blocks.{layer}.{kind}" for layer in range(count) for kind in INSIDE]
+    names = [f"blocks.{layer}.{kind}" for layer in range(count) for kind in (*ENDS, *INSIDE)]
     if missing := [name for name in names if name not in points]:
         raise NotRecognisedError(f"it has no hook point {missing[0]}")
-    tokens = tokens[:1]
-    clean = cache(model, tokens, names)
     first = min(entry.layer for entry in entries)
+    entering = [f"blocks.{layer}.hook_resid_pre" for layer in range(first, count)]
+    clean = cache(model, tokens[:1], entering)
     for layer in range(first, count):
         x = clean[f"blocks.{layer}.hook_resid_pre"][:, :SHORT]
         here = {entry.kind: entry for entry in entries if entry.layer == layer}
         x = noisy(x, layer)
         prove_block(model, anatomy, layer, torch.cat([x, 10 * x]), list(here.values()))
+
+
+def prove_texts(
+    model: Any, anatomy: Anatomy, tokens: Int[Tensor, "batch pos"], entries: Sequence[Entry]
+) -> None:
+    """The whole model on all texts, beside the anatomy of every block and of the logits.
+
+    A model may treat texts differently: by documents packed into one, by padding, by experts
+    chosen by the token. So every text is seen: every other one as it is, the rest with noise
+    wherever the sweep will change something.
+    """
+    first, count = min(entry.layer for entry in entries), len(anatomy.layers)
+    changed = {(entry.layer, entry.kind) for entry in entries if entry.kind not in EMBEDDINGS}
+    changed.add((first, "hook_resid_pre"))
     entering = f"blocks.{first}.hook_resid_pre"
-    x = noisy(clean[entering], -1)
-    with hooked([(points[entering], lambda value, hook: x)]):
-        logits = model(tokens)
-    ours = x
-    for part in anatomy.layers[first:]:
-        ours = part.forward(ours)
-    agree(anatomy.logits(ours), logits, "the blocks after one another, and the logits")
-    for entry in entries:
-        if entry.kind in ("hook_embed", "hook_pos_embed"):
-            prove_embedding(model, tokens, entry)
+    alone = clean_values(model, tokens, [entering])[entering]
+    stream: list[Tensor] = [alone]  # entering the block that runs
+    noise: dict[str, Tensor] = {}  # within it
+    calling = [False]  # the parts, which may come past hook points too
+    noisy_ones = (torch.arange(len(tokens), device=tokens.device) % 2 == 0).float()
+
+    def shared(value: Tensor, seed: int) -> Float[Tensor, "1 ..."]:
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(1, *value.shape[1:], generator=generator)
+        return (value.std() + 0.1) * noise.to(value)
+
+    def of_rows(noise: Tensor, rows: slice) -> Tensor:
+        return noise * noisy_ones[rows].view(-1, *[1] * (noise.ndim - 1)).to(noise)
+
+    def compared(layer: int, after: Tensor) -> None:
+        calling[0] = True
+        for rows in parts_of(tokens):  # backwards: a part must not know which text is in which row
+            there = {kind: of_rows(each, rows).flip(0) for kind, each in noise.items()}
+            ours = perturbed(anatomy.layers[layer], stream[0][rows].flip(0), there).flip(0)
+            agree_everywhere(ours, after[rows], f"block {layer}")
+        calling[0] = False
+
+    def watching(layer: int, kind: str) -> Callable[..., Tensor | None]:
+        def watch(value: Tensor, hook: Any) -> Tensor | None:
+            if calling[0]:
+                return None
+            if kind == "hook_resid_pre":
+                if layer == first:
+                    agree_everywhere(alone, value, "a run of fewer texts")
+                stream[0] = value.clone()
+                noise.clear()
+            if kind == "hook_resid_post":
+                compared(layer, value)
+            if (layer, kind) in changed:
+                noise[kind] = shared(value, layer)
+                value = value + of_rows(noise[kind], slice(None))
+            if kind == "hook_resid_post":
+                stream[0] = value.clone()
+            return value if (layer, kind) in changed else None
+
+        return watch
+
+    pairs = [
+        (model.hook_dict[f"blocks.{layer}.{kind}"], watching(layer, kind))
+        for layer in range(first, count)
+        for kind in {*ENDS, *(kind for where, kind in changed if where == layer)}
+    ]
+    with hooked(pairs):
+        logits = found_in(model(tokens))
+    for rows in parts_of(tokens, logits.shape[-1]):
+        agree_everywhere(anatomy.logits(stream[0][rows]), logits[rows], "what gives the logits")
+
+
+def perturbed(
+    part: Layer, x: Float[Tensor, "row pos d_model"], noise: Mapping[str, Tensor]
+) -> Float[Tensor, "row pos d_model"]:
+    """The residual stream after a block, with noise at some of its hook points."""
+
+    def at(kind: str, value: Tensor) -> Tensor:
+        return value + noise[kind] if kind in noise else value
+
+    x = at("hook_resid_pre", x)
+    parts = part.split(part.qkv(part.ln1(x)), 3)  # each [row head pos d_head]
+    q, k, v = (
+        at(kind, each.transpose(1, 2)).transpose(1, 2)
+        for kind, each in zip(PROJECTIONS, parts, strict=True)
+    )
+    if "attn.hook_pattern" in noise:
+        scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+        future = torch.ones_like(scores, dtype=torch.bool).triu(1)
+        z = at("attn.hook_pattern", scores.masked_fill(future, -torch.inf).softmax(dim=-1)) @ v
+    else:
+        z = attend(q, k, v, list(range(x.shape[1])))
+    out = part.out(at("attn.hook_z", z.transpose(1, 2)).flatten(2))
+    if "attn.hook_result" in noise:
+        out = out + noise["attn.hook_result"].sum(dim=2)
+    x = at("hook_resid_mid", x + at("hook_attn_out", out))
+    out = part.mlp(part.ln2(at("hook_mlp_in", x)))
+    if "mlp.hook_post" in noise:
+        out = out + noise["mlp.hook_post"] @ part.W_post
+    return x + at("hook_mlp_out", out)
 
 
 def prove_block(
@@ -106,15 +209,16 @@ def prove_block(
         agree(changed[:, :half], after[:, :half], f"causality after {entry.hook}")
 
 
-def prove_embedding(model: Any, tokens: Int[Tensor, "1 pos"], entry: Entry) -> None:
+def prove_embedding(model: Any, tokens: Int[Tensor, "batch pos"], entry: Entry) -> None:
     entering = "blocks.0.hook_resid_pre"
-    clean = cache(model, tokens, [entry.hook, entering])
+    short = stopping(model, [entering])
+    clean = cache(model, tokens, [entry.hook, entering], **short)
     if clean[entry.hook].shape != clean[entering].shape:
         raise NotRecognisedError(f"{entry.hook} is not as wide as the residual stream")
     new = noisy(clean[entry.hook], 3)
-    with hooked([(model.hook_dict[entry.hook], lambda value, hook: new)]):
-        changed = cache(model, tokens, entering)
-    agree(
+    with hooked([(model.hook_dict[entry.hook], lambda value, hook: new.clone())]):
+        changed = cache(model, tokens, entering, **short)
+    agree_everywhere(
         clean[entering] + new - clean[entry.hook],
         changed[entering],
         f"an intervention on {entry.hook}",
@@ -122,23 +226,23 @@ def prove_embedding(model: Any, tokens: Int[Tensor, "1 pos"], entry: Entry) -> N
 
 
 def prove_start(model: Any, tokens: Int[Tensor, "batch pos"], layer: int) -> None:
-    """Run the model from a layer on, beside a whole run that is given the same residual stream.
+    """Run all texts from a layer on, beside whole runs that are given the same residual stream.
 
     Raises:
-        NotRecognisedError: it cannot, or gives something else.
+        NotRecognisedError: the model cannot, or gives something else.
     """
     entering = f"blocks.{layer}.hook_resid_pre"
     if entering not in model.hook_dict:
         raise NotRecognisedError(f"it has no hook point {entering}")
-    tokens = tokens[:1]
-    x = noisy(cache(model, tokens, entering)[entering], layer)
-    with hooked([(model.hook_dict[entering], lambda value, hook: x)]):
-        whole = model(tokens)
+    x = noisy(cache(model, tokens, entering, **stopping(model, [entering]))[entering], layer)
+    with hooked([(model.hook_dict[entering], lambda value, hook: x.clone())]):
+        whole = found_in(model(tokens))
+    rows = [x] if at_once(tokens) == 1 else [noisy(x, -1), x]
     try:
-        started = model(torch.cat([noisy(x, -1), x]), start_at_layer=layer)
+        started = found_in(model(torch.cat(rows), start_at_layer=layer))
     except Exception as error:  # whatever a model answers to an argument it does not know
         raise NotRecognisedError(f"it does not take start_at_layer ({error})") from error
-    agree(started[1:], whole, f"a run from layer {layer} on")
+    agree_everywhere(started[-len(tokens) :], whole, f"a run from layer {layer} on")
 
 
 def noisy(x: Tensor, seed: int) -> Tensor:
@@ -146,6 +250,22 @@ def noisy(x: Tensor, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed % 2**32)
     noise = torch.randn(x.shape, generator=generator).to(x)
     return x + (x.std() + 0.1) * noise
+
+
+def agree_everywhere(
+    ours: Float[Tensor, "row pos width"], theirs: Float[Tensor, "row pos width"], what: str
+) -> None:
+    """Nothing where two results are the same at every position, to the precision of their type.
+
+    Each position is held against its own size: what a mask does to a few of them must not pass as
+    little beside the others.
+    """
+    if ours.shape != theirs.shape:
+        raise NotRecognisedError(f"{what} does not come out in the expected shape")
+    eps = max(torch.finfo(each.dtype).eps for each in (ours, theirs))
+    apart, size = (ours - theirs).float().norm(dim=-1), theirs.float().norm(dim=-1)
+    if not (apart <= max(4 * eps, eps**0.5 / 4) * size).all():
+        raise NotRecognisedError(f"{what} does something else than its parts say")
 
 
 def agree(ours: Any, theirs: Any, what: str) -> None:

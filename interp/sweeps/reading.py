@@ -2,9 +2,9 @@
 
 Unembedding into a large vocabulary costs as much as several blocks, forwards and backwards, and
 most metrics of patching read one position. Where a model runs from behind its last block on, and
-gives the same logits there for one position alone as for all together, only those that the metric
-reads are computed; the others are NaN, so that a read that was not foreseen cannot pass for a
-result.
+gives the same logits there for these positions alone as in a whole run of all texts, only those
+that the metric reads get a gradient; the others are NaN, so that a read that was not foreseen
+cannot pass for a result.
 """
 
 import inspect
@@ -13,44 +13,28 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from interp.metrics import Metric
+from interp.metrics import Metric, precise
+from interp.outputs import found_in, logits_of
 from interp.sites import Model, hooked, stopping
 from interp.sweeps.logits import ReadLogits, Reads
-from interp.sweeps.proof import agree, watched_by
+from interp.sweeps.proof import agree_everywhere, watched_by
+from interp.sweeps.scoring import checked
 
 
-class ManyReadError(Exception):
-    """A metric reads so much that nothing is saved."""
-
-
-def behind_blocks(model: Any, tokens: Int[Tensor, "batch pos"]) -> int | None:
-    """The layer number from which a model does nothing but unembed, each position alone; None where
-    this is not shown, or its vocabulary too small for it to matter."""
+def behind_blocks(model: Any) -> int | None:
+    """The layer number from which a model seems to do nothing but unembed; None where it does not
+    look so, or its vocabulary is too small for it to matter."""
     if not isinstance(model, nn.Module) or watched_by(model):
         return None
     unembedding = getattr(model, "W_U", None)  # [d_model vocab]
     starts = "start_at_layer" in inspect.signature(model.forward).parameters
     if not starts or unembedding is None or unembedding.shape[1] < unembedding.shape[0]:
         return None
-    try:
-        end = stopping(cast(Model, model), ["blocks.*"])["stop_at_layer"]
-        with torch.no_grad():
-            logits, final = run_to(model, tokens[:1], end)
-            alone = model(final[:, -1:], start_at_layer=end)
-            agree(alone, logits[:, -1:], "the last position, unembedded alone,")
-    except Exception:  # whatever a model answers to arguments that it takes in its own way
-        return None
-    return end
-
-
-def run_to(model: Any, tokens: Int[Tensor, "batch pos"], end: int, **kwargs: Any) -> Any:
-    """What a model returns, and the residual stream that leaves the block before ``end``."""
-    kept: list[Tensor] = []
-    point = model.hook_dict[f"blocks.{end - 1}.hook_resid_post"]
-    with hooked([(point, lambda value, hook: kept.append(value))]):
-        result = model(tokens, **kwargs)
-    return result, kept[0]
+    end = stopping(cast(Model, model), ["blocks.*"]).get("stop_at_layer")
+    final = f"blocks.{(end or 0) - 1}.hook_resid_post"
+    return end if final in cast(Model, model).hook_dict else None
 
 
 def measured_of_run(
@@ -59,27 +43,63 @@ def measured_of_run(
     against: Int[Tensor, "batch pos"],
     metric: Metric,
     end: int | None,
-) -> Float[Tensor, "batch"]:
+    proven: bool,
+) -> tuple[Float[Tensor, "batch"], int | None]:
     """A metric of one run, with its gradient.
 
     Args:
         against: the tokens that the metric is given.
         end: what ``behind_blocks`` said.
+        proven: whether an earlier run showed that to be so.
+
+    Returns:
+        The metric; and ``end``, None where it proved wrong.
     """
-    if end is None:
-        return metric(model(tokens), against)
-    _, final = run_to(model, tokens, end, stop_at_layer=end)
-    shape = (*tokens.shape, int(model.W_U.shape[1]))
     try:
-        reads = positions_read(metric, shape, final, against)
-        logits = final.new_full(shape, torch.nan)
-        logits[:, reads] = model(final[:, reads], start_at_layer=end)
-        value = metric(logits, against)
-        if torch.isfinite(value).all():
-            return value
-    except ManyReadError:
-        pass
-    return metric(model(final, start_at_layer=end), against)
+        value = None if end is None else spared(model, tokens, against, metric, end, proven)
+    except Exception:  # whatever a model answers to arguments that it takes in its own way
+        value = None
+    if value is not None:
+        return value, end
+    logits = precise(found_in(model(tokens)))
+    seen = logits_of(logits.detach(), tokens)
+    if isinstance(seen, ReadLogits):  # of the last position only, which is an error to read past
+        with torch.no_grad():
+            metric(seen, against)
+        logits = F.pad(logits, (0, 0, tokens.shape[1] - 1, 0), value=torch.nan)
+    return checked(metric(logits, against), len(tokens), finite=False), None
+
+
+def spared(
+    model: Any,
+    tokens: Int[Tensor, "batch pos"],
+    against: Int[Tensor, "batch pos"],
+    metric: Metric,
+    end: int,
+    proven: bool,
+) -> Float[Tensor, "batch"] | None:
+    """A metric whose gradient is spared the logits that it does not read; None where the model
+    gives others for them alone, or the metric reads what it was not expected to."""
+    kept: list[Tensor] = []
+
+    def ending(value: Tensor, hook: Any) -> Tensor:
+        kept.append(value)
+        return value.detach().clone()  # what follows in this run is seen, and takes no gradient
+
+    with hooked([(model.hook_dict[f"blocks.{end - 1}.hook_resid_post"], ending)]):
+        output = model(tokens, **({"stop_at_layer": end} if proven else {}))
+    (final,) = kept
+    shape = (*tokens.shape, int(model.W_U.shape[1]))
+    reads = positions_read(metric, shape, final, against)
+    alone = precise(found_in(model(final[:, reads], start_at_layer=end)))
+    if not proven:
+        agree_everywhere(
+            alone.detach(), logits_of(output, tokens).detach()[:, reads], "unembedding"
+        )
+    logits = alone.new_full(shape, torch.nan)
+    logits[:, reads] = alone
+    value = checked(metric(logits, against), len(tokens), finite=False)
+    return value if torch.isfinite(value).all() else None
 
 
 def positions_read(
@@ -89,16 +109,12 @@ def positions_read(
 
     Args:
         shape: of the logits, [batch pos vocab].
-        like: a tensor of their type, on their device.
-
-    Raises:
-        ManyReadError: more than half of them.
+        like: a tensor on their device.
     """
-    batch, length, vocab = shape
+    batch, _, vocab = shape
+    like = precise(like.new_zeros(1))
 
     def zeros(positions: list[int]) -> Float[Tensor, "batch read vocab"]:
-        if 2 * len(positions) > length:
-            raise ManyReadError
         return like.new_zeros(batch, len(positions), vocab)
 
     noted = Reads()

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -52,6 +54,9 @@ def scored(
         NonFiniteError: it gives a NaN or an infinity.
         UnforeseenReadError: it reads another position.
     """
+    length = tokens.shape[1]
+    if len(reads) == length:
+        return checked(metric(logits, tokens), len(tokens))
     columns = {position: column for column, position in enumerate(reads)}
 
     def at(positions: list[int]) -> Tensor:
@@ -63,15 +68,34 @@ def scored(
             return logits.detach()  # a tensor of its own, as dispatch asks for
         return logits[:, chosen]
 
-    shape = (len(logits), tokens.shape[1], logits.shape[2])
+    shape = (len(logits), length, logits.shape[2])
     return checked(metric(ReadLogits(shape, logits, at), tokens), len(tokens))
 
 
-def checked(value: Tensor, batch: int) -> Float[Tensor, "row"]:
-    if not isinstance(value, Tensor) or value.shape != (batch,):
-        found = list(value.shape) if isinstance(value, Tensor) else value
+def checked(value: Any, batch: int, finite: bool = True) -> Float[Tensor, "row"]:
+    """A metric's numbers, one for each example, in single precision at least.
+
+    Args:
+        finite: whether they have to be.
+
+    Raises:
+        UsageError: they are something else.
+        NonFiniteError: one is a NaN or an infinity.
+    """
+    if not isinstance(value, Tensor):
+        try:
+            value = torch.as_tensor(np.asarray(value))
+        except (TypeError, ValueError, RuntimeError):
+            kind = type(value).__name__
+            raise UsageError(
+                f"the metric gives {kind}; it must give one number for each example"
+            ) from None
+    if value.shape != (batch,) or value.is_complex():
+        found = f"{value.dtype} {list(value.shape)}".removeprefix("torch.")
         raise UsageError(f"the metric gives {found}; it must give one number for each example")
-    if not torch.isfinite(value).all():
+    exactly = torch.float32 if value.dtype == torch.bool or value.itemsize < 4 else torch.float64
+    value = value.to(value.dtype if value.dtype in (torch.float32, torch.float64) else exactly)
+    if finite and not torch.isfinite(value).all():
         raise NonFiniteError("the metric is not a finite number for some example")
     return value
 
@@ -101,11 +125,12 @@ def score_of(
 
     if reads is None:
         noted = Reads()
-        probe = compute([0])[:1]
-        checked(
-            metric(ReadLogits((batch, length, vocab), probe, noted.noting(compute)), tokens), batch
-        )
-        reads = sorted(noted.positions)
+        probe = ReadLogits((batch, length, vocab), compute([0])[:1], noted.noting(compute))
+        try:
+            metric(probe, tokens)
+            reads = sorted(noted.positions)
+        except Exception:  # what is wrong, or fails with a tensor of this kind alone, fails below
+            reads = list(range(length))
     clean = compute(reads)
     baseline = scored(metric, clean, tokens, reads)
     return Score(metric, tokens, reads, clean, baseline, alone(metric, clean, tokens, reads))

@@ -3,6 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from transformer_lens import HookedRootModule
+from transformer_lens.hook_points import HookPoint
 
 from gpt import GPT
 from interp.attribution import attribution, site_scores
@@ -137,6 +140,113 @@ def test_what_cannot_be_attributed_is_a_sentence(model, clean, corrupted, change
         attribution(model, **(given | change))
 
 
+class InPlace(HookedRootModule):
+    """A model that goes on with its values in place, or does the same without."""
+
+    def __init__(self, in_place):
+        super().__init__()
+        self.in_place = in_place
+        self.embed, self.fc, self.head = nn.Embedding(30, 8), nn.Linear(8, 8), nn.Linear(8, 30)
+        generator = torch.Generator().manual_seed(0)
+        for weight in self.parameters():
+            nn.init.normal_(weight, generator=generator)
+        self.hook_embed, self.hook_pre, self.hook_mid = HookPoint(), HookPoint(), HookPoint()
+        self.setup()
+
+    def forward(self, tokens):
+        x = self.hook_embed(self.embed(tokens))
+        if self.in_place:
+            x *= 2
+            h = self.hook_pre(self.fc(x)).relu_()
+            x = self.hook_mid(x + h.cumsum(dim=1))
+            x[:, 1:] += x[:, :-1].clone()
+            x.tanh_()
+        else:
+            x = x * 2
+            h = self.hook_pre(self.fc(x)).relu()
+            x = self.hook_mid(x + h.cumsum(dim=1))
+            x = torch.cat([x[:, :1], x[:, 1:] + x[:, :-1]], dim=1).tanh()
+        return self.head(x)
+
+
+@pytest.mark.parametrize("asked", ["*", "hook_mid", "hook_pre", "hook_embed"])
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_model_that_writes_in_place_has_the_scores_of_one_that_does_not(
+    clean, corrupted, asked, steps
+):
+    clean, corrupted = clean % 30, corrupted % 30
+    tables = []
+    for in_place in (True, False):
+        model = InPlace(in_place)
+        where = sites(model, asked, each="pos", tokens=clean)
+        found = attribution(
+            model, clean, corrupted, METRIC, where, steps=steps, verify=9, progress=False
+        )
+        tables.append(found.table)
+    ours, expected = tables
+    np.testing.assert_allclose(ours["approximate"], expected["approximate"], atol=1e-5)
+    np.testing.assert_allclose(ours["exact"], expected["exact"], atol=1e-5)
+    assert (expected["approximate"] != 0).any()
+
+
+def test_a_value_that_is_written_into_past_its_hook_point_is_a_sentence(clean, corrupted):
+    model = InPlace(in_place=False)
+
+    def forward(tokens):
+        x = model.fc(model.embed(tokens)) + 0
+        y = model.hook_mid(x)
+        x += 1
+        return model.head(x + y)
+
+    model.forward = forward
+    with pytest.raises(UsageError, match="writes into the value of hook_mid"):
+        attribution(model, clean % 30, corrupted % 30, METRIC, [Site("hook_mid")], progress=False)
+
+
+def test_a_model_without_a_hook_on_its_embedding_is_attributed_by_its_gradient(clean, corrupted):
+    model = InPlace(in_place=False)
+    where = [Site("hook_mid")]
+    asked = (model, clean % 30, corrupted % 30, METRIC, where)
+    expected = attribution(*asked, progress=False).table
+    del model.hook_embed
+    model.hook_embed = nn.Identity()
+    model.setup()
+    found = attribution(*asked, progress=False).table
+    np.testing.assert_array_equal(found["approximate"], expected["approximate"])
+    with pytest.raises(UsageError, match="no hook point hook_embed"):
+        attribution(*asked, steps=2, progress=False)
+
+
+def test_attribution_works_in_inference_mode_and_says_where_it_cannot(model, clean, corrupted):
+    heads = sites(model, "*attn.hook_z", each="head")
+    asked = (clean, corrupted, METRIC, heads)
+    expected = attribution(model, *asked, verify=2, progress=False).table
+    with torch.inference_mode():
+        here = (clean.clone(), corrupted.clone(), METRIC, heads)
+        found = attribution(model, *here, verify=2, progress=False).table
+        made = GPT(model.config)
+        weights = torch.ones(4)
+        with pytest.raises(UsageError, match="made under torch"):
+            attribution(made, *asked, verify=2, progress=False)
+        with pytest.raises(UsageError, match="made under torch"):
+            attribution(
+                *(model, clean, corrupted, lambda x, _: x[:, -1, 3] * weights, heads),
+                progress=False,
+            )
+    np.testing.assert_allclose(found["approximate"], expected["approximate"], atol=1e-6)
+
+
+def test_the_exact_ones_are_exact_of_a_model_that_is_in_training(model, clean, corrupted):
+    config = dataclasses.replace(model.config, dropout=0.5)
+    trained = GPT(config)
+    trained.load_state_dict(model.state_dict())
+    heads = sites(model, "*attn.hook_z", each="head")
+    expected = attribution(model, clean, corrupted, METRIC, heads, progress=False).table
+    found = attribution(trained.train(), clean, corrupted, METRIC, heads, progress=False).table
+    np.testing.assert_allclose(found["exact"], expected["exact"], atol=1e-5)
+    np.testing.assert_allclose(found["approximate"], expected["approximate"], atol=1e-5)
+
+
 @pytest.fixture
 def wide(model):
     """A model with a larger vocabulary than its residual stream is wide, and how many logits its
@@ -159,8 +269,8 @@ def test_only_the_logits_that_the_metric_reads_are_computed(
     counts.clear()
     scores = site_scores(model, clean, corrupted, METRIC, where, steps)
     batch, length = clean.shape
-    assert max(counts) == max(length, batch)
-    monkeypatch.setattr("interp.attribution.behind_blocks", lambda *_: None)
+    assert counts == [batch * length, *[batch] * (1 + steps)]  # the first shows that it may be so
+    monkeypatch.setattr("interp.attribution.behind_blocks", lambda _: None)
     counts.clear()
     plain = site_scores(model, clean, corrupted, METRIC, where, steps)
     assert max(counts) == batch * length
@@ -178,15 +288,45 @@ def test_a_metric_that_reads_more_gets_all_logits(wide, clean, corrupted, metric
     model, _ = wide
     where = sites(model, "*hook_mlp_out", each="pos", tokens=clean)
     scores = site_scores(model, clean, corrupted, metric, where)
-    monkeypatch.setattr("interp.attribution.behind_blocks", lambda *_: None)
+    monkeypatch.setattr("interp.attribution.behind_blocks", lambda _: None)
     plain = site_scores(model, clean, corrupted, metric, where)
     assert np.abs(plain).max() > 0
     np.testing.assert_allclose(scores, plain, rtol=1e-4, atol=1e-6 * np.abs(plain).max())
 
 
-def test_a_model_that_mixes_positions_behind_its_blocks_is_not_cut_short(wide, clean):
-    model, _ = wide
-    assert behind_blocks(model, clean) == model.config.n_layer
+def mixes_positions(model):
     norm = model.ln_final.forward
     model.ln_final.forward = lambda x: norm(x + x.mean(dim=1, keepdim=True))
-    assert behind_blocks(model, clean) is None
+
+
+def forbids_what_a_text_has_said(model):
+    """Only the second text has said 3, so that the first one shows nothing."""
+    run = model.forward
+
+    def forward(tokens, *args, start_at_layer=None, stop_at_layer=None, **kwargs):
+        out = run(
+            tokens, *args, start_at_layer=start_at_layer, stop_at_layer=stop_at_layer, **kwargs
+        )
+        if start_at_layer is None and stop_at_layer is None:
+            said = (tokens == 3).cumsum(dim=1) > 0
+            out = torch.cat([out[..., :3], out[..., 3:4] / (1 + said[..., None]), out[..., 4:]], -1)
+        return out
+
+    model.forward = forward
+
+
+@pytest.mark.parametrize("edit", [mixes_positions, forbids_what_a_text_has_said])
+def test_a_model_that_does_more_behind_its_blocks_gets_all_logits(
+    wide, clean, corrupted, edit, monkeypatch
+):
+    model, _ = wide
+    assert behind_blocks(model) == model.config.n_layer
+    edit(model)
+    corrupted = corrupted.clone()
+    corrupted[:, :] = corrupted.clamp(min=4)
+    corrupted[1, 2] = 3
+    where = sites(model, "*hook_mlp_out", each="pos", tokens=clean)
+    scores = site_scores(model, clean, corrupted, METRIC, where)
+    monkeypatch.setattr("interp.attribution.behind_blocks", lambda _: None)
+    plain = site_scores(model, clean, corrupted, METRIC, where)
+    np.testing.assert_allclose(scores, plain, rtol=1e-4, atol=1e-6 * np.abs(plain).max())

@@ -62,6 +62,24 @@ def test_accuracy_is_the_share_of_next_tokens_that_are_likeliest():
     assert accuracy(sure, TOKENS).tolist() == pytest.approx([2 / 3, 1 / 3])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_of_logits_in_half_precision_metrics_are_what_they_are_of_the_same_numbers(dtype):
+    generator = torch.Generator().manual_seed(1)
+    logits = (10 * torch.randn(3, 8, 50, generator=generator)).to(dtype)
+    tokens = torch.randint(50, (3, 8), generator=generator)
+    other = (logits + torch.randn(logits.shape, generator=generator)).to(dtype)
+    for metric, same in (
+        (loss, loss),
+        (loss_at([1, 2]), loss_at([1, 2])),
+        (logit_difference(1, 2), logit_difference(1, 2)),
+        (accuracy, accuracy),
+        (kl_from(other), kl_from(other.double())),
+    ):
+        expected = same(logits.double(), tokens)
+        torch.testing.assert_close(metric(logits, tokens).double(), expected, rtol=1e-5, atol=1e-5)
+    assert kl_from(logits.float())(logits, tokens).abs().max() < 1e-6
+
+
 @pytest.mark.parametrize(
     ("metric", "sentence"),
     [

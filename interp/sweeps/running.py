@@ -1,0 +1,42 @@
+"""How much of the texts is run at a time?"""
+
+from collections.abc import Iterator, Sequence
+
+from jaxtyping import Int
+from torch import Tensor
+
+from interp.interventions import cache
+from interp.sites import Model, stopping
+from interp.sweeps.planning import flight_on
+
+
+def at_once(tokens: Int[Tensor, "batch pos"]) -> int:
+    """How many cells run together where whole texts run again."""
+    return max(1, flight_on(tokens.device).rows // tokens.numel())
+
+
+def parts_of(tokens: Int[Tensor, "batch pos"], vocab: int = 0) -> Iterator[slice]:
+    """All examples, a few at a time.
+
+    Args:
+        vocab: logits of each token, where there are to be any.
+    """
+    flight, (batch, length) = flight_on(tokens.device), tokens.shape
+    rows = min(flight.rows, flight.logits // vocab) if vocab else flight.rows
+    step = max(1, rows // length)
+    for begin in range(0, batch, step):
+        yield slice(begin, begin + step)
+
+
+def clean_values(
+    model: Model, tokens: Int[Tensor, "batch pos"], names: Sequence[str]
+) -> dict[str, Tensor]:
+    """Clean values, from runs of a few examples at a time, without the logits where possible."""
+    options = stopping(model, names)
+    values: dict[str, Tensor] = {}
+    for rows in parts_of(tokens):
+        for name, value in cache(model, tokens[rows], names, **options).items():
+            if name not in values:
+                values[name] = value.new_empty(len(tokens), *value.shape[1:])
+            values[name][rows] = value
+    return values
