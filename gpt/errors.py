@@ -1,7 +1,7 @@
 """The sentences this package answers bad input with."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -31,6 +31,13 @@ class HookNameError(UsageError):
 
 class HookNeverFiredError(UsageError):
     """A hook was attached, the model ran, and the run never came past the hook point."""
+
+
+def check_choice(name: str, given: Any, choices: Sequence[Any]) -> None:
+    """Raises ``UsageError`` where an argument is none of the values that it can have."""
+    if given not in choices:
+        known = ", ".join(map(repr, choices))
+        raise UsageError(f"{name} is {given!r}; it must be one of {known}")
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformer_lens.hook_points import HookPoint
 
-from gpt.errors import UsageError, nearest
+from gpt.errors import UsageError, check_choice, nearest
+from gpt.generating import check_logits, writing
 from gpt.hooks import ForkPoint
 from gpt.lens import AttentionWeights, LensModel
 from gpt.model import MLP, Block, CausalSelfAttention, GPTConfig, LayerNorm
@@ -91,8 +92,10 @@ class Bigram(LensModel):
         """Logits [batch pos vocab], or the mean loss in nats per token.
 
         Without targets the loss is that of the tokens themselves, one to the right. Raises
-        ``UsageError`` where there are more tokens than the block holds.
+        ``UsageError`` where there are more tokens than the block holds, or at another
+        ``return_type``.
         """
+        check_choice("return_type", return_type, ("logits", "loss"))
         if tokens.shape[1] > self.config.block_size:
             raise UsageError(
                 f"{tokens.shape[1]} tokens are too many: "
@@ -114,11 +117,16 @@ class Bigram(LensModel):
         *,
         generator: torch.Generator | None = None,
     ) -> Int[Tensor, "batch longer"]:
-        """Continue ``tokens``, each new one drawn from the model's distribution."""
-        for _ in range(max_new_tokens):
-            logits = self(tokens[:, -self.config.block_size :])[:, -1]
-            following = torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)
-            tokens = torch.cat([tokens, following], dim=1)
+        """Continue ``tokens``, each new one drawn from the model's distribution without dropout.
+
+        Raises ``UsageError`` at a prompt or a number that makes no sense.
+        """
+        with writing(self, tokens, max_new_tokens):
+            for _ in range(max_new_tokens):
+                logits = self(tokens[:, -self.config.block_size :])[:, -1]
+                check_logits(logits)
+                following = torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)
+                tokens = torch.cat([tokens, following], dim=1)
         return tokens
 
 

@@ -6,7 +6,6 @@ line, so that one line is one thing to ablate; every value worth looking at pass
 named and laid out as in TransformerLens. Sizes in comments read [batch pos ...].
 
     model = GPT(GPTConfig(vocab_size=65))
-    logits = model(tokens)
     logits, cache = model.run_with_cache(tokens, names_filter="blocks.0.attn.hook_pattern")
 """
 
@@ -21,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformer_lens.hook_points import HookPoint
 
-from gpt.errors import UsageError
+from gpt.errors import UsageError, check_choice
+from gpt.generating import check_logits, writing
 from gpt.hooks import ForkPoint, watched
 from gpt.lens import AttentionWeights, LensModel, MLPWeights
 
@@ -263,8 +263,10 @@ class GPT(LensModel):
             stop_at_layer: the first layer not to run; the residual stream entering it is returned.
 
         Raises:
-            UsageError: more positions than the block holds; a loss asked for without targets.
+            UsageError: more positions than the block holds; a loss asked for without targets;
+                another ``return_type``.
         """
+        check_choice("return_type", return_type, ("logits", "loss", "both", None))
         x = self.embed(tokens) if start_at_layer is None else tokens
         for block in list(self.blocks)[start_at_layer:stop_at_layer]:
             x = block(x)
@@ -319,6 +321,8 @@ class GPT(LensModel):
     ) -> Int[Tensor, "batch longer"]:
         """Continue ``tokens`` by ``max_new_tokens``, each drawn from the model's distribution.
 
+        Without dropout, whatever mode the model is in; it stays in that mode.
+
         Args:
             tokens: the prompt, at least one token, at most the block.
             temperature: divides the logits; 0 takes the likeliest token.
@@ -326,22 +330,20 @@ class GPT(LensModel):
             generator: makes the draw reproducible.
 
         Raises:
-            UsageError: an empty prompt, or one longer than the block.
+            UsageError: an empty prompt, one longer than the block, or one with tokens outside the
+                vocabulary; numbers that cannot be meant.
         """
-        block = self.config.block_size
-        if not 1 <= tokens.shape[1] <= block:
-            raise UsageError(
-                f"the prompt has {tokens.shape[1]} tokens; this model takes 1 to {block}"
-            )
-        for _ in range(max_new_tokens):
-            logits = self(tokens[:, -block:])[:, -1]  # [batch vocab]
-            if top_k is not None:
-                kth = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
-                logits = logits.masked_fill(logits < kth, -torch.inf)
-            if temperature == 0:
-                following = logits.argmax(dim=-1, keepdim=True)
-            else:
-                probabilities = (logits / temperature).softmax(dim=-1)
-                following = torch.multinomial(probabilities, 1, generator=generator)
-            tokens = torch.cat([tokens, following], dim=1)
+        with writing(self, tokens, max_new_tokens, temperature, top_k):
+            for _ in range(max_new_tokens):
+                logits = self(tokens[:, -self.config.block_size :])[:, -1]  # [batch vocab]
+                check_logits(logits)
+                if top_k is not None:
+                    kth = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
+                    logits = logits.masked_fill(logits < kth, -torch.inf)
+                if temperature == 0:
+                    following = logits.argmax(dim=-1, keepdim=True)
+                else:
+                    probabilities = (logits / temperature).softmax(dim=-1)
+                    following = torch.multinomial(probabilities, 1, generator=generator)
+                tokens = torch.cat([tokens, following], dim=1)
         return tokens

@@ -249,6 +249,19 @@ def test_generation_follows_its_generator_beyond_the_block():
     assert one.equal(two)
 
 
+def test_a_rung_writes_without_dropout_and_only_what_makes_sense():
+    torch.manual_seed(0)
+    model = RUNGS["scaled"](GPTConfig(**{**vars(SMALL), "dropout": 0.5})).train()
+    start = torch.zeros((1, 1), dtype=torch.long)
+    one = model.generate(start, 20, generator=torch.Generator().manual_seed(3))
+    assert model.training
+    assert one.equal(model.eval().generate(start, 20, generator=torch.Generator().manual_seed(3)))
+    with pytest.raises(UsageError, match="the prompt has the token 11; this model knows 0 to 10"):
+        model.generate(start + 11, 1)
+    with pytest.raises(UsageError, match="max_new_tokens is -1"):
+        model.generate(start, -1)
+
+
 def test_more_tokens_than_the_block_holds_are_refused():
     with pytest.raises(UsageError, match="9 tokens are too many: this rung's block holds 8"):
         built("bigram")(torch.zeros((1, 9), dtype=torch.long))

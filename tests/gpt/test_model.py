@@ -1,3 +1,4 @@
+import inspect
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from torch.nn import functional as F
 
 from gpt import GPT, GPTConfig
 from gpt.errors import UsageError
+from gpt.generating import check_request
 
 PER_BLOCK = [
     "hook_resid_pre",
@@ -228,3 +230,77 @@ def test_input_that_does_not_fit_is_refused(model, tokens):
         model.generate(torch.zeros(1, 0, dtype=torch.long), 1)
     with pytest.raises(UsageError, match="a loss needs targets"):
         model(torch.randn(1, 4, 8), return_type="loss", start_at_layer=1)
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        ({"max_new_tokens": -1}, "max_new_tokens is -1; it must be a number of tokens"),
+        ({"max_new_tokens": 2.0}, r"max_new_tokens is 2\.0"),
+        ({"max_new_tokens": True}, "max_new_tokens is True"),
+        ({"temperature": -0.5}, r"temperature is -0\.5; it must be a finite number"),
+        ({"temperature": math.nan}, "temperature is nan"),
+        ({"temperature": math.inf}, "temperature is inf"),
+        ({"temperature": 1e-40}, "temperature is 1e-40"),
+        ({"temperature": "hot"}, "temperature is 'hot'"),
+        ({"top_k": 0}, "top_k is 0; it must be at least 1, or None"),
+        ({"top_k": -3}, "top_k is -3"),
+        ({"top_k": 1.5}, r"top_k is 1\.5"),
+        (
+            {"tokens": torch.tensor([1, 2])},
+            r"the prompt is \[2\]; it must be a tensor of token ids",
+        ),
+        ({"tokens": torch.zeros(1, 3)}, r"the prompt is \[1, 3\]"),
+        ({"tokens": "abc"}, "the prompt is str"),
+        ({"tokens": torch.zeros(0, 3, dtype=torch.long)}, "the prompt has 3 tokens in 0 rows"),
+        ({"tokens": torch.zeros(1, 0, dtype=torch.long)}, "the prompt has 0 tokens; this"),
+        (
+            {"tokens": torch.zeros(1, 17, dtype=torch.long)},
+            "has 17 tokens; this model takes 1 to 16",
+        ),
+        ({"tokens": torch.tensor([[1, 11]])}, "has the token 11; this model knows 0 to 10"),
+        ({"tokens": torch.tensor([[1, -1]])}, "has the token -1; this model knows 0 to 10"),
+    ],
+)
+def test_what_cannot_be_generated_is_refused_before_a_token_is_drawn(model, request_, sentence):
+    asked = {"tokens": torch.tensor([[1, 2]]), "max_new_tokens": 3} | request_
+    with pytest.raises(UsageError, match=sentence):
+        check_request(model.config, **asked)
+    if isinstance(asked["tokens"], torch.Tensor) and asked["tokens"].dtype == torch.int64:
+        with pytest.raises((UsageError, TypeError)):  # the second by the tests' check of types
+            model.generate(**asked)
+
+
+def test_what_can_be_generated_is(model):
+    prompt = torch.tensor([[1, 2]])
+    assert torch.equal(model.generate(prompt, 0), prompt)
+    coldest = model.generate(prompt, 5, temperature=1e-6)
+    assert torch.equal(coldest, model.generate(prompt, 5, temperature=0.0))
+    assert model.generate(prompt, 3, top_k=1000, temperature=1e6).shape == (1, 5)
+    assert model.generate(torch.randint(11, (2, 16)), 2).shape == (2, 18)
+
+
+def test_a_model_that_answers_with_nan_writes_nothing(model):
+    with torch.no_grad():
+        model.wpe.weight[3] = math.nan
+    for temperature in (0.0, 1.0):
+        with pytest.raises(UsageError, match="logits are NaN"):
+            model.generate(torch.tensor([[1, 2]]), 5, temperature=temperature)
+
+
+def test_a_model_in_training_writes_without_dropout_and_stays_in_training():
+    model, prompt = small_gpt(dropout=0.5).train(), torch.tensor([[1, 2, 3]])
+    model.blocks[0].eval()
+    written = model.generate(prompt, 20, temperature=0.0)
+    assert model.training
+    assert not model.blocks[0].attn.training
+    assert torch.equal(written, model.eval().generate(prompt, 20, temperature=0.0))
+
+
+@pytest.mark.parametrize("options", [{}, {"stop_at_layer": 1}])
+def test_another_return_type_is_refused(model, tokens, options):
+    plain = inspect.unwrap(GPT.forward)  # without the tests' check of types
+    with pytest.raises(
+        UsageError, match="return_type is 'foo'; it must be one of 'logits', 'loss'"
+    ):
+        plain(model, tokens, return_type="foo", **options)
