@@ -60,12 +60,14 @@ def verdict_of(row: Mapping[Any, Any], kind: str = "") -> Verdict:
     Returns:
         ``NONE`` where the status says that nothing can change (the same function, a line that acts
         in training or building only, or never ran). ``UNKNOWN`` without an interval, and where the
-        status says that the loss means nothing (a leak) or that there is none.
+        status says that the loss means nothing (a leak) or that there is none, as where the
+        trained weights do not fit the cut model.
     """
     status = row.get(f"{kind}status", row.get("status"))
     status = status if isinstance(status, str) else ""
     if status in BY_NATURE:
-        return Verdict.NONE
+        unmeasured = status == "retrain-only" and np.isnan(number(row.get(f"{kind}delta")))
+        return Verdict.UNKNOWN if unmeasured else Verdict.NONE
     if status not in COMPARED:
         return Verdict.UNKNOWN
     delta, low, high, p, n = (

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from interp.errors import SurgeryError
@@ -133,7 +132,7 @@ def judged(model: nn.Module, judge: Judge) -> Judgement:
         raise SurgeryError("the judge must call the model that it is given; it did not")
     digest = hashlib.sha256()
     for call in calls:
-        digest.update(call.logits.float().cpu().contiguous().numpy().tobytes())
+        digest.update(bytes_of(call.logits))
     return Judgement(values.astype(np.float64), digest.hexdigest(), calls)
 
 
@@ -209,25 +208,5 @@ def has_nan(items: Any) -> bool:
     return isinstance(items, (tuple, list)) and any(has_nan(item) for item in items)
 
 
-def training_fingerprint(build: Callable[[int], nn.Module], call: Call) -> str:
-    """A hash of two steps of training from scratch on a call's tokens: two files that train alike
-    share it.
-
-    Plain gradient descent: what moves the weights shows, however little.
-    """
-    torch.manual_seed(0)
-    model = build(0).to(call.tokens.device)
-    model.train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    digest = hashlib.sha256()
-    for _ in range(2):
-        logits = call.repeated(model, call.tokens)
-        check_width(logits, call.tokens)
-        loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), call.tokens[:, 1:].flatten().long())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        digest.update(np.float64(loss.item()).tobytes())
-    for parameter in model.parameters():
-        digest.update(parameter.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def bytes_of(tensor: Tensor) -> bytes:
+    return tensor.detach().float().cpu().contiguous().numpy().tobytes()

@@ -131,9 +131,12 @@ def observing(
         codes |= dict.fromkeys(functions, (node, code))
 
     def probe(index: int, value: Any) -> Any:
+        tracing = torch._C._get_tracing_state()
+        torch._C._set_tracing_state(None)  # torch.jit.trace is not to record what is noted
         observations.note(table[index], phase, layer(), value)
         if watch is not None and not is_statement(table[index]):
             watch(table[index], value)
+        torch._C._set_tracing_state(tracing)
         return value
 
     with swapped(syntax, codes, {PROBE: probe}, str(source.path)):

@@ -29,6 +29,7 @@ from torch.nn.modules.module import (
 
 from interp.errors import SurgeryError
 from interp.surgery.edits import Edit, Surgery
+from interp.surgery.kept import Kept, afresh
 from interp.surgery.loaded import loaded_functions
 from interp.surgery.modules import edited_name, know_lines
 from interp.surgery.stand_ins import STAND_INS
@@ -43,6 +44,7 @@ def performed(
     model: nn.Module | None = None,
     *,
     names: Mapping[str, Any] | None = None,
+    kept: Sequence[Kept] | None = None,
 ) -> Iterator[None]:
     """Inside the block, the functions that a surgery edits run as edited.
 
@@ -50,6 +52,8 @@ def performed(
         surgery: what is cut, in which layers.
         model: whose layers are meant; needed only where the surgery is made in some layers.
         names: what names that the edited code reads stand for, beyond the function's own globals.
+        kept: what files keep of earlier runs, to be made anew; None is what ``lru_cache`` keeps in
+            the surgery's file.
 
     Raises:
         SurgeryError: a function that is not loaded, or was loaded from another text than the file
@@ -78,6 +82,8 @@ def performed(
             chosen = stack.enter_context(inside_layers(model, surgery.layers))
         known = {**STAND_INS, **(names or {})}
         stack.enter_context(swapped(syntax, codes, known, filename, chosen))
+        cut = {part for node in by_function(surgery) for part in syntax.qualname[node].split(".")}
+        stack.enter_context(afresh([Kept(surgery.source)] if kept is None else kept, cut))
         yield
 
 

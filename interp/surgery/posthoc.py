@@ -3,23 +3,28 @@
 row = try_cut(uncut, cut)   # status, detail, value, baseline, delta, fingerprint ...
 """
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import nn
 
+from interp.errors import SurgeryError
 from interp.interventions import intervene
-from interp.surgery.edits import Surgery
+from interp.surgery.edits import Surgery, at_layers
 from interp.surgery.judging import (
     FirstNaN,
     Judgement,
     judged,
     sees_the_future,
-    training_fingerprint,
 )
 from interp.surgery.modules import edited_name
-from interp.surgery.performing import following_layers, performed
+from interp.surgery.performing import following_layers, layer_modules
+from interp.surgery.rebuilding import SAME_VALUE, MisfitError, is_same, rebuild
 from interp.surgery.rows import Row, compared, failed, largest_difference
+from interp.surgery.training import training_fingerprint
 from interp.surgery.uncut import Uncut
 
 FLOAT_NOISE = 1e-5  # of the logits' spread: the same sum in another order
@@ -42,47 +47,133 @@ def try_cut(uncut: Uncut, surgery: Surgery) -> Row:
 
 
 def judge_cut(uncut: Uncut, surgery: Surgery) -> Row:
+    """One surgery on the trained model: on the instance itself where what is cut ran while it was
+    judged and nothing is kept; else on one that is built anew with the cut made."""
     made = uncut.with_preparation(surgery)
     filenames = {edited_name(made), *(str(source.path) for source in uncut.sources)}
-    baseline = uncut.baseline
-    with following_layers(uncut.model) as layer, uncut.operated(made):
-        uncut.current_layer.append(layer)
+    plan, phases = uncut.rebuilding, uncut.phases(surgery)
+    hidden = plan.keeps or "judge" not in phases  # perhaps the instance holds what the line made
+    anew = bool(phases & {"import", "build"}) or (hidden and not plan.refusal)
+    if anew and plan.refusal:
+        why = f"a model that is built anew is not the trained one: {plan.refusal}"
+        return try_without_weights(uncut, surgery, made, filenames, why)
+    stage, left_out = "build" if anew else "judge", list[str]()
+    with ExitStack() as stack:
         try:
-            judgement = judged(uncut.model, uncut.judge)
-            if judgement.fingerprint != baseline.fingerprint and judgement.is_finite:
-                ahead = looks_ahead(uncut, judgement)
-            elif not judgement.is_finite:
-                return trace_nan(uncut, judgement, filenames)
+            model = graft(uncut, made) if anew and made.layers is not None else uncut.model
+            stack.enter_context(uncut.operated(made, model))
+            if anew and made.layers is None:
+                model, left_out = rebuild(plan, uncut.build, model)
+            stage = "judge"
+            layer = stack.enter_context(following_layers(model))
+            uncut.current_layer.append(layer)
+            stack.callback(uncut.current_layer.pop)
+            judgement = judged(model, uncut.judge)
+            if not judgement.is_finite:
+                return trace_nan(model, judgement, filenames)
+            same = is_to_the_bit(uncut, judgement)
+            ahead = not same and looks_ahead(uncut, model, judgement)
+        except MisfitError as error:
+            misfit = f"the trained weights do not fit: {error}"
+            return try_without_weights(uncut, surgery, made, filenames, misfit)
         except Exception as error:
-            return failed("judge", error, filenames)
-        finally:
-            uncut.current_layer.pop()
-    if judgement.fingerprint == baseline.fingerprint and np.array_equal(
-        judgement.values, baseline.values
-    ):
+            return failed(stage, error, filenames)
+    if same and hidden and not anew:
+        why = f"its trace may be kept on the trained model, and none is built anew: {plan.refusal}"
+        return try_without_weights(uncut, surgery, made, filenames, why)
+    if same:
         return try_in_training(uncut, surgery, made, filenames)
-    row = compared(judgement.values, baseline.values)
+    return compare_with_uncut(uncut, judgement, ahead, left_out)
+
+
+def compare_with_uncut(
+    uncut: Uncut, judgement: Judgement, ahead: bool, left_out: Sequence[str]
+) -> Row:
+    """The row of a mutant that is not the model as it is, to the bit."""
+    row = compared(judgement.values, uncut.baseline.values)
     row["fingerprint"] = judgement.fingerprint
-    difference = largest_difference(judgement, baseline)
+    difference = largest_difference(judgement, uncut.baseline)
     if difference is not None and difference < FLOAT_NOISE:
-        detail = f"the same logits, up to {difference:.1g} of their spread"
-        return {**row, "status": "equivalent", "detail": detail}
-    if judgement.fingerprint != baseline.fingerprint and ahead:
+        if np.allclose(judgement.values, uncut.baseline.values, rtol=FLOAT_NOISE, atol=FLOAT_NOISE):
+            detail = f"the same logits, up to {difference:.1g} of their spread"
+            return {**row, "status": "equivalent", "detail": detail}
+        detail = "the same logits: what changes is the loss that the model hands out"
+        return {**row, "status": "changed", "detail": detail}
+    if ahead:
         detail = "earlier logits depend on later tokens"
         return {**row, "status": "leak", "detail": detail}
-    return {**row, "status": "changed", "detail": ""}
+    return {**row, "status": "changed", "detail": without_place(left_out)}
 
 
-def looks_ahead(uncut: Uncut, judgement: Judgement) -> bool:
-    call = judgement.calls[0]
-    return not uncut._baseline_leaks and sees_the_future(uncut.model, call)
+def without_place(weights: Sequence[str]) -> str:
+    """That a cut model leaves out some of the trained weights."""
+    if not weights:
+        return ""
+    more = f" and {len(weights) - 1} more" if len(weights) > 1 else ""
+    return f"the cut model has no place for the trained {weights[0]}{more}"
 
 
-def try_in_training(
-    uncut: Uncut, surgery: Surgery, made: Surgery, filenames: set[str]
-) -> dict[str, Any]:
+def is_to_the_bit(uncut: Uncut, judgement: Judgement) -> bool:
+    """Whether a mutant is the model as it is: the trained one or, built anew, its equal."""
+    known = {uncut.baseline.fingerprint, uncut.rebuilding.fingerprint}
+    return judgement.fingerprint in known and bool(
+        np.allclose(judgement.values, uncut.baseline.values, rtol=0, atol=SAME_VALUE)
+    )
+
+
+def looks_ahead(uncut: Uncut, model: nn.Module, judgement: Judgement) -> bool:
+    return not uncut._baseline_leaks and sees_the_future(model, judgement.calls[0])
+
+
+def graft(uncut: Uncut, made: Surgery) -> nn.Module:
+    """The trained model built anew, with the layers of ``made`` from one that was built with the
+    cut.
+
+    Raises:
+        SurgeryError: what building with the cut changes lies outside the layers too.
+    """
+    assert made.layers is not None
+    everywhere = at_layers(made, None)
+    with uncut.operated(uncut.prepare):
+        plain, _ = rebuild(uncut.rebuilding, uncut.build, uncut.model)
+        other, _ = rebuild(uncut.rebuilding, uncut.build, uncut.model)
+    with uncut.operated(everywhere):
+        cut, _ = rebuild(uncut.rebuilding, uncut.build, uncut.model)
+        whole = judged(cut, uncut.judge)
+        transplant(cut, other, list(layer_modules(cut)))
+        if not is_same(judged(other, uncut.judge), whole):
+            raise SurgeryError(
+                "what it changes when the model is built lies outside the layers, so that it "
+                "cannot be made in some of them: leave layers out"
+            )
+    transplant(cut, plain, made.layers)
+    return plain
+
+
+def transplant(donor: nn.Module, model: nn.Module, layers: Sequence[int]) -> None:
+    """Put some of one model's layers into another."""
+    wanted = {id(module) for layer in layers for module in layer_modules(donor).get(layer, [])}
+    for name, module in list(donor.named_modules()):
+        if id(module) in wanted:
+            model.set_submodule(name, module)
+
+
+def try_without_weights(
+    uncut: Uncut, surgery: Surgery, made: Surgery, filenames: set[str], why: str
+) -> Row:
+    """A surgery after which the trained model cannot be had: only whether one can be built and
+    trained with it is known."""
+    row = try_in_training(uncut, surgery, made, filenames)
+    if row["status"] == "error":
+        return row
+    unmeasured = {"value": np.nan, "delta": np.nan, "fingerprint": np.nan}
+    detail = f"what it does to the trained model is not known: {why}"
+    return {**row, **unmeasured, "status": "retrain-only", "detail": detail}
+
+
+def try_in_training(uncut: Uncut, surgery: Surgery, made: Surgery, filenames: set[str]) -> Row:
     """What a surgery without effect on the trained model does to building and training one."""
-    same: dict[str, Any] = {
+    same: Row = {
         "value": uncut.baseline.values.mean(),
         "baseline": uncut.baseline.values.mean(),
         "delta": 0.0,  # exactly, on any text: there is no interval
@@ -92,24 +183,26 @@ def try_in_training(
     if surgery.layers is not None:
         return {**same, "status": "equivalent", "detail": "the same logits, to the bit"}
     try:
-        with performed(made):
-            fingerprint = training_fingerprint(uncut.build, uncut.baseline.calls[0])
+        with uncut.made_in_building(made):
+            cut = training_fingerprint(uncut.build, uncut.baseline.calls[0], uncut.targets)
     except Exception as error:
         return failed("build or train", error, filenames)
-    if fingerprint == uncut._training:
+    if cut == uncut._training:
         return {**same, "status": "equivalent", "detail": "the same logits, to the bit"}
     phases = uncut.phases(surgery)
-    if "judge" not in phases and "build" in phases:
-        unmeasured = {"value": np.nan, "delta": np.nan}  # what was cut did not run
-        detail = "acts when a model is built"
-        return {**same, **unmeasured, "status": "retrain-only", "detail": detail}
+    if "judge" not in phases and phases & {"import", "build"}:
+        detail = "acts when a model is built: the trained weights stand in for what it does"
+        return {**same, "status": "retrain-only", "detail": detail}
+    if cut.logits == uncut._training.logits and cut.beside != uncut._training.beside:
+        detail = "changes what the model hands out beside its logits, such as a loss of its own"
+        return {**same, "status": "train-only", "detail": detail}
     return {**same, "status": "train-only", "detail": "acts in training only"}
 
 
-def trace_nan(uncut: Uncut, judgement: Judgement, filenames: set[str]) -> dict[str, Any]:
+def trace_nan(model: nn.Module, judgement: Judgement, filenames: set[str]) -> Row:
     call = judgement.calls[0]
     with FirstNaN(filenames) as first, torch.no_grad():
-        uncut.model(*call.args, **call.kwargs)
+        model(*call.args, **call.kwargs)
     where = "" if first.line is None else f" on line {first.line}"
     detail = f"the first NaN is made by {first.operation}{where}"
     if first.operation is None:

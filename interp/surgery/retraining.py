@@ -3,7 +3,6 @@
 row = retrain(uncut, cut, seed=0)   # status, detail, value
 """
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +10,6 @@ import torch
 from interp.surgery.edits import Surgery
 from interp.surgery.judging import judged, sees_the_future
 from interp.surgery.modules import edited_name
-from interp.surgery.performing import performed
 from interp.surgery.rows import failed
 from interp.surgery.uncut import Uncut
 
@@ -22,7 +20,7 @@ def retrain(uncut: Uncut, surgery: Surgery | None, seed: int) -> dict[str, Any]:
     filenames = sources | ({edited_name(surgery)} if surgery else set())
     stage = "build"
     try:
-        with performed(surgery) if surgery else nullcontext():
+        with uncut.made_in_building(surgery):
             torch.manual_seed(seed)
             model = uncut.build(seed)
             stage = "train"

@@ -130,18 +130,21 @@ def over_seeds(trainings: pd.DataFrame) -> pd.DataFrame:
 
 def folded(table: pd.DataFrame) -> pd.DataFrame:
     """Surgeries that make the same function of the trained model name the first of them in
-    ``same_as``; those that leave it as it is do not: what they do is seen when a model is built or
+    ``same_as``, one of a line that runs whenever the model does before one that runs as it is
+    built; those that leave the model as it is do not: what they do is seen when a model is built or
     trained, and need not be the same."""
     if "fingerprint" not in table:
         table = table.assign(fingerprint=None)
-    first: dict[str, str] = {}
-    same_as = []
     took_effect = table["status"].isin(["changed", "leak", "nonfinite"])
-    for id, fingerprint in zip(table["id"], table["fingerprint"].where(took_effect), strict=True):
-        same_as.append(first.get(fingerprint, ""))
-        if isinstance(fingerprint, str):
-            first.setdefault(fingerprint, id)
-    return table.assign(same_as=same_as)
+    fingerprints = table["fingerprint"].where(took_effect)
+    in_building = ~table["phases"].fillna("").str.contains("judge")
+    first: dict[str, str] = {}
+    same_as = dict.fromkeys(table.index, "")
+    for index in in_building.sort_values(kind="stable").index:
+        if isinstance(fingerprint := fingerprints[index], str):
+            same_as[index] = first.get(fingerprint, "")
+            first.setdefault(fingerprint, table.loc[index, "id"])
+    return table.assign(same_as=pd.Series(same_as, dtype=object))
 
 
 def headlines(table: pd.DataFrame) -> pd.DataFrame:

@@ -361,6 +361,8 @@ class Study(Uncut):
         self.baseline  # noqa: B018
         self.means  # noqa: B018
         self._training  # noqa: B018
+        self.rebuilding  # noqa: B018
+        self.kept  # noqa: B018
         self._baseline_leaks  # noqa: B018
         self.hook_means  # noqa: B018
         trials = [lambda s=surgery: try_cut(self, s) for surgery in surgeries]

@@ -4,10 +4,10 @@ How it is judged, what every expression was, the means that may stand in, what t
 does to it: found once, and compared with every mutant.
 """
 
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any, cast
 
 import torch
@@ -19,21 +19,23 @@ from interp.surgery.edits import Surgery, at_layers, combine
 from interp.surgery.finding import surgeries_of
 from interp.surgery.guarding import guarded
 from interp.surgery.judging import (
+    Call,
     Judge,
     Judgement,
     judged,
     own_randomness,
     sees_the_future,
-    training_fingerprint,
 )
+from interp.surgery.kept import Kept, Name, afresh, kept_by
 from interp.surgery.observing import Observations, Place, observing
 from interp.surgery.operators import propose, reference_places
 from interp.surgery.performing import following_layers, performed
+from interp.surgery.rebuilding import Build, Rebuilding, is_same, plan_rebuilding
 from interp.surgery.syntax import Source, parse
+from interp.surgery.training import Training, targets_of, training_fingerprint
 from interp.surgery.twins import Twins, found_twins, reference_means
 
 MeanKey = tuple[str, int | None, tuple[int, ...]]  # the line, the layer, the mean's own shape
-Build = Callable[[int], nn.Module]
 Train = Callable[[nn.Module, int], Any]
 
 
@@ -54,14 +56,8 @@ class Uncut:
     @cached_property
     def baseline(self) -> Judgement:
         """The model as it is, judged where the mutants are judged."""
-        if self.workers == 0:
-            return self.judged_with(self.prepare)
-        judge = lambda: self.judged_with(self.prepare)  # noqa: E731
-        _, outcome = next(iter(guarded([judge], limit_s=60 + self.limit_s, workers=1)))
-        if outcome.status != "done":
-            raise SurgeryError(f"the model as it is cannot be judged: {outcome.detail}")
-        judgement: Judgement = outcome.value
-        return judgement
+        found: Judgement = self._alone("judged", lambda: self.judged_with(self.prepare))
+        return found
 
     @property
     def positions(self) -> int:
@@ -101,24 +97,75 @@ class Uncut:
         )
 
     @cached_property
-    def _training(self) -> str:
+    def targets(self) -> str:
+        """The parameter by which the model takes targets that the judge does not give it."""
+        return str(self._alone("built and called", lambda: targets_of(self.build(0), self._call)))
+
+    @cached_property
+    def _training(self) -> Training:
         """The fingerprint of two steps of training without a cut."""
+        targets = self.targets
 
-        def train() -> str:
-            with performed(self.prepare) if self.prepare else nullcontext():
-                return training_fingerprint(self.build, self.baseline.calls[0])
+        def train() -> Training:
+            with self.made_in_building(self.prepare):
+                return training_fingerprint(self.build, self._call, targets)
 
+        found: Training = self._alone("trained as it is built", train)
+        return found
+
+    @cached_property
+    def kept(self) -> tuple[Kept, ...]:
+        """What the files keep from one run to the next, and can be made anew for each cut: it must
+        come to what it was."""
+        return tuple(self._alone("judged", partial(self._kept, source)) for source in self.sources)
+
+    def _kept(self, source: Source) -> Kept:
+        """What a file keeps, without what is set from outside: a model that is judged with such a
+        name made anew is another."""
+        found = kept_by(source)
+        if not found.names:
+            return found
+        before = judged(self.model, self.judge)
+
+        def is_the_same(names: Sequence[Name]) -> bool:
+            try:
+                with afresh([replace(found, names=tuple(names))]):
+                    return is_same(judged(self.model, self.judge), before)
+            except Exception:
+                return False
+
+        if is_the_same(found.names):
+            return found
+        return replace(found, names=tuple(name for name in found.names if is_the_same([name])))
+
+    @cached_property
+    def rebuilding(self) -> Rebuilding:
+        """How the trained model is had again from its source and its weights."""
+
+        def plan() -> Rebuilding:
+            with self.operated(self.prepare):
+                return plan_rebuilding(self.build, self.model, self.judge)
+
+        found: Rebuilding = self._alone("built", plan)
+        return found
+
+    @property
+    def _call(self) -> Call:
+        return self.baseline.calls[0]
+
+    def _alone(self, what: str, task: Callable[[], Any]) -> Any:
+        """What a task gives where the mutants are judged."""
         if self.workers == 0:
-            return train()
-        _, outcome = next(iter(guarded([train], limit_s=60 + self.limit_s, workers=1)))
+            return task()
+        _, outcome = next(iter(guarded([task], limit_s=60 + self.limit_s, workers=1)))
         if outcome.status != "done":
-            raise SurgeryError(f"a model as it is built does not train: {outcome.detail}")
-        return str(outcome.value)
+            raise SurgeryError(f"the model as it is cannot be {what}: {outcome.detail}")
+        return outcome.value
 
     @cached_property
     def _baseline_leaks(self) -> bool:
         """Whether the model as it is looks ahead, as a bidirectional one may."""
-        with performed(self.prepare) if self.prepare else nullcontext():
+        with self.made_in_building(self.prepare):
             return sees_the_future(self.model, self.baseline.calls[0])
 
     @cached_property
@@ -138,10 +185,16 @@ class Uncut:
         with self.operated(surgery):
             return judged(self.model, self.judge)
 
-    def operated(self, surgery: Surgery | None) -> Any:
+    def operated(self, surgery: Surgery | None, model: nn.Module | None = None) -> Any:
+        """Where ``surgery`` is made, in ``model``: by default the trained one."""
         if surgery is None:
             return nullcontext()
-        return performed(surgery, self.model, names={"surgery_mean": self._stand_in_mean})
+        names = {"surgery_mean": self._stand_in_mean}
+        return performed(surgery, model or self.model, names=names, kept=self.kept)
+
+    def made_in_building(self, surgery: Surgery | None) -> Any:
+        """Where ``surgery`` is made while a model is built and trained."""
+        return performed(surgery, kept=self.kept) if surgery else nullcontext()
 
     def _stand_in_mean(self, x: Tensor, key: str) -> Tensor:
         layer = self.current_layer[-1]()
@@ -181,13 +234,20 @@ class Uncut:
     def _observe(self, source: Source) -> Observations:
         noted = Observations(source)
         edits = self.prepare.edits if self.prepare and self.prepare.source == source else ()
-        with own_randomness(self.model), following_layers(self.model) as layer:
+        kept = self.kept
+        with (
+            own_randomness(self.model),
+            following_layers(self.model) as layer,
+            ExitStack() as stack,
+        ):
+            with observing(noted, "import", edits):
+                stack.enter_context(afresh(kept))
             with observing(noted, "judge", edits, layer):
                 judgement = judged(self.model, self.judge)
             with observing(noted, "build", edits):
                 self.build(0)
             with observing(noted, "train", edits):
-                training_fingerprint(self.build, judgement.calls[0])
+                training_fingerprint(self.build, judgement.calls[0], self.targets)
         return noted
 
     def _reference_means(self, source: Source) -> dict[MeanKey, Tensor]:

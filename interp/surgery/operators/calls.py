@@ -14,6 +14,7 @@ from interp.surgery.operators.view import Proposal, View
 from interp.surgery.syntax import Syntax
 
 AXIS_NAMES = {"dim", "axis"}
+PARTS_OF = (ast.Call, ast.keyword, ast.List, ast.Tuple, ast.Dict, ast.ListComp, ast.GeneratorExp)
 AXIS_METHODS = {"softmax", "log_softmax", "mean", "sum", "cumsum", "var", "std", "norm", "amax"}
 
 
@@ -90,18 +91,22 @@ def swap_axis(view: View, node: ast.Call) -> Iterator[Proposal]:
 
 
 def identity_module(view: View, node: ast.Call) -> Iterator[Proposal]:
-    """``self.ln = LayerNorm(...)`` becomes ``self.ln = nn.Identity()``."""
-    statement = view.syntax.parent[node]
+    """``self.ln = LayerNorm(...)`` becomes ``self.ln = nn.Identity()``, and so does each of the
+    modules that another is made of: ``nn.Sequential(nn.Linear(...), nn.ReLU())``."""
+    parent = view.syntax.parent[node]
     result = view.seen(node)
-    if not isinstance(statement, ast.Assign) or statement.value is not node:
-        return
     if result is None or not issubclass(result.kind, nn.Module):
         return
-    for target in own_attributes(statement.targets):
+    made: list[tuple[str, str]] = []
+    if isinstance(parent, ast.Assign) and parent.value is node:
+        made = [(view.code(found), found.attr) for found in own_attributes(parent.targets)]
+    elif isinstance(parent, PARTS_OF):
+        made = [(view.code(node.func), view.code(node.func))]
+    for target, shown in made:
         for name, code in (("nn", "nn.Identity()"), ("torch", "torch.nn.Identity()")):
             if name in view.syntax.module_names:
-                reading = f"{target.attr} does nothing"
-                yield view.proposal("identity-module", node, view.code(target), reading, code)
+                reading = f"{shown} does nothing"
+                yield view.proposal("identity-module", node, target, reading, code)
                 break
 
 

@@ -1,0 +1,379 @@
+"""Cuts in code that runs when a model is built, or whose result is kept: the number in the table is
+that of the file with the cut in it, the model built from that, and the same weights."""
+
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from interp import surgery
+from interp.surgery.stand_ins import STAND_INS
+from interp.verdicts import Verdict, verdict_of
+
+VOCAB, WIDTH, LENGTH = 11, 8, 12
+TOKENS, TARGETS = torch.randint(
+    0, VOCAB, (2, 6, LENGTH), generator=torch.Generator().manual_seed(3)
+)
+
+HEAD = """
+import functools, math
+from dataclasses import dataclass
+import torch
+from torch import nn
+from torch.nn import functional as F
+"""
+
+ATTENTION = """
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.e = nn.Embedding(11, 8)
+        self.q = nn.Linear(8, 24)
+        self.h = nn.Linear(8, 11)
+        self.setup()
+
+    def setup(self):
+        SETUP
+
+    def allowed(self, n):
+        ALLOWED
+
+    def forward(self, tokens):
+        x = self.e(tokens)
+        q, k, v = self.q(x).chunk(3, -1)
+        scores = (q @ k.mT).masked_fill(self.allowed(tokens.shape[1]) == 0, float("-inf"))
+        return self.h(x + scores.softmax(-1) @ v)
+"""
+
+
+def attention(setup, allowed, before=""):
+    text = ATTENTION.replace("SETUP", setup).replace("ALLOWED", allowed.replace("\n", "\n        "))
+    return HEAD + before + text
+
+
+LAZY = "if self.mask is None:\n    m = torch.ones(n, n)\n    m = torch.tril(m)\n    self.mask = m"
+MEMO = """
+_masks = {}
+def memo(n):
+    if n not in _masks:
+        m = torch.ones(n, n)
+        m = torch.tril(m)
+        _masks[n] = m
+    return _masks[n]
+"""
+CACHED = """
+@functools.lru_cache(maxsize=None)
+def cached(n):
+    m = torch.ones(n, n)
+    return torch.tril(m)
+"""
+TABLE = """
+def table(n):
+    m = torch.ones(n, n)
+    return torch.tril(m)
+MASK = table(12)
+TWICE = MASK * 2.0
+"""
+MASKS = {
+    "made on first use": attention("self.mask = None", f"{LAZY}\nreturn self.mask"),
+    "in a list": attention("self.masks = [torch.tril(torch.ones(12, 12))]", "return self.masks[0]"),
+    "in a buffer": attention(
+        'self.register_buffer("mask", torch.tril(torch.ones(12, 12)))', "return self.mask"
+    ),
+    "in a buffer that is not saved": attention(
+        'self.register_buffer("mask", torch.tril(torch.ones(12, 12)), persistent=False)',
+        "return self.mask[:n, :n]",
+    ),
+    "in a frozen parameter": attention(
+        "self.mask = nn.Parameter(torch.tril(torch.ones(12, 12)), requires_grad=False)",
+        "return self.mask",
+    ),
+    "under a module-level name": attention("pass", "return memo(n)", MEMO),
+    "by lru_cache": attention("pass", "return cached(n)", CACHED),
+    "made on import": attention("pass", "return TWICE", TABLE),
+}
+
+PARTS = f"""{HEAD}
+@dataclass
+class Config:
+    width: int = 8
+    times: int = 2
+    gain: float = 0.0
+
+    def __post_init__(self):
+        self.gain = 1.0 + 0.5 * self.times
+
+    @property
+    def hidden(self):
+        return self.width * self.times
+
+CONFIG = Config()
+
+def make_act(gain):
+    def act(x):
+        y = F.relu(x)
+        return y * gain
+    return act
+
+class Base(nn.Module):
+    power = 2.0
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.norm = nn.BatchNorm1d(config.width, momentum=0.3)
+        self.drop = nn.Dropout(0.1)
+        self.steps = 3
+
+class Model(Base):
+    def __init__(self):
+        super().__init__(CONFIG)
+        self.e = nn.Embedding(11, 8)
+        self.mlp = nn.Sequential(
+            nn.Linear(8, CONFIG.hidden), nn.GELU(), nn.Linear(CONFIG.hidden, 8)
+        )
+        self.h = nn.Linear(8, 11, bias=False)
+        self.h.weight = self.e.weight
+        self.act = make_act(2.0)
+        self.gate = functools.partial(F.gelu, approximate="tanh")
+        self.acts = nn.ModuleDict({{"relu": nn.ReLU(), "silu": nn.SiLU()}})
+        self.register_buffer("noise", 0.3 * torch.randn(8))
+        angles = 1.0 / 10.0 ** (torch.arange(0, 8, 2).float() / 8)
+        self.cos = angles.cos()
+        for number in range(2):
+            setattr(self, f"tanh{{number}}", nn.Tanh())
+        nn.init.normal_(self.e.weight, std=0.02 * 20.0)
+
+    def forward(self, tokens):
+        x = self.e(tokens)
+        x = x + self.act(self.norm(x.transpose(1, 2)).transpose(1, 2))
+        x = x + self.gate(x) * self.acts["silu"](x) + self.noise
+        for _ in range(self.steps):
+            x = x + 0.1 * self.tanh0(self.mlp(x)) ** self.power * self.config.gain
+        return self.h(self.drop(x) * torch.cat([self.cos, self.cos]))
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Imports a text as a file of its own."""
+    names = []
+
+    def loaded(text):
+        name = f"built_for_surgery_{len(names)}"
+        path = tmp_path / f"{name}.py"
+        path.write_text(text)
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        names.append(name)
+        vars(module).update(STAND_INS)
+        spec.loader.exec_module(module)
+        return module
+
+    yield loaded
+    for name in names:
+        del sys.modules[name]
+
+
+@torch.no_grad()
+def judge(model):
+    model.eval()
+    logits = model(TOKENS).double()
+    return F.cross_entropy(logits.transpose(1, 2), TARGETS, reduction="none").mean(1)
+
+
+def train(model, seed=0):
+    torch.manual_seed(seed)
+    model.train()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(6):
+        optimizer.zero_grad()
+        F.cross_entropy(model(TOKENS).transpose(1, 2), TARGETS).backward()
+        optimizer.step()
+    model.eval()
+
+
+def studied(load, text, **options):
+    module = load(text)
+
+    def build(seed):
+        torch.manual_seed(seed)
+        return module.Model()
+
+    model = build(7)
+    train(model)
+    options = {"workers": 0, **options}
+    return surgery.study(build=build, judge=judge, files=[module], model=model, **options)
+
+
+def by_hand(load, cut, trained, moved=()):
+    """The loss of the edited file's model with the trained weights; None where they do not fit."""
+    torch.manual_seed(0)
+    model = load(cut.text).Model()
+    state = {**dict(trained.named_parameters(remove_duplicate=False))}
+    state |= {name: buffer for name, buffer in trained.named_buffers() if name in moved}
+    for name, tensor in model.named_parameters(remove_duplicate=False):
+        if tensor.requires_grad and getattr(state.get(name), "shape", None) != tensor.shape:
+            return None
+        tensor.data = state[name].data.clone() if tensor.requires_grad else tensor.data
+    for name, tensor in model.named_buffers():
+        tensor.data = state[name].data.clone() if name in moved else tensor.data
+    return judge(model).mean().item()
+
+
+def check(load, study, rows, moved=()):
+    """Every row against the file edited by hand."""
+    uncut = judge(study.model).mean().item()
+    for row in rows.to_dict("records"):
+        try:
+            found = by_hand(load, study.find(row["id"]), study.model, moved)
+        except Exception:
+            assert row["status"] == "error", row
+            continue
+        if found is None:
+            assert row["status"] in ("retrain-only", "error") and np.isnan(row["delta"]), row
+        elif np.isfinite(found):
+            assert row["delta"] == pytest.approx(found - uncut, abs=1e-6), row
+        else:
+            assert row["status"] == "nonfinite", row
+
+
+@pytest.mark.parametrize("text", MASKS.values(), ids=MASKS)
+def test_a_mask_that_is_kept_is_cut(load, text):
+    study = studied(load, text)
+    ids = [cut.id for cut in study.surgeries if "torch.tril" in cut.before]
+    rows = study.posthoc(ids)
+    check(load, study, rows)
+    bypassed = rows[rows["target"] == "torch.tril"].iloc[0]
+    assert bypassed["status"] == "leak"
+    assert bypassed["delta"] != 0
+
+
+def test_every_row_of_what_runs_in_building_is_the_edited_file(load):
+    study = studied(load, PARTS)
+    rows = study.posthoc([c.id for c in study.surgeries if "build" in study.phases(c)])
+    moved = {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked", "noise"}
+    check(load, study, rows, moved)
+    lines = set(study.enumerate()["line"])
+    assert not lines - {cut.line for cut in study.surgeries}  # of none it is said that it never ran
+    status = rows.set_index(["operator", "target"])["status"]
+    assert status["identity-module", "nn.GELU"] == "changed"
+    assert status["set-constant", "0.02"] == "retrain-only"
+    unmeasured = rows[rows["delta"].isna() & (rows["status"] == "retrain-only")]
+    assert unmeasured["detail"].str.contains("the trained weights do not fit").all()
+    assert {verdict_of(row) for row in unmeasured.to_dict("records")} == {Verdict.UNKNOWN}
+
+
+def test_a_module_that_weights_belong_to_is_left_out_with_a_word(load):
+    study = studied(load, PARTS)
+    cut = next(s for s in study.surgeries if s.after.startswith("self.norm = nn.Identity()"))
+    inner = next(s for s in study.surgeries if s.target == "F.relu")
+    check(
+        load, study, study.posthoc([inner.id]), {"noise", "norm.running_mean", "norm.running_var"}
+    )
+    row = study.posthoc([cut.id]).iloc[0]
+    assert row["status"] == "changed"
+    assert row["detail"] == "the cut model has no place for the trained norm.weight and 1 more"
+    check(load, study, study.posthoc([cut.id]), {"noise"})
+
+
+LAYERS = f"""{HEAD}
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.l = nn.Linear(8, 8)
+        self.act = nn.Tanh()
+        self.gain = 2.0 / 3.0
+        def after(x):
+            return torch.sigmoid(x) + 0.1
+        self.after = after
+
+    def forward(self, x):
+        return x + self.after(self.act(self.l(x))) * self.gain
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.e = nn.Embedding(11, 8)
+        self.blocks = nn.ModuleList([Block() for _ in range(3)])
+        self.h = nn.Linear(8, 11)
+        self.scale = 1.0 / 4.0
+
+    def forward(self, tokens):
+        x = self.e(tokens)
+        for block in self.blocks:
+            x = block(x)
+        return self.h(x * self.scale)
+"""
+
+
+def test_what_a_layer_builds_is_cut_in_that_layer_alone(load):
+    study = studied(load, LAYERS)
+    find = {(s.operator, s.before): s for s in study.surgeries}
+    act = find["identity-module", "self.act = nn.Tanh()"]
+    gain = find["drop-factor", "self.gain = 2.0 / 3.0"]
+    inner = find["bypass-call", "return torch.sigmoid(x) + 0.1"]
+    for layer in range(3):
+        rows = study.posthoc([act.id, gain.id, inner.id], layers=[layer])
+        for row, change in zip(
+            rows.to_dict("records"),
+            (
+                lambda block: setattr(block, "act", nn.Identity()),
+                lambda block: setattr(block, "gain", 2.0),
+                lambda block: setattr(block, "after", lambda x: x + 0.1),
+            ),
+            strict=True,
+        ):
+            torch.manual_seed(0)
+            model = study.build(0)
+            model.load_state_dict(study.model.state_dict())
+            change(model.blocks[layer])
+            expected = (judge(model) - judge(study.model)).mean().item()
+            assert (row["status"], row["layer"]) == ("changed", str(layer))
+            assert row["delta"] == pytest.approx(expected, abs=1e-6)
+    scale = find["drop-factor", "self.scale = 1.0 / 4.0"]
+    row = study.posthoc([scale.id], layers=[1]).iloc[0]
+    assert row["status"] == "error" and "lies outside the layers" in row["detail"]
+
+
+def test_a_model_that_was_changed_after_building_is_not_taken_for_one_built_anew(load):
+    module = load(LAYERS)
+
+    def build(seed):
+        torch.manual_seed(seed)
+        return module.Model()
+
+    model = build(7)
+    model.blocks[1].act = nn.ReLU()
+    study = surgery.study(build=build, judge=judge, files=[module], model=model, workers=0)
+    cuts = [s.id for s in study.surgeries if s.before == "self.act = nn.Tanh()"]
+    row = study.posthoc(cuts).iloc[0]
+    assert row["status"] == "retrain-only" and np.isnan(row["delta"])
+    assert "a model that is built anew is not the trained one: its loss is" in row["detail"]
+    model = build(7)
+    model.scale = 0.5  # a number is a setting, and goes with the weights
+    study = surgery.study(build=build, judge=judge, files=[module], model=model, workers=0)
+    rows = study.posthoc(cuts)
+    assert set(rows["status"]) == {"changed"}
+    with torch.no_grad():
+        before = judge(model).mean().item()
+        for block in model.blocks:
+            block.act = nn.Identity()
+        assert rows["delta"].iloc[0] == pytest.approx(judge(model).mean().item() - before, abs=1e-6)
+
+
+def test_precision_and_mode_are_those_of_the_trained_model(load):
+    module = load(LAYERS)
+    model = module.Model().double()
+    study = surgery.study(
+        build=lambda seed: module.Model(), judge=judge, files=[module], model=model, workers=0
+    )
+    cut = next(s for s in study.surgeries if s.before == "self.act = nn.Tanh()")
+    assert study.rebuilding.refusal == ""
+    assert study.posthoc([cut.id])["status"].item() == "changed"
+    assert model.e.weight.dtype == torch.float64
