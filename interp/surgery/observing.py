@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -130,13 +130,15 @@ def observing(
         code = compiled(syntax, node, body, str(source.path))
         codes |= dict.fromkeys(functions, (node, code))
 
+    trace_into = cast(Any, torch._C)._set_tracing_state
+
     def probe(index: int, value: Any) -> Any:
         tracing = torch._C._get_tracing_state()
-        torch._C._set_tracing_state(None)  # torch.jit.trace is not to record what is noted
+        trace_into(None)  # torch.jit.trace is not to record what is noted
         observations.note(table[index], phase, layer(), value)
         if watch is not None and not is_statement(table[index]):
             watch(table[index], value)
-        torch._C._set_tracing_state(tracing)
+        trace_into(tracing)
         return value
 
     with swapped(syntax, codes, {PROBE: probe}, str(source.path)):

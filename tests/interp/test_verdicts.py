@@ -109,7 +109,8 @@ def test_the_same_losses_on_both_sides_show_nothing():
         ({"delta": 1.0, "ci_low": 0.5, "ci_high": 1.5, "status": "unchecked"}, Verdict.RAISES),
         ({"delta": 1.0, "ci_low": 0.5, "ci_high": 1.5, "status": NAN}, Verdict.RAISES),
         ({"delta": 0.0, "status": "equivalent"}, Verdict.NONE),
-        ({"delta": NAN, "status": "retrain-only"}, Verdict.NONE),
+        ({"delta": 0.0, "status": "retrain-only"}, Verdict.NONE),
+        ({"delta": NAN, "status": "retrain-only"}, Verdict.UNKNOWN),  # the weights do not fit
         ({"delta": NAN, "status": "error"}, Verdict.UNKNOWN),
         ({}, Verdict.UNKNOWN),
     ],
