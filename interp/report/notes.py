@@ -4,7 +4,8 @@ Notes are Markdown. A first- or second-level heading names a place in the page: 
 one of its parts, or ``Summary``, the prose opens that part; any other heading makes a part of its
 own, right after the part that the headings before it have come to. What stands before the first
 heading opens the summary. HTML is shown as text, links lead to http, https, ``#places`` of the page
-or relative paths, pictures are PNG or SVG files beside the notes and become part of the page.
+or relative paths, pictures are PNG or SVG files in the notes' folder or below it and become part of
+the page.
 
     Without the residual the loss stays at {{ course.no_residual.val_best:.2f }} nats.
 
@@ -20,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_inline import StateInline
@@ -212,13 +214,28 @@ def inline_tokens(tokens: Sequence[Token]) -> Iterator[tuple[int, Token]]:
 
 
 def picture(source: str, folder: Path, where: str) -> str:
-    """A picture beside the notes, as a URL that holds it."""
-    if re.match(r"\w+:", source) or source.startswith("/"):
+    """A picture beside the notes, as a URL that holds it.
+
+    Markdown percent-encodes what it parses as a link; a file may also bear its name encoded.
+    """
+    named = [unquote(source), source]
+    beside = folder.resolve()
+    paths = [(beside / name).resolve() for name in named if "\0" not in name]
+    web = re.match(r"[A-Za-z][\w+.-]*:", source) or source.startswith(("/", "\\"))
+    if web or not paths or not all(path.is_relative_to(beside) for path in paths):
         raise UsageError(
-            f"{where}: the picture {source} is not beside the notes, and a report asks no network: "
-            "save it there"
+            f"{where}: the picture {named[0]} is not beside the notes, and a report asks no "
+            "network: save it there"
         )
-    return data_url(source, folder / source)
+    found = [path for path in paths if is_file(path)]
+    return data_url(named[0], found[0] if found else folder / named[0])
+
+
+def is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def by_heading(tokens: Sequence[Token]) -> Iterator[tuple[str, list[Token]]]:

@@ -1,4 +1,5 @@
 import base64
+import csv
 import io
 import re
 
@@ -7,6 +8,8 @@ import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
+
+from interp.report import Page, Section, write_report
 
 from .conftest import HOSTILE, report_of
 
@@ -158,6 +161,34 @@ def test_a_table_is_saved_as_csv_with_all_its_digits_and_a_figure_as_it_was_draw
         pair = [np.asarray(one.convert("RGB"), dtype=float) for one in (small, drawn)]
     assert np.abs(pair[0] - pair[1]).max() < 24
     assert said == []
+
+
+def test_a_spreadsheet_computes_nothing_of_a_saved_table_and_numbers_stay_numbers(opened, tmp_path):
+    live = [
+        "=1+1",
+        "@SUM(1)",
+        "+cmd|' /C calc'!A0",
+        "-2+3",
+        "\t=1",
+        "\uff1d1",
+        '=HYPERLINK("x")',
+        " =1",
+    ]
+    plain = ["-0.5", "+1.25e-3", "a;=1+1", "a|=1", 'x",=1', "none"]
+    table = pd.DataFrame({"=head": live + plain, "n": np.arange(14) - 8.5})
+    page = Page("t", "q?", [Section("s", table=table)], [{}])
+    page, *_ = opened(write_report(tmp_path / "page.html", page))
+    with page.expect_download() as saving:
+        page.get_by_role("button", name="Save as CSV").click()
+    saving.value.save_as(tmp_path / "table.csv")
+    text = (tmp_path / "table.csv").read_text(encoding="utf-8-sig")
+    rows = list(csv.reader(io.StringIO(text)))
+    assert [float(number) for _, number in rows[1:]] == table["n"].tolist()
+    assert [cell for cell, _ in rows[:9]] == [f"'{cell.strip()}" for cell in ["=head", *live]]
+    assert [cell for cell, _ in rows[9:]] == plain
+    for separator in ";|\t":  # of another country's spreadsheet
+        for row in csv.reader(io.StringIO(text), delimiter=separator):
+            assert not [cell for cell in row if cell.startswith(("=", "@"))]
 
 
 def test_the_theme_follows_the_system_until_it_is_chosen(report, opened):

@@ -29,8 +29,13 @@
   };
 
   const csv = (table) => {
-    const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-    const line = (row) => [...row.cells].map((cell) => quoted(exact(cell))).join(",");
+    // also what separates cells in other countries' spreadsheets
+    const quoted = (text) => (/[",;|\t\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+    // a spreadsheet computes text that begins so; after an apostrophe it stays text
+    const computed = /^[\s\0]*[=+\-@\uff1d\uff0b\uff0d\uff20]|^[\t\r\n]/;
+    const number = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?%?$/i;
+    const inert = (text) => (computed.test(text) && !number.test(text) ? `'${text}` : text);
+    const line = (row) => [...row.cells].map((cell) => quoted(inert(exact(cell)))).join(",");
     const lines = [...table.tHead.rows, ...table.tBodies[0].rows].map(line);
     return `${lines.join("\r\n")}\r\n`;
   };

@@ -167,12 +167,42 @@ def test_a_picture_beside_the_notes_becomes_part_of_the_page(tmp_path):
     [
         ("![a](https://x.example/a.png)", "asks no network"),
         ("![a](missing.png)", "cannot read"),
+        ("![a](../a.svg)", "is not beside the notes"),
+        ("![a](sub/../../a.svg)", "is not beside the notes"),
+        ("![a](%2e%2e/a.svg)", "is not beside the notes"),
+        ("![a](/etc/a.svg)", "is not beside the notes"),
+        ("![a](link.svg)", "is not beside the notes"),
     ],
 )
 def test_a_picture_from_elsewhere_is_refused(tmp_path, text, told):
-    (tmp_path / "notes.md").write_text(text, encoding="utf-8")
+    (tmp_path / "a.svg").write_text("<svg/>")
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "link.svg").symlink_to(tmp_path / "a.svg")
+    (folder / "notes.md").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=told):
-        read_notes(tmp_path / "notes.md", NUMBERS)
+        read_notes(folder / "notes.md", NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("my pic.svg", "<my pic.svg>"),
+        ("my pic.svg", "my%20pic.svg"),
+        ("größe.svg", "größe.svg"),
+        ("日本.svg", "日本.svg"),
+        ("100%.svg", "100%25.svg"),
+        ("a%20b.svg", "a%20b.svg"),
+        ("a(b).svg", "a(b).svg"),
+        ("a.svg", "sub/../a.svg"),
+        ("a.svg", "./a.svg"),
+    ],
+)
+def test_a_picture_is_found_under_whatever_name_it_bears(tmp_path, name, text):
+    (tmp_path / name).write_text("<svg/>")
+    (tmp_path / "notes.md").write_text(f"![A drawing]({text})", encoding="utf-8")
+    (note,) = read_notes(tmp_path / "notes.md", NUMBERS)
+    assert '<img src="data:image/svg+xml;base64,' in note.prose
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
