@@ -15,6 +15,7 @@ for that.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +27,8 @@ from experiments.cli import announce, console, launch
 from experiments.pages import write_page
 from experiments.trained import StudyOptions, Subject, studied
 from gpt.errors import UsageError
+from gpt.model import GPTConfig
+from gpt.text import CharTokenizer
 from interp import heatmaps
 from interp.heads import attention_by_distance, attention_patterns, head_scores
 from interp.heatmaps import head_name
@@ -53,10 +56,11 @@ class Config(StudyOptions):
 def main(config: Config) -> Path:
     if (config.layer is None) != (config.head is None):
         raise UsageError("--layer and --head name one head together: give both or neither")
-    subject = studied(config)
+    subject = studied(config, partial(check_shown, config))
     model, tokens = subject.model, subject.examples(config.examples)
-    text = shown_text(config, subject)
-    check_head(config, subject)
+    text = config.show or subject.tokenizer.decode(
+        subject.data.val[: min(SHOWN, model.config.block_size)]
+    )
     settings = {
         "subject": subject.config,
         "examples": config.examples,
@@ -82,27 +86,20 @@ def main(config: Config) -> Path:
     return page
 
 
-def shown_text(config: Config, subject: Subject) -> str:
-    """The text whose patterns are drawn. Raises ``UsageError`` where the model cannot read it."""
-    block = subject.model.config.block_size
-    if not config.show:
-        return subject.tokenizer.decode(subject.data.val[: min(SHOWN, block)])
-    if not 2 <= len(config.show) <= block:
-        raise UsageError(
-            f"--show has {len(config.show)} characters; this model takes 2 to {block} at a time"
-        )
-    subject.tokenizer.encode(config.show)
-    return config.show
-
-
-def check_head(config: Config, subject: Subject) -> None:
-    size = subject.model.config
+def check_shown(config: Config, size: GPTConfig, tokenizer: CharTokenizer) -> None:
+    """Raises ``UsageError`` where the model has no such head, or cannot read the text."""
     for name, number, count in (
         ("layer", config.layer, size.n_layer),
         ("head", config.head, size.n_head),
     ):
         if number is not None and not 0 <= number < count:
             raise UsageError(f"--{name} is {number}; this model has {name}s 0 to {count - 1}")
+    if config.show and not 2 <= len(config.show) <= size.block_size:
+        raise UsageError(
+            f"--show has {len(config.show)} characters; this model takes 2 to {size.block_size} at "
+            "a time"
+        )
+    tokenizer.encode(config.show)
 
 
 def repeats(subject: Subject, config: Config) -> Int[Tensor, "batch pos"]:

@@ -21,14 +21,14 @@ the wrong sign; a hollow point far from zero upwards is a part that attribution 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 
 from experiments import patching
-from experiments.cli import announce, console, launch
+from experiments.cli import Between, announce, console, launch
 from experiments.pages import write_page
 from experiments.patching import Task, asks_for_induction, induction, pairs_given
-from gpt.errors import UsageError
 from interp.approximations import approximate_against_exact
 from interp.attribution import attribution, audited
 from interp.metrics import logit_difference
@@ -63,18 +63,14 @@ BLIND = (
 class Config(patching.Config):
     """Attribution patching, clean into corrupted, and its audit."""
 
-    steps: int = 0
+    steps: Annotated[int, Between(0, 100_000)] = 0
     """Also take integrated gradients: the mean gradient at so many places on the way from the
     corrupted text's embeddings to the clean text's."""
-    verify: int = 64
+    verify: Annotated[int, Between(1, 10**7)] = 64
     """How many of the largest scores to patch exactly, and as many random ones."""
 
 
 def main(config: Config) -> Path:
-    if config.steps < 0 or config.verify < 1:
-        raise UsageError(
-            f"--steps is {config.steps} and --verify {config.verify}: they must be at least 0 and 1"
-        )
     task = induction(config) if asks_for_induction(config) else pairs_given(config)
     settings = task.config | {"steps": config.steps, "verify": config.verify}
     label = f"{task.label}-steps{config.steps}" if config.steps else task.label

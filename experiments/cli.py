@@ -4,11 +4,14 @@ if __name__ == "__main__":
     launch(main, Config)
 """
 
+import hashlib
+import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
 from rich.console import Console
@@ -17,8 +20,26 @@ import gpt.errors
 import interp.errors
 from experiments.cards import card_beside
 from gpt.text import load_corpus
+from interp.runs.run import require_name
 
 console = Console(highlight=False)
+LONGEST_NAME = 80  # characters, where a name is made of what was asked for
+
+
+@dataclass(frozen=True)
+class Between:
+    """Which numbers an option takes, as part of its type: ``Annotated[int, Between(1, 100)]``."""
+
+    least: float
+    most: float
+
+
+Seed = Annotated[int, Between(0, 2**32 - 1)]
+Seeds = Annotated[int, Between(1, 10_000)]
+Steps = Annotated[int, Between(1, 10**9)]
+Texts = Annotated[int, Between(1, 10**7)]
+Examples = Annotated[int, Between(2, 100_000)]
+Workers = Annotated[int, Between(1, 4096)]
 
 
 @dataclass(frozen=True)
@@ -31,7 +52,7 @@ class Options:
     """The run's name; by default it says preset and text."""
     text: str = "python-docs"
     """The text: python-docs (needs no download), shakespeare, or the path of a UTF-8 file."""
-    seed: int = 0
+    seed: Seed = 0
     """Of weights and batches; with several seeds, the first."""
 
 
@@ -50,6 +71,7 @@ def launch(main: Callable[[Any], Any], config_type: type, argv: list[str] | None
         config=(tyro.conf.OmitArgPrefixes,),
     )
     try:
+        check(config)
         corpus = load_corpus(config.text) if isinstance(config, Options) else None
         for note in corpus.notes if corpus else ():
             console.print(f"note    {note}", soft_wrap=True, markup=False)
@@ -64,6 +86,59 @@ def launch(main: Callable[[Any], Any], config_type: type, argv: list[str] | None
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+
+
+def check(config: Any) -> None:
+    """See that every option is a number it can be, and that the name can name a folder.
+
+    Raises:
+        UsageError: the first that is not.
+    """
+    for field, kind in get_type_hints(type(config), include_extras=True).items():
+        given = getattr(config, field)
+        for value in given if isinstance(given, tuple) else (given,):
+            for allowed in bounds(kind):
+                if value is not None and not allowed.least <= value <= allowed.most:  # or NaN
+                    raise gpt.errors.UsageError(
+                        f"--{field.replace('_', '-')} is {value}; it must be from "
+                        f"{allowed.least:.10g} to {allowed.most:.10g}"
+                    )
+    if getattr(config, "name", ""):
+        require_name(config.name)
+    require_writable(config.runs)
+
+
+def require_writable(folder: Path) -> None:
+    """Raises ``UsageError`` where nothing can be written under a folder, there or not yet."""
+    reason = ""
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            reason = f"{there} is no folder"
+        elif not os.access(there, os.W_OK | os.X_OK):
+            reason = f"{there} is not to be written"
+    except OSError as error:  # a name that is too long
+        reason = str(error.strerror)
+    if reason:
+        raise gpt.errors.UsageError(f"--runs is {str(folder)[:200]!r}: {reason}; name another")
+
+
+def bounds(kind: Any) -> list[Between]:
+    """The bounds in a type, also where they stand in a part of it."""
+    if get_origin(kind) is Annotated:
+        return [part for part in kind.__metadata__ if isinstance(part, Between)]
+    return [found for part in get_args(kind) for found in bounds(part)]
+
+
+def run_name(*parts: object) -> str:
+    """A run's name made of what was asked for, such as the name of a file: what a folder's name
+    cannot hold is an underscore there; what is too long ends in a hash of the whole."""
+    whole = "-".join(map(str, parts))
+    name = re.sub(r"[^\w.-]+", "_", whole).lstrip(".-") or "_"
+    if len(name) <= LONGEST_NAME and len(name.encode()) <= 2 * LONGEST_NAME:
+        return name
+    kept = name.encode()[:LONGEST_NAME].decode(errors="ignore")
+    return f"{kept}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
 def announce(folder: Path, *, table: str = "results.parquet", page: str = "report.html") -> None:

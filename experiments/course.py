@@ -11,13 +11,13 @@ anew on the same batches from the same initial weights; and name the line behind
 Interrupted and started again, it goes on where it stopped.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from experiments.cli import Options, announce, console, launch
+from experiments.cli import Options, Seeds, Workers, announce, console, launch, run_name
 from experiments.executors import Processes, at_once
 from experiments.pages import write_page
 from experiments.retraining import run_all, tasks_of
@@ -28,7 +28,7 @@ from experiments.views import save_views, source_sha256
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer, Data, load_corpus, ngram_entropy, split
-from gpt.train import PRESETS, Preset
+from gpt.train import PRESETS, Preset, TrainConfig
 from interp import figures
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
@@ -45,7 +45,7 @@ class Config(Options):
 
     preset: Literal["demo", "laptop", "course"] = "demo"
     """Size of model and training. demo: a minute; laptop: 20 minutes on 2 cores; course: a GPU."""
-    seeds: int = 3
+    seeds: Seeds = 3
     """Trainings of each variant; the spread over them says which differences mean something."""
     only: tuple[str, ...] = ()
     """Variants to train beside the unablated model, of no_residual no_layer_norm
@@ -53,16 +53,16 @@ class Config(Options):
     stop_at: int | None = None
     """The evaluation after which every training stops, on the way of the whole schedule; the
     command without it goes on from there."""
-    workers: int = at_once()
+    workers: Workers = field(default_factory=at_once)
     """Trainings at a time, one thread each."""
     published: bool = False
     """Draw the course's published curves too (always with preset course)."""
 
 
 def main(config: Config) -> Path:
-    if config.seeds < 1 or config.workers < 1:
-        raise UsageError("--seeds and --workers must be at least 1")
     preset = PRESETS[config.preset]
+    if config.stop_at is not None:
+        require_evaluation(config.stop_at, preset.train)
     corpus = load_corpus(config.text)
     tokenizer = CharTokenizer.from_text(corpus.text)
     data = split(corpus, tokenizer, preset.model.block_size)
@@ -76,7 +76,7 @@ def main(config: Config) -> Path:
         "seeds": list(range(config.seed, config.seed + config.seeds)),
         "variants": {name: cut.id if cut else "" for name, cut in variants.items()},
     }
-    name = config.name or f"{config.preset}-{corpus.name}"
+    name = config.name or run_name(config.preset, corpus.name)
     hashes = {"text_sha256": corpus.sha256, "source_sha256": source_sha256()}
     with Run.open(config.runs, "course", name, settings, hashes) as run:
         sized = Preset(model, preset.train)
@@ -103,6 +103,15 @@ def main(config: Config) -> Path:
     console.print(shown(summary).to_string(index=False), soft_wrap=True, markup=False)
     announce(run.folder)
     return page
+
+
+def require_evaluation(step: int, recipe: TrainConfig) -> None:
+    """Raises ``UsageError`` where no training evaluates at a step on its way."""
+    if step % recipe.eval_interval or not 0 < step < recipe.steps:
+        raise UsageError(
+            f"--stop-at is {step}; it must be one of the evaluations, every {recipe.eval_interval} "
+            f"steps, before step {recipe.steps}"
+        )
 
 
 def described(curves: pd.DataFrame, variants: dict[str, Surgery | None]) -> pd.DataFrame:

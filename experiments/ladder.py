@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 from rich.progress import Progress, TaskID
 
-from experiments.cli import Options, announce, console, launch
+from experiments.cli import Options, Seed, announce, console, launch, run_name
 from experiments.course import entropies
 from experiments.executors import one_thread
 from experiments.pages import write_page
@@ -70,7 +70,7 @@ class Config(Options):
     rung: tuple[str, ...] = ()
     """Rungs to climb, of bigram, position, "one head", heads, feed-forward, blocks, residual,
     "layer norm", scaled. All by default; but scaled, at the lecture's size, only if asked for."""
-    seed: int = 1337
+    seed: Seed = 1337
     """Of weights and batches; the lecture's by default."""
     device: Device = "cpu"
     """Where to compute. The lecture's losses are reproduced on cpu; scaled wants cuda."""
@@ -90,7 +90,7 @@ def main(config: Config) -> Path:
         "seed": config.seed,
         "device": device.type,
     }
-    name = config.name or "-".join([config.preset, corpus.name, *map(slug, config.rung)])
+    name = config.name or run_name(config.preset, corpus.name, *map(slug, config.rung))
     with Run.open(config.runs, "ladder", name, settings, {"text_sha256": corpus.sha256}) as run:
         records = climb_all(run, plans, data, tokenizer, config.seed, device)
         of_lecture = (

@@ -15,9 +15,9 @@ again.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import pandas as pd
 import torch
@@ -26,7 +26,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gpt.model
-from experiments.cli import Options, announce, console, launch
+from experiments.cli import (
+    Between,
+    Options,
+    Seeds,
+    Steps,
+    Texts,
+    Workers,
+    announce,
+    console,
+    launch,
+    run_name,
+)
 from experiments.executors import Processes, at_once, one_thread
 from experiments.pages import write_page
 from experiments.retraining import run_all, sized, tasks_of
@@ -63,24 +74,22 @@ class Config(Options):
     """The model as FILE:Class; by default our own, gpt/model.py."""
     checkpoint: Path | None = None
     """Trained weights of our own model; without it one is trained, as the preset says."""
-    steps: int | None = None
+    steps: Steps | None = None
     """Steps of training; by default the preset's, and 300 for another's model in demo."""
-    texts: int = 24
+    texts: Texts = 24
     """Blocks of the validation text on which a mutant is judged."""
-    retrain_top: int | None = None
+    retrain_top: Annotated[int, Between(0, 10_000)] | None = None
     """How many lines are also cut before training, those of the largest effect; by default 3 in
     demo, 8 else."""
-    seeds: int = 2
+    seeds: Seeds = 2
     """Trainings of each; from two on, noise is known and intervals are drawn."""
-    workers: int = at_once()
+    workers: Workers = field(default_factory=at_once)
     """Mutants or trainings at a time, each in a process of its own."""
-    limit_s: float = 20.0
+    limit_s: Annotated[float, Between(0.1, 10**6)] = 20.0
     """Wall-clock seconds after which a mutant is ended."""
 
 
 def main(config: Config) -> Path:
-    if min(config.texts, config.seeds, config.workers, config.steps or 1) < 1:
-        raise UsageError("--texts, --seeds, --workers and --steps must be at least 1")
     if config.checkpoint and config.model:
         raise UsageError("--checkpoint is for our own model; leave --model or --checkpoint out")
     preset, corpus = PRESETS[config.preset], load_corpus(config.text)
@@ -111,7 +120,7 @@ def main(config: Config) -> Path:
         "texts": config.texts,
         "seeds": seeds,
     }
-    name = config.name or f"{config.preset}-{corpus.name}-{source.path.stem}"
+    name = config.name or run_name(config.preset, corpus.name, source.path.stem)
     hashes = {"text_sha256": corpus.sha256, "source_sha256": sha256_of(source)}
     with Run.open(config.runs, "lines", name, settings, hashes) as run, one_thread():
         ours = Trainings(run, preset, data, tokenizer, corpus.sha256, seeds, config.workers)

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from experiments.cli import Options, announce, console, launch
+from experiments.cli import Options, Seed, announce, console, launch, run_name
 from experiments.ladder import plan, threads_for
 from experiments.pages import write_page
 from experiments.trained import model_path
@@ -54,7 +54,7 @@ class Config(Options):
     """The block whose neurons are read."""
     neuron: tuple[int, ...] = ()
     """Neurons; by default the four that move the logits most when they fire."""
-    seed: int = 1337
+    seed: Seed = 1337
     """Of weights and batches."""
 
 
@@ -74,7 +74,7 @@ def main(config: Config) -> Path:
         "neurons": config.neuron,
     }
     parts = [config.preset, corpus.name, config.rung.replace(" ", "_"), f"layer{config.layer}"]
-    name = config.name or "-".join([*parts, *map(str, config.neuron)])
+    name = config.name or run_name(*parts, *config.neuron)
     with Run.open(config.runs, "neurons", name, settings, {"text_sha256": corpus.sha256}) as run:
         model = trained_rung(config, data, tokenizer)
         tokens, _ = evaluation_blocks(data.val, size.block_size, BLOCKS)

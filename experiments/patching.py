@@ -21,6 +21,7 @@ model predicts after the clean and after the corrupted text.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -29,12 +30,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from experiments.cli import announce, console, launch
+from experiments.cli import Examples, announce, console, launch, run_name
 from experiments.induction import Recipe, induction_model, swapped_cues
 from experiments.pages import write_page
 from experiments.trained import StudyOptions, device_named, opened, studied
 from gpt.errors import UsageError
 from gpt.lens import LensModel
+from gpt.model import GPTConfig
 from gpt.text import CharTokenizer
 from interp import heatmaps
 from interp.characters import marked
@@ -54,7 +56,7 @@ COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "z", "q", "k", "v")
 class Config(StudyOptions):
     """Activation patching, clean into corrupted."""
 
-    examples: int = 64
+    examples: Examples = 64
     """Random strings of the built-in task."""
     length: int = 16
     """Letters of a random string."""
@@ -123,14 +125,12 @@ def asks_for_induction(config: Config) -> bool:
 
 def induction(config: Config) -> Task:
     """Random strings repeated, and a model that was trained on such, or the checkpoint."""
-    if config.examples < 2:
-        raise UsageError(f"--examples is {config.examples}; it takes at least 2 for an interval")
     device, recipe = device_named(config.device), Recipe()
     block, letters, label = recipe.block_size, len(recipe.letters), INDUCTION
     if config.checkpoint is not None:
         model, tokenizer, about = opened(config.checkpoint)
         block, letters = model.config.block_size, tokenizer.vocab_size
-        label = f"{INDUCTION}-{config.checkpoint.stem}"
+        label = run_name(INDUCTION, config.checkpoint.stem)
     if 2 * config.length - 1 > block:
         raise UsageError(
             f"--length is {config.length}: a string and its repeat take "
@@ -172,15 +172,15 @@ def pairs_given(config: Config) -> Task:
     else:
         pairs = [Pair(config.clean, config.corrupted, config.answer, config.wrong)]
     check_lengths(pairs)
-    subject = studied(config)
+    subject = studied(config, partial(check_pairs, pairs))
     model, tokenizer = subject.model, subject.tokenizer
     device = model.W_E.device
     clean = torch.stack([tokenizer.encode(pair.clean) for pair in pairs]).to(device)
     corrupted = torch.stack([tokenizer.encode(pair.corrupted) for pair in pairs]).to(device)
     answers = [
         [
-            letter(tokenizer, pair.answer, "answer") if pair.answer else predicted(model, own),
-            letter(tokenizer, pair.wrong, "wrong") if pair.wrong else predicted(model, other),
+            int(tokenizer.encode(pair.answer)[0]) if pair.answer else predicted(model, own),
+            int(tokenizer.encode(pair.wrong)[0]) if pair.wrong else predicted(model, other),
         ]
         for pair, own, other in zip(pairs, clean, corrupted, strict=True)
     ]
@@ -198,7 +198,7 @@ def pairs_given(config: Config) -> Task:
     }
     answer, wrong = torch.tensor(answers, device=device).T
     made_of = config.pairs.stem if config.pairs else identity_of(pairs=settings["pairs"])[:8]
-    label = f"{subject.label}-{made_of}"
+    label = run_name(subject.label, made_of)
     return Task(model, tokenizer, clean, corrupted, answer, wrong, settings, label)
 
 
@@ -245,10 +245,24 @@ def check_lengths(pairs: Sequence[Pair]) -> None:
         )
 
 
-def letter(tokenizer: CharTokenizer, text: str, name: str) -> int:
-    if len(text) != 1:
-        raise UsageError(f"--{name} is {text!r}; it must be one character")
-    return int(tokenizer.encode(text)[0])
+def check_pairs(pairs: Sequence[Pair], size: GPTConfig, tokenizer: CharTokenizer) -> None:
+    """Raises ``UsageError`` where the model cannot read a pair."""
+    for pair in pairs:
+        if len(pair.clean) > size.block_size:
+            raise UsageError(
+                f"{pair.clean!r} has {len(pair.clean)} characters; this model takes up to "
+                f"{size.block_size} at a time"
+            )
+        for name, text in (("answer", pair.answer), ("wrong", pair.wrong)):
+            if text and len(text) != 1:
+                raise UsageError(f"--{name} is {text!r}; it must be one character")
+        for text in pair:
+            tokenizer.encode(text)
+        if pair.answer and pair.answer == pair.wrong:
+            raise UsageError(
+                f"what should follow {pair.clean!r} and {pair.corrupted!r} is {pair.answer!r} both "
+                "times: there is nothing to compare"
+            )
 
 
 @torch.no_grad()

@@ -11,17 +11,26 @@ taken from any other run that has it; killed at any instant, the same command go
     python -m experiments.retrain --surgeries top:12 --status          from another terminal
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 
 import gpt.model
 from experiments.board import board_in
-from experiments.cli import Options, announce, console, launch
+from experiments.cli import (
+    Between,
+    Options,
+    Seeds,
+    Steps,
+    Texts,
+    announce,
+    console,
+    launch,
+    run_name,
+)
 from experiments.course import REFERENCE, curves_caption, described, entropies
 from experiments.executors import Executor, InProcess, Processes, at_once
 from experiments.lines import judges, most_harmful
@@ -61,20 +70,20 @@ class Config(Options):
     surgeries: tuple[str, ...] = ("course",)
     """What to cut: course (its four), top:N (the N lines whose cut does the trained model most
     harm), names of the course's variants, or ids as experiments.lines prints them."""
-    seeds: int = 3
+    seeds: Seeds = 3
     """Trainings of each surgery; the model as it is gets at least five."""
     preset: Literal["demo", "laptop", "course"] = "demo"
     """Size of model and training."""
-    steps: int | None = None
+    steps: Steps | None = None
     """Steps of each training, if not the preset's."""
-    workers: int = at_once()
+    workers: Annotated[int, Between(0, 4096)] = at_once()
     """Trainings at a time on this machine, one process and one thread each; 0 trains in this one
     process."""
     ray: str = ""
     """Train on a Ray cluster instead: its address, or local to start one here."""
-    gpus: float = 0.0
+    gpus: Annotated[float, Between(0, 1024)] = 0.0
     """The share of a GPU that Ray gives each training: 0.25 runs four on one."""
-    texts: int = 24
+    texts: Texts = 24
     """Blocks of the validation text on which the trained model's damage is measured."""
     published: bool = False
     """Draw the course's published curves too (always with preset course)."""
@@ -83,13 +92,10 @@ class Config(Options):
 
 
 def main(config: Config) -> Path:
-    if config.seeds < 1 or config.workers < 0 or (config.steps or 1) < 1:
-        raise UsageError("--seeds and --steps must be at least 1, --workers at least 0")
     corpus = load_corpus(config.text)
     named = "+".join(config.surgeries)
-    made = f"{config.preset}-{corpus.name}-{named}-{config.seeds}"
-    made += f"-{config.steps}" if config.steps else ""
-    name = config.name or re.sub(r"[^\w.-]+", "_", made)[:80]
+    made = [config.preset, corpus.name, named, config.seeds, *filter(None, [config.steps])]
+    name = config.name or run_name(*made)
     if config.status:
         return say_how_far(config.runs / "retrain" / name)
     tokenizer = CharTokenizer.from_text(corpus.text)

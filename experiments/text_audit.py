@@ -14,7 +14,6 @@ the text. A search that finds nothing has not proved that there is nothing; and 
 whether you may use the text.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -23,8 +22,7 @@ import pandas as pd
 import tyro
 
 from experiments.cards import CARD, audited, save_card
-from experiments.cli import console, launch
-from gpt.errors import UsageError
+from experiments.cli import Between, console, launch, run_name
 from gpt.text import load_corpus
 from interp.runs import Run
 from interp.texts import TextAudit
@@ -38,7 +36,7 @@ class Config:
 
     text: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
     """python-docs, shakespeare, or the path of a UTF-8 file."""
-    at_least: int = 50
+    at_least: Annotated[int, Between(1, 10**7)] = 50
     """Characters that make a passage count as shared by the training and the validation text."""
     regions: tuple[str, ...] = REGIONS
     """Countries whose telephone numbers are sought without their country code too."""
@@ -50,10 +48,8 @@ class Config:
 
 def main(config: Config) -> Path:
     corpus = load_corpus(config.text)
-    if config.at_least < 1:
-        raise UsageError(f"--at-least is {config.at_least}; a passage has at least 1 character")
     audit = audited(corpus, config.runs, config.at_least, config.regions)
-    name = config.name or re.sub(r"[^\w.-]+", "-", corpus.name).lstrip(".")
+    name = config.name or run_name(corpus.name)
     settings = {
         "text": {"name": corpus.name, "sha256": corpus.sha256},
         "at_least": config.at_least,

@@ -8,6 +8,7 @@ once.
     loss(subject.model(subject.examples(128)), ...)
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +19,12 @@ from rich.progress import Progress
 from torch import Tensor
 
 import gpt.model
-from experiments.cli import Options, console
+from experiments.cli import Examples, Options, console, run_name
 from experiments.variants import course_variants
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.lens import LensModel
-from gpt.model import GPT
+from gpt.model import GPT, GPTConfig
 from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
 from gpt.train import PRESETS, Preset, resolve_precision, train
 from interp.runs import identity_of
@@ -43,7 +44,7 @@ class StudyOptions(Options):
     checkpoint: Path | None = None
     """Trained weights to study instead. They bring their characters; --text must be written in
     them."""
-    examples: int = 128
+    examples: Examples = 128
     """Blocks of the validation text to measure on. More make the intervals narrower."""
     device: Device = "auto"
     """Where to compute; auto takes a GPU if there is one."""
@@ -79,30 +80,36 @@ class Subject:
         return evaluation_blocks(tokens, self.model.config.block_size, count)[0]
 
 
-def studied(config: StudyOptions) -> Subject:
+def studied(
+    config: StudyOptions, check: Callable[[GPTConfig, CharTokenizer], None] = lambda *_: None
+) -> Subject:
     """The model and text that the command line asks for, trained now if need be.
+
+    Args:
+        check: sees the model's size and its characters before anything is trained, and raises
+            where what was asked for does not fit them.
 
     Raises:
         UsageError: no such text or checkpoint; a text with characters that the checkpoint's model
-            does not know; fewer than two examples; no GPU.
+            does not know; no GPU.
         KeyboardInterrupt: on Ctrl-C; the same command trains on from there.
     """
-    if config.examples < 2:
-        raise UsageError(f"--examples is {config.examples}; it takes at least 2 for an interval")
     device = device_named(config.device)
     if config.checkpoint is not None:
         model, tokenizer, about = opened(config.checkpoint)
         corpus = load_corpus(config.text)
         data = split(corpus, tokenizer, model.config.block_size)
-        label = f"{config.checkpoint.stem}-{corpus.name}"
+        label = run_name(config.checkpoint.stem, corpus.name)
+        check(model.config, tokenizer)
     else:
         preset, corpus = PRESETS[config.preset], load_corpus(config.text)
         tokenizer = CharTokenizer.from_text(corpus.text)
         size = replace(preset.model, vocab_size=tokenizer.vocab_size)
         data = split(corpus, tokenizer, size.block_size)
         preset = Preset(size, preset.train)
+        check(size, tokenizer)
         model, about = trained_once(preset, data, tokenizer, config.seed, config.runs, device)
-        label = f"{config.preset}-{corpus.name}"
+        label = run_name(config.preset, corpus.name)
     about |= {"text": {"name": corpus.name, "sha256": corpus.sha256}}
     on_device = Data(data.train.to(device), data.val.to(device), data.sha256)
     return Subject(model.to(device), tokenizer, on_device, about, label)
