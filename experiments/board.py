@@ -9,12 +9,12 @@ A live table while they run; the same table for who looks from another terminal,
 """
 
 import json
+import math
 import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -28,6 +28,7 @@ from interp.runs import write_atomically
 FILE = "progress.json"
 EVERY_S = 2.0
 """Seconds between two savings."""
+KEPT = ("names", "steps", "final", "running", "first", "made")
 
 
 class Board:
@@ -44,8 +45,8 @@ class Board:
         self.running: dict[int, list[float]] = {}  # step, loss, tokens per second
         self.first: dict[int, float] = {}  # the step at which a training was first heard of here
         self.made = 0.0  # steps by trainings that ended here
-        self.started = time.time()
-        self.saved = 0.0
+        self.started = time.monotonic()  # a clock that nobody moves
+        self.saved = -math.inf
 
     def told(self, number: int, step: int, loss: float, speed: float) -> None:
         self.first.setdefault(number, step)
@@ -62,7 +63,7 @@ class Board:
     def seconds_left(self) -> float | None:
         """By the pace of this sitting; None before there is one."""
         under_way = sum(self.running[n][0] - self.first[n] for n in self.running)
-        pace = (self.made + under_way) / max(time.time() - self.started, 1e-9)
+        pace = (self.made + under_way) / max(time.monotonic() - self.started, 1e-9)
         if pace == 0:
             return None
         todo = sum(steps for n, steps in enumerate(self.steps) if n not in self.final)
@@ -81,7 +82,8 @@ class Board:
             table.add_column(column, justify="left" if column == "variant" else "right")
         for variant, numbers in self.variants().items():
             ended = [self.final[n] for n in numbers if n in self.final]
-            spread = f" ± {statistics.stdev(ended):.3f}" if len(ended) > 1 else ""
+            finite = all(map(math.isfinite, ended))
+            spread = f" ± {statistics.stdev(ended):.3f}" if len(ended) > 1 and finite else ""
             running = [
                 f"{self.names[n].rpartition(' seed ')[2]}: step {self.running[n][0]:.0f}"
                 f"/{self.steps[n]} loss {self.running[n][1]:.3f}"
@@ -91,7 +93,7 @@ class Board:
             table.add_row(
                 Text(variant),
                 f"{len(ended)}/{len(numbers)}",
-                f"{statistics.fmean(ended):.3f}{spread}" if ended else "",
+                f"{sum(ended) / len(ended):.3f}{spread}" if ended else "",
                 "\n".join(running[:8]),
             )
         return Group(Text(head, style="bold"), table)
@@ -111,10 +113,12 @@ class Board:
 
     def save(self, folder: Path, at_once: bool = False) -> None:
         """Write ``progress.json`` for other terminals, at most every two seconds."""
-        if not at_once and time.time() - self.saved < EVERY_S:
+        now = time.monotonic()
+        if not at_once and now - self.saved < EVERY_S:
             return
-        self.saved = time.time()
-        write_atomically(folder / FILE, json.dumps(vars(self)).encode())
+        self.saved = now
+        kept = {name: getattr(self, name) for name in KEPT} | {"seconds": now - self.started}
+        write_atomically(folder / FILE, json.dumps(kept).encode())
 
 
 def board_in(folder: Path) -> Board:
@@ -124,15 +128,22 @@ def board_in(folder: Path) -> Board:
         UsageError: there is none in the folder.
     """
     try:
-        kept: dict[str, Any] = json.loads((folder / FILE).read_bytes())
-    except (OSError, ValueError) as error:
+        kept = json.loads((folder / FILE).read_bytes())
+        board = Board(list(zip(kept["names"], kept["steps"], strict=True)))
+        for name in ("final", "running", "first"):  # JSON's keys are text
+            setattr(board, name, {int(number): value for number, value in kept[name].items()})
+        board.made = float(kept["made"])
+        board.started = time.monotonic() - float(kept["seconds"])
+        console.render_lines(board)  # what was damaged shows here
+    except OSError as error:
         raise UsageError(f"nothing in {folder} tells how far it is: no training has begun") from (
             error
         )
-    board = Board([])
-    for name, value in kept.items():
-        numbered = isinstance(value, dict)  # JSON's keys are text
-        setattr(board, name, {int(k): v for k, v in value.items()} if numbered else value)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UsageError(
+            f"{folder / FILE} is damaged, and does not tell how far the run is: the run writes it "
+            "anew as it goes on"
+        ) from error
     return board
 
 

@@ -42,6 +42,14 @@ class Cluster:
     workers: int
     gpus: float = 0.0
 
+    def require(self) -> None:
+        """Raises ``UsageError`` where Ray is not installed, or no cluster answers."""
+        if self.address:
+            with connected(self.address, self.workers):
+                pass
+        else:
+            imported()
+
     def run(self, work: Work, shared: Any, tasks: Sequence[Any], told: Heard, done: Heard) -> None:
         with connected(self.address, self.workers) as ray:
             from ray.exceptions import RayTaskError, TaskCancelledError, WorkerCrashedError
@@ -100,13 +108,7 @@ class Cluster:
 @contextmanager
 def connected(address: str, workers: int) -> Iterator[Any]:
     """Ray, connected within the block. Raises ``UsageError`` where it is not there."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports on its use otherwise
-    try:
-        import ray
-    except ImportError:
-        raise UsageError(
-            "--ray needs Ray, which is not installed: pip install 'nanogpt-interp[cluster]'"
-        ) from None
+    ray = imported()
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     joins = address or os.environ.get("RAY_ADDRESS")
     try:
@@ -114,12 +116,27 @@ def connected(address: str, workers: int) -> Iterator[Any]:
             ray.init(address=joins, **options)
         else:
             ray.init(num_cpus=max(workers, 1), include_dashboard=False, **options)
-    except ConnectionError as error:
-        raise UsageError(f"no Ray cluster answers at {joins!r}: {error}") from None
+    except Exception as error:  # of many kinds, by what is wrong with the address
+        told = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"no Ray cluster answers at {joins or 'this machine'!r} ({type(error).__name__}: "
+            f"{told}): give --ray an address such as ray://head:10001, or local"
+        ) from None
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def imported() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports on its use otherwise
+    try:
+        import ray
+    except ImportError:
+        raise UsageError(
+            "--ray needs Ray, which is not installed: pip install 'nanogpt-interp[cluster]'"
+        ) from None
+    return ray
 
 
 def perform_there(

@@ -34,6 +34,7 @@ import torch
 
 from gpt.errors import UsageError
 from interp.memory import keep_freed
+from interp.surgery.outcomes import is_the_machines
 
 Tell = Callable[[Any], None]
 Work = Callable[[Any, Any, Tell], Any]
@@ -97,7 +98,7 @@ def one_thread() -> Iterator[None]:
 @dataclass(frozen=True)
 class Processes:
     """Processes on this machine, each with one thread, which on small models beats one process with
-    all threads. A task whose process died is begun again in a new one."""
+    all threads. A task whose process died, or found no memory, is begun again in a new one."""
 
     workers: int
 
@@ -126,8 +127,8 @@ class Processes:
                     else:
                         deaths[number] += 1
                         if deaths[number] == ATTEMPTS:
-                            raise UsageError(died(what))
-                        waiting.append(number)
+                            raise what if kind == "lost" else UsageError(died(what))
+                        waiting.insert(0, number)  # last, when those that crowd it out have ended
                         running.remove(worker)
                         end(worker)
                         with ignoring_interrupts():
@@ -154,7 +155,7 @@ class Worker:
             self.pipe.send(tasks[number])
 
     def receive(self) -> tuple[str, Any]:
-        """What happened, one of told, done, failed, stopped and died, and more of it."""
+        """What happened, one of told, done, failed, stopped, lost and died, and more of it."""
         try:
             said: tuple[str, Any] = self.pipe.recv()
             return said
@@ -199,7 +200,7 @@ def serve(work: Work, shared: Any, pipe: Connection, parents: Any, driver: int) 
             said = "stopped", None
         except Exception as error:
             error.add_note("in a worker process:\n" + "".join(traceback.format_exception(error)))
-            said = "failed", error
+            said = ("lost" if is_the_machines(error) else "failed"), error
         pipe.send(said)
 
 

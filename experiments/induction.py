@@ -22,7 +22,7 @@ from torch import Tensor
 
 import gpt.model
 from experiments.cli import console
-from experiments.trained import model_path, opened, use_threads_for
+from experiments.trained import kept, model_path, opened, use_threads_for
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.lens import LensModel
@@ -101,8 +101,8 @@ def induction_model(
     path = model_path(runs, "induction", about)
     described = {"model": path.stem, "recipe": asdict(recipe), "seed": seed, "surgery": cut.id}
     tokenizer = CharTokenizer(recipe.letters)
-    if path.exists():
-        model, tokenizer, _ = opened(path)
+    if found := kept(path, opened):
+        model, tokenizer, _ = found
         return model.to(device), tokenizer, described
     module = edited_module(source, cut)
     size = GPTConfig(

@@ -131,7 +131,7 @@ def main(config: Config) -> Path:
             model = loaded.model if loaded else ours.model()
         decided = {"source": source.text, "weights": weights_hash(model), "top": top, **settings}
         finished = identity_of(what="every line", limit_s=config.limit_s, **decided)
-        if run.task(finished) is None:
+        if run.task(finished) is None or not run.is_sound("results", "lines", "sites"):
             judge, reference = judges(data, preset.model.block_size, config.texts)
             study = surgery.study(
                 build=other.build if other else lambda seed: GPT(preset.model, seed=seed),

@@ -25,7 +25,7 @@ from torch import Tensor
 from experiments.cli import Options, Seed, announce, console, launch, run_name
 from experiments.ladder import plan, threads_for
 from experiments.pages import write_page
-from experiments.trained import model_path
+from experiments.trained import kept, model_path
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.ladder import RUNGS, Bigram, NormedBlock, ResidualBlock, climb
@@ -102,10 +102,9 @@ def trained_rung(config: Config, data: Data, tokenizer: CharTokenizer) -> Bigram
     identity = checkpoint.Identity.of(rung(size), text=data.sha256, seed=config.seed)
     about = {"rung": config.rung, "recipe": asdict(recipe), **asdict(identity)}
     path = model_path(config.runs, "rung", about | {"size": asdict(size)})
-    if path.exists():
-        loaded = checkpoint.load(path, lambda _: rung(size)).model
-        assert isinstance(loaded, rung)
-        return loaded
+    if loaded := kept(path, lambda path: checkpoint.load(path, lambda _: rung(size))):
+        assert isinstance(loaded.model, rung)
+        return loaded.model
     with console.status("training the rung"), threads_for(size):
         model, _ = climb(
             rung,

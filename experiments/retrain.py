@@ -111,10 +111,11 @@ def main(config: Config) -> Path:
         "seeds": list(range(config.seed, config.seed + config.seeds)),
         "texts": config.texts,
     }
+    executor = executor_of(config)
     hashes = {"text_sha256": corpus.sha256, "source_sha256": source_sha256()}
     with Run.open(config.runs, "retrain", name, settings, hashes) as run:
         device = "cuda" if config.ray and config.gpus else None
-        sweep = Sweep(run, settings["seeds"], preset, data, tokenizer, executor_of(config), device)
+        sweep = Sweep(run, settings["seeds"], preset, data, tokenizer, executor, device)
         page = sweep.swept(cuts, config, corpus)
     announce(run.folder)
     return page
@@ -220,10 +221,13 @@ class Sweep:
 
 
 def executor_of(config: Config) -> Executor:
+    """Where the trainings run. Raises ``UsageError`` where no cluster answers."""
     if config.ray:
         from experiments.cluster import Cluster  # an extra, that not everyone has installed
 
-        return Cluster("" if config.ray == "local" else config.ray, config.workers, config.gpus)
+        cluster = Cluster("" if config.ray == "local" else config.ray, config.workers, config.gpus)
+        cluster.require()
+        return cluster
     return Processes(config.workers) if config.workers else InProcess()
 
 

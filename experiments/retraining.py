@@ -7,7 +7,7 @@ another run under the same folder has finished already is taken from there.
     rows = run_all(run, tasks, data, tokenizer, Processes(4))
 """
 
-import shutil
+import hashlib
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +26,8 @@ from gpt.errors import DivergedError, UsageError
 from gpt.model import GPTConfig
 from gpt.text import CharTokenizer, Data, evaluation_blocks
 from gpt.train import Preset, TrainConfig, resolve_precision
-from interp.runs import Run, identity_of, recorded_elsewhere
+from interp.runs import Run, identity_of, recorded_elsewhere, write_atomically
+from interp.runs.files import note
 from interp.surgery import Surgery, edited_module, read_source
 from interp.surgery.judging import calls_of, sees_the_future
 from interp.surgery.modules import edited_name
@@ -149,10 +150,11 @@ def run_all(
         UsageError: a training's state is damaged, the disk is full, a task's worker keeps dying.
         KeyboardInterrupt: on Ctrl-C, once every worker has saved its training's state.
     """
+    forget_lost(run, tasks)
     borrow(run, tasks)
-    left = [task for task in tasks if run.task(task.identity) is None]
+    left = {task.identity: task for task in tasks if run.task(task.identity) is None}
     if left:
-        train_side_by_side(run, tasks, left, (data, tokenizer), executor)
+        train_side_by_side(run, tasks, list(left.values()), (data, tokenizer), executor)
     return [
         {"status": "unchecked", "detail": "", **row, "variant": task.variant, "seed": task.seed}
         for task in tasks
@@ -160,20 +162,66 @@ def run_all(
     ]
 
 
+def forget_lost(run: Run, tasks: Sequence[Task]) -> None:
+    """Let those be trained again whose weights are no longer what their training made."""
+    for task in tasks:
+        if task.weights is None or run.task(task.identity) is None:
+            continue
+        kept = run.task(weights_of(task)) or []
+        if kept and kept[0]["sha256"] in ("", sha256_of(task.weights)):
+            continue
+        note(
+            f"{task.weights} is missing, or is not what the training of {task.name} made: it is "
+            "trained again"
+        )
+        run.forget(task.identity)
+
+
+def weights_of(task: Task) -> str:
+    """Under what the checksum of a task's weights is recorded; it is empty where none came of it,
+    as of a cut that cannot be trained."""
+    return identity_of(weights_of=task.identity)
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file; empty where it is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def record(run: Run, task: Task, rows: Rows) -> None:
+    """Keep what came of a training, and beforehand the checksum of its weights."""
+    if task.weights is not None:
+        made = all(row.get("status") != "error" for row in rows)
+        kept = {"file": task.weights.name, "sha256": sha256_of(task.weights) if made else ""}
+        run.forget(weights_of(task))  # of a training that was lost
+        run.record(weights_of(task), [kept])
+    run.record(task.identity, rows)
+
+
 def borrow(run: Run, tasks: Sequence[Task]) -> None:
-    """Record what another run beside this one has finished, weights and all."""
+    """Record what another run beside this one has finished, with the weights of that training."""
+    root = run.folder.parents[1]
     for task in tasks:
         if run.task(task.identity) is not None:
             continue
-        for folder, rows in recorded_elsewhere(run.folder.parents[1], task.identity):
-            if task.weights is not None:
-                weights = folder / "models" / task.weights.name
-                if not weights.exists():
-                    continue
-                task.weights.parent.mkdir(exist_ok=True)
-                shutil.copyfile(weights, task.weights)
-            run.record(task.identity, rows)
-            break
+        kept = dict(recorded_elsewhere(root, weights_of(task))) if task.weights else {}
+        for folder, rows in recorded_elsewhere(root, task.identity):
+            if task.weights is None or lend(kept.get(folder), folder, task.weights):
+                record(run, task, rows)
+                break
+
+
+def lend(kept: Rows | None, folder: Path, target: Path) -> bool:
+    """Put another run's weights at ``target``; False where they are not what its training made."""
+    if not kept:
+        return False
+    weights = folder / "models" / kept[0]["file"]
+    if not kept[0]["sha256"]:  # none came of it
+        return True
+    if sha256_of(weights) != kept[0]["sha256"]:
+        return False
+    write_atomically(target, weights.read_bytes())
+    return True
 
 
 def train_side_by_side(
@@ -191,7 +239,7 @@ def train_side_by_side(
         board.save(run.folder)
 
     def done(place: int, rows: Rows) -> None:
-        run.record(left[place].identity, rows)
+        record(run, left[place], rows)
         board.done(number[left[place].identity], final_loss(rows))
         board.save(run.folder, at_once=True)
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.trained import model_path
+from experiments.trained import kept, model_path
 from gpt import checkpoint
 from gpt.errors import UsageError, nearest
 from gpt.text import Data, batch
@@ -61,7 +61,7 @@ def chosen(model: str, data: Data, preset: Preset) -> Subject:
         SurgeryError: a file that is none, or with a syntax error.
     """
     path, _, name = model.rpartition(":")
-    if not path:
+    if not path or not name:
         raise UsageError(f"--model is {model!r}; write FILE:Class, as in model.py:GPT")
     module = load_module(path)
     found = getattr(module, name, None)
@@ -73,15 +73,25 @@ def chosen(model: str, data: Data, preset: Preset) -> Subject:
         ]
         raise UsageError(f"{path} has no module class {name!r}; nearest: {nearest(name, known)}")
 
+    try:
+        given = arguments(found, module, preset)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(
+            f"the config of {model} cannot be made: {type(error).__name__}: {error}"
+        ) from error
+
     def build(seed: int) -> nn.Module:
         torch.manual_seed(seed)
-        built = found(**arguments(found, module, preset))
+        built = found(**given)
         assert isinstance(built, nn.Module)
         return built
 
     def train(model: nn.Module, seed: int) -> None:
         train_plainly(model, data, preset, seed)
 
+    require_logits(model, build, data, preset)
     about = {
         "source": read_source(module).text,
         "class": name,
@@ -92,14 +102,41 @@ def chosen(model: str, data: Data, preset: Preset) -> Subject:
     return Subject(module, name, build, train, about)
 
 
+def require_logits(
+    named: str, build: Callable[[int], nn.Module], data: Data, preset: Preset
+) -> None:
+    """Build a model and run it once, before anything is begun.
+
+    Raises:
+        UsageError: it raises, or gives no logits for every position.
+    """
+    size = preset.model
+    tokens = data.train[None, : size.block_size]
+    try:
+        with torch.no_grad():
+            shape = tuple(logits_of(build(0).eval()(tokens)).shape)
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f"{named} cannot be built and run on tokens of shape {tuple(tokens.shape)}: "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        ) from error
+    if shape[:2] != (1, size.block_size) or len(shape) != 3 or shape[2] < size.vocab_size:
+        raise UsageError(
+            f"{named} gives {list(shape)} for tokens of shape {list(tokens.shape)}; a study needs "
+            f"logits [batch, pos, vocab] of every position, with vocab at least {size.vocab_size}"
+        )
+
+
 def trained_once(subject: Subject, seed: int, runs: Path) -> nn.Module:
     """The subject, trained: read, if it was trained before."""
     path = model_path(runs, subject.name, {**subject.about, "seed": seed})
-    if not path.exists():
+    found = kept(path, checkpoint.read)
+    if found is None:
         model = subject.build(seed)
         subject.train(model, seed)
         checkpoint.write(path, state_of(model), {"about": subject.about, "seed": seed})
-    model, (tensors, _) = subject.build(seed), checkpoint.read(path)
+        found = checkpoint.read(path)
+    model, (tensors, _) = subject.build(seed), found
     with torch.no_grad():
         for name, tensor in state_of(model).items():
             tensor.copy_(tensors[name])
@@ -116,7 +153,12 @@ def load_module(path: str) -> ModuleType:
     source = read_source(path)
     name = module_name(source.path)
     if "." in name:
-        return importlib.import_module(name)
+        try:
+            return importlib.import_module(name)
+        except (Exception, SystemExit) as error:
+            raise UsageError(
+                f"{path} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}"
+            ) from error
     if name in sys.modules and getattr(sys.modules[name], "__file__", "") == str(source.path):
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(f"studied_{name}", source.path)
@@ -125,8 +167,10 @@ def load_module(path: str) -> ModuleType:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise UsageError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f"{path} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
     return module
 
 

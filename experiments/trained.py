@@ -11,7 +11,7 @@ once.
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Int
@@ -28,6 +28,7 @@ from gpt.model import GPT, GPTConfig
 from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
 from gpt.train import PRESETS, Preset, resolve_precision, train
 from interp.runs import identity_of
+from interp.runs.files import note
 from interp.surgery import edited_module, enumerate_surgeries, read_source
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -176,8 +177,8 @@ def trained_once(
         "seed": seed,
     }
     path = model_path(runs, "gpt", about)
-    if path.exists():
-        return checkpoint.load(path).model, about
+    if loaded := kept(path, checkpoint.load):
+        return loaded.model, about
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("training a model to study", total=preset.train.steps)
         train(
@@ -191,6 +192,20 @@ def trained_once(
     identity = checkpoint.Identity.of(model, text=data.sha256, seed=seed)
     checkpoint.save(path, model, identity, tokenizer)
     return model.eval(), about
+
+
+Loaded = TypeVar("Loaded")
+
+
+def kept(path: Path, load: Callable[[Path], Loaded]) -> Loaded | None:
+    """What was trained before, None where nothing was; or where it is damaged, which is said."""
+    if not path.exists():
+        return None
+    try:
+        return load(path)
+    except UsageError as error:
+        note(f"{error}; it is trained again now")
+        return None
 
 
 def model_path(runs: Path, kind: str, about: dict[str, Any]) -> Path:

@@ -6,6 +6,7 @@ while the model is at hand, so that a page can be made later from tables alone.
 
 import hashlib
 import inspect
+import linecache
 from pathlib import Path
 
 import pandas as pd
@@ -42,17 +43,19 @@ def sha256_of(source: Source) -> str:
 
 def source_table(model: LensModel) -> pd.DataFrame:
     """The model's source, one row per line, with the hook points whose value it computes."""
-    source = read_source(inspect.getfile(type(model)))
+    # of an edited model linecache alone knows the source, under a name that tells the edit
+    path = inspect.unwrap(type(model).forward).__code__.co_filename
+    text = "".join(linecache.getlines(path))
     where: dict[int, list[str]] = {}
     for name, line in source_lines(model).items():
-        if Path(line.path) == source.path:
+        if line.path == path or Path(line.path) == Path(path).resolve():
             where.setdefault(line.line, []).append(name)
     return pd.DataFrame(
         {
-            "file": source.file,
+            "file": Path(path).name.partition(".py:")[0].removesuffix(".py") + ".py",
             "line": number,
             "code": code,
             "sites": ",".join(where.get(number, [])),
         }
-        for number, code in enumerate(source.text.splitlines(), 1)
+        for number, code in enumerate(text.splitlines(), 1)
     )

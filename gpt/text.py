@@ -208,7 +208,8 @@ def split(corpus: Corpus, tokenizer: CharTokenizer, block_size: int) -> Data:
     """Train on the first 90 % of the characters, as nanoGPT does; validate on the rest.
 
     Raises:
-        UsageError: a text so short that a part cannot fill a block and the token after it.
+        UsageError: a text so short that a part cannot fill a block and the token after it; one
+            that is a single character over and over.
     """
     tokens = tokenizer.encode(corpus.text)
     border = int(0.9 * len(tokens))
@@ -217,6 +218,10 @@ def split(corpus: Corpus, tokenizer: CharTokenizer, block_size: int) -> Data:
         raise UsageError(
             f"the text {corpus.name!r} is too short: it has {len(tokens)} characters, and a block "
             f"of {block_size} needs {10 * block_size + 1}"
+        )
+    if len(tokens.unique()) < 2:
+        raise UsageError(
+            f"the text {corpus.name!r} is one character over and over: nothing can be learned of it"
         )
     return Data(train, val, corpus.sha256)
 

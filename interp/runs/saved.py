@@ -67,6 +67,15 @@ class SavedRun:
         """Whether there is such a table."""
         return (self.folder / f"{name}.parquet").exists()
 
+    def is_sound(self, *names: str) -> bool:
+        """Whether these tables are there, and every table is the one that the run saved."""
+        try:
+            for path in self.folder.glob("*.parquet"):
+                from_parquet(path, self.belongs(path.stem))
+        except UsageError:
+            return False
+        return all(map(self.holds, names))
+
     def figure(self, name: str) -> dict[str, Path]:
         """A saved figure, its paths by format. Raises ``UsageError`` where it does not exist."""
         folder = self.folder / "figures"

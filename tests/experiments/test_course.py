@@ -172,7 +172,7 @@ def finished_tasks(folder: Path, at_least: int, within: float = 5) -> int:
     [
         (["--text", "shakespear"], "shakespear"),
         (["--only", "no_residuals"], "there is no variant 'no_residuals'; nearest: no_residual"),
-        (["--seeds", "0"], "--seeds and --workers must be at least 1"),
+        (["--seeds", "0"], "--seeds is 0; it must be from 1 to 10000"),
         (["--name", "../elsewhere"], "'../elsewhere' cannot name a run"),
     ],
 )

@@ -161,7 +161,7 @@ def test_status_tells_how_far_a_run_is_without_touching_it(run, capsys):
     [
         (["--surgeries", "top:none"], "write top:12, once"),
         (["--surgeries", "no_residuals"], "no surgery is called 'no_residuals'; nearest: no_resid"),
-        (["--seeds", "0"], "--seeds and --steps must be at least 1"),
+        (["--seeds", "0"], "--seeds is 0; it must be from 1 to 10000"),
         (["--status"], "no training has begun"),
     ],
 )
