@@ -106,7 +106,7 @@ def test_started_again_nothing_is_patched_again_and_the_table_is_the_same(
     ("arguments", "sentence"),
     [
         (["--steps", "-1"], "--steps is -1"),
-        (["--verify", "0"], "--verify 0"),
+        (["--verify", "0"], "--verify is 0"),
         (["--clean", "abc"], "--clean is given and --corrupted is not"),
     ],
 )
