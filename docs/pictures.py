@@ -23,15 +23,18 @@ from torch import Tensor
 import gpt.model
 from experiments.cli import console, launch
 from experiments.course import REFERENCE
+from experiments.summary import points_of, trainings_of
 from experiments.trained import StudyOptions, Subject, studied
 from interp import Mean, Noise, Resample, Zero, cache, intervene, loss, sites, source_lines, surgery
 from interp.characters import marked
 from interp.figures import CODE, MONO, WIDTH, draw_diff, learning_curves, print_style
 from interp.heatmaps import patched_heads
+from interp.intervals import draw_intervals
 from interp.interventions import Intervention
 from interp.metrics import token_losses
 from interp.sites import Site
 from interp.sweep import sweep
+from interp.verdicts import verdict_of, verdicts_of
 
 BLUE, ORANGE = "#4c8cb5", "#c2571a"
 HEADS = "blocks.*.attn.hook_z"
@@ -189,22 +192,15 @@ def sweep_picture(table: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(WIDTH, 0.9 + 0.25 * len(rows)), layout="constrained")
         axes = figure.subplots()
         for place, row in zip(places, rows.to_dict("records"), strict=True):
-            sure = row["p_adjusted"] < 0.05
-            axes.errorbar(
-                row["delta"],
-                place,
-                xerr=[[row["delta"] - row["ci_low"]], [row["ci_high"] - row["delta"]]],
-                fmt="o",
-                color=BLUE,
-                mfc=BLUE if sure else "white",
-                capsize=3,
-            )
+            sure = verdict_of(row).is_effect
+            draw_intervals(axes, place, row["ci_low"], row["ci_high"], color=BLUE, capsize=3)
+            axes.plot(row["delta"], place, "o", color=BLUE, mfc=BLUE if sure else "white")
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(places, rows["site"].tolist(), family=MONO, size=7)
         axes.invert_yaxis()
         texts = int(rows["n"].iloc[0])
         axes.set_xlabel(f"change in loss (nats per token); 95 % interval over {texts} texts")
-        title = "One row per intervention, each alone; hollow: cannot be told from zero"
+        title = "One row per intervention, each alone; hollow: no effect shown"
         figure.suptitle(title, x=0.01, ha="left")
         figure.draw_without_rendering()
     return figure
@@ -275,32 +271,37 @@ def published_picture(run: Path) -> Figure:
     return figure
 
 
-def relearnability_picture(run: Path) -> Figure:
-    """Damage and relearnability of the lines that were retrained, side by side."""
-    rows = pd.read_parquet(run / "relearnability.parquet").sort_values("delta", ascending=False)
+def lasting_cost_picture(run: Path) -> Figure:
+    """Damage and lasting cost of the lines that were retrained, side by side."""
+    rows = pd.read_parquet(run / "lasting_cost.parquet").sort_values("delta", ascending=False)
+    trainings = trainings_of(pd.read_parquet(run / "results.parquet"))
     places = np.arange(len(rows))
     labels = [
         f"{line}  {after if len(after) < 40 else after[:39] + '…'}"
         for line, after in zip(rows["line"], rows["after"], strict=True)
     ]
     with print_style():
-        figure = Figure(figsize=(WIDTH, 1.0 + 0.24 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.1 + 0.24 * len(rows)), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
-        for axes, color, value, low, high in (
-            (left, ORANGE, "delta", "ci_low", "ci_high"),
-            (right, BLUE, "retrained", "retrained_low", "retrained_high"),
-        ):
-            ends = [rows[value] - rows[low], rows[high] - rows[value]]
-            axes.barh(places, rows[value], 0.6, color=color)
-            axes.errorbar(rows[value], places, xerr=ends, fmt="none", color="black", linewidth=0.9)
+        for axes, color, kind in ((left, ORANGE, ""), (right, BLUE, "retrained_")):
+            shown = verdicts_of(rows, kind).map(lambda verdict: verdict.is_effect)
+            values, low, high = (rows[f"{kind}{name}"] for name in ("delta", "ci_low", "ci_high"))
+            looks = {"color": [color if sure else "white" for sure in shown], "edgecolor": color}
+            axes.barh(places, values, 0.6, linewidth=0.8, **looks)
+            draw_intervals(axes, places, low, high, linewidth=0.9)
             axes.axvline(0, color="black", linewidth=0.8)
-        noise = rows["noise"].iloc[0]
-        right.axvspan(-noise, noise, color="0.8", zorder=0)
+        for place, variant in zip(places, rows["variant"], strict=True):
+            seeds = points_of(trainings, variant)
+            right.plot(seeds, [place] * len(seeds), "o", color="0.2", mfc="white", ms=2.5, mew=0.6)
         left.set_yticks(places, labels, family=MONO, size=6.5)
         left.invert_yaxis()
         left.set_xlabel("damage (nats)")
-        right.set_xlabel("relearnability (nats); grey: noise")
-        figure.suptitle("The line cut in the trained model, and before training", x=0.01, ha="left")
+        right.set_xlabel("lasting cost (nats); points: seeds")
+        figure.suptitle(
+            "The line cut in the trained model, and before training (hollow: no effect shown)",
+            x=0.01,
+            ha="left",
+        )
         figure.draw_without_rendering()
     return figure
 
@@ -321,10 +322,10 @@ FROM_RUNS: dict[str, tuple[str, str, Callable[[Path], Figure]]] = {
         "python -m experiments.patching --name induction",
         lambda run: patched_heads(pd.read_parquet(run / "results.parquet")),
     ),
-    "relearnability": (
+    "lasting_cost": (
         "retrain/demo-python-docs-top_12-3",
         "python -m experiments.retrain --surgeries top:12",
-        relearnability_picture,
+        lasting_cost_picture,
     ),
 }
 

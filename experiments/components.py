@@ -37,6 +37,7 @@ from interp.runs import Run, SavedRun
 from interp.sites import Site, sites
 from interp.surgery import find, read_source
 from interp.sweep import sweep
+from interp.verdicts import Verdict, interval_words, verdicts_of
 
 TITLE = "Components"
 KINDS = {
@@ -143,8 +144,8 @@ def readings(table: pd.DataFrame) -> list[str]:
         top = rows.sort_values("delta", ascending=False).iloc[0]
         said.append(
             f"Of what is written to the residual stream, {top['site']} matters most under {way} "
-            f"ablation: {top['delta']:+.3f} nats (95 % interval {top['ci_low']:+.3f} to "
-            f"{top['ci_high']:+.3f}), line {top['line']:.0f}: {top['code']}."
+            f"ablation: {top['delta']:+.3f} nats ({interval_words(top.to_dict())}), line "
+            f"{top['line']:.0f}: {top['code']}."
         )
     both = parts.pivot_table("delta", "site", "intervention")
     both["alike"] = both["zero"] - both["mean"]
@@ -153,10 +154,10 @@ def readings(table: pd.DataFrame) -> list[str]:
         f"The most that any of them says everywhere alike is worth {most['alike']:.3f} nats, of "
         f"{most.name}: zero costs {most['zero']:+.3f}, its mean {most['mean']:+.3f}."
     )
-    unsure = table[table["p_adjusted"] >= 0.05]
+    unsure = table[verdicts_of(table) == Verdict.NOT_SHOWN]
     said.append(
-        f"Of {len(table)} ablations on {table['n'].iloc[0]} texts, {len(unsure)} cannot be told "
-        "from no change at all (sign flips, Holm at 0.05)."
+        f"Of {len(table)} ablations on {table['n'].iloc[0]} texts, {len(unsure)} show no effect "
+        "(95 % interval, and sign flips with Holm's correction at 0.05)."
     )
     return said
 

@@ -21,7 +21,14 @@ from experiments.cli import Options, Seeds, Workers, announce, console, launch, 
 from experiments.executors import Processes, at_once
 from experiments.pages import write_page
 from experiments.retraining import run_all, tasks_of
-from experiments.summary import on_unigram_line, reading, shown, summarise
+from experiments.summary import (
+    on_unigram_line,
+    reading,
+    shown,
+    stopped,
+    summarise,
+    trainings_of,
+)
 from experiments.telling import limits_of_trainings, of_trainings
 from experiments.variants import BASELINE, course_variants
 from experiments.views import save_views, source_sha256
@@ -46,7 +53,7 @@ class Config(Options):
     preset: Literal["demo", "laptop", "course"] = "demo"
     """Size of model and training. demo: a minute; laptop: 20 minutes on 2 cores; course: a GPU."""
     seeds: Seeds = 3
-    """Trainings of each variant; the spread over them says which differences mean something."""
+    """Trainings of each variant; from three on, differences have intervals."""
     only: tuple[str, ...] = ()
     """Variants to train beside the unablated model, of no_residual no_layer_norm
     no_position_embedding single_head. All by default."""
@@ -91,7 +98,7 @@ def main(config: Config) -> Path:
         )
         rows = run_all(run, tasks, data, tokenizer, Processes(config.workers))
         run.save_table(described(pd.DataFrame(rows), variants))
-        summary = summarise(run.table())
+        summary = summarise(run.table(), preset.train.steps)
         run.save_table(summary, "summary")
         run.save_table(entropies(data), "entropies")
         whole = run.folder / "models" / f"{BASELINE}-{config.seed}.safetensors"
@@ -100,7 +107,8 @@ def main(config: Config) -> Path:
         published = config.published or config.preset == "course"
         draw(run, published)
         page = write_page(run)
-    console.print(shown(summary).to_string(index=False), soft_wrap=True, markup=False)
+    table = shown(summary, trainings_of(run.table()))
+    console.print(table.to_string(index=False), soft_wrap=True, markup=False)
     announce(run.folder)
     return page
 
@@ -141,22 +149,25 @@ def entropies(data: Data) -> pd.DataFrame:
 
 def draw(run: Run, published: bool) -> None:
     """Figures, from the saved tables alone."""
-    table, lines = run.table(), run.table("entropies")
+    table, lines, summary = run.table(), run.table("entropies"), run.table("summary")
     overlay = pd.read_csv(REFERENCE) if published else None
-    run.save_figure(figures.learning_curves(table, lines, overlay), "learning_curves")
-    run.save_figure(figures.loss_bars(table), "loss_bars")
-    for variant in run.table("summary")["variant"][1:]:
+    until = stopped(summary.iloc[0].to_dict())
+    curves = figures.learning_curves(table, lines, overlay, stopped=until)
+    run.save_figure(curves, "learning_curves")
+    run.save_figure(figures.loss_bars(table, stopped=until), "loss_bars")
+    for variant in summary["variant"][1:]:
         run.save_figure(figures.variant_curves(table, variant, lines), f"curve_{variant}")
 
 
 def parts(run: SavedRun) -> list[Part]:
     """What the page shows, from saved tables and figures alone."""
     table, lines, summary = run.table(), run.table("entropies"), run.table("summary")
+    trainings = trainings_of(table)
     sections: list[Part] = [
         Section(
             "All variants",
             text="\n\n".join(
-                f"{row['variant'].replace('_', ' ')}: {reading(row, lines)}"
+                f"{row['variant'].replace('_', ' ')}: {reading(row, lines, trainings)}"
                 for row in summary.to_dict("records")
             ),
             figures=[
@@ -166,7 +177,7 @@ def parts(run: SavedRun) -> list[Part]:
                     run.figure("loss_bars"),
                 ),
             ],
-            table=shown(summary),
+            table=shown(summary, trainings),
         )
     ]
     for row in summary.to_dict("records")[1:]:
@@ -176,7 +187,7 @@ def parts(run: SavedRun) -> list[Part]:
         sections.append(
             Section(
                 variant.replace("_", " "),
-                text=reading(row, lines),
+                text=reading(row, lines, trainings),
                 figures=[Figure.saved(f"Train and validation loss of {variant}.", curve)],
                 code=diff,
             )
@@ -186,7 +197,7 @@ def parts(run: SavedRun) -> list[Part]:
 
 def effects(run: SavedRun) -> pd.DataFrame:
     """What the summary ranks."""
-    return of_trainings(run.table("summary"))
+    return of_trainings(run.table("summary"), trainings_of(run.table()))
 
 
 def limits(run: SavedRun) -> list[str]:

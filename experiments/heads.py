@@ -37,6 +37,7 @@ from interp.runs import Run, SavedRun
 from interp.sites import Site, sites
 from interp.stats import bootstrap_interval
 from interp.sweep import sweep
+from interp.verdicts import Verdict, interval_words, verdicts_of
 
 TITLE = "Heads"
 HEADS = "blocks.*.attn.hook_z"
@@ -181,11 +182,10 @@ def readings(run: SavedRun) -> list[str]:
     said = []
     for way, rows in table.groupby("intervention", sort=False):
         top = rows.nlargest(1, "delta").iloc[0]
-        unsure = int((rows["p_adjusted"] >= 0.05).sum())
+        unsure = int((verdicts_of(rows) == Verdict.NOT_SHOWN).sum())
         said.append(
             f"Under {way} ablation head {head_name(top)} matters most: {top['delta']:+.3f} nats "
-            f"(95 % interval {top['ci_low']:+.3f} to {top['ci_high']:+.3f}); {unsure} of "
-            f"{len(rows)} heads cannot be told from doing nothing."
+            f"({interval_words(top.to_dict())}); {unsure} of {len(rows)} heads show no effect."
         )
     name = head_name(worst_head(table))
     if characters.empty:

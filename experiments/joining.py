@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.summary import noise_of, reading
+from experiments.summary import counted, reading, trainings_of
 from experiments.telling import lines_of, parted
 from experiments.variants import BASELINE
 from gpt.errors import UsageError
@@ -20,6 +20,7 @@ from interp.report.quiz import Bar, Curve, Question, Quiz
 from interp.report.source import SourceView
 from interp.runs import SavedRun
 from interp.surgery import headlines
+from interp.verdicts import verdict_of, verdicts_of
 
 QUESTIONS = 12
 OF_LINES = 6  # questions on cuts of the trained model
@@ -68,13 +69,15 @@ def source_view(runs: Sequence[SavedRun]) -> list[Part]:
         return []
     tables = [run.table() for run in runs if experiment(run) == "lines"]
     curves = [run.table() for run in trained_with_cuts(runs)]
+    again, trainings = retrained(runs)
     architecture = [run.table("architecture") for run in runs if run.holds("architecture")]
     return [
         SourceView(
             f"The source, line by line: {lines['file'].iloc[0]}",
             lines,
             table=tables[0] if tables else None,
-            retrained=retrained(runs),
+            retrained=again,
+            trainings=trainings,
             curves=pd.concat(curves, ignore_index=True) if curves else None,
             architecture=architecture[0] if architecture else None,
         )
@@ -88,7 +91,7 @@ def map_view(runs: Sequence[SavedRun]) -> list[Part]:
     lines = source_lines_of(runs)
     if not kept or lines is None:
         return []
-    again = retrained(runs)
+    again, _ = retrained(runs)
     if "delta" not in lines and again is not None:
         lines = with_effects(lines, again)
     return [MapView("The map of the model", kept[0].table("architecture"), lines)]
@@ -96,28 +99,56 @@ def map_view(runs: Sequence[SavedRun]) -> list[Part]:
 
 def with_effects(lines: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
     """Lines with the effects of the cuts, made before training, that touch them."""
-    columns = ["status", "delta", "ci_low", "ci_high"]
+    columns = ["status", "delta", "ci_low", "ci_high", "p_adjusted", "n"]
     touched = again.assign(line=again["lines"].str.split(",")).explode("line")
     touched = touched.assign(line=touched["line"].astype(int)).drop_duplicates("line")
     touched["status"] = touched["status"].replace("unchecked", "changed")
     return lines.merge(touched[["line", *columns]], on="line", how="left").fillna({"status": ""})
 
 
-def retrained(runs: Sequence[SavedRun]) -> pd.DataFrame | None:
-    """What became of cuts made before training, one row for each surgery."""
-    tables = [of_variants(run) for run in trained_with_cuts(runs)]
-    tables += [run.table("retrained") for run in runs if run.holds("retrained")]
-    tables = [table for table in tables if len(table)]
-    if not tables:
-        return None
-    return pd.concat(tables, ignore_index=True).drop_duplicates("surgery")
+def retrained(runs: Sequence[SavedRun]) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    """What became of cuts made before training, one row for each surgery, and the trainings behind
+    it, one for each seed: of a surgery that several runs trained, those of the first; of the model
+    as it is, every seed that any of them trained."""
+    found = [
+        (run, of_variants(run), trainings_of(run.table()).rename(columns={"last": "value"}))
+        for run in trained_with_cuts(runs)
+    ]
+    found += [
+        (run, run.table("retrained"), run.table("trainings"))
+        for run in runs
+        if run.holds("retrained") and run.holds("trainings")
+    ]
+    rows: list[pd.DataFrame] = []
+    trainings: list[pd.DataFrame] = []
+    whole: list[pd.DataFrame] = []
+    known: set[str] = set()
+    for run, table, trained in found:
+        new = set(table["surgery"]) - known if len(table) else set()
+        if new:
+            rows.append(table[table["surgery"].isin(new)])
+            trainings.append(trained[trained["surgery"].isin(new)])
+        if recipe(run) == recipe(found[0][0]):  # one model has one noise
+            whole.append(trained[trained["surgery"] == ""])
+        known |= new
+    if not known:
+        return None, None
+    uncut = pd.concat(whole).drop_duplicates("seed")
+    uncut = uncut.assign(delta=uncut["value"] - uncut["value"].mean())
+    every = pd.concat([uncut, *trainings], ignore_index=True)
+    return pd.concat(rows, ignore_index=True), every[["surgery", "seed", "value", "delta"]]
+
+
+def recipe(run: SavedRun) -> list[Any]:
+    """What decides how the model as it is was trained."""
+    return [run.description["config"].get(part) for part in ("model", "train", "text")]
 
 
 def of_variants(run: SavedRun) -> pd.DataFrame:
     """The variants of a run that trained with cuts, as the source's view takes them."""
     cuts = run.table().drop_duplicates("variant").set_index("variant")
     summary, entropies = run.table("summary"), run.table("entropies")
-    noise = noise_of(summary)
+    trainings = trainings_of(run.table())
     rows = []
     for row in summary[summary["variant"] != BASELINE].to_dict("records"):
         cut = cuts.loc[row["variant"]]
@@ -132,12 +163,12 @@ def of_variants(run: SavedRun) -> pd.DataFrame:
                 "code": code,
                 "after": after,
                 "diff": cut["diff"],
-                "reading": reading(row, entropies),
+                "reading": reading(row, entropies, trainings),
                 "status": row["status"],
                 "delta": row["delta"],
                 "ci_low": row["ci_low"],
                 "ci_high": row["ci_high"],
-                "noise": noise,
+                "p_adjusted": row["p_adjusted"],
                 "n": row["n"],
             }
         )
@@ -169,6 +200,7 @@ def on_trainings(run: SavedRun, file: str) -> list[Question]:
     val = table[table["split"] == "val"]
     levels = entropies[entropies["split"] == "val"]
     whole = curve_of(val[val["variant"] == BASELINE])
+    trainings = trainings_of(table)
     questions = []
     for row in run.table("summary").to_dict("records"):
         rows = val[val["variant"] == row["variant"]]
@@ -178,21 +210,25 @@ def on_trainings(run: SavedRun, file: str) -> list[Question]:
         questions.append(
             Question(
                 lines=lines,
-                why=reading(row, entropies),
+                why=reading(row, entropies, trainings),
                 diff=rows["diff"].iloc[0],
                 curve=curve_of(rows),
                 whole=whole,
                 levels=list(zip(levels["name"], levels["nats"].astype(float), strict=True)),
                 bars=[
-                    Bar("last loss", *(row[name] for name in ("delta", "ci_low", "ci_high"))),
-                    Bar(
-                        "best loss",
-                        *(row[f"best_{name}"] for name in ("delta", "ci_low", "ci_high")),
-                    ),
+                    bar_of(row, f"{loss} loss, {counted(row)}", kind)
+                    for kind, loss in (("", "last"), ("best_", "best"))
                 ],
             )
         )
     return questions
+
+
+def bar_of(row: dict[Any, Any], name: str, kind: str = "") -> Bar:
+    """An effect as the quiz draws it."""
+    said = "" if row["status"] == "leak" else str(verdict_of(row, kind))
+    value, low, high = (float(row[f"{kind}{part}"]) for part in ("delta", "ci_low", "ci_high"))
+    return Bar(name, value, low, high, said)
 
 
 def curve_of(rows: pd.DataFrame) -> Curve:
@@ -215,7 +251,7 @@ def on_trained_model(table: pd.DataFrame, file: str) -> list[Question]:
     that many lines share, as of all that is read from nothing, is no question."""
     together = table[(table["layer"] == "all") & (table["status"] == "changed")]
     found = headlines(table[table["file"] == file])
-    sure = found[(found["status"] == "changed") & ((found["ci_low"] > 0) | (found["ci_high"] < 0))]
+    sure = found[verdicts_of(found).map(lambda verdict: verdict.is_effect).astype(bool)]
     sure = sure.loc[sure["delta"].abs().sort_values(ascending=False).index]
     questions: list[Question] = []
     asked: set[int] = set()
@@ -230,9 +266,8 @@ def on_trained_model(table: pd.DataFrame, file: str) -> list[Question]:
 
 def on_line(row: dict[Any, Any], lines: list[int], table: pd.DataFrame) -> Question:
     single = table[(table["surgery"] == row["surgery"]) & table["layer"].str.isdigit()]
-    bars = [Bar("trained model, all layers", row["delta"], row["ci_low"], row["ci_high"])]
-    for one in single.to_dict("records"):
-        bars.append(Bar(f"layer {one['layer']} alone", one["delta"], one["ci_low"], one["ci_high"]))
+    bars = [bar_of(row, "trained model, all layers")]
+    bars += [bar_of(one, f"layer {one['layer']} alone") for one in single.to_dict("records")]
     return Question(
         lines=lines,
         why=f"{row['reading'].capitalize()}: {row['delta']:+.3f} nats on the trained model.",

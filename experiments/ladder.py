@@ -11,9 +11,9 @@ arrive at the lecture's published losses.
 
 Interrupted and started again, it goes on with the rung it was at.
 
-How to read it: with one seed a step of less than about 0.01 nats says nothing. In the lecture the
-first two rungs learn ten times as fast as the others and stop sooner, so that the step to one head
-is not of the code alone; in the demo all learn alike.
+How to read it: one seed of each rung has no interval, so a small step is not known to be more than
+another seed would give. In the lecture the first two rungs learn ten times as fast as the others
+and stop sooner, so that the step to one head is not of the code alone; in the demo all learn alike.
 """
 
 import math
@@ -337,7 +337,8 @@ def parts(run: SavedRun) -> list[Part]:
 
 CAVEATS: Sequence[str] = (
     "Losses are means over drawn batches at the last evaluation before the training ends, as the "
-    "lecture prints them, of one seed: differences of less than about 0.01 nats say nothing. "
+    "lecture prints them, of one seed: steps have no interval, and small ones are not known to be "
+    "more than another seed would give. "
     "In the lecture the first two rungs train at a higher rate and for fewer steps than others.",
     "As in the lecture's code, rungs below the last divide attention scores by the square root of "
     "the model's width. Its text, nanoGPT and the last rung divide by that of the head's width.",

@@ -59,6 +59,7 @@ from interp.sites import source_lines
 from interp.surgery import Surgery, annotate, figures
 from interp.surgery.judging import logits_of, weights_hash
 from interp.surgery.study import Study
+from interp.verdicts import correct, verdicts_of
 
 TITLE = "Every line"
 FOREIGN_STEPS = 300  # of training somebody else's model in demo
@@ -81,8 +82,8 @@ class Config(Options):
     retrain_top: Annotated[int, Between(0, 10_000)] | None = None
     """How many lines are also cut before training, those of the largest effect; by default 3 in
     demo, 8 else."""
-    seeds: Seeds = 2
-    """Trainings of each; from two on, noise is known and intervals are drawn."""
+    seeds: Seeds = 3
+    """Trainings of each; from three on, lasting costs have intervals."""
     workers: Workers = field(default_factory=at_once)
     """Mutants or trainings at a time, each in a process of its own."""
     limit_s: Annotated[float, Between(0.1, 10**6)] = 20.0
@@ -146,8 +147,11 @@ def main(config: Config) -> Path:
                 about={key: settings[key] for key in ("class", "model", "train", "text", "texts")},
             )
             run.save_table(posthoc(study))
-            again = retrained(study, run.table(), top, seeds, ours) if top else None
-            if again is not None:
+            again = None
+            if top:
+                trainings = trained_without(study, run.table(), top, seeds, ours)
+                run.save_table(trainings, "trainings")
+                again = correct(surgery.over_seeds(trainings))
                 run.save_table(again, "retrained")
             where = sites_of(model, source.path)
             run.save_table(annotate.annotated(source, run.table(), again, where), "lines")
@@ -242,7 +246,7 @@ def posthoc(study: Study) -> pd.DataFrame:
         table = study.posthoc(layers="each", progress=tell)
     other = study.spelled_out(table)
     if other is None:
-        return table.assign(prepared="")
+        return correct(table).assign(prepared="")
     dead = set(table.loc[table["status"] == "dead", "line"])
     ids = [cut.id for cut in other.surgeries if cut.line in dead]
     with progress("cutting lines of other branches") as tell:
@@ -250,22 +254,28 @@ def posthoc(study: Study) -> pd.DataFrame:
     assert other.prepare is not None
     known = set(more["line"])
     table = table[~((table["status"] == "dead") & table["line"].isin(known))]
-    return pd.concat(
-        [table.assign(prepared=""), more.assign(prepared=other.prepare.id)], ignore_index=True
+    return correct(
+        pd.concat(
+            [table.assign(prepared=""), more.assign(prepared=other.prepare.id)], ignore_index=True
+        )
     )
 
 
-def retrained(
+def trained_without(
     study: Study, table: pd.DataFrame, top: int, seeds: list[int], ours: Trainings
 ) -> pd.DataFrame:
-    """The lines of the largest effect cut before training, and a cut that should do nothing."""
+    """The lines of the largest effect cut before training, and a cut that should do nothing: a row
+    for each training, ``delta`` what it differs by from the mean of the model as it is."""
     ids = most_harmful(table[table["prepared"] == ""], top)
     null = table[(table["operator"] == "set-constant") & (table["code"].str.contains("eps"))]
     ids += list(null["id"][:1])
     if study.train is None:
-        return study.retrain(ids, seeds=seeds, elsewhere=ours.outcomes)
-    with progress("training without lines") as tell:
-        return study.retrain(ids, seeds=seeds, progress=tell)
+        trainings = study.trainings(ids, seeds=seeds, elsewhere=ours.outcomes)
+    else:
+        with progress("training without lines") as tell:
+            trainings = study.trainings(ids, seeds=seeds, progress=tell)
+    whole = trainings.loc[trainings["id"] == "", "value"].to_numpy().mean()
+    return trainings.assign(delta=trainings["value"] - whole)
 
 
 def most_harmful(table: pd.DataFrame, count: int) -> list[str]:
@@ -299,11 +309,13 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 def draw(run: Run) -> None:
     """Figures, from the saved tables alone."""
     lines = run.table("lines")
-    run.save_figure(figures.annotated_source(lines), "annotated_source")
+    trainings = run.table("trainings") if run.holds("trainings") else None
+    run.save_figure(figures.annotated_source(lines, trainings), "annotated_source")
     if by_layer(lines):
         run.save_figure(figures.line_by_layer(lines), "line_by_layer")
-    if lines["retrained"].notna().any():
-        run.save_figure(figures.damage_and_relearnability(lines), "damage_relearnability")
+    if lines["retrained_delta"].notna().any():
+        figure = figures.damage_and_lasting_cost(lines, trainings)
+        run.save_figure(figure, "damage_and_lasting_cost")
 
 
 def by_layer(lines: pd.DataFrame) -> bool:
@@ -316,19 +328,19 @@ def parts(run: SavedRun) -> list[Part]:
     shown = []
     if by_layer(lines):
         shown.append(Figure.saved("Which layers need which lines.", run.figure("line_by_layer")))
-    if lines["retrained"].notna().any():
+    if lines["retrained_delta"].notna().any():
         shown.append(
             Figure.saved(
-                "Damage to the trained model against what training anew cannot mend.",
-                run.figure("damage_relearnability"),
+                "Damage to the trained model against lasting cost, that of training without it.",
+                run.figure("damage_and_lasting_cost"),
             )
         )
-    columns = ["line", "operator", "after", "status", "delta", "ci_low", "ci_high", "reading"]
+    columns = ["line", "operator", "after", "status", "delta", "ci_low", "ci_high", "verdict"]
     largest = surgery.headlines(table).dropna(subset=["delta"])
+    largest = largest.assign(verdict=verdicts_of(largest).astype(str))
     largest = largest.loc[largest["delta"].abs().sort_values(ascending=False).index]
-    return [
-        Section("Every line", text=summary(table), figures=shown, table=largest[columns].head(25))
-    ]
+    numbers = largest[[*columns, "reading"]].head(25)
+    return [Section("Every line", text=summary(table), figures=shown, table=numbers)]
 
 
 def effects(run: SavedRun) -> pd.DataFrame:
@@ -337,21 +349,23 @@ def effects(run: SavedRun) -> pd.DataFrame:
     found = found[
         (found["status"] == "changed") & found["delta"].notna() & (found["same_as"] == "")
     ]
-    tables = [of_surgeries(found, AFTER, "texts")]
+    tables = [of_surgeries(found, AFTER, "text")]
     if run.holds("retrained"):
         again = run.table("retrained")
-        tables.append(of_surgeries(again[again["delta"].notna()], BEFORE, "seeds"))
+        again = again[(again["status"] == "changed") & again["delta"].notna()]
+        tables.append(of_surgeries(again, BEFORE, "seed", run.table("trainings")))
     return pd.concat([table for table in tables if len(table)], ignore_index=True)
 
 
 def limits(run: SavedRun) -> list[str]:
     """What was not tested, and what could not be."""
     table, lines = run.table(), run.table("lines")
-    again = int(lines["retrained"].notna().sum())
+    again = int(lines["retrained_delta"].notna().sum())
     return [
         summary(table),
         f"Effects on the trained model are means over {int(table['n'].max())} texts, with 95 % "
-        "intervals over these; they are not corrected for the number of lines.",
+        "intervals over these; p-values are corrected for all cuts that were made (Holm), "
+        "intervals are not.",
         f"{again} of {int((lines['status'] == 'changed').sum())} lines with an effect were also "
         f"cut before training, with {len(run.description['config']['seeds'])} seeds each; what "
         "training would make of the others is not known.",

@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Int
@@ -389,8 +390,8 @@ def best_of(rows: pd.DataFrame) -> str:
     top = rows.nlargest(1, "recovered").iloc[0]
     interval = (
         f", 95 % interval {top['recovered_low']:.2f} to {top['recovered_high']:.2f}"
-        if top["n"] > 1
-        else ", one pair, no interval"
+        if np.isfinite(top["recovered_low"])
+        else f", {top['n']} pair{'s' if top['n'] > 1 else ''}, no interval from fewer than three"
     )
     return f"{top['site']} ({top['recovered']:.2f}{interval})"
 

@@ -1,9 +1,9 @@
 """Which lines does the architecture need: cut before training, what does the loss not recover from?
 
 Each surgery is trained anew with several seeds, beside at least five trainings of the model as it
-is: their spread is the noise, and says beforehand which differences can be found. An improvement is
-checked for leaks of later tokens and repeated at twice the steps. Every result is kept at once, and
-taken from any other run that has it; killed at any instant, the same command goes on.
+is: their spread is the noise, and says beforehand which differences can be found. A cut that lowers
+the loss is checked for leaks of later tokens and repeated at twice the steps. Every result is kept
+at once, and taken from any other run that has it; killed at any instant, the same command goes on.
 
     python -m experiments.retrain                                      the course's cuts, minutes
     python -m experiments.retrain --surgeries top:12 --seeds 5 --preset laptop --text shakespeare
@@ -11,6 +11,7 @@ taken from any other run that has it; killed at any instant, the same command go
     python -m experiments.retrain --surgeries top:12 --status          from another terminal
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,12 +38,13 @@ from experiments.lines import judges, most_harmful
 from experiments.pages import write_page
 from experiments.retraining import run_all, sized, tasks_of
 from experiments.summary import (
+    KINDS,
     detectable,
     improvements,
-    noise_of,
     reading,
     shown,
     summarise,
+    trainings_of,
 )
 from experiments.telling import limits_of_trainings, of_trainings
 from experiments.variants import BASELINE, CUTS, course_variants
@@ -56,7 +58,8 @@ from interp import figures, surgery
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun, holder, identity_of
 from interp.surgery import Study, Surgery
-from interp.surgery.figures import damage_and_relearnability
+from interp.surgery.figures import damage_and_lasting_cost
+from interp.verdicts import FEWEST, correct, interval_words, spread_of, verdict_words
 
 TITLE = "Retraining sweep"
 BASELINE_SEEDS = 5
@@ -71,7 +74,8 @@ class Config(Options):
     """What to cut: course (its four), top:N (the N lines whose cut does the trained model most
     harm), names of the course's variants, or ids as experiments.lines prints them."""
     seeds: Seeds = 3
-    """Trainings of each surgery; the model as it is gets at least five."""
+    """Trainings of each surgery, from three on with intervals; the model as it is gets at least
+    five."""
     preset: Literal["demo", "laptop", "course"] = "demo"
     """Size of model and training."""
     steps: Steps | None = None
@@ -152,13 +156,17 @@ class Sweep:
         whole = run.folder / "models" / f"{BASELINE}-{self.seeds[0]}.safetensors"
         save_views(run, checkpoint.load(whole).model, self.tokenizer, self.data.val)
         run.save_table(study.posthoc(cuts.values()).assign(variant=list(cuts)), "damage")
-        run.save_table(both(run.table("summary"), run.table("damage")), "relearnability")
-        run.save_table(self.confirmed(cuts, run.table("summary"), text), "confirmed")
+        run.save_table(both(run.table("summary"), run.table("damage")), "lasting_cost")
+        confirmed, again = self.confirmed(cuts, run.table("summary"), text)
+        run.save_table(confirmed, "confirmed")
+        run.save_table(again, "confirmed_trainings")
         published = config.published or config.preset == "course"
         draw(run, published and "course" in config.surgeries)
         page = write_page(run)
         console.print(
-            shown(run.table("summary")).to_string(index=False), soft_wrap=True, markup=False
+            shown(run.table("summary"), trainings_of(run.table())).to_string(index=False),
+            soft_wrap=True,
+            markup=False,
         )
         return page
 
@@ -207,17 +215,19 @@ class Sweep:
 
     def confirmed(
         self, cuts: Mapping[str, Surgery], summary: pd.DataFrame, text: str
-    ) -> pd.DataFrame:
-        """The improvements beyond noise once more, with the model as it is, at twice the steps."""
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The cuts that lower the loss once more, with the model as it is, at twice the steps:
+        their summary and their trainings."""
         better = improvements(summary)
         if not better:
-            return pd.DataFrame(columns=[*summary.columns])
+            return summary.head(0), trainings_of(self.run.table()).head(0)
         console.print(f"better than the model as it is, so again at twice the steps: {better}")
         again = [
             self.trained({BASELINE: None}, self.baseline_seeds, text, longer=2),
             self.trained({name: cuts[name] for name in better}, self.seeds, text, longer=2),
         ]
-        return summarise(described(pd.concat(again, ignore_index=True), {BASELINE: None, **cuts}))
+        curves = described(pd.concat(again, ignore_index=True), {BASELINE: None, **cuts})
+        return summarise(curves), trainings_of(curves)
 
 
 def executor_of(config: Config) -> Executor:
@@ -275,48 +285,43 @@ def top_asked(asked: Sequence[str]) -> int:
 
 def noise_said(baseline: pd.DataFrame, seeds: int) -> str:
     """What the spread of the model as it is lets ``seeds`` trainings find."""
-    val = baseline[baseline["split"] == "val"].sort_values("step")
+    trainings = trainings_of(baseline)
     said = []
-    for kind, losses in (
-        ("best", val.groupby("seed")["loss"].min()),
-        ("last", val.groupby("seed")["loss"].last()),
-    ):
-        spread = losses.std()
-        found = f", {detectable(spread, seeds):.3f} can be found" if seeds > 1 else ""
-        said.append(f"{kind} val loss {losses.mean():.3f} ± {spread:.3f}{found}")
-    one = "" if seeds > 1 else " With one seed for each surgery no difference can be tested."
-    return (
-        f"The model as it is, {val['seed'].nunique()} seeds: {'; '.join(said)} "
-        f"(nats; four times in five, by {seeds} seeds).{one}"
-    )
+    for kind in ("best", "last"):
+        spread = spread_of(trainings[kind])
+        found = detectable(spread, seeds)
+        power = "" if math.isnan(found) else f" ({found:.3f} is found in 80 % of repetitions)"
+        said.append(f"{kind} val loss {trainings[kind].mean():.3f} ± {spread:.3f}{power}")
+    few = f" {seeds} for each cut are too few for intervals." if seeds < FEWEST else ""
+    return f"The model as it is, {len(trainings)} seeds, in nats: {'; '.join(said)}.{few}"
 
 
 def both(summary: pd.DataFrame, damage: pd.DataFrame) -> pd.DataFrame:
-    """Damage and relearnability of each surgery, in the columns that the figure takes."""
+    """Damage and lasting cost of each surgery, in the columns that the figure takes."""
     again = summary[summary["variant"] != BASELINE].set_index("variant")
-    columns = again[["delta", "ci_low", "ci_high", "status"]]
-    columns.columns = pd.Index(["retrained", "retrained_low", "retrained_high", "retrained_status"])
-    return damage.join(columns, on="variant").assign(noise=noise_of(summary))
+    columns = again[["delta", "ci_low", "ci_high", "p_adjusted", "n", "status"]]
+    return correct(damage).join(columns.add_prefix("retrained_"), on="variant")
 
 
 def draw(run: Run, published: bool) -> None:
     """Figures, from the saved tables alone."""
-    table, lines, both_effects = run.table(), run.table("entropies"), run.table("relearnability")
+    table, lines, both_effects = run.table(), run.table("entropies"), run.table("lasting_cost")
     overlay = pd.read_csv(REFERENCE) if published else None
     run.save_figure(figures.learning_curves(table, lines, overlay), "learning_curves")
     run.save_figure(figures.loss_bars(table), "loss_bars")
-    if has_both(both_effects):
-        run.save_figure(damage_and_relearnability(both_effects), "damage_relearnability")
+    if has_costs(both_effects):
+        figure = damage_and_lasting_cost(both_effects, trainings_of(table))
+        run.save_figure(figure, "damage_and_lasting_cost")
 
 
-def has_both(table: pd.DataFrame) -> bool:
-    return bool((table["retrained"].notna() & table["delta"].notna()).any())
+def has_costs(table: pd.DataFrame) -> bool:
+    return bool(table["retrained_delta"].notna().any())
 
 
 def parts(run: SavedRun) -> list[Part]:
     """What the page shows, from saved tables and figures alone."""
     table, lines, summary = run.table(), run.table("entropies"), run.table("summary")
-    confirmed = run.table("confirmed")
+    confirmed, trainings = run.table("confirmed"), trainings_of(table)
     shown_figures = [
         Figure.saved(curves_caption(summary, lines), run.figure("learning_curves")),
         Figure.saved(
@@ -324,20 +329,20 @@ def parts(run: SavedRun) -> list[Part]:
             run.figure("loss_bars"),
         ),
     ]
-    if has_both(run.table("relearnability")):
+    if has_costs(run.table("lasting_cost")):
         shown_figures.append(
             Figure.saved(
-                "Damage to the trained model against what training anew cannot mend.",
-                run.figure("damage_relearnability"),
+                "Damage to the trained model against lasting cost, that of training without it.",
+                run.figure("damage_and_lasting_cost"),
             )
         )
     rows = summary.to_dict("records")
     sections: list[Part] = [
         Section(
             "All surgeries",
-            text="\n\n".join(f"{row['variant']}: {reading(row, lines)}" for row in rows),
+            text="\n\n".join(f"{row['variant']}: {reading(row, lines, trainings)}" for row in rows),
             figures=shown_figures,
-            table=shown(summary),
+            table=shown(summary, trainings),
         )
     ]
     if len(confirmed):
@@ -345,7 +350,7 @@ def parts(run: SavedRun) -> list[Part]:
             Section(
                 "Improvements, at twice the steps",
                 text="\n\n".join(stands(row) for row in confirmed.to_dict("records")[1:]),
-                table=shown(confirmed),
+                table=shown(confirmed, run.table("confirmed_trainings")),
             )
         )
     for variant, diff in table.drop_duplicates("variant")[["variant", "diff"]].to_numpy()[1:]:
@@ -355,7 +360,7 @@ def parts(run: SavedRun) -> list[Part]:
 
 def effects(run: SavedRun) -> pd.DataFrame:
     """What the summary ranks."""
-    return of_trainings(run.table("summary"))
+    return of_trainings(run.table("summary"), trainings_of(run.table()))
 
 
 def limits(run: SavedRun) -> list[str]:
@@ -364,12 +369,12 @@ def limits(run: SavedRun) -> list[str]:
 
 def stands(row: Mapping[Any, Any]) -> str:
     """What became at twice the steps of a variant that was better."""
-    gone = []
-    for kind, p in (("best", "best_p_adjusted"), ("last", "p_adjusted")):
-        delta = row["best_delta" if kind == "best" else "delta"]
-        stood = delta < 0 and row[p] < 0.05
-        gone.append(f"by its {kind} loss {'stands' if stood else 'vanishes'} ({delta:+.3f})")
-    return f"{row['variant']}: the improvement {', '.join(gone)}."
+    by = [
+        f"by its {loss} loss {row[f'{kind}delta']:+.3f} ({interval_words(row, kind)}): "
+        f"{verdict_words(row, kind)}"
+        for kind, loss in KINDS.items()
+    ]
+    return f"{row['variant']}: {'; '.join(by)}."
 
 
 def say_how_far(folder: Path) -> Path:

@@ -1,90 +1,139 @@
 """What do the curves of several variants and seeds amount to?"""
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats as student
 
 from experiments.variants import BASELINE
+from gpt.errors import UsageError
 from interp import stats
+from interp.verdicts import (
+    FEWEST,
+    Verdict,
+    compare_seeds,
+    correct,
+    interval_words,
+    spread_of,
+    verdict_of,
+    verdict_words,
+)
 
 ON_THE_LINE = 0.03
 """Nats within which a loss counts as that of an n-gram model."""
+KINDS = {"best_": "best", "": "last"}  # what stands before a column's name, and the loss it is of
+STATUSES = ("lost", "error", "nonfinite", "leak", "unchecked", "changed")  # the worst first
 
 
-def summarise(curves: pd.DataFrame) -> pd.DataFrame:
+def trainings_of(curves: pd.DataFrame) -> pd.DataFrame:
+    """One row per variant and seed: what each training came to.
+
+    Returns:
+        ``variant surgery seed status``; ``step``, that of the last evaluation; ``best`` and
+        ``last``, validation losses in nats per token, NaN where the training made a NaN; and
+        ``best_delta`` and ``delta``, these less the mean of the model as it is. The order is that
+        in which the variants stand in the curves, and of the seeds.
+
+    Raises:
+        UsageError: the model as it is is not among the variants; two losses of one step.
+    """
+    val = curves[curves["split"] == "val"]
+    if BASELINE not in set(val["variant"]):
+        raise UsageError(f"the curves are not of {BASELINE}: there is nothing to compare with")
+    if val.duplicated(["variant", "seed", "step"]).any():
+        raise UsageError("the curves have two validation losses of one training at one step")
+    names = list(val["variant"].drop_duplicates())
+    rows = []
+    for (variant, seed), curve in val.groupby(["variant", "seed"]):
+        ordered = curve.sort_values("step")
+        losses = ordered["loss"].to_numpy(dtype=float)
+        rows.append(
+            {
+                "variant": variant,
+                "surgery": ordered.get("surgery", pd.Series("", ordered.index)).iloc[0],
+                "seed": seed,
+                "status": worst_status(ordered),
+                "step": int(ordered["step"].iloc[-1]),
+                "best": losses.min(),  # NaN if any is
+                "last": losses[-1],
+            }
+        )
+    table = pd.DataFrame(rows).sort_values(
+        ["variant", "seed"],
+        key=lambda column: column.map(names.index) if column.name == "variant" else column,
+        ignore_index=True,
+    )
+    whole = table[table["variant"] == BASELINE]
+    for kind, loss in KINDS.items():
+        table[f"{kind}delta"] = table[loss] - whole[loss].to_numpy().mean()
+    return table
+
+
+def summarise(curves: pd.DataFrame, steps: int | None = None) -> pd.DataFrame:
     """One row per variant: best and last val loss, and their differences to the unablated model.
 
-    All losses in nats per token. ``sd`` is the spread over seeds; intervals are Welch's at 95 %,
-    p-values Holm's over the variants, of best and of last loss each; with one seed they are NaN.
-    ``detectable`` and ``best_detectable`` are the smallest differences that as many seeds as the
-    variant of fewest has would find four times in five, from the baseline's spread.
+    All losses in nats per token. ``sd`` is the spread over seeds. Intervals and p-values are those
+    of ``interp.verdicts.compare_seeds``: Welch's, unpaired, from three seeds on; ``p_adjusted`` is
+    Holm's over the variants, of best and of last loss each. ``detectable`` and ``best_detectable``
+    are the smallest differences that as many seeds as the variant of fewest has would find in 80 %
+    of repetitions, from the baseline's spread; fewer than three find none.
 
     ``steps_to_baseline`` is the second outcome: the mean step at which a variant's seeds came down
     to the loss that every baseline seed reached, by straight lines between evaluations;
     ``reached`` says how many of them did.
 
     ``status`` is the worst of a variant's trainings; one that failed or is not finite has no
-    differences.
+    differences. ``step`` is that of the last evaluation, ``steps`` that of the whole schedule.
+
+    Args:
+        steps: of the whole schedule, where the trainings may have been stopped before its end.
     """
-    val = curves[curves["split"] == "val"].sort_values("step")
-    grouped = val.groupby(["variant", "seed"], sort=False)["loss"]
-    best, last = grouped.min(), grouped.agg(lambda losses: losses.iloc[-1])  # NaN stays NaN
-    target = best[BASELINE].max()
+    trainings = trainings_of(curves)
+    val = curves[curves["split"] == "val"].sort_values(["seed", "step"])
+    whole = trainings[trainings["variant"] == BASELINE]
+    target = whole["best"].to_numpy().max()
     rows = []
-    for variant in val["variant"].drop_duplicates():
-        described = val[val["variant"] == variant].iloc[0]
-        steps = [steps_to(target, of_seed) for _, of_seed in seeds_of(val, variant)]
-        there = [step for step in steps if not math.isnan(step)]
+    for variant, trained in trainings.groupby("variant", sort=False):
+        described = val[val["variant"] == variant]
+        to_target = [steps_to(target, curve) for _, curve in described.groupby("seed")]
+        there = [step for step in to_target if not math.isnan(step)]
         row: dict[str, Any] = {
             "variant": variant,
-            "label": described["label"],
-            "n": len(best[variant]),
-            "best": best[variant].mean(),
-            "last": last[variant].mean(),
-            "best_sd": best[variant].std(),
-            "last_sd": last[variant].std(),
+            "label": described["label"].iloc[0],
+            "n": len(trained),
+            "best": trained["best"].to_numpy().mean(),
+            "last": trained["last"].to_numpy().mean(),
+            "best_sd": spread_of(trained["best"]),
+            "last_sd": spread_of(trained["last"]),
             "steps_to_baseline": float(np.mean(there)) if there else math.nan,
             "reached": len(there),
-            "status": worst_status(val[val["variant"] == variant]),
+            "status": worst_status(trained),
+            "step": int(trained["step"].max()),
+            "steps": steps or int(trainings["step"].max()),
         }
-        for kind, losses in (("best_", best), ("", last)):
-            row |= compared(losses[variant], losses[BASELINE], kind)
+        for kind, loss in KINDS.items():
+            found = compare_seeds(trained[loss], whole[loss])
+            if variant == BASELINE:
+                found |= {"ci_low": math.nan, "ci_high": math.nan, "p": math.nan}
+            row |= {f"{kind}{name}": value for name, value in found.items()}
         rows.append(row)
     table = pd.DataFrame(rows)
-    for kind in ("best_", ""):
-        column, tested = f"{kind}p_adjusted", table[f"{kind}p"].notna()
-        table[column] = math.nan
-        if tested.any():
-            table.loc[tested, column] = stats.adjust(table.loc[tested, f"{kind}p"].to_numpy())
-    for kind, losses in (("best_", best), ("", last)):
-        table[f"{kind}detectable"] = detectable(losses[BASELINE].std(), int(table["n"].min()))
+    for kind, loss in KINDS.items():
+        table = correct(table, kind)
+        spread = spread_of(whole[loss])
+        table[f"{kind}detectable"] = detectable(spread, int(table["n"].min()))
     order = table["variant"] != BASELINE
     return table.assign(order=order).sort_values("order", kind="stable").drop(columns="order")
 
 
 def detectable(spread: float, seeds: int) -> float:
-    """The smallest difference that so many seeds find four times in five; NaN for one seed."""
-    if seeds < 2 or math.isnan(spread):
+    """The smallest difference that so many seeds find in 80 % of repetitions; NaN where they are
+    too few to find any."""
+    if seeds < FEWEST or math.isnan(spread):
         return math.nan
     return float(stats.minimum_detectable_effect(spread, seeds))
-
-
-def noise_of(summary: pd.DataFrame) -> float:
-    """What a difference in last loss must exceed to mean anything: Student's 95 % reach of the
-    difference between the model as it is and as many other seeds of it as a cut has; NaN for one
-    seed."""
-    baseline = summary[summary["variant"] == BASELINE].iloc[0]
-    fewest = summary.loc[summary["variant"] != BASELINE, "n"].min()
-    reach = student.t.ppf(0.975, baseline["n"] - 1) * baseline["last_sd"]
-    return float(reach * math.sqrt(1 / baseline["n"] + 1 / fewest))
-
-
-def seeds_of(val: pd.DataFrame, variant: str) -> Iterator[tuple[Any, pd.DataFrame]]:
-    yield from val[val["variant"] == variant].groupby("seed")
 
 
 def steps_to(target: float, curve: pd.DataFrame) -> float:
@@ -107,52 +156,74 @@ def steps_to(target: float, curve: pd.DataFrame) -> float:
 def worst_status(rows: pd.DataFrame) -> str:
     if "status" not in rows:
         return "unchecked"
-    order = ("error", "nonfinite", "leak", "unchecked", "changed")
-    return min(rows["status"], key=order.index)
+    return min(rows["status"], key=STATUSES.index)
 
 
-def compared(losses: pd.Series, baseline: pd.Series, kind: str) -> dict[str, float]:
-    delta = {f"{kind}delta": losses.mean(skipna=False) - baseline.mean()}
-    unknown = dict.fromkeys((f"{kind}ci_low", f"{kind}ci_high", f"{kind}p"), math.nan)
-    few = min(len(losses), len(baseline)) < 2
-    if few or losses is baseline or np.array_equal(losses, baseline) or losses.isna().any():
-        return delta | unknown
-    welch = stats.difference_of_means(losses.to_numpy(), baseline.to_numpy())
-    return delta | {
-        f"{kind}ci_low": float(welch.low),
-        f"{kind}ci_high": float(welch.high),
-        f"{kind}p": float(welch.p),
-    }
-
-
-def improvements(summary: pd.DataFrame, alpha: float = 0.05) -> list[str]:
-    """The variants whose best or last loss is below the unablated model's, beyond noise, and that
+def improvements(summary: pd.DataFrame) -> list[str]:
+    """The variants whose best or last loss is shown to be below the unablated model's, and that
     see no later tokens."""
-    better = pd.Series(False, index=summary.index)
-    for kind in ("best_", ""):
-        better |= (summary[f"{kind}delta"] < 0) & (summary[f"{kind}p_adjusted"] < alpha)
-    return list(summary.loc[better & summary["status"].isin(["changed", "unchecked"]), "variant"])
+    return [
+        row["variant"]
+        for row in summary.to_dict("records")
+        if Verdict.LOWERS in (verdict_of(row), verdict_of(row, "best_"))
+    ]
 
 
-def shown(summary: pd.DataFrame) -> pd.DataFrame:
-    """The summary as people read it: losses with their spread, differences with their interval."""
+def best_differs(row: Mapping[Any, Any]) -> bool:
+    """Whether the best loss of each training says something else than the last one: another
+    verdict, an interval apart, or, where nothing is known, another number."""
+    last, best = verdict_of(row), verdict_of(row, "best_")
+    if last is best is Verdict.UNKNOWN:
+        return bool(abs(row["best_delta"] - row["delta"]) >= 5e-4)  # as both are printed
+    apart = row["best_ci_low"] > row["ci_high"] or row["ci_low"] > row["best_ci_high"]
+    return last is not best or bool(apart)
 
-    def spread(value: float, sd: float) -> str:
-        return f"{value:.3f}" + ("" if math.isnan(sd) else f" ± {sd:.3f}")
 
-    def difference(delta: float, low: float, high: float) -> str:
-        return f"{delta:+.3f}" + ("" if math.isnan(low) else f" ({low:+.3f} to {high:+.3f})")
+def stopped(row: Mapping[Any, Any]) -> str:
+    """Where a run was stopped before the end of its schedule, in words; empty for a whole one."""
+    if row["step"] >= row["steps"] or row["status"] == "error":
+        return ""
+    return f"stopped at step {row['step']} of {row['steps']}"
+
+
+def points_of(trainings: pd.DataFrame, variant: str, kind: str = "") -> list[float]:
+    """The difference of each seed of a variant."""
+    return list(trainings.loc[trainings["variant"] == variant, f"{kind}delta"])
+
+
+def shown(summary: pd.DataFrame, trainings: pd.DataFrame) -> pd.DataFrame:
+    """The summary as people read it: losses with their spread, differences with their interval, or
+    seed by seed where there is none."""
+
+    def spread(row: Mapping[Any, Any], loss: str) -> str:
+        several = row["n"] >= FEWEST and not math.isnan(row[f"{loss}_sd"])
+        return f"{row[loss]:.3f}" + (f" ± {row[f'{loss}_sd']:.3f}" if several else "")
+
+    def difference(row: Mapping[Any, Any], kind: str) -> str:
+        if row["variant"] == BASELINE or math.isnan(row[f"{kind}delta"]):
+            return ""
+        low, high = row[f"{kind}ci_low"], row[f"{kind}ci_high"]
+        within = f"{low:+.3f} to {high:+.3f}"
+        if math.isnan(low):
+            points = points_of(trainings, row["variant"], kind)
+            within = ", ".join(f"{point:+.3f}" for point in points if len(points) > 1)
+        return f"{row[f'{kind}delta']:+.3f}" + (f" ({within})" if within else "")
+
+    def verdict(row: Mapping[Any, Any]) -> str:
+        if row["variant"] == BASELINE or math.isnan(row["delta"]):
+            return ""
+        last, best = verdict_of(row), verdict_of(row, "best_")
+        return str(last) if last is best else f"best: {best}; last: {last}"
 
     rows = [
         {
             "variant": row["variant"],
             "seeds": row["n"],
-            "best val": spread(row["best"], row["best_sd"]),
-            "last val": spread(row["last"], row["last_sd"]),
-            "best, against none": difference(
-                row["best_delta"], row["best_ci_low"], row["best_ci_high"]
-            ),
-            "last, against none": difference(row["delta"], row["ci_low"], row["ci_high"]),
+            "best val": spread(row, "best"),
+            "last val": spread(row, "last"),
+            "best, against none": difference(row, "best_"),
+            "last, against none": difference(row, ""),
+            "verdict": verdict(row),
             "p of best, last (Holm)": ", ".join(
                 f"{row[p]:.2g}" for p in ("best_p_adjusted", "p_adjusted") if not math.isnan(row[p])
             ),
@@ -161,75 +232,93 @@ def shown(summary: pd.DataFrame) -> pd.DataFrame:
                 if row["reached"]
                 else "never"
             ),
+            "last step": f"{row['step']} of {row['steps']}",
             "status": row["status"],
         }
         for row in summary.to_dict("records")
     ]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    whole = not any(stopped(row) for row in summary.to_dict("records"))
+    return table.drop(columns="last step") if whole else table
 
 
-def on_unigram_line(row: Mapping[Hashable, Any], entropies: pd.DataFrame) -> bool:
+def on_unigram_line(row: Mapping[Any, Any], entropies: pd.DataFrame) -> bool:
     """Whether a variant ended where a model would that only knows letter frequencies."""
     unigram = entropies.query("name == 'unigram' and split == 'val'")["nats"].iloc[0]
     return bool(row["last"] > unigram - ON_THE_LINE)
 
 
-def reading(row: Mapping[Hashable, Any], entropies: pd.DataFrame) -> str:
-    """One plain sentence on a row of the summary."""
-    floor = entropies[entropies["split"] == "val"].set_index("name")["nats"]
+def reading(row: Mapping[Any, Any], entropies: pd.DataFrame, trainings: pd.DataFrame) -> str:
+    """A row of the summary in plain sentences.
+
+    Args:
+        entropies: of the text, columns name, split, nats.
+        trainings: what ``trainings_of`` gives, for seeds too few for an interval.
+    """
+    where = f" ({stopped(row)})" if stopped(row) else ""
     if row["variant"] == BASELINE:
-        noise = (
-            f"With {row['n']} seeds, a difference in last loss must exceed about "
-            f"{row['detectable']:.3f} nats to be found four times in five."
-            if row["n"] > 1
-            else "One seed has no spread: no difference here is known to be more than noise."
+        return (
+            f"The model as it is ends at {row['last']:.3f} nats per character{where}"
+            f"{its_best(row)}. {power(row)}"
         )
-        return f"The model as it stands ends at {row['last']:.3f} nats per character. {noise}"
     if row["status"] in ("error", "nonfinite"):
         what = {"error": "cannot be trained", "nonfinite": "has a loss that is no number"}
-        return f"Without it the model {what[row['status']]}."
+        return f"With this cut the model {what[row['status']]}."
+    if row["status"] == "lost":
+        return "A training with this cut was lost by the machine: nothing is known of it."
+    ends = f"Trained with this cut, the model ends at {row['last']:.3f} nats per character{where}"
     if row["status"] == "leak":
-        return (
-            f"Without it the model ends at {row['last']:.3f} nats, but sees the tokens it is to "
-            "predict: its loss means nothing."
-        )
-    cost = f"ends at {row['last']:.3f} nats, {row['delta']:+.3f} against the model as it stands"
-    if not math.isnan(row["ci_low"]):
-        cost += f" (95 % interval {row['ci_low']:+.3f} to {row['ci_high']:+.3f})"
+        return f"{ends}, but it sees the tokens it is to predict: its loss means nothing."
+    interval = interval_words(row, points=points_of(trainings, row["variant"]))
+    said = f"{ends}, {row['delta']:+.3f} against the model as it is ({counted(row)}: {interval})"
+    said += f": {verdict_words(row)}."
+    if row["status"] == "unchecked" and verdict_of(row) is Verdict.LOWERS:
+        said += " Whether it sees later tokens was not checked."
+    return said + against_counts(row, entropies) + by_the_best(row, trainings)
+
+
+def against_counts(row: Mapping[Any, Any], entropies: pd.DataFrame) -> str:
+    """A sentence where counting characters would do as well."""
+    floor = entropies[entropies["split"] == "val"].set_index("name")["nats"]
     if on_unigram_line(row, entropies):
-        verdict = (
-            f"no better than the unigram entropy ({floor['unigram']:.3f}): "
-            "it learned how frequent each character is, and nothing of their order."
+        return (
+            f" That is no better than the unigram entropy ({floor['unigram']:.3f}): it learned how "
+            "frequent each character is, and nothing of their order."
         )
-    elif row["last"] > floor["bigram"] + ON_THE_LINE:
-        verdict = (
-            f"worse than the bigram entropy ({floor['bigram']:.3f}): "
-            "a count of which character follows which would do better."
+    if row["last"] > floor["bigram"] + ON_THE_LINE:
+        return (
+            f" That is worse than the bigram entropy ({floor['bigram']:.3f}): a count of which "
+            "character follows which would do better."
         )
-    elif math.isnan(row["p_adjusted"]):
-        verdict = "one seed, so nothing is known of what noise would do."
-    elif row["p_adjusted"] >= 0.05:
-        verdict = "a difference that these seeds cannot tell from noise."
-    elif row["delta"] > 0:
-        verdict = "so the line pays."
-    else:
-        verdict = "so it learns better without it" + (
-            "; whether it sees later tokens was not checked."
-            if row["status"] == "unchecked"
-            else "."
-        )
-    return f"Without it the model {cost}: {verdict}{by_the_best(row)}"
+    return ""
 
 
-def by_the_best(row: Mapping[Hashable, Any]) -> str:
-    """A second sentence where best and last loss say different things."""
-    if math.isnan(row["best_p_adjusted"]):
+def by_the_best(row: Mapping[Any, Any], trainings: pd.DataFrame) -> str:
+    """A sentence where best and last loss say different things."""
+    if not best_differs(row):
         return ""
-    last, best = (
-        int(math.copysign(1, row[f"{kind}delta"])) if row[f"{kind}p_adjusted"] < 0.05 else 0
-        for kind in ("", "best_")
+    interval = interval_words(row, "best_", points_of(trainings, row["variant"], "best_"))
+    return (
+        f" By the best loss of each training the difference is {row['best_delta']:+.3f} "
+        f"({interval}): {verdict_words(row, 'best_')}."
     )
-    if last == best:
-        return ""
-    says = {1: "it is worse", -1: "it is better", 0: "there is no difference beyond noise"}[best]
-    return f" By the best loss of each training {says} ({row['best_delta']:+.3f})."
+
+
+def its_best(row: Mapping[Any, Any]) -> str:
+    """The best loss of the model as it is, where it is not about the last."""
+    apart = row["last"] - row["best"] >= ON_THE_LINE
+    return f", after {row['best']:.3f} at its best" if apart else ""
+
+
+def power(row: Mapping[Any, Any]) -> str:
+    """What the seeds of the model as it is can show."""
+    if math.isnan(row["detectable"]):
+        return f"Fewer than {FEWEST} seeds: no difference here is known to be more than noise."
+    return (
+        f"Its seeds differ by {row['last_sd']:.3f} (standard deviation of {row['n']}), so a "
+        f"difference in last loss of {row['detectable']:.3f} nats is found in 80 % of repetitions."
+    )
+
+
+def counted(row: Mapping[Any, Any]) -> str:
+    return f"{row['n']} seed{'s' if row['n'] > 1 else ''}"

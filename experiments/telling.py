@@ -2,52 +2,69 @@
 
 A table with a row per effect:
 
-| column                  | holds                                                            |
-|-------------------------|------------------------------------------------------------------|
-| name                    | what was cut: ``no_residual``, ``head 0.3``                      |
-| how                     | ``cut before training``, ``set to zero in the trained model``    |
-| way                     | ``before training`` or ``in the trained model``: never merged    |
-| line                    | ``model.py:189 and 195``                                         |
-| code                    | what stands there, or the edit                                   |
-| delta ci_low ci_high    | nats; the ends are NaN where there is no interval                |
-| sure                    | whether it can be told from noise                                |
-| n                       | ``3 seeds``, ``128 texts``                                       |
+| column      | holds                                                                       |
+|-------------|-----------------------------------------------------------------------------|
+| name        | what was cut: ``no_residual``, ``head 0.3``                                 |
+| how         | ``cut before training``, ``set to zero in the trained model``               |
+| way         | ``before training`` or ``in the trained model``: never merged               |
+| line        | ``model.py:189 and 195``                                                    |
+| code        | what stands there, or the edit                                              |
+| delta       | nats                                                                        |
+| verdict     | of ``interp.verdicts``                                                      |
+| said        | the verdict in words                                                        |
+| interval    | in words, with what it is over: ``3 seeds: 95 % interval +0.118 to +0.170`` |
+| also        | what the best loss says, where it is something else                         |
+| also_delta  | nats, NaN where it says the same                                            |
+| also_shown  | whether the best loss shows an effect                                       |
 """
 
 import math
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from experiments.summary import best_differs, counted, points_of, stopped
 from experiments.variants import BASELINE
+from interp.verdicts import (
+    FEWEST,
+    Verdict,
+    interval_words,
+    verdict_of,
+    verdict_words,
+    verdicts_of,
+)
 
-COLUMNS = ["name", "how", "way", "line", "code", "delta", "ci_low", "ci_high", "sure", "n"]
+COLUMNS = [
+    *("name", "how", "way", "line", "code", "delta", "verdict", "said", "interval"),
+    *("also", "also_delta", "also_shown"),
+]
 BEFORE, AFTER = "before training", "in the trained model"
 LARGEST = 3
 NAMED = 6  # null results, before the rest is a count
 LABEL = re.compile(r"^(?P<file>[^\s:]+):(?P<line>\d+)  (?P<code>.*)$", re.MULTILINE)
 
 
-def of_trainings(summary: pd.DataFrame) -> pd.DataFrame:
-    """The effects of cuts made before training, on the last loss; ``summarise``'s table."""
+def of_trainings(summary: pd.DataFrame, trainings: pd.DataFrame) -> pd.DataFrame:
+    """The effects of cuts made before training, on the last loss, and on the best where that says
+    something else; ``summarise``'s table and ``trainings_of``'s."""
     trained = summary[summary["status"].isin(["changed", "unchecked"])]
     rows = trained[(trained["variant"] != BASELINE) & trained["delta"].notna()]
     return pd.DataFrame(
         [
             {
                 "name": row["variant"],
-                "how": "cut before training",
+                "how": "cut before training" + (f" ({stopped(row)})" if stopped(row) else ""),
                 "way": BEFORE,
                 "line": lines_named(row["label"]),
                 "code": "; ".join(found["code"] for found in LABEL.finditer(row["label"])),
                 "delta": row["delta"],
-                "ci_low": row["ci_low"],
-                "ci_high": row["ci_high"],
-                "sure": row["p_adjusted"] < 0.05,
-                "n": f"{row['n']} seed{'s' if row['n'] > 1 else ''}",
+                "verdict": verdict_of(row),
+                "said": verdict_words(row),
+                "interval": interval_over_seeds(row, trainings, ""),
+                **by_the_best(row, trainings),
             }
             for row in rows.to_dict("records")
         ],
@@ -55,42 +72,75 @@ def of_trainings(summary: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def by_the_best(row: Mapping[Any, Any], trainings: pd.DataFrame) -> dict[str, Any]:
+    if not best_differs(row):
+        return {"also": "", "also_delta": math.nan, "also_shown": False}
+    return {
+        "also": f"by the best loss of each training {row['best_delta']:+.3f} nats "
+        f"({interval_over_seeds(row, trainings, 'best_')}): {verdict_words(row, 'best_')}",
+        "also_delta": row["best_delta"],
+        "also_shown": verdict_of(row, "best_").is_effect,
+    }
+
+
+def interval_over_seeds(row: Mapping[Any, Any], trainings: pd.DataFrame, kind: str) -> str:
+    points = points_of(trainings, row["variant"], kind)
+    return f"{counted(row)}: {interval_words(row, kind, points)}"
+
+
 def of_trained_model(table: pd.DataFrame, names: pd.Series, how: pd.Series) -> pd.DataFrame:
     """The effects of ablations of the trained model; a table of ``interp.sweep``."""
+    places = table["file"].map(lambda file: Path(file).name) + ":" + table["line"].astype(str)
+    return shown_effects(table, names, how + f" {AFTER}", AFTER, places, table["code"], "text")
+
+
+def of_surgeries(
+    table: pd.DataFrame, way: str, counted: str, trainings: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """The effects of surgeries, one row for each, as ``interp.surgery.study`` gives them.
+
+    Args:
+        counted: what ``n`` counts: text or seed.
+        trainings: those of cuts made before training, columns surgery and delta.
+    """
+    places = table["file"] + ":" + table["line"].astype(str)
+    code = table["code"] + " → " + table["after"]
+    how = pd.Series(f"cut {way}", table.index)
+    return shown_effects(table, places, how, way, places, code, counted, trainings)
+
+
+def shown_effects(
+    table: pd.DataFrame,
+    names: pd.Series,
+    how: pd.Series,
+    way: str,
+    places: pd.Series,
+    code: pd.Series,
+    counted: str,
+    trainings: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    rows = table.to_dict("records")
+    points: dict[Any, list[float]] = {}
+    if trainings is not None:
+        points = {cut: list(one["delta"]) for cut, one in trainings.groupby("surgery")}
     return pd.DataFrame(
         {
             "name": names,
-            "how": how + f" {AFTER}",
-            "way": AFTER,
-            "line": table["file"].map(lambda file: Path(file).name)
-            + ":"
-            + table["line"].astype(str),
-            "code": table["code"],
-            "delta": table["delta"],
-            "ci_low": table["ci_low"],
-            "ci_high": table["ci_high"],
-            "sure": table["p_adjusted"] < 0.05,
-            "n": table["n"].astype(str) + " texts",
-        },
-        columns=COLUMNS,
-    )
-
-
-def of_surgeries(table: pd.DataFrame, way: str, counted: str) -> pd.DataFrame:
-    """The effects of surgeries, one row for each, as ``interp.surgery.study`` gives them."""
-    places = table["file"] + ":" + table["line"].astype(str)
-    return pd.DataFrame(
-        {
-            "name": places,
-            "how": f"cut {way}",
+            "how": how,
             "way": way,
             "line": places,
-            "code": table["code"] + " → " + table["after"],
+            "code": code,
             "delta": table["delta"],
-            "ci_low": table["ci_low"],
-            "ci_high": table["ci_high"],
-            "sure": (table["ci_low"] > 0) | (table["ci_high"] < 0),
-            "n": table["n"].astype(int).astype(str) + f" {counted}",
+            "verdict": verdicts_of(table),
+            "said": [verdict_words(row) for row in rows],
+            "interval": [
+                f"{int(row['n'])} {counted}{'s' if row['n'] > 1 else ''}: "
+                + interval_words(row, points=points.get(row.get("surgery"), ()))
+                for row in rows
+            ],
+            "also": "",
+            "also_delta": math.nan,
+            "also_shown": False,
         },
         columns=COLUMNS,
     )
@@ -115,72 +165,86 @@ def parted(label: str) -> tuple[str, str]:
 
 
 def told(effects: pd.DataFrame) -> list[str]:
-    """The largest effects in a sentence each, whatever lowers the loss, and what cannot be told
-    from noise."""
+    """The largest effects in a sentence each, whatever lowers the loss, what is not known to be
+    more than noise, and for which cuts no effect is shown."""
     said = []
     for way, rows in effects.groupby("way", sort=False):
-        sure = rows[rows["sure"] | rows["ci_low"].isna()]
-        largest = sure.loc[sure["delta"].abs().sort_values(ascending=False).index]
-        largest = largest.drop_duplicates(["name", "line"])
-        better = largest[LARGEST:][lambda rest: rest["delta"] < 0].head(LARGEST)
-        shown = pd.concat([largest.head(LARGEST), better])
-        said += [sentence(row) for row in shown.to_dict("records")]
-        null = rows[~rows["sure"] & rows["ci_low"].notna()]
-        beyond = (null["ci_low"] > 0) | (null["ci_high"] < 0)
-        for unclear, what in (
-            (null[beyond], f"might be chance among {len(rows)} cuts, for all their intervals"),
-            (null[~beyond], "cannot be told from no change"),
-        ):
-            if len(unclear):
-                said.append(nothing_found(str(way), unclear, len(rows), what))
+        by_last = rows["verdict"].isin([Verdict.RAISES, Verdict.LOWERS])
+        best_only = ~by_last & rows["also_shown"]
+        size = rows["delta"].abs().where(~best_only, rows["also_delta"].abs())
+        order = size.sort_values(ascending=False, kind="stable").index
+        ranked = rows.loc[order]
+        found = ranked[(by_last | best_only).loc[order]]
+        found = found.drop_duplicates(["name", "line"])
+        rest = found.iloc[LARGEST:]
+        better = rest[rest["delta"] < 0].head(LARGEST)
+        said += [sentence(row) for row in [*records(found.head(LARGEST)), *records(better)]]
+        unknown = ranked[ranked["verdict"] == Verdict.UNKNOWN]
+        unknown = unknown.drop_duplicates(["name", "line"]).head(LARGEST)
+        said += [sentence(row) for row in records(unknown)]
+        null = rows[(rows["verdict"] == Verdict.NOT_SHOWN) & ~best_only]
+        if len(null):
+            said.append(no_effect_shown(str(way), null, len(rows)))
     return said
 
 
-def sentence(row: Mapping[Hashable, Any]) -> str:
+def records(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    return table.to_dict("records")
+
+
+def sentence(row: Mapping[Any, Any]) -> str:
     """An effect in words."""
-    verb = "costs" if row["delta"] >= 0 else "lowers the loss by"
-    size = f"{row['delta']:+.3f}" if row["delta"] >= 0 else f"{-row['delta']:.3f}"
-    interval = (
-        f"{row['n']}, no interval"
-        if math.isnan(row["ci_low"])
-        else f"95 % interval {row['ci_low']:+.3f} to {row['ci_high']:+.3f}; {row['n']}"
-    )
+    size = f"changes the loss by {row['delta']:+.3f} nats"
+    if Verdict(row["verdict"]).is_effect:
+        size = f"{row['verdict']} by {abs(row['delta']):.3f} nats"
+    elif row["verdict"] == Verdict.NOT_SHOWN:
+        size += f", {row['said']}"
     name = row["name"]
     if not name.startswith(row["line"]):
         name += f" ({row['line']})"
-    return f"{name}, {row['how']}, {verb} {size} nats ({interval}): {row['code']}."
+    also = f"; {row['also']}" if row["also"] else ""
+    return f"{name}, {row['how']}, {size} ({row['interval']}){also}: {row['code']}."
 
 
-def nothing_found(way: str, null: pd.DataFrame, count: int, what: str) -> str:
-    """What was cut, and is not known to change anything; ``what`` says why."""
+def no_effect_shown(way: str, null: pd.DataFrame, count: int) -> str:
+    """What was cut, and is not known to change anything."""
     if len(null) > NAMED:
-        return f"Of {count} cuts {way}, {len(null)} {what}."
-    names = [
-        f"{row['name']} ({row['delta']:+.3f} nats, {row['ci_low']:+.3f} to {row['ci_high']:+.3f})"
-        for row in null.to_dict("records")
-    ]
-    return f"Cut {way}, these {what}: {'; '.join(names)}."
+        return f"Of {count} cuts {way}, {len(null)} show no effect."
+    names = []
+    for row in records(null):
+        why = str(row["said"]).removeprefix(Verdict.NOT_SHOWN).removeprefix(": ")
+        about = [f"{row['delta']:+.3f} nats", row["interval"], why, row["also"]]
+        names.append(f"{row['name']} ({'; '.join(part for part in about if part)})")
+    return f"No effect shown, cut {way}: {'; '.join(names)}."
 
 
 def limits_of_trainings(summary: pd.DataFrame) -> list[str]:
     """What some trainings leave open."""
     fewest, detectable = int(summary["n"].min()), summary["detectable"].iloc[0]
     said = [
-        "One seed for each cut: no difference is known to be more than noise."
-        if fewest < 2
-        else f"{fewest} seeds for each cut: a difference in last loss below about "
-        f"{detectable:.3f} nats would not be found four times in five."
+        f"Fewer than {FEWEST} seeds for a cut have no interval: no difference is known to be more "
+        "than noise."
+        if math.isnan(detectable)
+        else f"{fewest} seeds for each cut: a difference in last loss of {detectable:.3f} nats is "
+        "found in 80 % of repetitions, a smaller one less often."
     ]
     said.append(
-        "Differences are of the last validation loss; p-values are corrected for the number of "
-        "cuts (Holm), intervals are not."
+        "Differences are of the last validation loss, and of the best where that says something "
+        "else; p-values are corrected for the number of cuts (Holm), intervals are not."
     )
+    whole = summary.iloc[0].to_dict()
+    if stopped(whole):
+        said.append(
+            f"Trainings were {stopped(whole)}: the last loss is that of this step, on the way of "
+            "the whole schedule."
+        )
     cuts = summary[summary["variant"] != BASELINE]
     for status, meaning in (
         ("unchecked", "Not checked for leaks of later tokens"),
         ("leak", "Seeing the tokens that are to be predicted, so that the loss means nothing"),
         ("nonfinite", "With a loss that is no number"),
         ("error", "Not to be trained"),
+        ("lost", "Lost by the machine, so that nothing is known"),
     ):
         if names := list(cuts.loc[cuts["status"] == status, "variant"]):
             said.append(f"{meaning}: {', '.join(names)}.")

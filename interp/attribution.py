@@ -40,6 +40,7 @@ from interp.sweep import effects_of
 from interp.sweeps.fused import frozen_linear_maps
 from interp.sweeps.reading import behind_blocks, measured_of_run
 from interp.sweeps.resuming import Store
+from interp.verdicts import FEWEST
 
 EMBEDDING = "hook_embed"
 
@@ -152,7 +153,7 @@ def attribution(
     exact = (effects.values - effects.baseline).mean(axis=1)
     table = pd.DataFrame([site.columns() for site in where])
     table["approximate"] = approximate
-    if scores.shape[1] > 1:
+    if scores.shape[1] >= FEWEST:
         _, table["ci_low"], table["ci_high"] = bootstrap_interval(scores)
     else:
         table[["ci_low", "ci_high"]] = np.nan

@@ -31,10 +31,12 @@ from interp.figures import (
     prose,
     require,
 )
-from interp.heatmaps import DIVERGING, SURE, centred, settle, sign
+from interp.heatmaps import DIVERGING, centred, settle, sign
+from interp.intervals import draw_intervals, reach_of
+from interp.verdicts import verdict_of, verdicts_of
 
 HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\", "oo", "++")
-HOLLOW = "hollow: cannot be told from zero (Holm, p ≥ 0.05)"
+HOLLOW = "hollow: no effect shown"
 CODE_SHOWN = 44  # characters of code beside a bar
 
 
@@ -64,13 +66,13 @@ def ranked_effects(
             layout="constrained",
         )
         axes = figure.subplots()
-        reach = float(table["ci_high"].max())
+        low, high = reach_of(*(table[name] for name in ("delta", "ci_low", "ci_high")))
         for place, site in enumerate(order):
             rows = table[table["site"] == site].set_index("intervention")
             for number, way in enumerate(ways):
                 if way in rows.index:
                     y = place + (number - (len(ways) - 1) / 2) * 0.4
-                    draw_effect(axes, y, rows.loc[way].to_dict(), way, looks, reach)
+                    draw_effect(axes, y, rows.loc[way].to_dict(), way, looks, high - low)
             first = rows.iloc[0].to_dict()
             axes.text(
                 -0.015,
@@ -84,7 +86,7 @@ def ranked_effects(
                 linespacing=1.2,
             )
         axes.set_ylim(len(order) - 0.4, -0.6)
-        axes.set_xlim(min(0.0, float(table["ci_low"].min()) * 1.1), reach * 1.3)
+        axes.set_xlim(low, high + 0.3 * (high - low))
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
@@ -110,7 +112,8 @@ def looks_of(table: pd.DataFrame) -> dict[str, tuple[Any, str]]:
 
 
 def marks_meaning(table: pd.DataFrame) -> str:
-    return HOLLOW if (table["p_adjusted"] >= SURE).any() else "kind of part"
+    hollow = not all(verdict.is_effect for verdict in verdicts_of(table))
+    return HOLLOW if hollow else "kind of part"
 
 
 def draw_effect(
@@ -123,7 +126,7 @@ def draw_effect(
 ) -> None:
     """One bar with its interval, its number and the name of the intervention."""
     color, hatch = looks[row["kind"]]
-    sure = row["p_adjusted"] < SURE
+    sure = verdict_of(row).is_effect
     axes.barh(
         y,
         row["delta"],
@@ -133,9 +136,8 @@ def draw_effect(
         hatch=hatch,
         linewidth=0.4,
     )
-    whiskers = [[row["delta"] - row["ci_low"]], [row["ci_high"] - row["delta"]]]
-    axes.errorbar(row["delta"], y, xerr=whiskers, color="black", capsize=1.5, linewidth=0.7)
-    right = max(row["ci_high"], 0.0) + reach * 0.012
+    draw_intervals(axes, y, row["ci_low"], row["ci_high"], capsize=1.5, linewidth=0.7)
+    right = np.nanmax([row["ci_high"], row["delta"], 0.0]) + reach * 0.012
     axes.text(right, y, f"{way} {row['delta']:+z.3f}", va="center", size=5.5)
 
 
@@ -175,16 +177,7 @@ def suffering_characters(table: pd.DataFrame, title: str = "Which characters suf
             edgecolor="black",
             linewidth=0.4,
         )
-        whiskers = [table["delta"] - table["ci_low"], table["ci_high"] - table["delta"]]
-        axes.errorbar(
-            places,
-            table["delta"],
-            yerr=whiskers,
-            fmt="none",
-            color="black",
-            capsize=2,
-            linewidth=0.7,
-        )
+        draw_intervals(axes, places, table["ci_low"], table["ci_high"], along="y", linewidth=0.7)
         axes.axhline(0, color="black", linewidth=0.8)
         names = [
             f"{sign(character)}\n{n}"

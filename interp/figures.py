@@ -37,6 +37,8 @@ from matplotlib.lines import Line2D
 
 from interp.characters import escape, visible
 from interp.errors import UsageError, nearest
+from interp.intervals import draw_intervals, reach_of
+from interp.verdicts import FEWEST
 
 WIDTH = 7.2  # inches: two columns of a paper
 CODE_SIZE = 7.0  # points
@@ -59,6 +61,7 @@ def learning_curves(
     published: pd.DataFrame | None = None,
     title: str = "Validation loss while training, one curve per cut",
     published_by: str = "the course (olinml2024/nanoGPT, one seed)",
+    stopped: str = "",
 ) -> Figure:
     """Every variant's validation loss over training, each named by the lines that were cut.
 
@@ -69,6 +72,7 @@ def learning_curves(
         published: someone else's curves (columns ablation, step, val_loss), drawn dashed in the
             colour of the variant of the same name; those of other names are left out.
         published_by: whose they are, for the legend.
+        stopped: said in the title of trainings that did not come to their end.
 
     Raises:
         UsageError: a column is missing; no row is of the validation split; nothing published bears
@@ -79,7 +83,7 @@ def learning_curves(
     with print_style():
         figure = Figure(layout="constrained")
         axes = figure.subplots()
-        axes.set_title(prose(title))
+        axes.set_title(prose(titled(title, stopped)))
         axes.set_xlabel("training step")
         axes.set_ylabel("validation loss (nats per character)")
         keys: list[Artist] = []
@@ -160,9 +164,11 @@ def variant_curves(
     return figure
 
 
-def loss_bars(table: pd.DataFrame) -> Figure:
+def loss_bars(table: pd.DataFrame, stopped: str = "") -> Figure:
     """Each variant's best and last validation loss: bars to the mean over seeds, a point for each
-    seed, an error bar of one standard deviation over seeds where there are several.
+    seed, an error bar of one standard deviation over seeds where there are three or more.
+
+    ``stopped`` is said in the title of trainings that did not come to their end.
 
     Raises:
         UsageError: a column is missing; no row is of the validation split.
@@ -170,16 +176,18 @@ def loss_bars(table: pd.DataFrame) -> Figure:
     curves = curves_of(table, "val")
     looks = looks_of(curves)
     by_seed = curves.sort_values("step").groupby(["variant", "seed"])["loss"]
-    best, last = by_seed.min(), by_seed.agg(lambda losses: losses.iloc[-1])
-    finite = [loss for loss in [*best, *last] if np.isfinite(loss)]
-    longest = max(finite, default=1.0)
+    best = by_seed.agg(lambda losses: losses.min(skipna=False))
+    last = by_seed.agg(lambda losses: losses.iloc[-1])
+    low, high = reach_of(*(ends(losses[v]) for losses in (best, last) for v in looks), room=0.0)
+    longest = max(high, 1e-6)
     with print_style():
         figure = Figure(layout="constrained")
         axes = figure.subplots()
-        axes.set_title("Best and last validation loss of every variant")
-        several = len(curves["seed"].unique()) > 1
-        spread = "points: seeds; error bars: ± sd over seeds" if several else "one seed, no spread"
-        axes.set_xlabel(f"validation loss (nats per character); {spread}")
+        axes.set_title(prose(titled("Best and last validation loss of every variant", stopped)))
+        most = int(best.groupby("variant").size().max())
+        spread = {1: "one seed, no spread", 2: "points: seeds"}
+        said = spread.get(most, "points: seeds; error bars: ± sd over three seeds or more")
+        axes.set_xlabel(f"validation loss (nats per character); {said}")
         y = 0.0  # in lines of code, from the top
         for variant, look in looks.items():
             y += 1.5
@@ -192,7 +200,7 @@ def loss_bars(table: pd.DataFrame) -> Figure:
             y += 4.0
         figure.set_size_inches(WIDTH, 0.9 + y * CODE_LINE)
         axes.set_ylim(y, 0)
-        axes.set_xlim(0, longest * 1.3)
+        axes.set_xlim(low, longest * 1.3)
         axes.yaxis.set_visible(False)
         axes.spines["left"].set_visible(False)
         figure.draw_without_rendering()
@@ -354,16 +362,25 @@ def draw_bar(
         return
     blend = sns.blend_palette(["white", look.color], 3)
     light = blend[0] if look.leak else blend[1]  # points and error bars stay visible on it
-    several = len(losses) > 1
-    spread = losses.std() if several else 0.0
     axes.barh(y, mean, height=1.3, color=light, edgecolor=look.color, hatch=hatch, linewidth=0.8)
-    if several:
-        axes.errorbar(mean, y, xerr=spread, color="black", capsize=3, linewidth=1)
+    low, high, *_ = ends(losses)
+    draw_intervals(axes, y, low, high, capsize=3, linewidth=1)
+    if len(losses) > 1:
         rows = y + np.linspace(-0.35, 0.35, len(losses))
         axes.plot(losses, rows, "o", color="white", markeredgecolor="black", markersize=3)
-    text = f"{kind} {mean:.3f}" + (f" ± {spread:.3f}" if several else "")
-    right = max(losses.max(), mean + spread) + longest * 0.02
+    text = f"{kind} {mean:.3f}" + (f" ± {(high - low) / 2:.3f}" if np.isfinite(low) else "")
+    right = np.nanmax(ends(losses)) + longest * 0.02
     axes.text(right, y, text, va="center", size="small")
+
+
+def ends(losses: pd.Series) -> list[float]:
+    """What a bar's error bar reaches, NaN from fewer than three seeds; and the seeds."""
+    spread = losses.std() if len(losses) >= FEWEST else np.nan
+    return [losses.mean() - spread, losses.mean() + spread, *losses]
+
+
+def titled(title: str, stopped: str) -> str:
+    return f"{title} ({stopped})" if stopped else title
 
 
 def draw_diff(axes: Axes, diff: list[str]) -> None:

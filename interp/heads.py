@@ -20,6 +20,7 @@ from interp.errors import UsageError
 from interp.interventions import cache
 from interp.sites import Model, evaluating, hooked, match, sites
 from interp.stats import bootstrap_interval
+from interp.verdicts import FEWEST
 
 PATTERNS = "blocks.*.attn.hook_pattern"
 
@@ -180,7 +181,7 @@ def with_interval(table: pd.DataFrame, samples: Float[np.ndarray, "row batch"]) 
     table["ci_low"] = table["ci_high"] = np.nan
     for examples in np.unique(counted, axis=0):  # rows of one score count the same examples
         rows = (counted == examples).all(axis=1)
-        if examples.sum() > 1:
+        if examples.sum() >= FEWEST:
             interval = bootstrap_interval(samples[rows][:, examples])
             table.loc[rows, "ci_low"], table.loc[rows, "ci_high"] = interval.low, interval.high
     table["n"] = counted.sum(axis=1)

@@ -21,10 +21,10 @@ from matplotlib.figure import Figure
 from interp.characters import marked
 from interp.errors import UsageError
 from interp.figures import SANS, WIDTH, drawable, print_style, prose, require
+from interp.verdicts import Verdict, verdicts_of
 
-SURE = 0.05
-"""A p-value, corrected for the whole sweep, below which an effect counts as told from zero."""
-CROSSED = "\N{MULTIPLICATION SIGN}: cannot be told from zero (Holm, p ≥ 0.05)"
+CROSSED = "\N{MULTIPLICATION SIGN}: no effect shown"
+UNTESTED = "fewer than three texts: no cell is known to differ from zero"
 ALL_ANNOTATED = 64  # cells of a panel, above which only the largest say their number
 LARGEST = 5
 
@@ -87,7 +87,7 @@ def over_heads(
         grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
         for axes, (name, rows) in zip(grid.flat, panels.items(), strict=False):
             cells = grid_of(rows, "layer", "head", value).to_numpy()
-            unsure = (grid_of(rows, "layer", "head", "p_adjusted") >= SURE).to_numpy()
+            unsure = not_shown(rows, "layer", "head")
             digits = 3 if columns * heads <= 12 else 2
             draw_cells(axes, cells, scale, DIVERGING, unsure=unsure, digits=digits)
             axes.set_title(prose(name), weight="normal", size=9)
@@ -139,7 +139,7 @@ def patched_positions(
         grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
         for axes, (name, part) in zip(grid, panels.items(), strict=True):
             cells = grid_of(part, "layer", "pos", "recovered")
-            unsure = (grid_of(part, "layer", "pos", "p_adjusted") >= SURE).to_numpy()
+            unsure = not_shown(part, "layer", "pos")
             draw_cells(axes, cells.to_numpy(), scale, DIVERGING, unsure=unsure, spread=True)
             axes.set_title(
                 COMPONENT_NAMES.get(str(name), prose(str(name))), weight="normal", size=9
@@ -367,9 +367,19 @@ def finish(
     for each in axes:
         for spine in each.spines.values():
             spine.set_visible(False)
-    if tested is not None and (tested["p_adjusted"] >= SURE).any():
-        figure.supxlabel(CROSSED, size=7, color="0.3", x=0.01, ha="left")
+    if tested is not None:
+        verdicts = set(verdicts_of(tested))
+        marks = {Verdict.NOT_SHOWN: CROSSED, Verdict.UNKNOWN: UNTESTED}
+        said = "; ".join(mark for verdict, mark in marks.items() if verdict in verdicts)
+        if said:
+            figure.supxlabel(said, size=7, color="0.3", x=0.01, ha="left")
     settle(figure)
+
+
+def not_shown(rows: pd.DataFrame, down: str, across: str) -> Bool[np.ndarray, "row column"]:
+    """The cells for which no effect is shown."""
+    marked = rows.assign(not_shown=verdicts_of(rows) == Verdict.NOT_SHOWN)
+    return (grid_of(marked, down, across, "not_shown") == True).to_numpy()  # noqa: E712, or NaN
 
 
 def grid_of(rows: pd.DataFrame, down: str | list[str], across: str, value: str) -> pd.DataFrame:

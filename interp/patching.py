@@ -21,10 +21,10 @@ from interp.interventions import Patch, cache
 from interp.metrics import Metric
 from interp.outputs import logits_of
 from interp.sites import Model, Part, Site, evaluating, sites
-from interp.stats import adjust, bootstrap_interval, sign_flip_p
 from interp.sweep import effects_of
 from interp.sweeps.resuming import Store
 from interp.sweeps.scoring import checked
+from interp.verdicts import intervals_over_texts
 
 COMPONENTS: dict[str, tuple[str, Part]] = {
     "resid_pre": ("blocks.*.hook_resid_pre", "pos"),
@@ -112,7 +112,7 @@ def patch_each(
         ``recovered``, the delta in units of the gap from corrupted to clean, with the same interval
         in these units; ``p_adjusted`` for a delta of zero (sign flips, Holm over all rows);
         ``skipped``, where the patch cannot reach what the metric reads (the texts begin alike, for
-        instance), so that nothing was computed; ``n`` examples. A single example has no interval
+        instance), so that nothing was computed; ``n`` examples. Fewer than three have no interval
         and no p-value.
 
     Raises:
@@ -205,12 +205,7 @@ def patched_table(
     table["clean"] = baseline.mean() + gap
     table["value"] = values.mean(axis=1)
     table["delta"] = deltas.mean(axis=1)
-    if len(baseline) > 1:
-        _, table["ci_low"], table["ci_high"] = bootstrap_interval(deltas)
-        resamples = max(10_000, 100 * len(where))  # else Holm's factor alone passes 0.05
-        table["p_adjusted"] = adjust(sign_flip_p(deltas, resamples))
-    else:
-        table[["ci_low", "ci_high", "p_adjusted"]] = np.nan
+    table = table.assign(**intervals_over_texts(deltas))
     table["recovered"] = table["delta"] / gap
     ends = np.sort(table[["ci_low", "ci_high"]].to_numpy(dtype=float) / gap, axis=1)
     table["recovered_low"], table["recovered_high"] = ends.T

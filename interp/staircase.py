@@ -135,7 +135,9 @@ def steps(summary: pd.DataFrame) -> Figure:
             for side in ("left", "bottom"):
                 bar.spines[side].set_visible(False)
             draw_diff(text, lines)
-        figure.suptitle("What each step gains (nats per character), and its code", ha="left", x=0)
+        figure.suptitle(
+            "What each step gains (nats per character, one seed), and its code", ha="left", x=0
+        )
         figure.draw_without_rendering()
     return figure
 

@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from interp.errors import NoEffectError, UsageError
 from interp.metrics import Metric
 from interp.sites import Model, evaluating
-from interp.stats import adjust, bootstrap_interval, sign_flip_p
 from interp.sweeps.cells import Cell, Questions, cells_of
 from interp.sweeps.plans import Plan, plan_for
 from interp.sweeps.resuming import Store
 from interp.sweeps.scoring import UnforeseenReadError
+from interp.verdicts import intervals_over_texts
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def sweep(
         all rows); ``changed``, the numbers that the intervention changed (0: the value was already
         so); ``skipped``, where nothing of that can reach what the metric reads, as where two texts
         begin alike (the value is the baseline, nothing was computed); ``precision``: exact, or the
-        screen's; ``n`` examples. One example has no interval.
+        screen's; ``n`` examples. Fewer than three have no interval.
 
     Raises:
         HookNameError, SiteError, InterventionError: an entry that cannot be.
@@ -237,12 +237,7 @@ def effects_table(
     table["baseline"] = effects.baseline.mean()
     table["value"] = effects.values.mean(axis=1)
     table["delta"] = deltas.mean(axis=1)
-    if deltas.shape[1] > 1:
-        _, table["ci_low"], table["ci_high"] = bootstrap_interval(deltas)
-        resamples = max(10_000, 100 * len(deltas))  # else Holm's factor alone passes 0.05
-        table["p_adjusted"] = adjust(sign_flip_p(deltas, resamples))
-    else:
-        table[["ci_low", "ci_high", "p_adjusted"]] = np.nan
+    table = table.assign(**intervals_over_texts(deltas))
     table["changed"] = effects.changed
     table["skipped"] = effects.skipped
     table["precision"] = precision[0] if len(precision) == 1 else precision

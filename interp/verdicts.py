@@ -5,7 +5,8 @@ all ask it, so that they cannot disagree:
 
 - an effect has a 95 % interval that lies on one side of zero;
 - where many cuts were tested, its p-value is below 0.05 after correction for all of them (Holm);
-- fewer than three seeds or texts have no interval and no p-value: their points are shown instead.
+- fewer than three seeds or texts have no interval and no p-value: their points are shown instead,
+  and whether there is an effect is not known.
 
     row = compare_seeds([2.05, 2.07, 2.06], [1.91, 1.92, 1.90])   # delta ci_low ci_high p n
     verdict_of(row)                                                # Verdict.RAISES
@@ -13,13 +14,13 @@ all ask it, so that they cannot disagree:
 """
 
 import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from jaxtyping import Float
 
 from interp import stats
 from interp.errors import UsageError
@@ -54,14 +55,14 @@ def verdict_of(row: Mapping[Any, Any], kind: str = "") -> Verdict:
         row: ``delta ci_low ci_high`` and, where there are such, ``p_adjusted n status``. An end
             that is missing is no interval.
         kind: what stands before the names of these columns: ``best_`` in a summary of trainings,
-            ``retrained_`` beside annotated lines. A row has one ``status`` unless this kind has
-            its own.
+            ``retrained_`` beside annotated lines. ``status`` and ``n`` may be those of the row.
 
     Returns:
         ``NONE`` where the status says that nothing can change (the same function, a line that acts
-        in training or building only, or never ran). ``UNKNOWN`` without an interval, and where the
-        status says that the loss means nothing (a leak) or that there is none, as where the
-        trained weights do not fit the cut model.
+        in training or building only, or never ran). ``UNKNOWN`` where the status says that the
+        loss means nothing (a leak) or that there is none, as where the trained weights do not fit
+        the cut model, and with neither interval nor p-value; where a table has one of the two
+        alone, that decides.
     """
     status = row.get(f"{kind}status", row.get("status"))
     status = status if isinstance(status, str) else ""
@@ -70,17 +71,15 @@ def verdict_of(row: Mapping[Any, Any], kind: str = "") -> Verdict:
         return Verdict.UNKNOWN if unmeasured else Verdict.NONE
     if status not in COMPARED:
         return Verdict.UNKNOWN
-    delta, low, high, p, n = (
-        number(row.get(f"{kind}{name}"))
-        for name in ("delta", "ci_low", "ci_high", "p_adjusted", "n")
+    delta, low, high, p = (
+        number(row.get(f"{kind}{name}")) for name in ("delta", "ci_low", "ci_high", "p_adjusted")
     )
-    if delta == 0:
-        return Verdict.NOT_SHOWN
-    if n < FEWEST or not np.isfinite([delta, low, high]).all():
-        return Verdict.UNKNOWN
+    bounded, tested = bool(np.isfinite([low, high]).all()), bool(np.isfinite(p))
+    if too_few(row, kind) or not np.isfinite(delta) or not (bounded or tested):
+        return Verdict.NOT_SHOWN if delta == 0 else Verdict.UNKNOWN
     if p >= ALPHA or low <= 0 <= high:
         return Verdict.NOT_SHOWN
-    return Verdict.RAISES if low > 0 else Verdict.LOWERS
+    return Verdict.RAISES if delta > 0 else Verdict.LOWERS
 
 
 def verdicts_of(table: pd.DataFrame, kind: str = "") -> pd.Series:
@@ -89,7 +88,7 @@ def verdicts_of(table: pd.DataFrame, kind: str = "") -> pd.Series:
     return pd.Series(found, index=table.index, dtype=object)
 
 
-def compare_seeds(values: ArrayLike, baseline: ArrayLike) -> dict[str, float]:
+def compare_seeds(values: stats.Values, baseline: stats.Values) -> dict[str, float]:
     """The difference of two sets of trainings, by Welch's t test: unpaired.
 
     Seeds are not paired, for a pair of one seed was measured to be no closer than any other two.
@@ -110,7 +109,7 @@ def compare_seeds(values: ArrayLike, baseline: ArrayLike) -> dict[str, float]:
     return {"delta": delta, "ci_low": low, "ci_high": high, "p": p}  # type: ignore[dict-item]
 
 
-def compare_texts(values: ArrayLike, baseline: ArrayLike) -> dict[str, float]:
+def compare_texts(values: stats.Values, baseline: stats.Values) -> dict[str, float]:
     """The mean difference between two models on the same texts, by Student's t test of pairs.
 
     Returns what ``compare_seeds`` does, on the same terms.
@@ -138,6 +137,18 @@ def correct(table: pd.DataFrame, kind: str = "") -> pd.DataFrame:
     return table.assign(**{f"{kind}p_adjusted": adjusted})
 
 
+def intervals_over_texts(differences: Float[np.ndarray, "row example"]) -> dict[str, np.ndarray]:
+    """``ci_low ci_high p_adjusted`` of many rows of paired differences: bootstrap intervals, and
+    sign flips corrected for all rows (Holm). NaN where there are fewer than three examples."""
+    rows, examples = differences.shape
+    if examples < FEWEST:
+        return dict.fromkeys(("ci_low", "ci_high", "p_adjusted"), np.full(rows, math.nan))
+    _, low, high = stats.bootstrap_interval(differences)
+    resamples = max(10_000, 100 * rows)  # else Holm's factor alone passes 0.05
+    p = stats.adjust(stats.sign_flip_p(differences, resamples))
+    return {"ci_low": low, "ci_high": high, "p_adjusted": p}  # type: ignore[dict-item]
+
+
 def enough(cut: np.ndarray, whole: np.ndarray) -> bool:
     """Whether an interval can be given."""
     both = np.concatenate([cut, whole])
@@ -158,28 +169,38 @@ def without_interval(cut: np.ndarray, whole: np.ndarray) -> dict[str, float]:
     return {"delta": delta, "ci_low": math.nan, "ci_high": math.nan, "p": math.nan}
 
 
-def spread_of(values: ArrayLike) -> float:
+def spread_of(values: stats.Values) -> float:
     """The standard deviation over seeds: the noise. NaN for one seed, and where one failed."""
     array = np.asarray(values, dtype=float)
     return float(array.std(ddof=1)) if array.size > 1 and np.isfinite(array).all() else math.nan
 
 
-def interval_words(
-    row: Mapping[Hashable, Any], kind: str = "", points: Iterable[float] = ()
-) -> str:
+def interval_words(row: Mapping[Any, Any], kind: str = "", points: Iterable[float] = ()) -> str:
     """A row's interval in words, or why it has none: ``95 % interval +0.118 to +0.170``, ``+1.310,
-    +1.311; no interval from fewer than 3``.
+    +1.311; no interval from fewer than three``.
 
     Args:
         points: the effect in each seed, said where there are too few for an interval.
     """
-    low, high, n = (number(row.get(f"{kind}{name}")) for name in ("ci_low", "ci_high", "n"))
+    low, high = (number(row.get(f"{kind}{name}")) for name in ("ci_low", "ci_high"))
     if np.isfinite([low, high]).all():
         return f"95 % interval {low:+.3f} to {high:+.3f}"
     shown = [f"{point:+.3f}" for point in points]
-    if shown and n < FEWEST and len(shown) > 1:
-        return f"{', '.join(shown)}; no interval from fewer than {FEWEST}"
-    return f"no interval from fewer than {FEWEST}" if n < FEWEST else "no interval"
+    few = "no interval from fewer than three" if too_few(row, kind) else "no interval"
+    return f"{', '.join(shown)}; {few}" if len(shown) > 1 else few
+
+
+def verdict_words(row: Mapping[Any, Any], kind: str = "") -> str:
+    """A row's verdict in words, with the reason where its interval alone would say otherwise."""
+    verdict = verdict_of(row, kind)
+    low, high, p = (number(row.get(f"{kind}{n}")) for n in ("ci_low", "ci_high", "p_adjusted"))
+    if verdict is Verdict.NOT_SHOWN and p >= ALPHA and (low > 0 or high < 0):
+        return f"{verdict}: p is {p:.2g} once corrected for all that was tested"
+    return str(verdict)
+
+
+def too_few(row: Mapping[Any, Any], kind: str = "") -> bool:
+    return number(row.get(f"{kind}n", row.get("n"))) < FEWEST
 
 
 def number(value: Any) -> float:

@@ -4,6 +4,7 @@ SVG as markup, drawn where the page is made. Every text in it is escaped; colour
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -53,13 +54,22 @@ def ticks(low: float, high: float, number: int = 4) -> list[float]:
     return [float(tick) for tick in found if low <= tick <= high]
 
 
-def intervals_svg(
-    dots: Sequence[tuple[str, float, float, float]], noise: float, unit: str
-) -> Markup:
-    """Effects with their intervals on one axis; the band is what two trainings differ by."""
+class Dot(NamedTuple):
+    """An effect with its interval, NaN where there is none, and what each seed gave."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    points: Sequence[float] = ()
+
+
+def intervals_svg(dots: Sequence[Dot], unit: str) -> Markup:
+    """Effects with their intervals on one axis; small dots are seeds."""
     width, left, right, row = 400.0, 150.0, 12.0, 24.0
-    values = [0.0, noise, -noise]
-    values += [value for dot in dots for value in dot[1:] if np.isfinite(value)]
+    values = [0.0]
+    for dot in dots:
+        values += [v for v in (dot.value, dot.low, dot.high, *dot.points) if np.isfinite(v)]
     low, high = min(values), max(values)
     margin = 0.06 * (high - low or 1.0)
     low, high = low - margin, high + margin
@@ -75,15 +85,9 @@ def intervals_svg(
             short(width),
             short(bottom + 34),
             short(width),
-            "; ".join(f"{name} {value:+.3f} {unit}" for name, value, *_ in dots),
+            "; ".join(f"{dot.name} {dot.value:+.3f} {unit}" for dot in dots),
         )
     ]
-    if noise:
-        parts.append(
-            Markup('<rect class="noise" x="{}" y="0" width="{}" height="{}"/>').format(
-                short(x(-noise)), short(x(noise) - x(-noise)), short(bottom)
-            )
-        )
     for tick in ticks(low, high):
         kind = "zero" if tick == 0 else "grid"
         parts.append(
@@ -93,7 +97,7 @@ def intervals_svg(
     parts.append(
         text((left + width - right) / 2, bottom + 30, f"change in loss ({unit})", "tick", "middle")
     )
-    for place, (name, value, lower, upper) in enumerate(dots):
+    for place, (name, value, lower, upper, points) in enumerate(dots):
         y = row * (place + 0.5) + 3
         parts.append(text(0.0, y + 4, name, "name"))
         kind = "first" if place == 0 and name == "trained model" else "again"
@@ -108,6 +112,12 @@ def intervals_svg(
                 kind, short(x(value)), short(y)
             )
         )
+        parts += [
+            Markup('<circle class="seed" cx="{}" cy="{}" r="1.8"/>').format(
+                short(x(point)), short(y + 7)
+            )
+            for point in points
+        ]
     return Markup("").join([*parts, Markup("</svg>")])
 
 

@@ -22,6 +22,7 @@ from interp.characters import visible
 from interp.errors import UsageError
 from interp.report.drawing import short, text
 from interp.report.source import empty, number_at, prefix_of, signed, split_numbers
+from interp.verdicts import Verdict, verdict_of, verdict_words
 
 WIDTH, SPINE, INDENT, RIGHT = 420.0, 30.0, 76.0, 12.0
 CHIP, CELL = 20.0, 16.0  # heights
@@ -45,6 +46,8 @@ class Box:
     delta: float = float("nan")
     effect: str = ""
     interval: str = ""
+    verdict: Verdict = Verdict.NONE
+    said: str = ""
     layers: list[tuple[str, float, int]] = field(default_factory=list)
     hooks: list[dict[str, Any]] = field(default_factory=list)
 
@@ -178,8 +181,7 @@ class MapView:
             box.effect = signed(box.delta)
             if np.isfinite([low, high]).all():
                 box.interval = f"{signed(low)} to {signed(high)}"
-                if low <= 0 <= high:
-                    box.status = "null"
+            box.verdict, box.said = verdict_of(row), verdict_words(row)
             names = [name for name in str(row.get("layers") or "").split(",") if name]
             deltas = split_numbers(row.get("layer_deltas"))
             if box.block != "" and len(names) == len(deltas):
@@ -188,7 +190,8 @@ class MapView:
         finite += [abs(d) for box in boxes for _, d, _ in box.layers if np.isfinite(d)]
         top = max(finite, default=0.0)
         for box in boxes:
-            box.level = 0 if box.status == "null" else level_of(box.delta, top)
+            null = box.verdict is Verdict.NOT_SHOWN
+            box.level = 0 if null else level_of(box.delta, top)
             box.layers = [(name, d, level_of(d, top)) for name, d, _ in box.layers]
 
     def _told(self, box: Box) -> dict[str, Any]:
@@ -207,7 +210,9 @@ class MapView:
             "hooks": box.hooks,
             "effect": box.effect,
             "interval": box.interval,
-            "null": box.status == "null",
+            "null": box.verdict is Verdict.NOT_SHOWN,
+            "unknown": box.verdict is Verdict.UNKNOWN and box.status == "changed",
+            "said": box.said,
             "leak": box.status == "leak",
             "layers": [(name, signed(delta) or "no number") for name, delta, _ in box.layers],
             "kind": box.kind,

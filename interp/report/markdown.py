@@ -19,10 +19,11 @@ from interp.characters import visible
 from interp.report.attention import AttentionView, grey_png, quantised
 from interp.report.map import MapView
 from interp.report.page import Page, Part, anchors_of, made_by
-from interp.report.quiz import Quiz, Worksheet, shuffled
+from interp.report.quiz import Bar, Quiz, Worksheet, shuffled
 from interp.report.sections import Figure, Section, paragraphs, shown
 from interp.report.source import SourceView
 from interp.runs import write_atomically
+from interp.verdicts import verdicts_of
 
 ROWS = 40  # of a table, before the rest is left to the run's own files
 SCALE = 6  # pixels of a picture for a cell of a pattern
@@ -101,11 +102,13 @@ def of_source(view: SourceView) -> list[str]:
     if {"status", "delta"} <= {*lines}:
         cut = lines[lines["delta"].notna() & lines["status"].isin(["changed", "leak"])]
         order = cut["delta"].abs().sort_values(ascending=False).index
-        table = cut.loc[order, wanted].assign(code=cut["code"].str.strip())
+        cut = cut.assign(code=cut["code"].str.strip(), verdict=verdicts_of(cut).astype(str))
+        table = cut.loc[order, [*wanted, "verdict"]]
         blocks += ["In the trained model:", table_of(table)]
     if view.retrained is not None and len(view.retrained):
         columns = ["surgery", "code", "after", "delta", "ci_low", "ci_high", "status"]
-        table = view.retrained.reindex(columns=columns)
+        verdicts = verdicts_of(view.retrained).astype(str)
+        table = view.retrained.reindex(columns=columns).assign(verdict=verdicts)
         blocks += ["Before training:", table_of(table)]
     return blocks
 
@@ -136,9 +139,7 @@ def of_questions(quiz: Quiz | Worksheet) -> list[str]:
     """The questions in words, each answer folded away."""
     blocks = []
     for number, question in enumerate(shuffled(quiz.questions), 1):
-        bars = pd.DataFrame(
-            [bar._asdict() for bar in question.bars], columns=["name", "value", "low", "high"]
-        )
+        bars = pd.DataFrame([bar._asdict() for bar in question.bars], columns=[*Bar._fields])
         blocks.append(f"**{number}.** What was cut, if this is what became of the loss (nats)?")
         blocks.append(table_of(bars))
         lines = " or ".join(map(str, question.lines))

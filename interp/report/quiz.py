@@ -39,12 +39,13 @@ class Curve(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """An effect in nats with its interval, if it has one (else NaN)."""
+    """An effect in nats with its interval, if it has one (else NaN), and its verdict in words."""
 
     name: str
     value: float
     low: float = float("nan")
     high: float = float("nan")
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ class DrawnBar(NamedTuple):
 def drawn(questions: Sequence[Question]) -> list[Drawn]:
     """All questions on the same axes: how large an effect is must be seen, not guessed."""
     axes = Axes.of(questions)
-    bars = [value for question in questions for bar in question.bars for value in bar[1:]]
+    bars = [value for question in questions for bar in question.bars for value in bar[1:4]]
     finite = [value for value in bars if np.isfinite(value)]
     low, high = min([0.0, *finite]), max([0.0, *finite])
     return [
@@ -294,6 +295,8 @@ def drawn_bar(bar: Bar, low: float, high: float) -> DrawnBar:
     ends = np.isfinite([bar.value, bar.low, bar.high])
     if ends[1] and ends[2]:
         text += f" ({bar.low:+.3f} to {bar.high:+.3f})"
+    if bar.said:
+        text += f", {bar.said}"
     value = bar.value if ends[0] else 0.0
     return DrawnBar(
         bar.name,

@@ -24,9 +24,11 @@ from pygments.lexers.python import PythonLexer
 
 from interp.characters import visible
 from interp.errors import UsageError
-from interp.report.drawing import curves_svg, intervals_svg, profile_path
+from interp.report.drawing import Dot, curves_svg, intervals_svg, profile_path
 from interp.surgery.annotate import LEGEND, MARKS
+from interp.verdicts import COMPARED, Verdict, interval_words, spread_of, verdict_of, verdict_words
 
+ENDS = ("delta", "ci_low", "ci_high")
 TELLING = ("changed", "leak", "nonfinite", "error", "timeout")
 Row = dict[str, Any]
 
@@ -41,10 +43,12 @@ class SourceView:
         table: what ``Study.posthoc`` found: every surgery that was tried.
         retrained: one row per surgery made before training, as ``Study.retrain`` gives them:
             ``surgery file line`` and where known ``lines code after reading diff delta ci_low
-            ci_high noise status``.
+            ci_high p_adjusted n status``.
         curves: ``surgery seed step split loss``; the uncut model's surgery is empty.
         architecture: what ``interp.architecture.architecture`` found: hook points with shapes.
         unit: what a loss is counted in.
+        trainings: one row per training, ``surgery seed delta``, the last being what it differs by
+            from the mean of the model as it is; those of that have an empty surgery.
     """
 
     template: ClassVar[str] = "source.html.j2"
@@ -57,6 +61,7 @@ class SourceView:
     curves: pd.DataFrame | None = None
     architecture: pd.DataFrame | None = None
     unit: str = "nats"
+    trainings: pd.DataFrame | None = None
 
     def context(self) -> dict[str, Any]:
         missing = {"file", "line", "code"} - set(self.lines)
@@ -74,8 +79,15 @@ class SourceView:
             "posthoc": any(row["nats"] for row in rows),
             "retrained": any(row["again"] for row in rows),
             "null": any(row["null"] or row["again_null"] for row in rows),
+            "unknown": any(row["unknown"] or row["again_unknown"] for row in rows),
+            "noise": self._noise(),
             "jointly": any(row["jointly"] for row in rows),
-            "gain": any(row["bar"] and row["bar"].kind == "gain" for row in rows),
+            "kinds": {
+                bar.kind
+                for row in rows
+                for bar in (row["bar"], row["again_bar"])
+                if bar is not None
+            },
         }
 
     def places(self) -> dict[str, str]:
@@ -93,8 +105,8 @@ class SourceView:
         again = self._again(name)
         points = self._points(name)
         shown = [row for row in lines if row.get("status") in ("changed", "leak")]
-        top = largest(row.get("delta") for row in shown)
-        top_again = largest(row["delta"] for rows in again.values() for row in rows)
+        scale = Scale.of(shown)
+        scale_again = Scale.of([row for rows in again.values() for row in rows])
         prefix = prefix_of(name, several=not alone)
         return {
             "name": name,
@@ -104,23 +116,27 @@ class SourceView:
                     tried.get(row["line"], []),
                     again.get(row["line"], []),
                     points.get(row["line"], []) or split_names(row.get("sites")),
-                    (top, top_again),
+                    (scale, scale_again),
                 )
                 for row, code in zip(lines, codes, strict=True)
             ],
         }
 
     def _row(
-        self, row: Row, tried: list[Row], again: list[Row], points: list[Row], tops: Sequence[float]
+        self,
+        row: Row,
+        tried: list[Row],
+        again: list[Row],
+        points: list[Row],
+        scales: "tuple[Scale, Scale]",
     ) -> Row:
         status = row.get("status") or ""
-        delta, low, high = (number_at(row, name) for name in ("delta", "ci_low", "ci_high"))
-        null = status == "changed" and bool(low <= 0 <= high)
+        verdict = verdict_of(row)
         finite = [one for one in again if np.isfinite(one["delta"])]
         alone = [one for one in finite if one["alone"]]
         retrained = next((one for one in alone if one["surgery"] == row.get("surgery")), None)
         retrained = retrained or next(iter([*alone, *finite]), None)
-        noticed = retrained is not None and not retrained["noise"] >= abs(retrained["delta"])
+        lasting = retrained["verdict"] if retrained else Verdict.NONE
         return {
             "line": row["line"],
             "anchor": row["anchor"],
@@ -128,19 +144,21 @@ class SourceView:
             "status": status,
             "mark": MARKS.get(status, ""),
             "meaning": LEGEND.get(status, ""),
-            "null": null,
+            "null": verdict is Verdict.NOT_SHOWN,
+            "unknown": verdict is Verdict.UNKNOWN and status == "changed",
             "quiet": status in ("", "dead", "equivalent") and retrained is None,
-            "effect": (status in ("changed", "leak", "nonfinite") and not null) or noticed,
-            "nats": signed(delta) if status in TELLING else "",
-            "bar": bar_of(delta, low, high, tops[0], status),
+            "effect": verdict.is_effect
+            or (verdict is Verdict.UNKNOWN and status in ("changed", "leak", "nonfinite"))
+            or lasting.is_effect
+            or lasting is Verdict.UNKNOWN,
+            "nats": signed(number_at(row, "delta")) if status in TELLING else "",
+            "bar": bar_of(row, scales[0]) if status in ("changed", "leak") else None,
             "profile": profile_path(split_numbers(row.get("layer_deltas"))),
             "again": signed(retrained["delta"]) if retrained else "",
             "jointly": "" if retrained is None or retrained["alone"] else retrained["without"],
-            "again_bar": retrained
-            and bar_of(
-                retrained["delta"], retrained["ci_low"], retrained["ci_high"], tops[1], "changed"
-            ),
-            "again_null": retrained is not None and not noticed,
+            "again_bar": retrained and bar_of(retrained, scales[1], retrained["points"]),
+            "again_null": lasting is Verdict.NOT_SHOWN,
+            "again_unknown": lasting is Verdict.UNKNOWN,
             "panel": self._panel(row, tried, again, points) if tried or again or points else None,
         }
 
@@ -153,18 +171,18 @@ class SourceView:
         again = sorted(again, key=lambda one: not one["alone"])
         dots = []
         if head and np.isfinite(head["delta"]):
-            dots.append(("trained model", head["delta"], head["ci_low"], head["ci_high"]))
+            dots.append(Dot("trained model", head["delta"], head["ci_low"], head["ci_high"]))
         for one in again:
             if np.isfinite(one["delta"]):
-                dots.append((one["without"], one["delta"], one["ci_low"], one["ci_high"]))
-        noise = max((one["noise"] for one in again if np.isfinite(one["noise"])), default=0.0)
+                ends = one["ci_low"], one["ci_high"]
+                dots.append(Dot(one["without"], one["delta"], *ends, one["points"]))
         ids = {one["surgery"]: one["without"] for one in [*tried, *again]}
         return {
             "qualname": (head or (again[0] if again else {})).get("qualname", ""),
             "head": head,
             "others": others,
             "again": again,
-            "intervals": intervals_svg(dots, noise, self.unit) if dots else None,
+            "intervals": intervals_svg(dots, self.unit) if dots else None,
             "curves": [(way, drawn) for one, way in ids.items() if (drawn := self._curves(one))],
             "points": points,
         }
@@ -192,15 +210,15 @@ class SourceView:
             return found
         table = self.retrained[self.retrained["file"] == file]
         for row in table.to_dict("records"):
+            surgery = str(row["surgery"])
+            one = self._tale(row, surgery, self._seeds(surgery))
             for line in lines_of(row):
-                found.setdefault(line, []).append(self._tale(row, surgery=str(row["surgery"])))
+                found.setdefault(line, []).append(one)
         return found
 
-    def _tale(self, row: Mapping[Any, Any], surgery: str) -> Row:
-        """One outcome as it is told."""
-        delta, low, high, noise = (
-            number_at(row, name) for name in ("delta", "ci_low", "ci_high", "noise")
-        )
+    def _tale(self, row: Mapping[Any, Any], surgery: str, points: Sequence[float] = ()) -> Row:
+        """One outcome as it is told; ``points`` are its seeds."""
+        delta, low, high = (number_at(row, name) for name in ("delta", "ci_low", "ci_high"))
         told: Row = {
             name: "" if empty(row.get(name)) else str(row[name])
             for name in (
@@ -216,19 +234,31 @@ class SourceView:
             "delta": delta,
             "ci_low": low,
             "ci_high": high,
-            "noise": noise,
+            "p_adjusted": number_at(row, "p_adjusted"),
+            "points": points,
             "hook_nats": signed(number_at(row, "hook_delta")),
             "meaning": LEGEND.get(told["status"], ""),
-            "nats": signed(delta) if told["status"] in (*TELLING, "") else "",
+            "nats": signed(delta) if told["status"] in (*TELLING, "unchecked", "") else "",
             "interval": f"{signed(low)} to {signed(high)}"
             if np.isfinite([low, high]).all()
             else "",
-            "null": bool(low <= 0 <= high),
-            "within_noise": bool(abs(delta) <= noise),
-            "noise_nats": f"{noise:.3f}" if np.isfinite(noise) else "",
+            "verdict": verdict_of(row),
+            "said": verdict_words(row) if told["status"] in COMPARED else "",
+            "why": "" if np.isfinite(low) else interval_words(row, points=points),
             "n": None if empty(row.get("n")) else int(row["n"]),
             "diff": diff_of(diff, told["code"], told["after"]),
         }
+
+    def _seeds(self, surgery: str) -> list[float]:
+        """What each training of a surgery differs by; of the model as it is for an empty one."""
+        if self.trainings is None:
+            return []
+        of = self.trainings[self.trainings["surgery"] == surgery]
+        return [float(delta) for delta in of["delta"] if np.isfinite(delta)]
+
+    def _noise(self) -> Row | None:
+        whole = self._seeds("")
+        return {"sd": f"{spread_of(whole):.3f}", "n": len(whole)} if len(whole) > 1 else None
 
     def _curves(self, surgery: str) -> Markup | None:
         if self.curves is None:
@@ -277,32 +307,56 @@ def highlighted(codes: Sequence[str]) -> list[Markup]:
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A bar from 0 to 100, with the interval's ends."""
+class Scale:
+    """What all bars of a file are drawn on, in nats away from zero: the longest bar and interval
+    end within it, on either side of zero."""
 
+    low: float
+    high: float
+
+    @staticmethod
+    def of(rows: Sequence[Mapping[Any, Any]]) -> "Scale":
+        low, high = 0.0, 0.0
+        for row in rows:
+            sign = -1 if number_at(row, "delta") < 0 else 1
+            values = [*(number_at(row, n) for n in ENDS), *row.get("points", ())]
+            ends = [sign * value for value in values if np.isfinite(value)]
+            low, high = min([low, *ends]), max([high, *ends])
+        return Scale(low, high)
+
+    def at(self, value: float) -> float:
+        return round(100 * (value - self.low) / (self.high - self.low), 1)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar from 0 to 100, with the interval's ends; where there is none, the seeds."""
+
+    start: float
     width: float
     low: float
     high: float
+    points: list[float]
     kind: str
 
 
-def bar_of(delta: float, low: float, high: float, top: float, status: str) -> Bar | None:
-    if not np.isfinite(delta) or not top or status not in ("changed", "leak"):
+def bar_of(row: Mapping[Any, Any], scale: Scale, points: Sequence[float] = ()) -> Bar | None:
+    delta, low, high = (number_at(row, name) for name in ENDS)
+    if not np.isfinite(delta) or scale.low == scale.high:
         return None
-    kind = "leak" if status == "leak" else "harm" if delta >= 0 else "gain"
     sign = -1 if delta < 0 else 1
-
-    def share(value: float) -> float:
-        if not np.isfinite(value):
-            value = delta
-        return round(float(min(max(100 * sign * value / top, 0), 100)), 1)
-
-    ends = sorted((share(low), share(high)))
-    return Bar(share(delta), ends[0], ends[1], kind)
-
-
-def largest(values: Any) -> float:
-    return max((abs(v) for v in values if v is not None and np.isfinite(v)), default=0.0)
+    kind = "leak" if row.get("status") == "leak" else "harm" if delta >= 0 else "gain"
+    known = bool(np.isfinite([low, high]).all())
+    ends = sorted((sign * low, sign * high)) if known else [abs(delta)] * 2
+    start = scale.at(0.0)
+    return Bar(
+        start,
+        round(scale.at(abs(delta)) - start, 1),
+        scale.at(ends[0]),
+        scale.at(ends[1]),
+        [] if known else [scale.at(sign * point) for point in points],
+        kind,
+    )
 
 
 def named(row: Mapping[Any, Any]) -> Row:

@@ -20,6 +20,7 @@ from interp.characters import visible
 from interp.sites import Site
 from interp.surgery.rows import headlines
 from interp.surgery.syntax import Source, lines_of
+from interp.verdicts import Verdict, verdict_of
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 # What stands in the place of a number where the loss alone does not tell.
@@ -35,6 +36,7 @@ MARKS = {
     "lost": "?",
     "dead": "·",
 }
+EFFECT = ("delta", "ci_low", "ci_high", "p_adjusted", "n")
 LEGEND = {
     "leak": "later tokens reach earlier logits",
     "nonfinite": "the loss is no number",
@@ -64,9 +66,10 @@ def annotated(
 
     Returns:
         Columns ``line code`` and, where a surgery was made, ``surgery operator after reading status
-        detail delta ci_low ci_high layers layer_deltas``; where an intervention is the same cut,
-        ``intervention hook hook_delta``; of the retrained ones ``retrained retrained_low
-        retrained_high retrained_status noise``; ``sites``, comma-separated.
+        detail delta ci_low ci_high p_adjusted n layers layer_deltas``; where an intervention is the
+        same cut, ``intervention hook hook_delta``; of the retrained ones ``retrained_delta
+        retrained_ci_low retrained_ci_high retrained_p_adjusted retrained_n retrained_status``;
+        ``sites``, comma-separated. NaN is what was not measured.
     """
     table = posthoc[posthoc["file"] == source.file]
     by_line = {row["line"]: row for row in headlines(table).to_dict("records")}
@@ -82,18 +85,16 @@ def annotated(
         for name in (*texts, "intervention", "hook"):
             value = found.get(name)
             row[name] = value if isinstance(value, str) else ""
-        for name in ("delta", "ci_low", "ci_high", "hook_delta"):
+        for name in (*EFFECT, "hook_delta"):
             row[name] = found.get(name, np.nan)
         single = table[(table["surgery"] == row["surgery"]) & table["layer"].str.isdigit()]
         single = single.assign(number=single["layer"].astype(int)).sort_values("number")
         row["layers"] = ",".join(single["layer"])
-        row["layer_deltas"] = ",".join(f"{delta:.6g}" for delta in single["delta"])
+        row["layer_deltas"] = ",".join(repr(float(delta)) for delta in single["delta"])
         again = trained.get(row["surgery"], {})
-        row["retrained"] = again.get("delta", np.nan)
-        row["retrained_low"] = again.get("ci_low", np.nan)
-        row["retrained_high"] = again.get("ci_high", np.nan)
+        for name in EFFECT:
+            row[f"retrained_{name}"] = again.get(name, np.nan)
         row["retrained_status"] = again.get("status", "")
-        row["noise"] = again.get("noise", np.nan)
         row["sites"] = ",".join(where.get(number, []))
         rows.append(row)
     return pd.DataFrame(rows)
@@ -150,7 +151,8 @@ def sparkline(deltas: str) -> str:
 
 
 def terminal(lines: pd.DataFrame, width: int = 10) -> Text:
-    """The annotated source for a terminal; lines without effect are left dim.
+    """The annotated source for a terminal; lines without effect are left dim, a number in brackets
+    is one for which no effect is shown, and one with a star has no interval.
 
     Columns that would be empty are left out. Print it with ``no_wrap=True, overflow="crop"``: one
     line of source is one line.
@@ -161,28 +163,36 @@ def terminal(lines: pd.DataFrame, width: int = 10) -> Text:
     filled = {
         "by hook": lines["hook_delta"].notna().any(),
         "layers": (lines["layer_deltas"] != "").any(),
-        "retrained": lines["retrained"].notna().any(),
+        "retrained": lines["retrained_delta"].notna().any(),
     }
     kept = [name for name in widths if filled[name]]
     head = "".join(f"{name:>{widths[name]}} " for name in kept)
-    text = Text(f"line    nats {'':{width}} {head} source\n", style="bold")
+    text = Text(f"line     nats  {'':{width}} {head} source\n", style="bold")
     for row in lines.to_dict("records"):
-        status = row["status"]
-        quiet = status in ("", "dead", "equivalent")
+        status, verdict = row["status"], verdict_of(row)
+        quiet = status in ("", "dead", "equivalent") or verdict is Verdict.NOT_SHOWN
         shown = {
             "by hook": number(row["hook_delta"]),
             "layers": f"{sparkline(row['layer_deltas']):{layers}}",
-            "retrained": number(row["retrained"]),
+            "retrained": judged_number(row, "retrained_"),
         }
-        text.append(f"{row['line']:4d} {MARKS.get(status) or number(row['delta']):>7} ", "not bold")
+        text.append(f"{row['line']:4d} {MARKS.get(status) or judged_number(row):>9} ", "not bold")
         color = "magenta" if status == "leak" else "yellow"
         text.append(f"{bar(row['delta'], top, width):{width}} ", f"not bold {color}")
         text.append("".join(f"{shown[name]:>{widths[name]}} " for name in kept), "not bold")
         text.append(f" {visible(row['code'])}\n", "not bold dim" if quiet else "not bold")
-    text.append(
-        "  ".join(f"{MARKS[status]} {meaning}" for status, meaning in LEGEND.items()), "dim"
-    )
+    marks = [f"{MARKS[status]} {meaning}" for status, meaning in LEGEND.items()]
+    text.append("  ".join(["(+0.000) no effect shown", "+0.000* no interval", *marks]), "dim")
     return text
+
+
+def judged_number(row: Mapping[Any, Any], kind: str = "") -> str:
+    """An effect with its verdict: in brackets where none is shown, with a star where there is no
+    interval."""
+    delta, verdict = number(row[f"{kind}delta"]), verdict_of(row, kind)
+    if verdict is Verdict.NOT_SHOWN and delta:
+        return f"({delta})"
+    return f"{delta}*" if verdict is Verdict.UNKNOWN and delta else delta
 
 
 def largest(lines: pd.DataFrame) -> float:

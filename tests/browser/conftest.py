@@ -78,7 +78,6 @@ def tried(surgery, delta, low, high, status="changed", layer="all"):
         "delta": delta,
         "ci_low": low,
         "ci_high": high,
-        "noise": 0.05,
         "n": 24.0,
         "status": status,
         "detail": "",

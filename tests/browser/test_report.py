@@ -33,7 +33,7 @@ def test_a_click_on_a_line_shows_its_edit_and_what_came_of_it(report, opened, wi
     told = panel.inner_text()
     assert "+2.500 nats [+2.000 to +3.000]" in told
     assert "+1.400 nats [+1.300 to +1.500]" in told
-    assert "differ by up to 0.050: this is more than noise" in told
+    assert "raises the loss" in told
     assert "blocks.*.hook_resid_mid" in told
     assert panel.locator(".layers td.number").all_inner_texts() == ["+1.500", "+0.500"]
     assert panel.locator(".curve.cut, .curve.whole").count() == 2

@@ -12,6 +12,7 @@ from experiments import attention, course, report
 from experiments.cli import launch
 from experiments.pages import page_of
 from experiments.report import Config, main
+from experiments.summary import trainings_of
 from gpt.errors import UsageError
 from interp.errors import UsageError as InterpError
 from interp.report.map import MapView
@@ -75,13 +76,12 @@ def test_a_page_says_its_findings_from_the_run_s_numbers(course_run):
     page = page_of(saved(course_run))
     row = pd.read_parquet(course_run / "summary.parquet").set_index("variant").loc["no_residual"]
     (sentence,) = [said for said in page.summary if "no_residual" in said]
-    assert f"{row['delta']:+.3f} nats" in sentence
-    assert f"{row['ci_low']:+.3f}" in sentence and f"{row['ci_high']:+.3f}" in sentence
-    if row["p_adjusted"] < 0.05:
-        assert "x = x + attn_out → x = attn_out" in sentence
-    else:
-        assert "cannot be told from no change" in sentence
-    assert any("2 seeds for each cut" in said for said in page.limitations)
+    assert f"changes the loss by {row['delta']:+.3f} nats" in sentence
+    points = trainings_of(pd.read_parquet(course_run / "results.parquet"))
+    points = points.loc[points["variant"] == "no_residual", "delta"]
+    assert f"2 seeds: {', '.join(f'{point:+.3f}' for point in points)}; no interval" in sentence
+    assert "x = x + attn_out → x = attn_out" in sentence
+    assert any("Fewer than 3 seeds" in said for said in page.limitations)
 
 
 def test_runs_of_one_model_are_joined(course_run, attention_run, tmp_path):
@@ -143,9 +143,15 @@ def test_a_worksheet_holds_no_answers_and_the_key_does(course_run, tmp_path):
     sheet = main(Config(run=(str(course_run),), worksheet=True, output=tmp_path))
     key = (tmp_path / "answer_key.html").read_text(encoding="utf-8")
     html = sheet.read_text(encoding="utf-8")
-    for answer in ("x = attn_out<", "cut-skip", "no_residual", "Without it", "data-answers"):
+    for answer in (
+        "x = attn_out<",
+        "cut-skip",
+        "no_residual",
+        "Trained with this cut",
+        "data-answers",
+    ):
         assert answer not in html.partition("<script>")[0]
-    assert "x = attn_out" in key and "Without it" in key
+    assert "x = attn_out" in key and "Trained with this cut" in key
     words = re.sub(r"<[^>]*>", " ", html.partition("<main")[2].partition("<pre")[0])
     assert not {"189", "195"} & {*re.findall(r"\d+", words)}
     assert html.partition("<pre")[2].count("\n 195  ") == 1  # the source is there, as it is

@@ -70,21 +70,20 @@ def test_the_lines_chosen_are_those_that_do_the_trained_model_most_harm(run):
     lines = surgery.headlines(posthoc)
     lines = lines[(lines["status"].isin(["changed", "leak"])) & (lines["same_as"] == "")]
     largest = lines.loc[lines["delta"].abs().sort_values(ascending=False).index, "id"]
-    effects = pd.read_parquet(run / "relearnability.parquet")
+    effects = pd.read_parquet(run / "lasting_cost.parquet")
     assert list(effects["variant"]) == ["no_residual", *largest[:2]]
     chosen = effects.set_index("id")
     again = posthoc.set_index("id").loc[largest[:2], "delta"]
     assert chosen.loc[largest[:2], "delta"].to_numpy() == pytest.approx(again.to_numpy(), abs=1e-6)
 
 
-def test_damage_and_relearnability_meet_in_one_table_and_figure(run):
-    effects = pd.read_parquet(run / "relearnability.parquet").set_index("variant")
+def test_damage_and_lasting_cost_meet_in_one_table_and_figure(run):
+    effects = pd.read_parquet(run / "lasting_cost.parquet").set_index("variant")
     summary = pd.read_parquet(run / "summary.parquet").set_index("variant")
     for variant in effects.index:
-        assert effects.loc[variant, "retrained"] == summary.loc[variant, "delta"]
-    apart = summary.loc["none", "last_sd"] * (1 / 5 + 1 / 2) ** 0.5
-    assert effects["noise"].to_numpy() == pytest.approx(2.776 * apart, rel=1e-3)  # t, 4 degrees
-    assert (run / "figures" / "damage_relearnability.pdf").stat().st_size > 0
+        assert effects.loc[variant, "retrained_delta"] == summary.loc[variant, "delta"]
+    assert effects["retrained_ci_low"].isna().all() and (effects["retrained_n"] == 2).all()
+    assert (run / "figures" / "damage_and_lasting_cost.pdf").stat().st_size > 0
     assert "no_residual" in (run / "report.html").read_text()
 
 
@@ -96,7 +95,7 @@ def test_killed_with_its_workers_at_work_it_ends_with_the_same_tables(run, tmp_p
         os.kill(driver, signal.SIGKILL)
         os.waitpid(driver, 0)
     page = main(Config(runs=tmp_path, workers=0, **SWEEP))
-    for name in ("results", "summary", "relearnability", "confirmed"):
+    for name in ("results", "summary", "lasting_cost", "confirmed"):
         table = pd.read_parquet(page.parent / f"{name}.parquet")
         expected = pd.read_parquet(run / f"{name}.parquet")
         pd.testing.assert_frame_equal(table, expected, check_exact=True)

@@ -64,3 +64,19 @@ def test_text_is_shown_character_by_character_in_order():
     ).assign(delta=[0.1, 0.2, 0.3] * 2)
     figure = suffering_text(table)
     assert [text.get_text() for text in figure.axes[0].texts] == [*"␣ba", "d", "⏎", "\\x00"]
+
+
+@pytest.mark.parametrize("shift", [0.0, -3.0, -50.0])
+def test_no_interval_is_cut_off_by_the_axis(table, shift):
+    moved = table.assign(**{name: table[name] + shift for name in ("delta", "ci_low", "ci_high")})
+    moved.loc[0, ["ci_low", "ci_high"]] = moved.loc[0, "delta"] - 40, moved.loc[0, "delta"] + 40
+    low, high = ranked_effects(moved).axes[0].get_xlim()
+    assert low <= min(0.0, moved["ci_low"].min()) and high >= max(0.0, moved["ci_high"].max())
+
+
+def test_too_few_texts_for_an_interval_are_drawn_hollow_without_one(table):
+    blank = table.assign(ci_low=float("nan"), ci_high=float("nan"), p_adjusted=float("nan"))
+    axes = ranked_effects(blank).axes[0]
+    assert not axes.collections
+    bars = [patch for patch in axes.patches if patch.get_height() < 1]
+    assert all(bar.get_facecolor() == (1, 1, 1, 1) for bar in bars)

@@ -81,7 +81,7 @@ def test_every_head_is_where_its_layer_and_number_say_on_a_scale_centred_on_zero
 def test_cells_that_cannot_be_told_from_zero_are_crossed_and_the_cross_explained(effects):
     figure = head_effects(effects)
     assert crosses(figure) == [[(2, 0), (2, 1)]] * 2
-    assert "cannot be told from zero" in figure._supxlabel.get_text()
+    assert "no effect shown" in figure._supxlabel.get_text()
     sure = head_effects(effects.assign(p_adjusted=0.01))
     assert crosses(sure) == [[], []]
     assert sure._supxlabel is None

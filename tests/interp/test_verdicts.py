@@ -18,6 +18,7 @@ from interp.verdicts import (
     interval_words,
     spread_of,
     verdict_of,
+    verdict_words,
     verdicts_of,
 )
 
@@ -172,9 +173,17 @@ def test_an_interval_in_words_or_why_there_is_none():
     assert interval_words(row).startswith("95 % interval +0.1")
     few = compare_seeds([3.310, 3.311], [2.0, 2.0]) | {"n": 2}
     said = interval_words(few, points=[1.310, 1.311])
-    assert said == "+1.310, +1.311; no interval from fewer than 3"
-    assert interval_words({"n": 1, "delta": 1.0}) == "no interval from fewer than 3"
+    assert said == "+1.310, +1.311; no interval from fewer than three"
+    assert interval_words({"n": 1, "delta": 1.0}) == "no interval from fewer than three"
     assert interval_words({"n": 3, "delta": 1.0}) == "no interval"
+
+
+def test_a_verdict_that_correction_decides_says_so():
+    row = {"delta": 0.3, "ci_low": 0.1, "ci_high": 0.5, "p_adjusted": 0.0812}
+    said = verdict_words(row)
+    assert said == "no effect shown: p is 0.081 once corrected for all that was tested"
+    assert verdict_words(row | {"ci_low": -0.1}) == "no effect shown"
+    assert verdict_words(row | {"p_adjusted": 0.01}) == "raises the loss"
 
 
 def test_the_spread_over_seeds_is_that_of_a_sample():

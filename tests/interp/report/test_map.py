@@ -100,7 +100,7 @@ def test_boxes_are_shaded_by_the_effect_of_the_line_that_calls_them(boxes, lines
     levels = {number: level for number, _, level in links(text)}
     assert levels[number["attn"]] == "4"
     assert levels[number["mlp"]] == "0"  # its interval holds zero
-    assert "no effect that shows" in details(text, "mlp")
+    assert "no effect shown" in details(text, "mlp")
     assert [level_of(delta, 1.0) for delta in (0.0, 0.01, 0.05, -0.2, 1.0, float("nan"))] == [
         *(0, 1, 2, 3, 4, 0)
     ]

@@ -74,8 +74,9 @@ def retrained():
                 "delta": 0.3,
                 "ci_low": 0.2,
                 "ci_high": 0.4,
+                "p_adjusted": 0.01,
+                "n": 3,
                 "status": "changed",
-                "noise": 0.05,
             }
         ]
     )
@@ -92,7 +93,7 @@ def test_every_line_of_the_file_is_there_with_its_headline(source, lines):
     assert by_line.loc[4, "operator"] == "bypass-call"
     assert by_line.loc[4, "status"] == "leak"
     assert by_line.loc[4, "layer_deltas"] == "-0.25,0.125"
-    assert by_line.loc[5, "retrained"] == 0.3
+    assert by_line.loc[5, "retrained_delta"] == 0.3
     assert by_line.loc[5, "delta"] == 2.0
     assert by_line.loc[5, "sites"] == "hook_x"
     assert by_line.loc[7, "status"] == "dead"
@@ -115,29 +116,101 @@ def test_sparklines_are_relative_to_the_largest_and_mark_what_is_no_number():
     assert annotate.sparkline("0,0") == "  "
 
 
-def test_figures_draw_what_the_table_holds(lines):
+@pytest.fixture
+def trainings():
+    deltas = {"": (-0.01, 0.0, 0.01), "small.py:5:cut-skip": (0.25, 0.3, 0.35)}
+    return pd.DataFrame(
+        {"surgery": surgery, "seed": seed, "delta": delta}
+        for surgery, of in deltas.items()
+        for seed, delta in enumerate(of)
+    )
+
+
+def reached(axes, along=0):
+    """The ends of every error bar that is drawn."""
+    segments = [part for bars in axes.collections for part in bars.get_segments()]
+    ends = [sorted(part[:, along]) for part in segments]
+    return [pair for pair in ends if pair[0] != pair[1]]
+
+
+def test_figures_draw_what_the_table_holds(lines, trainings):
     before = dict(plt.rcParams)
-    drawn = figures.annotated_source(lines)
+    drawn = figures.annotated_source(lines, trainings)
     left, right, code = drawn.axes
-    widths = [bar.get_width() for bar in left.containers[0]]
+    widths = [bar.get_width() for bar in left.patches]
     assert sorted(width for width in widths if width) == [-0.5, 2.0]
-    assert [bar.get_width() for bar in right.containers[0] if bar.get_width()] == [0.3]
+    assert [bar.get_width() for bar in right.patches if bar.get_width()] == [0.3]
     text = "\n".join(item.get_text() for item in code.texts)
     assert "x = x + y" in text and "class Model" in text and "return x" not in text
-    scatter = figures.damage_and_relearnability(lines)
-    assert any("noise: ±0.050" in item.get_text() for item in scatter.axes[0].texts)
+    scatter = figures.damage_and_lasting_cost(lines, trainings)
     heat = figures.line_by_layer(lines)
     grid = heat.axes[0].images[0].get_array()
     assert grid.shape == (2, 2) and grid[0, 1] == 0.125
     assert heat.axes[1].images[0].get_array()[:, 0].tolist() == [-0.5, 2.0]
+    assert scatter.axes[0].get_xticklabels()[0].get_text().startswith("as it is")
     assert dict(plt.rcParams) == before
     plt.close("all")
 
 
+def test_error_bars_end_where_the_tables_intervals_do_and_every_seed_is_a_point(lines, trainings):
+    left, right, _ = figures.annotated_source(lines, trainings).axes
+    assert reached(left) == [pytest.approx(ends) for ends in ([-0.6, -0.4], [1.9, 2.1])]
+    assert reached(right) == [pytest.approx([0.2, 0.4])]
+    points = [list(line.get_xdata()) for line in right.lines if line.get_marker() == "o"]
+    assert [0.25, 0.3, 0.35] in points
+    aside, axes, _ = figures.damage_and_lasting_cost(lines, trainings).axes
+    assert reached(axes, 0) == [pytest.approx([1.9, 2.1])]
+    assert reached(axes, 1) == [pytest.approx([0.2, 0.4])]
+    seeds = [list(line.get_ydata()) for line in axes.lines]
+    assert [0.25, 0.3, 0.35] in seeds
+    assert [-0.01, 0.0, 0.01] in [list(line.get_ydata()) for line in aside.lines]
+    for each, along in ((left, "x"), (right, "x"), (axes, "x"), (axes, "y")):
+        low, high = getattr(each, f"get_{along}lim")()
+        for start, end in reached(each, 0 if along == "x" else 1):
+            assert low <= start and end <= high
+
+
+def test_an_interval_far_beyond_its_bar_is_drawn_whole(lines):
+    wide = lines.assign(ci_low=lines["delta"] - 30, ci_high=lines["delta"] + 30)
+    axes = figures.annotated_source(wide).axes[0]
+    low, high = axes.get_xlim()
+    assert low <= -30.5 and high >= 32.0
+    hollow = [bar.get_facecolor() == (1, 1, 1, 1) for bar in axes.patches if bar.get_width() > 0]
+    assert hollow == [True]
+
+
+def test_two_seeds_are_points_without_error_bars_and_hollow(source, table, trainings):
+    two = pd.DataFrame({"surgery": ["small.py:5:cut-skip"], "delta": [1.31], "n": [2]})
+    two = two.assign(status="changed", ci_low=np.nan, ci_high=np.nan, p_adjusted=np.nan)
+    lines = annotate.annotated(source, table, two)
+    _, axes, _ = figures.damage_and_lasting_cost(lines, trainings[trainings["seed"] < 2]).axes
+    assert reached(axes, 1) == []
+    assert [0.25, 0.3] in [list(line.get_ydata()) for line in axes.lines]
+    (large,) = [line for line in axes.lines if line.get_markersize() == 5]
+    assert large.get_markerfacecolor() == "white"
+    shown = annotate.terminal(lines).plain.splitlines()
+    assert "+1.310*" in shown[5] and "* no interval" in shown[-1]
+
+
+def test_a_line_whose_damage_was_not_measured_stands_aside(source, table, retrained):
+    unmeasured = table.assign(delta=table["delta"].where(table["line"] != 5))
+    lines = annotate.annotated(source, unmeasured, retrained)
+    assert np.isnan(lines.set_index("line").loc[5, "delta"])
+    aside, axes, _ = figures.damage_and_lasting_cost(lines).axes
+    assert [[1.0], [0.3]] in [[list(x) for x in line.get_data()] for line in aside.lines]
+    assert not [line for line in axes.lines if line.get_markersize() == 5]
+
+
+def test_the_terminal_brackets_what_shows_no_effect(source, table):
+    table = table.assign(p_adjusted=np.where(table["line"] == 5, 0.3, 0.001))
+    shown = annotate.terminal(annotate.annotated(source, table)).plain.splitlines()
+    assert "(+2.000)" in shown[5] and "(+0.000) no effect shown" in shown[-1]
+
+
 def test_a_table_without_what_a_figure_shows_is_one_sentence(source, table):
     bare = annotate.annotated(source, table[table["layer"] == "all"])
-    with pytest.raises(UsageError, match="both cut post hoc and retrained"):
-        figures.damage_and_relearnability(bare)
+    with pytest.raises(UsageError, match="no line of the table was retrained"):
+        figures.damage_and_lasting_cost(bare)
     with pytest.raises(UsageError, match="cut layer by layer"):
         figures.line_by_layer(bare)
     with pytest.raises(UsageError, match="no line of the table has an effect"):
