@@ -1,17 +1,34 @@
 """When are two questions the same, in another process, on another day?
 
-A digest of everything that decides an answer: numbers and tensors by their bits, functions by their
-code and what they close over, models by their classes' code and their weights. What has no such
-digest is an error, never a guess.
+A digest of everything that decides an answer: numbers and tensors by their bits; functions by their
+code, what they close over and whatever they look up by name; objects by their class's code and
+their attributes; models by the code that a run of them can come to, and all that they hold;
+libraries by their version. What is not known to be all of a value, such as what is kept outside
+Python, in files or in random generators, is an error, never a guess.
 """
 
+import builtins
 import functools
 import hashlib
-import inspect
-from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+import importlib
+import reprlib
+import weakref
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    MethodType,
+    ModuleType,
+    WrapperDescriptorType,
+)
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -19,16 +36,52 @@ from torch import Tensor, nn
 from transformer_lens import ActivationCache
 
 from interp.errors import UsageError
+from interp.sweeps.libraries import version_of, words
+from interp.sweeps.lookups import Lookups, lookups_in
 
-PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(...), torch.dtype)
-NAMED = (BuiltinFunctionType, type, ModuleType)
+PLAIN = (
+    *(type(None), bool, int, float, complex, str, bytes, range, slice, type(...)),
+    *(type(NotImplemented), torch.dtype, torch.device, torch.layout, torch.memory_format),
+)
+LISTS = (list, tuple, torch.Size)
+TABLES = (dict, OrderedDict, Counter, MappingProxyType, ActivationCache)
+WRAPPERS = (property, classmethod, staticmethod, functools.cached_property)
+BY_NAME = (MethodDescriptorType, WrapperDescriptorType, GetSetDescriptorType)
+
+OUTSIDE = words(
+    "open input eval exec compile globals locals vars id print __import__ load fromfile from_file"
+    " loadtxt genfromtxt memmap fromregex read_csv read_parquet read_json read_table"
+    " from_pretrained hub io"
+)
+"""What a library's functions are called that look at more than they are given."""
+
+RANDOM = words(
+    "random rand randn randint randperm rand_like randn_like randint_like bernoulli bernoulli_"
+    " multinomial normal_ uniform_ random_ exponential_ cauchy_ geometric_ log_normal_ poisson"
+    " sample rsample default_rng seed initial_seed get_rng_state default_generator"
+)
+SEEDED = "manual_seed"
+
+MAKING = ("__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__")
+SAYING = ("__repr__", "__str__", "__format__", "__doc__", "__rich_repr__", "extra_repr")
+UNREAD = words(
+    "__module__ __qualname__ __dict__ __weakref__ __annotations__ __slots__ __match_args__"
+    " __dataclass_fields__ __dataclass_params__ __parameters__ __orig_bases__ __abstractmethods__"
+    " __firstlineno__ __static_attributes__ __annotate_func__ __annotations_cache__"
+    " __protocol_attrs__ __non_callable_proto_members__ _is_protocol _is_runtime_protocol"
+    " _abc_impl"
+)
+MISSING = "nothing bears this name"
+OF_EVERY_MODULE = frozenset(vars(nn.Module())) - {"training"}
 
 
 class Digests:
     """The digests of values; of a value that is met again, the one found before."""
 
     def __init__(self) -> None:
-        self._found: dict[int, tuple[Any, str]] = {}  # the value too, lest its id be used again
+        self._found: dict[tuple[int, int], tuple[Any, str]] = {}  # the value too, lest its id be
+        self._model: Any = None  # used again; and within a model, which one, and what its code
+        self._named: set[str] = set()  # names: the methods that a run may come to
 
     def of(self, value: Any) -> str:
         """A value's digest.
@@ -36,86 +89,295 @@ class Digests:
         Raises:
             UsageError: the value has none.
         """
-        if isinstance(value, FunctionType):
-            value = inspect.unwrap(value)
-        if id(value) not in self._found:
-            self._found[id(value)] = value, "itself"  # what it says of itself while it is read
+        value = unchecked(value)
+        key = (id(value), id(self._model))
+        if key not in self._found:
+            self._found[key] = value, "itself"  # what it says of itself while it is read
             hashed = hashlib.sha256(type(value).__qualname__.encode())
             for part in self._parts(value):
                 hashed.update(len(part).to_bytes(8))
                 hashed.update(part)
-            self._found[id(value)] = value, hashed.hexdigest()
-        return self._found[id(value)][1]
+            self._found[key] = value, hashed.hexdigest()
+        return self._found[key][1]
 
     def _parts(self, value: Any) -> Iterable[bytes | memoryview]:
-        if isinstance(value, Tensor):
+        if type(value) in (Tensor, nn.Parameter) and value.layout == torch.strided:
+            if value.is_quantized or value.is_meta:
+                refuse(value)
             # a tensor of one element is contiguous whatever its stride, but no view of bytes
-            packed = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            plain = value.detach().cpu().resolve_conj().resolve_neg()
+            packed = plain.clone(memory_format=torch.contiguous_format)
             bits = packed.flatten().view(torch.uint8).numpy()
             return [f"{value.dtype} {list(value.shape)}".encode(), bits.data]
-        if isinstance(value, np.ndarray | np.generic):
+        if type(value) is np.ndarray or isinstance(value, np.generic):
+            if value.dtype.hasobject:
+                refuse(value)
             return [f"{value.dtype} {value.shape}".encode(), value.tobytes()]
-        if isinstance(value, PLAIN):
+        if type(value) in PLAIN:
             return [repr(value).encode()]
-        if isinstance(value, NAMED):
-            names = (getattr(value, "__module__", ""), getattr(value, "__qualname__", ""))
-            return [repr((*names, value.__name__)).encode()]
         return [self.of(part).encode() for part in self._members(value)]
 
     def _members(self, value: Any) -> Iterable[Any]:
         """What a value is made of, as values that have digests."""
-        if isinstance(value, list | tuple):
-            return value
-        if isinstance(value, set | frozenset):
+        kind = type(value)
+        if kind in LISTS or (isinstance(value, tuple) and hasattr(kind, "_fields")):
+            return [*self._class_of(value), *value] if kind not in LISTS else value
+        if kind in (set, frozenset):
             return sorted(self.of(member) for member in value)
-        if isinstance(value, Mapping | ActivationCache):
-            return sorted(self.of(key) + self.of(member) for key, member in value.items())
+        if kind in TABLES:  # in order, which whoever walks one sees
+            return [each for pair in value.items() for each in pair]
+        if kind is defaultdict:
+            return [value.default_factory, dict(value)]
+        if isinstance(value, Enum):
+            return [*self._class_of(value), value.name, value.value]
+        if isinstance(value, type):
+            return [named(value), *self._class(value, making=True)]
+        if isinstance(value, ModuleType):
+            return [version_of(value.__name__) or refuse(value), value.__name__]
         if isinstance(value, nn.Module):
             return self._of_module(value)
-        if is_dataclass(value):
-            return [type(value), *(getattr(value, each.name) for each in fields(value))]
-        if isinstance(value, functools.partial):
-            return [value.func, value.args, value.keywords]
-        if isinstance(value, MethodType):
+        if kind is functools.partial:
+            return [value.func, value.args, value.keywords, vars(value)]
+        if kind is weakref.ReferenceType:
+            return [value()]
+        if kind is MethodType:
             return [value.__func__, value.__self__]
-        if isinstance(value, FunctionType):
+        if kind is FunctionType:
             return self._of_function(value)
-        if isinstance(value, CodeType):
-            return [value.co_code, value.co_names, value.co_varnames, value.co_consts]
-        raise UsageError(
-            f"a sweep that can be resumed must know its metric and interventions again, and "
-            f"{value!r} ({type(value).__name__}) cannot be known again: make them of functions, "
-            "numbers and tensors, or sweep without a run"
-        )
+        if kind is CodeType:
+            return code_parts(value)
+        if kind in WRAPPERS:
+            inner = [getattr(value, name, None) for name in ("fget", "fset", "__func__", "func")]
+            return inner
+        if kind is BuiltinFunctionType:
+            return self._of_builtin(value)
+        if kind in BY_NAME:
+            return [named(value.__objclass__), value.__name__]
+        if kind is np.ufunc and getattr(np, ufunc_name := str(value.__name__), None) is value:
+            return [version_of("numpy"), ufunc_name]
+        if hasattr(kind, "backend_tokenizer") and version_of(kind.__module__):
+            # Hugging Face's, which is compiled, but says all of itself
+            told = [value.backend_tokenizer.to_str(), value.special_tokens_map]
+            return [*self._class_of(value), *told, value.padding_side, value.truncation_side]
+        return self._of_object(value)
+
+    def _of_builtin(self, value: Any) -> list[Any]:
+        owner: Any = value.__self__
+        if isinstance(owner, ModuleType | type | None):
+            place = owner.__name__ if isinstance(owner, ModuleType) else value.__module__
+            place = place or getattr(owner, "__module__", None) or ""
+            if value.__name__ in OUTSIDE | RANDOM or not version_of(place):
+                refuse(value)
+            return [version_of(place), place, value.__qualname__]
+        return [value.__name__, owner]
+
+    def _of_object(self, value: Any) -> list[Any]:
+        """An instance of a class that was written in Python: it is what its attributes are."""
+        if not is_all_python(value):
+            refuse(value)
+        slots = [
+            (name, getattr(value, name, MISSING))
+            for each in type(value).__mro__
+            for name in slots_of(each)
+        ]
+        return [*self._class_of(value), slots, dict(getattr(value, "__dict__", {}))]
+
+    def _class_of(self, value: Any) -> list[Any]:
+        return [named(type(value)), *self._class(type(value), making=False)]
+
+    def _class(self, kind: type, making: bool) -> list[Any]:
+        """The code of a class and of those it comes from; libraries' by their version.
+
+        Args:
+            making: with what runs when an instance is made.
+        """
+        members: list[Any] = []
+        for each in kind.__mro__:
+            if version := version_of(each.__module__):
+                members += [version, named(each)]
+                continue
+            for name, member in sorted(vars(each).items()):
+                generated = is_generated(member) and name.startswith("__")
+                if name in UNREAD or name in SAYING or generated:
+                    continue
+                if isinstance(member, MemberDescriptorType | GetSetDescriptorType):
+                    continue
+                if (name in MAKING and not making) or (issubclass(each, Enum) and name[:1] == "_"):
+                    continue
+                members += [name, member]
+        return members
 
     def _of_function(self, function: FunctionType) -> list[Any]:
-        """Its code, its defaults, what it closes over, and what it names of its own module."""
-        closed = [cell.cell_contents for cell in function.__closure__ or ()]
+        """Its code, its defaults, what it closes over, and what it looks up by name."""
+        code, place = function.__code__, function.__globals__.get("__name__", "")
+        library = version_of(place)
+        if library and "<locals>" not in code.co_qualname:
+            if code.co_name in OUTSIDE | RANDOM:
+                refuse(function)
+            return [library, place, code.co_qualname]
+        closed = [contents_of(cell) for cell in function.__closure__ or ()]
+        own = [function.__defaults__, function.__kwdefaults__, closed, vars(function)]
+        if library:
+            return [library, place, code.co_qualname, code, *own]
+        found = lookups_in(code)
+        if found.keeps:
+            refuse(function, f"it writes {found.keeps}, which it does not own, while it runs")
+        if found.writes and self._model is None and code.co_name not in MAKING:
+            refuse(function, f"it writes the attribute {found.writes} while it runs")
+        if (drawn := found.names & RANDOM) and SEEDED not in found.names:
+            name = sorted(drawn)[0]
+            if any(name in chain for chain in found.chains) or name.endswith("_"):
+                refuse(function, f"it draws random numbers ({name}) of no seed of its own")
+        return [place, code, *own, *self._looked_up(function, found)]
+
+    def _looked_up(self, function: FunctionType, found: Lookups) -> Iterator[Any]:
         around = function.__globals__
-        named: dict[str, Any] = {}
-        for name in names_in(function.__code__):
-            other = around.get(name)
-            own = isinstance(other, FunctionType) and other.__globals__ is around
-            if own or isinstance(other, (*PLAIN, Tensor, np.ndarray)):
-                named[name] = other
-        defaults = [function.__defaults__, function.__kwdefaults__]
-        return [function.__module__, function.__code__, *defaults, closed, named]
+        for first, *rest in sorted(found.chains):
+            value = around.get(first, getattr(builtins, first, MISSING))
+            if first not in around and first in OUTSIDE:
+                refuse(function, f"it calls {first}")
+            yield from self._followed((first, *rest), value, rest, function)
+        for name, taken in sorted(found.imports):
+            try:
+                module = importlib.import_module(name, around.get("__package__"))
+            except ImportError:
+                refuse(function, f"it imports {name}, which is not there")
+            rest = [taken] if taken else []
+            yield from self._followed((name, *rest), module, rest, function)
+
+    def _followed(
+        self, chain: tuple[str, ...], value: Any, rest: list[str], function: FunctionType
+    ) -> Iterator[Any]:
+        """What a chain of names stands for; of a library, which part of it."""
+        yield list(chain)
+        while isinstance(value, ModuleType) and rest and not version_of(value.__name__):
+            value, *rest = getattr(value, rest[0], MISSING), *rest[1:]
+        if not isinstance(value, ModuleType):
+            yield value
+            return
+        if not (version := version_of(value.__name__)):
+            refuse(function, f"it uses the module {value.__name__} as a whole")
+        if outside := OUTSIDE.intersection(rest):
+            refuse(function, f"it calls {value.__name__}.{sorted(outside)[0]}")
+        yield version
+        while isinstance(value, ModuleType) and rest:
+            value, *rest = getattr(value, rest[0], MISSING), *rest[1:]
+        if isinstance(value, FunctionType | Tensor | nn.Module) or type(value) in PLAIN:
+            yield value  # it may be somebody else's, put there
 
     def _of_module(self, module: nn.Module) -> list[Any]:
-        """Weights and buffers; of every part its class, its code and its plain settings."""
-        members: list[Any] = [dict(module.state_dict())]
-        for name, part in module.named_modules():
-            settings = {
-                key: value
-                for key, value in vars(part).items()
-                if isinstance(value, PLAIN) and key != "training" and not key.startswith("_")
-            }
-            members.append([name, type(part), part.__dict__.get("forward"), settings])
-            members.append(getattr(inspect.unwrap(type(part).forward), "__code__", None))
+        """All that a module holds, and of its methods those that a run may come to."""
+        if self._model is None:
+            self._model, self._named = module, names_of_run(module)
+            try:
+                return [self.of(module)]
+            finally:
+                self._model, self._named = None, set()
+        own = {name: value for name, value in vars(module).items() if name not in OF_EVERY_MODULE}
+        hooks = [[*module._forward_hooks.values()], [*module._forward_pre_hooks.values()]]
+        held: list[Any] = [module._parameters, module._buffers, module._modules]
+        members: list[Any] = [named(type(module)), own, *hooks, *[dict(each) for each in held]]
+        for each in type(module).__mro__:
+            if version := version_of(each.__module__):
+                members.append(version)
+                continue
+            for name, member in sorted(vars(each).items()):
+                if name in self._named and name not in (*UNREAD, *MAKING, *SAYING):
+                    members += [name, member]
         return members
 
 
-def names_in(code: CodeType) -> list[str]:
-    """The names that a function's code, and the functions within it, look up."""
-    within = [each for each in code.co_consts if isinstance(each, CodeType)]
-    return [*code.co_names, *(name for each in within for name in names_in(each))]
+def names_of_run(model: nn.Module) -> set[str]:
+    """Every name that the code of a run of a model may look up, starting with ``forward``."""
+    classes = {each for part in model.modules() for each in type(part).__mro__}
+    members: dict[str, list[FunctionType]] = {}
+    for each in classes:
+        if version_of(each.__module__):
+            continue
+        for name, member in vars(each).items():
+            inner = (getattr(member, key, None) for key in ("fget", "__func__", "func"))
+            for found in (member, *inner):
+                if isinstance(unchecked(found), FunctionType):
+                    members.setdefault(name, []).append(unchecked(found))
+    dunder = [name for name in members if name.startswith("__") and name not in MAKING]
+    names = {"forward", *dunder}
+    waiting = [*names]
+    for part in model.modules():  # functions put on one part alone
+        for value in vars(part).values():
+            while isinstance(value, functools.partial):
+                value = value.func
+            value = unchecked(getattr(value, "__func__", value))
+            if isinstance(value, FunctionType):
+                waiting += lookups_in(value.__code__).names - names
+                names |= lookups_in(value.__code__).names
+    while waiting:
+        for function in members.get(waiting.pop(), ()):
+            fresh = lookups_in(function.__code__).names - names
+            names |= fresh
+            waiting += fresh
+    return names
+
+
+def unchecked(value: Any) -> Any:
+    """A function without the checks of shapes that tests put around it."""
+    while isinstance(value, FunctionType) and hasattr(value, "__wrapped__"):
+        made_by = value.__globals__.get("__name__", "").partition(".")[0]
+        if made_by != "jaxtyping" and not value.__code__.co_filename.startswith("<@beartype"):
+            break
+        value = value.__wrapped__
+    return value
+
+
+def named(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def code_parts(code: CodeType) -> list[Any]:
+    shape = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
+    names = [code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars]
+    return [code.co_code, code.co_exceptiontable, *names, *shape, code.co_consts]
+
+
+def contents_of(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing is bound to the name yet
+        return MISSING
+
+
+def is_generated(member: Any) -> bool:
+    """Whether a class's function was made by ``dataclass`` or the like."""
+    return isinstance(member, FunctionType) and member.__code__.co_filename == "<string>"
+
+
+def is_all_python(value: Any) -> bool:
+    """Whether an object is nothing but its attributes: no part of it is held by compiled code, and
+    it does not say of itself how it is to be made again."""
+    kind = type(value)
+    if kind.__reduce_ex__ is not object.__reduce_ex__ or kind.__reduce__ is not object.__reduce__:
+        return False
+    state = getattr(kind, "__getstate__", None)
+    if state is not getattr(object, "__getstate__", None) and not isinstance(state, FunctionType):
+        return False
+    if isinstance(value, list | tuple | set | frozenset | dict | str | bytes | int | float):
+        return False
+    try:
+        object.__reduce_ex__(value, 2)
+    except Exception:  # what compiled classes say, each in its own way
+        return False
+    return hasattr(value, "__dict__") or any(slots_of(each) for each in kind.__mro__)
+
+
+def slots_of(kind: type) -> tuple[str, ...]:
+    slots = vars(kind).get("__slots__", ())
+    names = (slots,) if isinstance(slots, str) else tuple(slots)
+    return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
+
+
+def refuse(value: Any, why: str = "") -> NoReturn:
+    name = getattr(value, "__qualname__", None) or reprlib.repr(value)
+    raise UsageError(
+        f"a sweep that can be resumed must know all that decides its answers again, and {name} "
+        f"({type(value).__name__}) cannot be known again{f': {why}' if why else ''}; make model, "
+        "metric and interventions of functions, numbers and tensors, or sweep without a run"
+    )

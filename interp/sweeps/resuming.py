@@ -15,6 +15,7 @@ import torch
 from interp.errors import UsageError
 from interp.sweeps.cells import Cell
 from interp.sweeps.identity import Digests
+from interp.sweeps.libraries import version_of
 from interp.sweeps.proof import watched_by
 
 
@@ -50,7 +51,7 @@ class Recorder:
             )
         self.store = store
         self._digests = Digests()
-        self._sweep = self._digests.of([torch.__version__, model, *decisive])
+        self._sweep = self._digests.of([*settings(), model, *decisive])
 
     def answer(
         self, how: Sequence[Any], cells: Sequence[Cell], compute: Callable[[], Answers]
@@ -70,3 +71,13 @@ class Recorder:
                 [{"values": value.tolist(), "changed": count} for value, count in pairs],
             )
         return np.array([row["values"] for row in rows]), [row["changed"] for row in rows]
+
+
+def settings() -> list[Any]:
+    """What else decides an answer, of torch and of this package."""
+    return [
+        *(str(torch.__version__), np.__version__, version_of("interp")),
+        *(torch.get_default_dtype(), torch.get_float32_matmul_precision()),
+        *(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")),
+        *(torch.get_autocast_dtype(device) for device in ("cpu", "cuda")),
+    ]

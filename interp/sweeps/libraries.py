@@ -1,0 +1,34 @@
+"""Which code is known by the version of its library?"""
+
+import functools
+import hashlib
+import sys
+from pathlib import Path
+
+
+def words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+LIBRARIES = words(
+    "builtins math cmath operator _operator functools _functools itertools collections _collections"
+    " _collections_abc typing types dataclasses enum numbers copy string re abc contextlib warnings"
+    " torch numpy scipy einops jaxtyping beartype pandas sklearn transformer_lens transformers"
+    " interp"
+)
+"""Whose code is known by its version, and which keep nothing between two calls but in objects."""
+
+
+@functools.cache
+def version_of(module: str | None) -> str | None:
+    """The library that a module is of, with its version; None where it is of none that is known."""
+    top = (module or "").partition(".")[0]
+    if top not in LIBRARIES or top not in sys.modules:
+        return None
+    if top == "interp":
+        folder = Path(__file__).parent.parent
+        sources = sorted([*folder.glob("*.py"), *folder.glob("sweeps/*.py")])
+        texts = b"".join(path.read_bytes() for path in sources)
+        return f"interp {hashlib.sha256(texts).hexdigest()}"
+    version = getattr(sys.modules[top], "__version__", None)
+    return f"{top} {version if isinstance(version, str) else sys.version}"
