@@ -144,7 +144,7 @@ def damage_and_lasting_cost(lines: pd.DataFrame, trainings: pd.DataFrame | None 
     with print_style():
         key = [f"{row['line']:4d}  {drawable(row['after'], MONO)}"[:48] for row in rows_of(drawn)]
         figure = Figure(figsize=(10.0, 5.4), layout="constrained")
-        left, axes, legend = figure.subplots(1, 3, width_ratios=(0.9, 5.9, 3.2))
+        left, axes, legend = figure.subplots(1, 3, width_ratios=(1.5, 5.6, 3.2))
         left.sharey(axes)
         legend.set_axis_off()
         legend.text(0, 1, "line  becomes", weight="bold", size=6.5, va="top", family=MONO)
@@ -168,7 +168,7 @@ def damage_and_lasting_cost(lines: pd.DataFrame, trainings: pd.DataFrame | None 
             axis.set_major_formatter(PLAIN)
         axes.tick_params(labelleft=False)
         left.set_xlim(-0.6, 1.6)
-        left.set_xticks([0, 1], ["as it is,\nother seeds", "damage not\nmeasured"], size=6)
+        left.set_xticks([0, 1], ["as it is,\nother seeds", "damage not\nmeasured"], size=5.5)
         axes.set_xlabel("damage: loss of the trained model with the line cut, less without (nats)")
         left.set_ylabel("lasting cost: loss when trained without the line, less with (nats)")
         figure.suptitle(f"Damage and lasting cost of the lines of {drawn['file'].iloc[0]}")

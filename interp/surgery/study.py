@@ -271,7 +271,7 @@ class Study(Uncut):
         train = elsewhere or partial(self._retrained_here, limit_s=limit_s, progress=progress)
         rows = []
         for (surgery, seed), outcome in zip(tasks, train(tasks), strict=True):
-            named = self._described(surgery) if surgery else {"id": "", "surgery": ""}
+            named = self._described(surgery) if surgery else {"id": "", "surgery": "", "line": 0}
             known = {name: outcome[name] for name in ("status", "detail")}
             rows.append({**named, "seed": seed, **known, "value": outcome.get("value", np.nan)})
         return pd.DataFrame(rows)

@@ -307,6 +307,7 @@ def test_retraining_can_be_done_elsewhere(study):
     found = study.retrain([id], seeds=[3, 5], elsewhere=elsewhere).iloc[0]
     assert asked == [("", 3), ("", 5), (id, 3), (id, 5)]
     assert (found["delta"], found["baseline"], found["n"]) == (1.0, 4.0, 2)
+    assert str(found["line"]) == str(study.surgeries[0].line)  # a number of a line, not 289.0
     assert np.isnan([found["ci_low"], found["ci_high"], found["p"]]).all()
     assert found["noise"] == pytest.approx(2**0.5)
 
