@@ -40,9 +40,11 @@ from benchmarks.timing import interleaved, ratio
 from gpt import GPT
 from gpt.foreign import from_huggingface
 from interp.attribution import site_scores
-from interp.interventions import Patch, Zero, cache, intervene
+from interp.caching import cache
+from interp.hooking import evaluating
+from interp.interventions import Patch, Zero, intervene
 from interp.metrics import logit_difference, loss
-from interp.sites import Site, evaluating, sites
+from interp.sites import Site, sites
 from interp.sweep import effects_of, plan
 
 METRIC = logit_difference(answer=3, wrong=5)

@@ -30,8 +30,8 @@ from interp.characters import marked
 from interp.figures import CODE, MONO, WIDTH, draw_diff, learning_curves, print_style
 from interp.heatmaps import patched_heads
 from interp.intervals import draw_intervals
-from interp.interventions import Intervention
 from interp.metrics import token_losses
+from interp.places import Intervention
 from interp.sites import Site
 from interp.sweep import sweep
 from interp.verdicts import verdict_of, verdicts_of

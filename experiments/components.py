@@ -29,9 +29,11 @@ from experiments.telling import of_trained_model
 from experiments.trained import StudyOptions, studied
 from experiments.views import save_views
 from gpt.lens import LensModel
+from interp.caching import cache
 from interp.effects import ranked_effects
-from interp.interventions import Apply, Intervention, Mean, Reference, Zero, cache
+from interp.interventions import Apply, Mean, Zero
 from interp.metrics import loss
+from interp.places import Intervention, Reference
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
 from interp.sites import Site, sites

@@ -28,10 +28,12 @@ from experiments.pages import write_page
 from experiments.telling import of_trained_model
 from experiments.trained import StudyOptions, Subject, studied
 from experiments.views import save_views
+from interp.caching import cache
 from interp.effects import suffering_characters, suffering_text
 from interp.heatmaps import head_effects, head_name
-from interp.interventions import Intervention, Mean, Resample, Zero, cache, intervene
+from interp.interventions import Mean, Resample, Zero, intervene
 from interp.metrics import loss, token_losses
+from interp.places import Intervention
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
 from interp.sites import Site, sites

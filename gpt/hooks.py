@@ -13,6 +13,7 @@ edits its activation in place changes that activation and nothing else.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 from jaxtyping import Float
@@ -55,7 +56,8 @@ class HookedModel(HookedRootModule):
     Raises:
         HookNameError: a name, or a filter, that matches no hook point; names the nearest.
         HookNeverFiredError: on leaving ``hooks`` or ``run_with_hooks``, a hook that never fired,
-            for instance because the run stopped before its layer.
+            for instance because the run stopped before its layer; of a backward hook, because
+            nobody called ``backward`` or nothing there has a gradient.
     """
 
     def setup(self) -> None:
@@ -92,9 +94,15 @@ class HookedModel(HookedRootModule):
         reset_hooks_end: bool = True,
         clear_contexts: bool = False,
     ) -> Iterator["HookedModel"]:
-        """TransformerLens' ``hooks``, and each forward hook must fire before the block ends."""
+        """TransformerLens' ``hooks``, and each hook must fire before the block ends; a backward
+        hook only where it ends with the block (``reset_hooks_end``)."""
         forward = [(match, hook) for name, hook in fwd_hooks for match in self.hooks_named(name)]
-        backward = [(match, hook) for name, hook in bwd_hooks for match in self.hooks_named(name)]
+        reached: set[str] = set()
+        backward = [
+            (match, noting(hook, match, reached))
+            for name, hook in bwd_hooks
+            for match in self.hooks_named(name)
+        ]
         fired: set[str] = set()
         watches = [
             self.hook_dict[name].register_forward_hook(lambda *_, name=name: fired.add(name))
@@ -108,6 +116,9 @@ class HookedModel(HookedRootModule):
                 watch.remove()
         if missed := [name for name, _ in forward if name not in fired]:
             raise HookNeverFiredError(never_fired(missed))
+        missed = [name for name, _ in backward if name not in reached]
+        if missed and reset_hooks_end:
+            raise HookNeverFiredError(no_gradient(missed))
 
     def run_with_cache(
         self,
@@ -136,7 +147,9 @@ class HookedModel(HookedRootModule):
 
         Raises:
             HookNameError: a name that no hook point bears.
-            HookNeverFiredError: a name asked for that this run does not come past.
+            HookNeverFiredError: a name asked for that this run does not come past, or, with
+                ``incl_bwd``, at which nothing has a gradient.
+            UsageError: ``incl_bwd``, and an output that has no gradient or is more than a number.
         """
         if remove_batch_dim and model_args[0].shape[0] != 1:
             raise UsageError(
@@ -155,8 +168,11 @@ class HookedModel(HookedRootModule):
         with super().hooks(forward, backward, reset_hooks_end, clear_contexts):
             output = self(*model_args, **model_kwargs)
             if incl_bwd:
+                check_differentiable(output)
                 output.backward()
         required = names if isinstance(asked, Sequence) else []
+        if incl_bwd and (missed := [name for name in required if f"{name}_grad" not in cache]):
+            raise HookNeverFiredError(no_gradient(missed))
         if missed := [name for name in required if name not in cache]:
             raise HookNeverFiredError(never_fired(missed))
         if not cache:
@@ -166,9 +182,38 @@ class HookedModel(HookedRootModule):
         return output, ActivationCache(cache, self, has_batch_dim=not remove_batch_dim)
 
 
-def never_fired(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+def noting(hook: Callable, name: str, reached: set[str]) -> Callable:
+    """The same hook, which notes that its hook point was reached."""
+
+    @wraps(hook)
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        reached.add(name)
+        return hook(*args, **kwargs)
+
+    return noted
+
+
+def check_differentiable(output: Any) -> None:
+    if not isinstance(output, Tensor) or output.numel() != 1 or not output.requires_grad:
+        raise UsageError(
+            "incl_bwd calls backward on the output: run with return_type='loss', gradients enabled "
+            "and weights that take them"
+        )
+
+
+def no_gradient(names: Sequence[str]) -> str:
     return (
-        f"the run never came past {shown}: call the model inside the block, and start_at_layer and "
-        "stop_at_layer must include the hook points' layers"
+        f"no gradient came past {shortened(names)}: call backward inside the block, on a loss that "
+        "depends on them, with gradients enabled"
+    )
+
+
+def shortened(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def never_fired(names: Sequence[str]) -> str:
+    return (
+        f"the run never came past {shortened(names)}: call the model inside the block, and "
+        "start_at_layer and stop_at_layer must include the hook points' layers"
     )

@@ -111,22 +111,34 @@ class LensModel(HookedModel):
 
     @property
     def cfg(self) -> TransformerLensConfig:
-        """The model's size under TransformerLens' names, read off the model as it is now."""
-        first = self._blocks[0]
+        """The model's size under TransformerLens' names, read off the model as it is now.
+
+        Raises:
+            UsageError: the model has no blocks.
+        """
+        blocks = list(getattr(self, "blocks", ()))
+        if not blocks:
+            raise UsageError(
+                f"{type(self).__name__} has no blocks: TransformerLens' functions are about layers "
+                "of heads, which it has none of"
+            )
+        first = blocks[0]
+        mlp, norm = getattr(first, "mlp", None), getattr(self, "ln_final", None)
         return TransformerLensConfig(
             d_model=self.config.n_embd,
             d_head=first.attn.d_head,
             n_heads=first.attn.n_head,
             n_key_value_heads=first.attn.n_head,
-            n_layers=len(self._blocks),
+            n_layers=len(blocks),
             n_ctx=self.config.block_size,
-            d_mlp=first.mlp.W_in.shape[1],
+            d_mlp=None if mlp is None else width_of(mlp),
+            attn_only=mlp is None,
             d_vocab=self.config.vocab_size,
             device=str(self.wte.weight.device),
             dtype=self.wte.weight.dtype,
-            act_fn="gelu",
-            normalization_type="LN",
-            eps=self.ln_final.eps,
+            act_fn=activation_of(mlp),
+            normalization_type=None if norm is None else "LN",
+            eps=1e-5 if norm is None else norm.eps,
             default_prepend_bos=False,
         )
 
@@ -193,6 +205,21 @@ class LensModel(HookedModel):
         if self.tokenizer is None:
             raise UsageError("this model has no tokenizer: set model.tokenizer, or pass tokens")
         return self.tokenizer.encode(text)
+
+
+def activation_of(mlp: nn.Module | None) -> str:
+    """TransformerLens' name of an MLP's activation function; the rungs' is the only other one."""
+    if mlp is None:
+        return "none"
+    gelu = next((part for part in mlp.modules() if isinstance(part, nn.GELU)), None)
+    if gelu is None:
+        return "relu"
+    return "gelu_new" if gelu.approximate == "tanh" else "gelu"
+
+
+def width_of(mlp: nn.Module) -> int:
+    """How many neurons an MLP has: what its first linear map gives."""
+    return next(part.out_features for part in mlp.modules() if isinstance(part, nn.Linear))
 
 
 def bias_of(linear: nn.Linear) -> Float[Tensor, "out"]:

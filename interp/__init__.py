@@ -8,8 +8,9 @@
 They work on any ``HookedRootModule`` and on TransformerLens' bridge.
 """
 
+from interp.caching import cache
 from interp.heads import attention_by_distance, head_scores
-from interp.interventions import Apply, Mean, Noise, Patch, Resample, Steer, Zero, cache, intervene
+from interp.interventions import Apply, Mean, Noise, Patch, Resample, Steer, Zero, intervene
 from interp.metrics import accuracy, kl_from, logit_difference, loss, loss_at, token_losses
 from interp.patching import activation_patching
 from interp.sites import Site, sites, source_lines

@@ -23,8 +23,9 @@ from torch.overrides import TorchFunctionMode
 from transformer_lens.hook_points import HookPoint
 
 from interp.errors import UsageError
+from interp.hooking import bare, evaluating
 from interp.lines import Source, SourceLine, is_model_code
-from interp.sites import Model, axes_of, bare, device_of, evaluating, names_by_point, observe
+from interp.sites import Model, axes_of, device_of, names_by_point, observe
 
 COLUMNS = (
     *("kind", "name", "block", "part", "depth", "class", "file", "line", "code"),

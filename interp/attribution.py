@@ -21,21 +21,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from interp.caching import cache
 from interp.errors import NonFiniteError, SiteError, UsageError
-from interp.interventions import Patch, cache
+from interp.hooking import evaluating, hooked
+from interp.interventions import Patch
 from interp.metrics import Metric
-from interp.sites import (
-    Model,
-    Part,
-    Site,
-    axes_of,
-    evaluating,
-    hooked,
-    match,
-    names_by_point,
-    stopping,
-)
+from interp.padding import check_padding
+from interp.sites import Model, Part, Site, axes_of, match, names_by_point, stopping
 from interp.stats import bootstrap_interval
+from interp.streams import Pair, on_stream
 from interp.sweep import effects_of
 from interp.sweeps.fused import frozen_linear_maps
 from interp.sweeps.reading import behind_blocks, measured_of_run
@@ -191,6 +185,8 @@ def site_scores(
     steps: int = 0,
 ) -> Float[np.ndarray, "site batch"]:
     """(clean - corrupted) times the gradient, summed over each site's part, by example."""
+    for tokens in (clean, corrupted):
+        check_padding(model, tokens)
     hooks = list(dict.fromkeys(site.hook for site in where))
     names = names_by_point(model)
     if steps and EMBEDDING not in model.hook_dict:
@@ -282,11 +278,15 @@ def gradients(
 
         return keep
 
-    pairs = [(match(model, hook)[0][1], keeping(hook)) for hook in hooks]
+    first: list[Pair] = []
+    pairs: list[Pair] = []
+    for hook in hooks:
+        before, after = on_stream(model, hook, keeping(hook))
+        first, pairs = first + before, pairs + after
     if embedded is not None:
         put = match(model, EMBEDDING)[0][1]
         pairs = [(put, lambda value, hook: embedded.clone()), *pairs]
-    with hooked(pairs), graphs(), torch.enable_grad():
+    with hooked(first, first=True), hooked(pairs), graphs(), torch.enable_grad():
         proven = embedded is not None
         measured, end = measured_of_run(model, tokens, against, metric, end, proven)
         if missed := [name for name in hooks if name not in values]:

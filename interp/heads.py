@@ -16,9 +16,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.caching import cache
 from interp.errors import UsageError
-from interp.interventions import cache
-from interp.sites import Model, evaluating, hooked, match, sites
+from interp.hooking import evaluating, hooked
+from interp.padding import check_padding
+from interp.sites import Model, match, sites
 from interp.stats import bootstrap_interval
 from interp.verdicts import FEWEST
 
@@ -49,10 +51,13 @@ def head_scores(
         count.
 
     Raises:
-        UsageError: fewer than two tokens; "with_target" and no token repeats.
+        UsageError: fewer than two tokens; "with_target" and no token repeats; texts padded on the
+            left, and a model that takes padding for text.
     """
     if tokens.shape[1] < 2:
         raise UsageError("head scores need at least two tokens to an example")
+    if queries not in ("all", "with_target"):
+        raise UsageError(f"queries is {queries!r}; it must be 'all' or 'with_target'")
     targets = {
         "previous_token": previous_tokens(tokens),
         "duplicate_token": duplicate_tokens(tokens),
@@ -112,9 +117,15 @@ def attention_patterns(
         A table with a row per head, query and key no later than it: the site's columns, ``query``
         and ``key`` (positions), ``query_character`` and ``key_character``, and ``value``, the share
         of the query's attention.
+
+    Raises:
+        UsageError: more or fewer characters than tokens.
     """
-    with evaluating(model):
-        patterns = cache(model, tokens[None], PATTERNS)
+    if len(characters) != len(tokens):
+        raise UsageError(
+            f"there are {len(characters)} characters for {len(tokens)} tokens: give one for each"
+        )
+    patterns = cache(model, tokens[None], PATTERNS)
     queries, keys = np.tril_indices(len(tokens))
     names = np.array(list(characters), dtype=object)
     tables = []
@@ -161,6 +172,7 @@ def heads_table(
 
         return keep
 
+    check_padding(model, tokens)
     pairs = match(model, PATTERNS)
     with evaluating(model), hooked([(point, measuring(site.hook)) for site, point in pairs]):
         model(tokens)

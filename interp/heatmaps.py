@@ -8,6 +8,7 @@ Effects are drawn in colours that part at zero, with a cross on cells that canno
 """
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,8 @@ def head_effects(
         UsageError: a column is missing; no rows of heads.
     """
     require(table, ["layer", "head", "intervention", "delta", "p_adjusted"])
-    panels = {f"{name} ablation": rows for name, rows in table.groupby("intervention", sort=False)}
+    heads = table[table["head"].notna()]
+    panels = {f"{name} ablation": rows for name, rows in heads.groupby("intervention", sort=False)}
     return over_heads(panels, "delta", title, label)
 
 
@@ -77,23 +79,25 @@ def over_heads(
     if not panels:
         raise UsageError("the table has no rows of heads to draw")
     every = pd.concat(panels.values())
-    layers, heads = int(every["layer"].max()) + 1, int(every["head"].max()) + 1
+    layers, heads = numbers_of(every, "layer"), numbers_of(every, "head")
     scale = centred(every[value], at_least)
     columns = min(len(panels), 4)
     lines = -(-len(panels) // columns)
     with print_style():
-        height = 1.5 + lines * (0.6 + 0.34 * layers)
+        height = 1.5 + lines * (0.6 + 0.34 * len(layers))
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
         for axes, (name, rows) in zip(grid.flat, panels.items(), strict=False):
-            cells = grid_of(rows, "layer", "head", value).to_numpy()
-            unsure = not_shown(rows, "layer", "head")
-            digits = 3 if columns * heads <= 12 else 2
-            draw_cells(axes, cells, scale, DIVERGING, unsure=unsure, digits=digits)
+            cells = grid_of(rows, "layer", "head", value).reindex(index=layers, columns=heads)
+            unsure = not_shown(rows, "layer", "head").reindex(index=layers, columns=heads)
+            digits = 3 if columns * len(heads) <= 12 else 2
+            shown = (unsure == True).to_numpy()  # noqa: E712, or NaN
+            draw_cells(axes, cells.to_numpy(), scale, DIVERGING, unsure=shown, digits=digits)
             axes.set_title(prose(name), weight="normal", size=9)
             axes.set_xlabel("head")
             axes.tick_params(left=axes in grid[:, 0])
-            ticks(axes, range(heads), range(layers))
+            axes.set_xticks(range(len(heads)), heads)
+            axes.set_yticks(range(len(layers)), layers)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
         for axes in grid[:, 0]:
@@ -124,7 +128,7 @@ def patched_positions(
     if rows.empty:
         raise UsageError("the table has no rows of positions to draw")
     panels = dict(list(rows.groupby("component", sort=False)))
-    layers, length = int(rows["layer"].max()) + 1, int(rows["pos"].max()) + 1
+    layers, length = numbers_of(rows, "layer"), int(rows["pos"].max()) + 1
     scale = centred(rows["recovered"], at_least=1.0)
     ordered = positions.sort_values("pos")
     changed = (ordered["clean"] != ordered["corrupted"]).to_numpy()
@@ -134,18 +138,18 @@ def patched_positions(
     ]
     with print_style():
         figure = Figure(
-            figsize=(WIDTH, 1.5 + len(panels) * (0.5 + 0.3 * layers)), layout="constrained"
+            figsize=(WIDTH, 1.5 + len(panels) * (0.5 + 0.3 * len(layers))), layout="constrained"
         )
         grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
         for axes, (name, part) in zip(grid, panels.items(), strict=True):
             cells = grid_of(part, "layer", "pos", "recovered")
-            unsure = not_shown(part, "layer", "pos")
+            unsure = not_shown(part, "layer", "pos").to_numpy()
             draw_cells(axes, cells.to_numpy(), scale, DIVERGING, unsure=unsure, spread=True)
             axes.set_title(
                 COMPONENT_NAMES.get(str(name), prose(str(name))), weight="normal", size=9
             )
             axes.set_ylabel("layer")
-            ticks(axes, range(length), range(layers))
+            axes.set_yticks(range(len(layers)), layers)
         grid[-1].set_xticks(range(length), labels, size=7 if length <= 48 else 4.5)
         for tick, differs in zip(grid[-1].get_xticklabels(), changed, strict=True):
             tick.set_fontweight("bold" if differs else "normal")
@@ -227,18 +231,23 @@ def attention_grid(patterns: pd.DataFrame, title: str = "Where every head looks"
         title: the hypothesis.
     """
     require(patterns, PATTERN_COLUMNS)
-    layers, heads = int(patterns["layer"].max()) + 1, int(patterns["head"].max()) + 1
+    if patterns.empty:
+        raise UsageError("the table has no patterns to draw")
+    layers, heads = numbers_of(patterns, "layer"), numbers_of(patterns, "head")
     with print_style():
         length = int(patterns["key"].max()) + 1
-        each = min(max(2.2, 0.075 * length), 14.0 / heads)  # inches: labels of 5 points fit
-        size = (max(WIDTH, each * heads + 0.9), 0.9 + (each + 0.2) * layers)
+        each = min(max(2.2, 0.075 * length), 14.0 / len(heads))  # inches: labels of 5 points fit
+        size = (max(WIDTH, each * len(heads) + 0.9), 0.9 + (each + 0.2) * len(layers))
         figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(layers, heads, squeeze=False, sharex=True, sharey=True)
+        grid = figure.subplots(len(layers), len(heads), squeeze=False, sharex=True, sharey=True)
         points = float(np.clip(60 * each / length, 2.5, 7.0))
-        panels = patterns.groupby(["layer", "head"])
-        for axes, name, (_, rows) in zip(grid.flat, head_names(patterns), panels, strict=True):
-            draw_pattern(axes, rows, points)
-            axes.set_title(name, weight="normal", size=8, pad=2)
+        panels = dict(list(patterns.groupby(["layer", "head"])))
+        for axes, place in zip(grid.flat, product(layers, heads), strict=True):
+            if place in panels:
+                draw_pattern(axes, panels[place], points)
+                axes.set_title("{}.{}".format(*place), weight="normal", size=8, pad=2)
+            else:
+                axes.set_axis_off()
         for axes in grid[:, 0]:
             axes.set_ylabel("query")
         for axes in grid[-1]:
@@ -376,10 +385,10 @@ def finish(
     settle(figure)
 
 
-def not_shown(rows: pd.DataFrame, down: str, across: str) -> Bool[np.ndarray, "row column"]:
+def not_shown(rows: pd.DataFrame, down: str, across: str) -> pd.DataFrame:
     """The cells for which no effect is shown."""
     marked = rows.assign(not_shown=verdicts_of(rows) == Verdict.NOT_SHOWN)
-    return (grid_of(marked, down, across, "not_shown") == True).to_numpy()  # noqa: E712, or NaN
+    return grid_of(marked, down, across, "not_shown") == True  # noqa: E712, or NaN
 
 
 def grid_of(rows: pd.DataFrame, down: str | list[str], across: str, value: str) -> pd.DataFrame:
@@ -399,9 +408,9 @@ def centred(values: pd.Series, at_least: float = 0.0) -> Normalize:
     return Normalize(-reach, reach)
 
 
-def ticks(axes: Axes, columns: Sequence[int], rows: Sequence[int]) -> None:
-    axes.set_xticks(columns)
-    axes.set_yticks(rows)
+def numbers_of(table: pd.DataFrame, column: str) -> list[int]:
+    """The layers, or heads, that a table is about, in order."""
+    return sorted(map(int, table[column].unique()))
 
 
 def head_names(table: pd.DataFrame) -> list[str]:

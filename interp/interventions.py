@@ -16,38 +16,41 @@ run they change. Every intervention can be restricted to a part by its site and 
 the batch by ``examples=``.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
-from functools import cached_property
+from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from transformer_lens import ActivationCache
 from transformer_lens.hook_points import HookPoint
 
-from interp.errors import InterventionError, SiteError
+from interp.editing import Claim, claims_in_place
+from interp.errors import InterventionError
+from interp.masks import LOWEST
+from interp.places import Intervention, Place, Reference
 from interp.receipts import Effect, Receipt
-from interp.sites import Model, Site, axes_of, hooked, match, names_by_point, part_index
-
-Reference: TypeAlias = Mapping[str, Tensor] | ActivationCache
+from interp.sites import Model, match
 
 
 @contextmanager
 def intervene(
     model: Model,
-    interventions: Mapping[Any, "Intervention | Callable[[Tensor], Any]"],
+    interventions: Mapping[Any, Any],
     *,
     allow_no_effect: bool = False,
 ) -> Iterator[Receipt]:
     """Run the model with interventions in place, and prove that they happened.
 
     Blocks nest: an inner intervention sees what an outer one left. Hooks that were there before run
-    first and stay. Nothing stays behind, whatever is raised inside.
+    first and stay. Nothing stays behind, whatever is raised inside, nor in a copy made inside. The
+    block is about runs of its own thread. Positions are those of the text, also where a run gets
+    the earlier ones from a key/value cache.
 
     Args:
         model: any ``HookedRootModule``, or TransformerLens' bridge.
@@ -62,195 +65,32 @@ def intervene(
     Raises:
         HookNameError: no hook point matches.
         SiteError: a part that the hook point does not have.
-        InterventionError: two interventions on the same part, or one that does not fit its site.
+        InterventionError: two interventions on the same part, or one that does not fit its site; at
+            the end of the block: its hooks were taken off inside.
         NoEffectError: at the end of the block: a site that no run came past, or an intervention
             that changed nothing.
         NonFiniteError: at the end of the block: an intervention made a NaN or an infinity.
     """
-    effects = []
-    by_point: dict[HookPoint, list[tuple[Site, Intervention, Effect]]] = {}
+    claims: list[Claim] = []
+    effects: list[Effect] = []
     for key, what in interventions.items():
-        intervention = what if isinstance(what, Intervention) else Apply(what)
+        intervention = intervention_of(key, what)
         matched = match(model, key)
         effects.append(Effect(str(key), str(intervention), [site for site, _ in matched]))
-        for site, point in matched:
-            by_point.setdefault(point, []).append((site, intervention, effects[-1]))
-    for claims in by_point.values():
-        for (site, one, effect), (other_site, other, other_effect) in combinations(claims, 2):
-            if overlap(site, other_site) and not one.apart(other):
-                raise InterventionError(
-                    f"{effect.key} and {other_effect.key} both claim a part of {site.hook}: give "
-                    "the one intervention that is meant, or parts that do not overlap"
-                )
-
-    names_of = names_by_point(model)
-
-    def editing(point: HookPoint) -> Callable[..., Tensor]:
-        names = names_of[point]
-
-        def edit(value: Any, hook: Any) -> Tensor:
-            if not isinstance(value, Tensor) or not value.is_floating_point():
-                raise InterventionError(f"{names[0]} carries no activation that can be changed")
-            for site, intervention, effect in by_point[point]:
-                place = Place(site, names, tuple(value.shape))
-                new = apply(intervention, value, place)
-                parts = value[place.index], new[place.index]
-                effect.note(site.hook, *parts, finite=not place.is_scores)
-                value = new
-            return value
-
-        return edit
-
+        claims += [Claim(site, point, intervention, effects[-1]) for site, point in matched]
+    by_point: dict[HookPoint, list[Claim]] = {}
+    for claim in claims:
+        by_point.setdefault(claim.point, []).append(claim)
+    for one, other in (pair for group in by_point.values() for pair in combinations(group, 2)):
+        if overlap(one, other):
+            raise InterventionError(
+                f"{one.effect.key} and {other.effect.key} both claim a part of {one.site.hook}: "
+                "give the one intervention that is meant, or parts that do not overlap"
+            )
     receipt = Receipt(effects)
-    with hooked([(point, editing(point)) for point in by_point]):
+    with claims_in_place(model, claims):
         yield receipt
     receipt.check(allow_no_effect)
-
-
-def cache(
-    model: Model, tokens: Tensor, names: str | Sequence[str], **kwargs: Any
-) -> dict[str, Tensor]:
-    """The activations of one run, without gradients: only those asked for.
-
-    They are the run's own tensors and no copies; a model that writes into one of them later in the
-    run is run again, with copies.
-
-    Args:
-        model: the model; interventions in place around the call take part in the run.
-        tokens: what to run it on.
-        names: hook points, by name or glob.
-        kwargs: passed to the model.
-
-    Raises:
-        HookNameError: a name that no hook point matches.
-        SiteError: a name none of whose hook points the run came past.
-    """
-    asked = [names] if isinstance(names, str) else list(names)
-    matched = {name: match(model, name) for name in asked}
-    points = {site.hook: point for pairs in matched.values() for site, point in pairs}
-    kept: dict[str, Tensor] = {}
-    versions: dict[str, int] = {}
-
-    def keeping(name: str, copied: bool) -> Callable[..., None]:
-        def keep(value: Tensor, hook: Any) -> None:
-            safe = copied or value.is_inference()  # whose changes torch does not count
-            kept[name] = value.detach().clone() if safe else value.detach()
-            versions[name] = 0 if safe else value._version
-
-        return keep
-
-    def run(copied: bool) -> None:
-        pairs = [(point, keeping(name, copied)) for name, point in points.items()]
-        with torch.no_grad(), hooked(pairs):
-            model(tokens, **kwargs)
-
-    run(copied=False)
-    if any(
-        not value.is_inference() and value._version != versions[name]
-        for name, value in kept.items()
-    ):
-        run(copied=True)
-    for name, pairs in matched.items():
-        if not any(site.hook in kept for site, _ in pairs):
-            raise SiteError(f"the run never came past {name}")
-    return kept
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where an intervention acts: a site of one hook point, in a run whose value has a shape.
-
-    Args:
-        site: the part asked for.
-        names: every name of the hook point, to find its value in a cache.
-        shape: of the hook point's whole value.
-    """
-
-    site: Site
-    names: tuple[str, ...]
-    shape: tuple[int, ...]
-
-    @cached_property
-    def axes(self) -> tuple[str, ...]:
-        """What each axis is: batch, pos, head, neuron, key."""
-        return axes_of(self.names, len(self.shape))
-
-    @cached_property
-    def index(self) -> tuple[slice, ...]:
-        """Takes the site's part out of the value; every axis is kept."""
-        return part_index(self.site, self.axes, self.shape)
-
-    @property
-    def is_scores(self) -> bool:
-        """Whether minus infinity is a value like others here."""
-        return any(name.endswith("hook_attn_scores") for name in self.names)
-
-    def look_up(self, reference: Reference, *, positions: bool = True) -> Tensor:
-        """This place's part of a cached run, of all its examples.
-
-        Args:
-            reference: the cache.
-            positions: whether the cached run's positions stand for this run's. If not, the part
-                is of all its positions.
-
-        Raises:
-            InterventionError: the hook point is not in the cache, or has another shape there.
-        """
-        held = next((name for name in self.names if name in reference), None)
-        if held is None:
-            raise InterventionError(
-                f"the reference holds no {self.site.hook}; "
-                f"make it with cache(model, tokens, {self.site.hook!r})"
-            )
-        value = reference[held]
-        free = {0} if positions else {0, self.axes.index("pos")}
-        fits = value.ndim == len(self.shape) and all(
-            axis in free or size == self.shape[axis] for axis, size in enumerate(value.shape)
-        )
-        if not fits:
-            raise InterventionError(
-                f"the reference's {held} is {list(value.shape)}, but in this run it is "
-                f"[{' '.join(self.axes)}] = {list(self.shape)}"
-            )
-        index = [slice(None) if axis in free else part for axis, part in enumerate(self.index)]
-        return value[tuple(index)]
-
-
-@dataclass(frozen=True)
-class Intervention(ABC):
-    """What a part's value becomes: a pure function of the value and its place.
-
-    Args:
-        examples: which examples of the batch it is about, one bool each; None means all.
-    """
-
-    examples: Sequence[bool] | Bool[Tensor, "batch"] | None = field(default=None, kw_only=True)
-
-    def __post_init__(self) -> None:
-        if self.examples is not None:
-            object.__setattr__(self, "examples", tuple(bool(one) for one in self.examples))
-
-    def __str__(self) -> str:
-        shown = [
-            f"{each.name}={value!r}"
-            for each in fields(self)
-            if each.repr and (value := getattr(self, each.name)) != each.default
-        ]
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-    @abstractmethod
-    def replace(self, value: Float[Tensor, "..."], place: Place) -> Tensor:
-        """The part's new value, a tensor of the same shape; ``value`` is never changed.
-
-        Raises:
-            InterventionError: it does not fit.
-        """
-
-    def apart(self, other: "Intervention") -> bool:
-        """Whether two interventions are about different examples."""
-        if self.examples is None or other.examples is None:
-            return False
-        return not any(a and b for a, b in zip(self.examples, other.examples, strict=False))
 
 
 @dataclass(frozen=True)
@@ -280,6 +120,19 @@ class Mean(Intervention):
     positions: Literal["all", "each"] = "all"
     mask: Bool[Tensor, "example pos"] | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_reference(self.reference)
+        if self.positions not in ("all", "each"):
+            raise InterventionError(
+                f"positions is {self.positions!r}; it must be 'all', one mean over all positions, "
+                "or 'each', one for each position"
+            )
+        if self.mask is not None and not (
+            isinstance(self.mask, Tensor) and self.mask.dtype == torch.bool and self.mask.ndim == 2
+        ):
+            raise InterventionError("mask must be a tensor of bools, [example pos]")
+
     def replace(self, value: Float[Tensor, "..."], place: Place) -> Tensor:
         if "pos" not in place.axes:
             raise InterventionError(f"{place.site.hook} has no positions to take a mean over")
@@ -304,8 +157,11 @@ class Mean(Intervention):
         if not count.all():
             raise InterventionError("the reference set is empty: there is nothing to average")
         weights = mask.view(*mask.shape, *[1] * (values.ndim - 2))
+        if place.is_scores:  # a key hidden in some examples has its mean over the others
+            seen = weights & (values > LOWEST)
+            weights = seen | ~seen.any(dim=0, keepdim=True) & weights
         total = values.where(weights, 0).sum(dim=over, keepdim=True)
-        mean = total / count.view(*count.shape, *[1] * (values.ndim - 2))
+        mean = total / weights.sum(dim=over, keepdim=True)
         return mean.movedim(1, place.axes.index("pos")).expand(value.shape).to(value)
 
 
@@ -326,6 +182,11 @@ class Resample(Intervention):
 
     reference: Reference = field(repr=False)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_reference(self.reference)
+        check_number("seed", self.seed, int)
 
     def replace(self, value: Float[Tensor, "..."], place: Place) -> Tensor:
         values = place.look_up(self.reference)
@@ -351,15 +212,26 @@ class Noise(Intervention):
     Args:
         std: the noise's standard deviation, in units of the part's own over this batch.
         seed: of the noise.
+
+    In a run it raises:
+        InterventionError: the run sees a part of its text only, as with a key/value cache.
     """
 
     std: float = 1.0
     seed: int = 0
 
+    needs_whole_texts: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("std", self.std, float)
+        check_number("seed", self.seed, int)
+
     def replace(self, value: Float[Tensor, "..."], place: Place) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn(value.shape, generator=generator).to(value)
-        return value + self.std * value[value.isfinite()].std(correction=0) * noise
+        own = value if place.masked is None else value[~place.masked[place.index]]
+        return value + self.std * own[own.isfinite()].std(correction=0) * noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -374,6 +246,10 @@ class Patch(Intervention):
     """
 
     cache: Reference = field(repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_reference(self.cache)
 
     def replace(self, value: Float[Tensor, "..."], place: Place) -> Tensor:
         other = place.look_up(self.cache)
@@ -390,7 +266,9 @@ class Steer(Intervention):
     """What the part says, plus a vector.
 
     Args:
-        vector: of the part's last axis, or of any shape that broadcasts to the part's.
+        vector: of the part's last axis, for every example and position; or with all axes of the
+            part, where an axis of size 1 stands for all: [batch 1 d_model] is one vector for each
+            example, [1 pos d_model] one for each position.
         scale: what it is multiplied by.
 
     In a run it raises:
@@ -400,9 +278,21 @@ class Steer(Intervention):
     vector: Tensor = field(repr=False)
     scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.vector, Tensor):
+            raise InterventionError(f"vector is {self.vector!r}; it must be a tensor")
+        check_number("scale", self.scale, float)
+
     def replace(self, value: Float[Tensor, "..."], place: Place) -> Tensor:
         vector = self.vector.to(value)
         shape = torch.Size(value.shape)
+        if 1 < vector.ndim < value.ndim:
+            raise InterventionError(
+                f"the vector is {list(vector.shape)}, and it cannot be told which axes of "
+                f"{place.site}, [{' '.join(place.axes)}] = {list(shape)}, are meant: give all of "
+                "them, with size 1 where one value stands for all"
+            )
         if vector.ndim > value.ndim or any(
             size not in (1, want)
             for size, want in zip(reversed(vector.shape), reversed(shape), strict=False)
@@ -427,6 +317,11 @@ class Apply(Intervention):
 
     function: Callable[[Tensor], Any]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not callable(self.function):
+            raise InterventionError(f"function is {self.function!r}; it must be a function")
+
     def __str__(self) -> str:
         return f"Apply({getattr(self.function, '__name__', self.function)})"
 
@@ -439,56 +334,48 @@ class Apply(Intervention):
         return new
 
 
-def apply(intervention: Intervention, value: Tensor, place: Place) -> Tensor:
-    """A hook point's whole value with an intervention on one place: a fresh tensor.
+def intervention_of(key: Any, what: Any) -> Intervention:
+    """What was given for a site, as an intervention.
 
     Raises:
-        SiteError, InterventionError: as ``replacement``.
+        InterventionError: it is none, and no function either.
     """
-    new = replacement(intervention, value, place)
-    result = value.clone()
-    result[place.index] = new
-    return result
-
-
-def replacement(intervention: Intervention, value: Tensor, place: Place) -> Tensor:
-    """What an intervention puts in the part of a hook point's value that its place means.
-
-    Attention that a causal model forbids stays forbidden: where a pattern's or its scores' future
-    is masked throughout, no intervention opens it.
-
-    Raises:
-        SiteError: the value has no such part.
-        InterventionError: the replacement does not fit.
-    """
-    part = value[place.index]
-    new = intervention.replace(part, place)
-    if new.shape != part.shape:
+    if isinstance(what, Intervention):
+        return what
+    if isinstance(what, type) or not callable(what):
+        shown = what.__name__ if isinstance(what, type) else repr(what)
         raise InterventionError(
-            f"{intervention} made {list(new.shape)} of {place.site}, which is {list(part.shape)}"
+            f"{shown} on {key} is no intervention: give a value such as Zero() or Mean(reference), "
+            "or a function from the part's value to its new one"
         )
-    if intervention.examples is not None:
-        chosen = torch.tensor(intervention.examples, device=value.device)
-        if len(chosen) != len(value):
-            raise InterventionError(
-                f"examples has {len(chosen)} entries for a batch of {len(value)}"
-            )
-        new = new.where(chosen.view(-1, *[1] * (part.ndim - 1)), part)
-    if "key" in place.axes and value.shape[-1] == value.shape[-2]:
-        future = torch.ones(value.shape[-2:], dtype=torch.bool, device=value.device).triu(1)
-        hidden = value[..., future]
-        if ((hidden == 0) | (hidden == -torch.inf)).all():
-            new = new.where(~future.expand(value.shape)[place.index], part)
-    return new.to(value)
+    return Apply(what)
 
 
-def overlap(site: Site, other: Site) -> bool:
-    """Whether two sites of one hook point may share an element.
+def overlap(one: Claim, other: Claim) -> bool:
+    """Whether two claims on one hook point may share an element.
 
     Positions counted from different ends may be the same one.
     """
-    for part, number in site.parts.items():
-        theirs = other.parts.get(part)
+    if one.intervention.apart(other.intervention):
+        return False
+    for part, number in one.site.parts.items():
+        theirs = other.site.parts.get(part)
         if theirs is not None and theirs != number and (theirs < 0) == (number < 0):
             return False
     return True
+
+
+def check_reference(reference: Any) -> None:
+    if not isinstance(reference, Mapping | ActivationCache):
+        raise InterventionError(
+            f"a reference is what cache(model, tokens, names) gives, not {type(reference).__name__}"
+        )
+
+
+def check_number(name: str, value: Any, kind: type) -> None:
+    number = isinstance(value, int | np.integer) or (
+        kind is float and isinstance(value, float | np.floating)
+    )
+    if isinstance(value, bool) or not number or not math.isfinite(value):
+        shown = "a whole number" if kind is int else "a finite number"
+        raise InterventionError(f"{name} is {value!r}; it must be {shown}")

@@ -228,6 +228,7 @@ TRANSFORMER_LENS = folder_of("transformer_lens")
 BETWEEN = (
     TRANSFORMER_LENS,
     *map(folder_of, ("torch", "jaxtyping", "beartype")),
+    str(Path(__file__).with_name("hooking.py")),
     "<@beartype",  # the checks that it writes
     "<frozen ",
     "<string>",

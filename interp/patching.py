@@ -16,11 +16,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.caching import cache
 from interp.errors import NonFiniteError, UsageError, nearest
-from interp.interventions import Patch, cache
+from interp.hooking import evaluating
+from interp.interventions import Patch
 from interp.metrics import Metric
 from interp.outputs import logits_of
-from interp.sites import Model, Part, Site, evaluating, sites
+from interp.sites import Model, Part, Site, sites
 from interp.sweep import effects_of
 from interp.sweeps.resuming import Store
 from interp.sweeps.scoring import checked

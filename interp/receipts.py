@@ -10,9 +10,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.errors import NoEffectError, NonFiniteError
+from interp.errors import InterventionError, NoEffectError, NonFiniteError, nearest
+from interp.masks import LOWEST
+from interp.places import Place
 from interp.sites import Site
 
 
@@ -32,15 +35,17 @@ class Effect:
 
     def __post_init__(self) -> None:
         self._fired = dict.fromkeys((site.hook for site in self.sites), 0)
-        self._seen = 0
-        self._tallies: list[
-            tuple[Tensor, ...]
-        ] = []  # added up when read: no waiting for the device
+        # added up when read: no waiting for the device
+        self._tallies: list[tuple[Tensor, ...]] = []
 
     @property
     def fired(self) -> int:
         """How many times, over all its sites."""
         return sum(self._fired.values())
+
+    def fired_at(self, hook: str) -> int:
+        """How many times at one of its hook points."""
+        return self._fired[hook]
 
     @property
     def missed(self) -> list[str]:
@@ -49,62 +54,84 @@ class Effect:
 
     @property
     def elements(self) -> int:
-        """The numbers that it was about, over all firings."""
-        return self._seen
+        """The numbers that it was about, over all firings; those of a mask are none."""
+        return sum(int(seen) for seen, *_ in self._tallies)
 
     @property
     def changed(self) -> int:
         """Those that it gave another value."""
-        return sum(int(changed) for changed, *_ in self._tallies)
+        return sum(int(changed) for _, changed, *_ in self._tallies)
 
     @property
     def broken(self) -> int:
-        """Those that it made NaN or infinite."""
-        return sum(int(broken) for _, broken, *_ in self._tallies)
+        """Those that it made NaN or infinite; of attention scores, minus infinity is allowed, but
+        not for every key of a query."""
+        return sum(int(broken) for _, _, broken, *_ in self._tallies)
 
     @property
     def relative_norm(self) -> float:
         """The norm of the change relative to the norm of the part's value before."""
-        change = math.hypot(*(float(norm) for _, _, norm, _ in self._tallies))
+        change = math.hypot(*(float(norm) for *_, norm, _ in self._tallies))
         before = math.hypot(*(float(norm) for *_, norm in self._tallies))
         return change / before if before else math.inf if change else 0.0
 
-    def note(self, hook: str, before: Tensor, after: Tensor, finite: bool) -> None:
+    def note(self, place: Place, before: Tensor, after: Tensor) -> None:
         """Count one firing.
 
         Args:
-            hook: the hook point that fired.
-            before: the part's value.
+            place: of the part.
+            before: the hook point's whole value.
             after: its new value.
-            finite: whether infinities are wrong here, as they are but in attention scores.
         """
         with torch.no_grad():
-            differs = after != before
-            change = torch.where(differs, after - before, 0.0)
-            broken = ~after.isfinite() if finite else after.isnan()
+            old, new = before[place.index], after[place.index]
+            visible = None if place.masked is None else ~place.masked[place.index]
+            differs = new != old
+            change = torch.where(differs, new - old, 0.0)
+            broken = broken_scores(old, new) if place.is_scores else ~new.isfinite()
+            counted = old.isfinite() if visible is None else visible & old.isfinite()
             self._tallies.append(
                 (
+                    torch.tensor(old.numel()) if visible is None else visible.sum(),
                     differs.sum(),
-                    (broken & before.isfinite()).sum(),
-                    torch.linalg.vector_norm(change.float()),
-                    torch.linalg.vector_norm(before.where(before.isfinite(), 0.0).float()),
+                    (broken & old.isfinite()).sum(),
+                    torch.linalg.vector_norm(change.where(change.isfinite(), 0.0).float()),
+                    torch.linalg.vector_norm(old.where(counted, 0.0).float()),
                 )
             )
-        self._fired[hook] += 1
-        self._seen += before.numel()
+        self._fired[place.site.hook] += 1
+
+
+def broken_scores(
+    old: Float[Tensor, "batch head pos key"], new: Float[Tensor, "batch head pos key"]
+) -> Bool[Tensor, "batch head pos key"]:
+    """Scores of which no softmax can be taken: NaN, infinity, or no key left that a query sees."""
+    blind = (new <= LOWEST).all(dim=-1, keepdim=True) & (old > LOWEST).any(dim=-1, keepdim=True)
+    return new.isnan() | (new == torch.inf) | (blind & (new != old))
 
 
 class Receipt:
     """What every intervention of a block did, by its key; prints as a small table."""
 
     def __init__(self, effects: Sequence[Effect]) -> None:
-        self.effects = {effect.key: effect for effect in effects}
+        self.effects = list(effects)
 
     def __getitem__(self, key: str | Site) -> Effect:
-        return self.effects[str(key)]
+        found = [effect for effect in self if effect.key == str(key)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise InterventionError(
+                f"{len(found)} interventions of this block are on {key}: go through the receipt, "
+                "which holds them in the order given"
+            )
+        known = [effect.key for effect in self]
+        raise InterventionError(
+            f"no intervention of this block is on {key}; nearest: {nearest(str(key), known)}"
+        )
 
     def __iter__(self) -> Iterator[Effect]:
-        return iter(self.effects.values())
+        return iter(self.effects)
 
     def __len__(self) -> int:
         return len(self.effects)
@@ -126,6 +153,8 @@ class Receipt:
     def __str__(self) -> str:
         return self.table().to_string(index=False, float_format="{:.3f}".format)
 
+    __repr__ = __str__
+
     def check(self, allow_no_effect: bool) -> None:
         """Raise what ``intervene`` promises to raise at the end of its block.
 
@@ -145,7 +174,7 @@ class Receipt:
                 shown = ", ".join(effect.missed[:3]) + (", ..." if len(effect.missed) > 3 else "")
                 raise NoEffectError(
                     f"{effect.intervention} never fired at {shown}: no run inside the block came "
-                    "past there"
+                    "past there (runs of other threads do not count)"
                 )
             if not effect.changed:
                 raise NoEffectError(

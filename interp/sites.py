@@ -16,18 +16,18 @@ import inspect
 import itertools
 import re
 import sys
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from interp.errors import HookNameError, SiteError
+from interp.hooking import OwnHook, bare, evaluating, hooked, modules_of
 from interp.lines import LineTracer, SourceLine
 
 Part = Literal["head", "pos", "neuron"]
@@ -60,7 +60,7 @@ class Site:
             no part in comparisons.
 
     Raises:
-        SiteError: a negative head or neuron.
+        SiteError: a negative head or neuron, or a part that is no whole number.
     """
 
     hook: str
@@ -70,6 +70,10 @@ class Site:
     source: SourceLine | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        for part, number in self.parts.items():
+            if isinstance(number, bool) or not isinstance(number, int | np.integer):
+                raise SiteError(f"{part} of {self.hook} is {number!r}; it must be a whole number")
+            object.__setattr__(self, part, int(number))
         if (self.head or 0) < 0 or (self.neuron or 0) < 0:
             raise SiteError(f"{self} is no site: heads and neurons count from 0")
 
@@ -82,6 +86,11 @@ class Site:
         """The parts that this site is restricted to."""
         numbers = {part: getattr(self, part) for part in PARTS}
         return {part: number for part, number in numbers.items() if number is not None}
+
+    @property
+    def anywhere(self) -> "Site":
+        """The same at every position."""
+        return replace(self, pos=None)
 
     @property
     def layer(self) -> int | None:
@@ -115,14 +124,15 @@ class Site:
         Raises:
             SiteError: brackets that do not read like ``[head=3]`` or ``[head=3,pos=-1]``.
         """
-        hook, bracket, inside = text.partition("[")
-        if not bracket:
-            return Site(hook)
+        if not text.endswith("]") and "=" not in text:
+            return Site(text)  # brackets inside are a glob's, as in blocks.[01].hook_mlp_out
+        hook, _, inside = text.rpartition("[")
         items = [
             re.fullmatch(r"\s*(\w+)\s*=\s*(-?\d+)\s*", item) for item in inside[:-1].split(",")
         ]
         parts: dict[str, Any] = {item[1]: int(item[2]) for item in items if item}
-        if not inside.endswith("]") or len(parts) < len(items) or not parts.keys() <= {*PARTS}:
+        well = text.endswith("]") and len(parts) == len(items) and parts.keys() <= {*PARTS}
+        if not well or "=" in hook:
             raise SiteError(
                 f"{text!r} is no site: after the hook point's name may stand head, pos and neuron, "
                 "each once, as in blocks.2.attn.hook_z[head=3,pos=-1]"
@@ -145,16 +155,20 @@ def sites(
         model: the model.
         pattern: a hook point's name or a glob over names, with parts in brackets if wanted.
         each: split every match into its heads, positions or neurons, or by several of these.
-        tokens: what to run the model on; needed for ``each="pos"``, else two tokens will do.
+        tokens: what to run the model on; needed for ``each="pos"``, else two tokens will do, and
+            whether a text has the position asked for is seen when it is run.
 
     Raises:
         HookNameError: no hook point matches.
-        SiteError: a part that a matched hook point does not have, or nothing that fires.
+        SiteError: a part that a matched hook point does not have; one asked for both by its number
+            and by ``each``; nothing that fires.
     """
     splits: tuple[Part, ...] = (each,) if isinstance(each, str) else tuple(each or ())
     if "pos" in splits and tokens is None:
         raise SiteError("each='pos' needs tokens, whose positions are meant")
     matched = match(model, pattern)
+    if twice := [part for part in splits if part in matched[0][0].parts or splits.count(part) > 1]:
+        raise SiteError(f"{pattern} with each={each!r} asks for its {twice[0]} twice")
     names = names_by_point(model)
     seen = observe(model, tokens)
     order = {name: rank for rank, name in enumerate(seen)}
@@ -164,7 +178,9 @@ def sites(
             continue
         shape, source = seen[site.hook]
         axes = axes_of(names[point], len(shape))
-        part_index(site, axes, shape)
+        if site.pos is not None:
+            axis_of("pos", site, axes)
+        part_index(site if tokens is not None else site.anywhere, axes, shape)
         ranges = [range(shape[axis_of(part, site, axes)]) for part in splits]
         for numbers in itertools.product(*ranges):
             parts: dict[str, Any] = dict(zip(splits, numbers, strict=True))
@@ -197,8 +213,13 @@ def match(model: Model, pattern: str | Site) -> list[tuple[Site, HookPoint]]:
         HookNameError: there are none; names the nearest.
         SiteError: a pattern that does not read as one.
     """
-    asked = Site.parse(pattern) if isinstance(pattern, str) else pattern
     points = model.hook_dict
+    if isinstance(pattern, Site):
+        asked = pattern
+    elif any(fnmatchcase(name, pattern) for name in points):
+        asked = Site(pattern)
+    else:
+        asked = Site.parse(pattern)
     if asked.hook in points:
         return [(asked, points[asked.hook])]
     found: dict[int, tuple[Site, HookPoint]] = {}
@@ -276,20 +297,6 @@ def part_index(site: Site, axes: tuple[str, ...], shape: Sequence[int]) -> tuple
     return tuple(index)
 
 
-@contextmanager
-def hooked(pairs: Sequence[tuple[HookPoint, Callable[..., Any]]]) -> Iterator[None]:
-    """Forward hooks on these hook points, after those already there, and gone afterwards."""
-    handles = []
-    try:
-        for point, function in pairs:
-            handles.append((point, point.add_hook(function)))
-        yield
-    finally:
-        for point, handle in handles:
-            handle.hook.remove()
-            point.fwd_hooks = [other for other in point.fwd_hooks if other is not handle]
-
-
 def observe(model: Model, tokens: Tensor | None) -> dict[str, tuple[tuple[int, ...], SourceLine]]:
     """Shape and source line of every hook point's value, from one run of the model.
 
@@ -315,7 +322,7 @@ def observe(model: Model, tokens: Tensor | None) -> dict[str, tuple[tuple[int, .
     points = set(model.hook_dict.values())
     with bare(points), evaluating(model):
         for point in points:
-            point.register_forward_pre_hook(keep_line)
+            point.register_forward_pre_hook(OwnHook(keep_line))
         with hooked([(point, keep_shape) for point in points]), tracer.tracing():
             model(tokens)
     names = names_by_point(model)
@@ -327,37 +334,8 @@ def observe(model: Model, tokens: Tensor | None) -> dict[str, tuple[tuple[int, .
     }
 
 
-@contextmanager
-def bare(points: Iterable[HookPoint]) -> Iterator[None]:
-    """Hook points without the forward hooks they had, which come back afterwards.
-
-    A run that only looks at the model must not be seen, nor changed, by the hooks of others.
-    """
-    before = [(point, point._forward_hooks, point._forward_pre_hooks) for point in points]
-    try:
-        for point, *_ in before:
-            point._forward_hooks, point._forward_pre_hooks = OrderedDict(), OrderedDict()
-        yield
-    finally:
-        for point, hooks, pre_hooks in before:
-            point._forward_hooks, point._forward_pre_hooks = hooks, pre_hooks
-
-
 def device_of(model: Model) -> torch.device:
-    weights = model.parameters() if isinstance(model, nn.Module) else iter(())
+    weights = (
+        weight for module in modules_of(model) for weight in module.parameters(recurse=False)
+    )
     return next((weight.device for weight in weights), torch.device("cpu"))
-
-
-@contextmanager
-def evaluating(model: Model) -> Iterator[None]:
-    """Without gradients and dropout; every module's mode is as before afterwards."""
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [module.training for module in modules]
-    try:
-        for module in modules:
-            module.training = False
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode

@@ -25,8 +25,10 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from interp.errors import NoEffectError, UsageError
+from interp.hooking import evaluating
 from interp.metrics import Metric
-from interp.sites import Model, evaluating
+from interp.padding import check_padding
+from interp.sites import Model
 from interp.sweeps.cells import Cell, Questions, cells_of
 from interp.sweeps.plans import Plan, plan_for
 from interp.sweeps.resuming import Store
@@ -103,7 +105,8 @@ def sweep(
         HookNameError, SiteError, InterventionError: an entry that cannot be.
         NoEffectError: no entry changed anything, or one never fired.
         NonFiniteError: an intervention or the metric made a NaN or an infinity.
-        UsageError: too little memory; a metric that does not give one number per example; with
+        UsageError: texts padded on the left, and a model that takes padding for text; too little
+            memory; a metric that does not give one number per example; with
             ``run``, a metric or an intervention that cannot be known again.
     """
     if screen not in (None, "bfloat16") or verify < 1:
@@ -155,6 +158,7 @@ def plan(
 
     Raises ``sweep``'s errors, those that come before it runs the first intervention.
     """
+    check_padding(model, tokens)
     with evaluating(model):
         cells = cells_of(model, interventions)
         found = plan_for(model, tokens, checked_pair(tokens, against), cells, metric, memory)
@@ -183,6 +187,7 @@ def effects_of(
 
     Raises what ``sweep`` raises.
     """
+    check_padding(model, tokens)
     console = Console(stderr=True)
     with evaluating(model), Progress(console=console, transient=True, disable=not progress) as bar:
         cells = cells_of(model, interventions)

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 from transformer_lens.hook_points import HookPoint
 
-from interp.interventions import Intervention, Mean, Reference, Zero
+from interp.interventions import Mean, Zero
+from interp.places import Intervention, Reference
 from interp.sites import Model, axes_of, names_by_point
 from interp.surgery.edits import Surgery
 from interp.surgery.observing import Observations, Place, observing, place_of

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.errors import SurgeryError
-from interp.interventions import Reference
+from interp.places import Reference
 from interp.surgery.edits import Surgery, at_layers, combine
 from interp.surgery.finding import surgeries_of
 from interp.surgery.guarding import guarded

@@ -1,14 +1,16 @@
 """What is one question of a sweep, and what did it change?"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
 from interp.errors import InterventionError, NonFiniteError, UsageError
-from interp.interventions import Apply, Intervention, Place, replacement
+from interp.interventions import intervention_of
+from interp.masks import future_of
+from interp.places import Intervention, Place, replacement
 from interp.sites import Model, Site, match, names_by_point
 
 Questions = Mapping[Any, Any] | Sequence[tuple[Any, Any]]
@@ -74,7 +76,7 @@ def cells_of(model: Model, interventions: Questions) -> list[Cell]:
     cells = []
     for key, what in entries:
         matched = match(model, key)
-        intervention = what if isinstance(what, Intervention) else Apply(what)
+        intervention = intervention_of(key, what)
         found = tuple(site for site, _ in matched)
         cells.append(Cell(str(key), found, intervention, names[matched[0][1]]))
     if not cells:
@@ -92,6 +94,8 @@ def change_of(cell: Cell, clean: Tensor) -> Change:
     if not clean.is_floating_point():
         raise InterventionError(f"{cell.site.hook} carries no activation that can be changed")
     place = Place(cell.site, cell.names, tuple(clean.shape))
+    if "key" in place.axes:  # models that are taken apart hide nothing but the future
+        place = replace(place, masked=future_of(clean).expand(clean.shape))
     old, new = clean[place.index], replacement(cell.intervention, clean, place)
     if broken := int((~new.isfinite() & old.isfinite()).sum()):
         raise NonFiniteError(

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformer_lens.hook_points import HookPoint
 
-from interp.errors import InterventionError, NonFiniteError
-from interp.interventions import Place, apply, intervene
+from interp.editing import Claim, claims_in_place
+from interp.errors import NonFiniteError
+from interp.interventions import intervene
 from interp.metrics import Metric
 from interp.outputs import found_in, logits_of
 from interp.receipts import Effect
-from interp.sites import Model, hooked
+from interp.sites import Model
 from interp.sweeps.cells import Cell
 from interp.sweeps.scoring import checked
 
@@ -53,26 +53,17 @@ def from_layer(
     """
     batch = len(x)
     effects = [Effect(cell.key, str(cell.intervention), [cell.site]) for cell in cells]
-    by_point: dict[HookPoint, list[int]] = {}
-    for number, cell in enumerate(cells):
-        by_point.setdefault(model.hook_dict[cell.site.hook], []).append(number)
-
-    def edit(value: Any, hook: HookPoint) -> Tensor:
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            raise InterventionError(f"{hook.name} carries no activation that can be changed")
-        value = value.clone()
-        for number in by_point[hook]:
-            rows = slice(number * batch, (number + 1) * batch)
-            cell, clean = cells[number], value[rows]
-            place = Place(cell.site, cell.names, tuple(clean.shape))
-            new = apply(cell.intervention, clean, place)
-            effects[number].note(
-                cell.site.hook, clean[place.index], new[place.index], finite=not place.is_scores
-            )
-            value[rows] = new
-        return value
-
-    with hooked([(point, edit) for point in by_point]):
+    claims = [
+        Claim(
+            cell.site,
+            model.hook_dict[cell.site.hook],
+            cell.intervention,
+            effects[number],
+            slice(number * batch, (number + 1) * batch),
+        )
+        for number, cell in enumerate(cells)
+    ]
+    with claims_in_place(model, claims):
         output = model(x.repeat(len(cells), 1, 1), start_at_layer=layer)
     logits = found_in(output)
     for effect in effects:

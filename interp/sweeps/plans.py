@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.caching import cache
 from interp.errors import NoEffectError, UsageError
-from interp.interventions import cache
 from interp.memory import keeping_within
 from interp.metrics import Metric
 from interp.outputs import logits_of

@@ -13,10 +13,14 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
 
-from interp.interventions import Zero, cache
+from interp.caching import cache
+from interp.errors import SiteError
+from interp.hooking import OwnHook, hooked
+from interp.interventions import Zero
 from interp.outputs import found_in
-from interp.sites import EMBEDDINGS, Site, axes_of, hooked, stopping
+from interp.sites import EMBEDDINGS, Site, axes_of, stopping
 from interp.sweeps.anatomy import Anatomy, Layer, NotRecognisedError, attend
 from interp.sweeps.cells import Cell, Change
 from interp.sweeps.entries import PROJECTIONS, Entry
@@ -234,7 +238,11 @@ def prove_start(model: Any, tokens: Int[Tensor, "batch pos"], layer: int) -> Non
     entering = f"blocks.{layer}.hook_resid_pre"
     if entering not in model.hook_dict:
         raise NotRecognisedError(f"it has no hook point {entering}")
-    x = noisy(cache(model, tokens, entering, **stopping(model, [entering]))[entering], layer)
+    try:
+        clean = cache(model, tokens, entering, **stopping(model, [entering]))[entering]
+    except SiteError as error:  # a run comes past there several times, or not at all
+        raise NotRecognisedError(str(error)) from error
+    x = noisy(clean, layer)
     with hooked([(model.hook_dict[entering], lambda value, hook: x.clone())]):
         whole = found_in(model(tokens))
     rows = [x] if at_once(tokens) == 1 else [noisy(x, -1), x]
@@ -286,6 +294,9 @@ def watched_by(model: Any) -> str | None:
             *(module._forward_hooks, module._forward_pre_hooks),
             *(module._backward_hooks, module._backward_pre_hooks),
         )
-        if any(hooks):
+        found = [hook for table in hooks for hook in table.values()]
+        if not isinstance(module, HookPoint):  # an open block follows its runs, and changes none
+            found = [hook for hook in found if not isinstance(hook, OwnHook)]
+        if found:
             return name or type(module).__name__
     return None

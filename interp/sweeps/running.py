@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.interventions import cache
+from interp.caching import cache
 from interp.sites import Model, stopping
 from interp.sweeps.planning import flight_on
 

@@ -12,7 +12,8 @@ from experiments import attribution, patching
 from experiments.attribution import BLIND, Config, main
 from experiments.induction import Recipe
 from experiments.patching import induction
-from interp.interventions import Patch, cache, intervene
+from interp.caching import cache
+from interp.interventions import Patch, intervene
 from interp.metrics import logit_difference
 
 VERIFY = 12

@@ -9,8 +9,9 @@ from transformer_lens.hook_points import HookPoint
 
 from gpt import GPT
 from interp.attribution import attribution, site_scores
+from interp.caching import cache
 from interp.errors import SiteError, UsageError
-from interp.interventions import Patch, cache, intervene
+from interp.interventions import Patch, intervene
 from interp.metrics import accuracy, logit_difference, loss
 from interp.sites import Site, sites
 from interp.sweeps.reading import behind_blocks

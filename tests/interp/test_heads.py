@@ -2,9 +2,10 @@ import pytest
 import torch
 from transformer_lens.head_detector import detect_head
 
+from interp.caching import cache
 from interp.errors import UsageError
 from interp.heads import attention_by_distance, attention_patterns, head_scores
-from interp.interventions import cache, intervene
+from interp.interventions import intervene
 
 REPEATED = torch.tensor([[4, 7, 1, 7, 4, 7, 1, 2], [1, 2, 3, 4, 1, 2, 3, 4]])
 

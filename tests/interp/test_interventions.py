@@ -1,5 +1,6 @@
 import copy
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,6 +9,7 @@ from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 from gpt import GPT, GPTConfig
+from interp.caching import cache
 from interp.errors import (
     HookNameError,
     InterventionError,
@@ -15,17 +17,9 @@ from interp.errors import (
     NonFiniteError,
     SiteError,
 )
-from interp.interventions import (
-    Mean,
-    Noise,
-    Patch,
-    Resample,
-    Steer,
-    Zero,
-    cache,
-    intervene,
-)
-from interp.sites import Site, hooked
+from interp.hooking import hooked
+from interp.interventions import Apply, Mean, Noise, Patch, Resample, Steer, Zero, intervene
+from interp.sites import Site
 
 Z = "blocks.1.attn.hook_z"
 MLP = "blocks.1.hook_mlp_out"
@@ -410,6 +404,35 @@ def test_an_intervention_changes_its_part_and_nothing_else(hook, layer, head, po
 
 
 # misuse
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Mean({}, positions="every"), "positions is 'every'; it must be 'all'"),
+        (lambda: Mean(torch.ones(2)), "a reference is what cache"),
+        (lambda: Mean({}, mask=torch.ones(2, 3)), "mask must be a tensor of bools"),
+        (lambda: Patch(None), "a reference is what cache"),
+        (lambda: Resample({}, seed=0.5), "seed is 0.5; it must be a whole number"),
+        (lambda: Noise(std="large"), "std is 'large'; it must be a finite number"),
+        (lambda: Noise(std=float("nan")), "std is nan"),
+        (lambda: Steer([1.0, 2.0]), "vector is .* must be a tensor"),
+        (lambda: Steer(torch.ones(2), scale=None), "scale is None"),
+        (lambda: Zero(examples=[0, 2]), "one bool for each example"),
+        (lambda: Zero(examples=torch.tensor([1, 0])), "one bool for each example"),
+        (lambda: Apply(3), "function is 3"),
+    ],
+)
+def test_a_setting_that_is_none_is_refused_where_it_is_made(make, sentence, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside the tests
+    with pytest.raises(InterventionError, match=sentence):
+        make()
+
+
+@pytest.mark.parametrize("what", [Zero, 0.0, None, "zero"])
+def test_what_is_no_intervention_is_refused_before_anything_runs(model, clean, what):
+    with pytest.raises(InterventionError, match="is no intervention: give a value such as Zero"):
+        run(model, clean, {MLP: what})
 
 
 def nan(value):

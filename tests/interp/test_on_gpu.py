@@ -12,8 +12,9 @@ import gpt.model
 from gpt import GPT
 from interp import surgery
 from interp.attribution import attribution
+from interp.caching import cache
 from interp.heads import attention_by_distance, head_scores
-from interp.interventions import Mean, Patch, Zero, cache, intervene
+from interp.interventions import Mean, Patch, Zero, intervene
 from interp.metrics import kl_from, logit_difference, loss
 from interp.patching import activation_patching
 from interp.sites import sites

@@ -4,6 +4,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from transformer_lens import HookedRootModule
@@ -95,6 +96,38 @@ def test_sites_split_by_position_and_by_neuron_of_the_value_itself():
     assert len(sites(model, "blocks.1.mlp.hook_post", each="neuron")) == 32
     both = sites(model, "blocks.1.attn.hook_pattern", each=("head", "pos"), tokens=TOKENS)
     assert [(site.head, site.pos) for site in both] == [(h, p) for h in range(2) for p in range(5)]
+
+
+def test_a_position_is_judged_by_the_text_and_not_by_two_tokens():
+    model = GPT(SIZE)
+    (site,) = sites(model, "blocks.0.hook_mlp_out[pos=4]")
+    assert site.pos == 4
+    assert sites(model, "blocks.0.hook_mlp_out[pos=4]", tokens=TOKENS) == [site]
+    with pytest.raises(SiteError, match="has pos 0 to 4; there is no pos 5"):
+        sites(model, "blocks.0.hook_mlp_out[pos=5]", tokens=TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "count"),
+    [
+        ("blocks.[01].attn.hook_z", 2),
+        ("blocks.[!0].attn.hook_z", 2),
+        ("blocks.[01].attn.hook_z[head=1]", 2),
+        ("blocks.0.attn.hook_[qkv]", 3),
+        ("blocks.?.attn.hook_[qkv][head=0,pos=1]", 9),
+    ],
+)
+def test_a_glob_may_hold_sets_of_letters(pattern, count):
+    found = sites(GPT(SIZE), pattern)
+    assert len(found) == count
+    assert {site.head for site in found} == {Site.parse(pattern).head if "=" in pattern else None}
+
+
+@pytest.mark.parametrize("part", [1.0, True, "1"])
+def test_a_part_is_a_whole_number(part, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside the tests
+    with pytest.raises(SiteError, match="must be a whole number"):
+        Site("hook_embed", neuron=part)
 
 
 def test_sites_come_in_the_order_in_which_they_fire():
@@ -269,6 +302,11 @@ def test_source_lines_are_found_under_a_debugger_which_keeps_its_tracer():
         (("hook_embed[head=0]",), SiteError, r"no head axis, its value is \[batch pos neuron\]"),
         (("blocks.*.hook_resid_pre", "head"), SiteError, "no head axis"),
         (("hook_embed", "pos"), SiteError, "needs tokens"),
+        (("blocks.0.attn.hook_z[head=1]", "head"), SiteError, "asks for its head twice"),
+        (("blocks.0.attn.hook_z", ("head", "head")), SiteError, "asks for its head twice"),
+        (("blocks.0.attn.hook_z[3]",), SiteError, "is no site"),
+        (("hook_embed[head=0,pos=9]",), SiteError, "no head axis"),
+        (("blocks.0.ln1.hook_scale[head=1]",), SiteError, "no head axis"),
     ],
 )
 def test_a_site_that_does_not_exist_is_a_sentence(ask, error, sentence):

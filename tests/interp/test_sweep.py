@@ -9,6 +9,7 @@ from torch import nn
 
 from gpt import GPT, GPTConfig
 from interp.attribution import attribution
+from interp.caching import cache
 from interp.errors import (
     HookNameError,
     InterventionError,
@@ -16,16 +17,7 @@ from interp.errors import (
     NonFiniteError,
     UsageError,
 )
-from interp.interventions import (
-    Mean,
-    Noise,
-    Patch,
-    Resample,
-    Steer,
-    Zero,
-    cache,
-    intervene,
-)
+from interp.interventions import Mean, Noise, Patch, Resample, Steer, Zero, intervene
 from interp.metrics import accuracy, kl_from, logit_difference, loss, loss_at
 from interp.patching import patch_each
 from interp.sites import Site, sites

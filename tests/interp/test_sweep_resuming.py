@@ -23,8 +23,9 @@ import torch
 from torch import nn
 
 from gpt import GPT, GPTConfig
+from interp.caching import cache
 from interp.errors import UsageError
-from interp.interventions import Apply, Mean, Patch, Zero, cache, intervene
+from interp.interventions import Apply, Mean, Patch, Zero, intervene
 from interp.metrics import logit_difference, loss
 from interp.patching import activation_patching
 from interp.runs import Run

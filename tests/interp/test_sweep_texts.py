@@ -7,8 +7,9 @@ from torch.nn import functional as F
 
 from gpt import GPT, GPTConfig
 from interp.attribution import attribution
+from interp.caching import cache
 from interp.errors import SiteError
-from interp.interventions import Patch, Zero, cache, intervene
+from interp.interventions import Patch, Zero, intervene
 from interp.metrics import logit_difference, loss
 from interp.patching import patch_each
 from interp.sites import sites
