@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
+from transformer_lens.hook_points import HookPoint
 
 from interp.errors import SiteError
 from interp.hooking import evaluating, hooked, modules_of
@@ -86,5 +87,7 @@ def storages_of(model: Model, *inputs: Any) -> set[int]:
         for thing in (given.values() if isinstance(given, dict) else [given])
     ]
     for module in modules_of(model):
+        if isinstance(module, HookPoint):  # most of a model's modules, and they hold nothing
+            continue
         held += (*module._parameters.values(), *module._buffers.values(), *vars(module).values())
     return {each.untyped_storage().data_ptr() for each in held if isinstance(each, Tensor)}

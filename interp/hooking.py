@@ -100,7 +100,7 @@ def remove_hook(module: nn.Module, number: int) -> None:
     for table in HOOK_TABLES:
         getattr(module, table).pop(number, None)
     if isinstance(module, HookPoint):
-        module.fwd_hooks = [handle for handle in module.fwd_hooks if handle.hook.id != number]
+        module.fwd_hooks[:] = [each for each in module.fwd_hooks if each.hook.id != number]
 
 
 HOOK_TABLES = (
@@ -215,7 +215,8 @@ def evaluating(model: Any) -> Iterator[None]:
         for module in modules:
             count, mode = HELD.get(module, (0, module.training))
             HELD[module] = (count + 1, mode)
-            module.training = False
+            if module.training:
+                module.training = False
     try:
         with torch.no_grad():
             yield
@@ -225,5 +226,5 @@ def evaluating(model: Any) -> Iterator[None]:
                 count, mode = HELD.pop(module)
                 if count > 1:
                     HELD[module] = (count - 1, mode)
-                else:
+                elif module.training != mode:
                     module.training = mode

@@ -101,3 +101,45 @@ def test_removing_the_batch_axis_needs_a_batch_of_one(model, tokens):
     assert cache["hook_embed"].shape == (4, 8)
     with pytest.raises(UsageError, match="needs a batch of one example, not of 2"):
         model.run_with_cache(tokens.expand(2, -1), remove_batch_dim=True)
+
+
+def test_a_backward_hook_that_never_fired_is_an_error(model, tokens):
+    early = [("hook_embed", look)]
+    never = pytest.raises(HookNeverFiredError, match="no gradient came past hook_embed")
+    with never, torch.no_grad(), model.hooks(bwd_hooks=early):
+        model(tokens, return_type="loss")
+    with never, model.hooks(bwd_hooks=early):
+        model(tokens, return_type="loss")  # and nobody calls backward
+    seen = []
+    both = [*early, ("hook_logits", lambda grad, hook: seen.append(grad.shape))]
+    unreached = pytest.raises(HookNeverFiredError, match="no gradient came past hook_embed:")
+    with unreached, model.hooks(bwd_hooks=both):
+        x = model(tokens, stop_at_layer=1).detach()
+        model(x, tokens, start_at_layer=1, return_type="loss").backward()
+    assert len(seen) == 1
+    with model.hooks(bwd_hooks=both):
+        model(tokens, return_type="loss").backward()
+    assert len(seen) == 2
+    model.zero_grad()
+
+
+def test_backward_hooks_that_stay_may_fire_later(model, tokens):
+    seen = []
+    later = [("hook_embed", lambda grad, hook: seen.append(grad))]
+    loss = model.run_with_hooks(tokens, bwd_hooks=later, reset_hooks_end=False, return_type="loss")
+    loss.backward()
+    model.reset_hooks()
+    assert len(seen) == 1
+    model.zero_grad()
+
+
+def test_gradients_are_kept_or_said_not_to_be_there(model, tokens):
+    _, cache = model.run_with_cache(
+        tokens, names_filter="hook_embed", incl_bwd=True, return_type="loss"
+    )
+    assert cache["hook_embed_grad"].abs().max() > 0
+    with pytest.raises(UsageError, match="run with return_type='loss'"):
+        model.run_with_cache(tokens, incl_bwd=True)
+    with pytest.raises(UsageError, match="gradients enabled"), torch.no_grad():
+        model.run_with_cache(tokens, incl_bwd=True, return_type="loss")
+    model.zero_grad()

@@ -1,5 +1,7 @@
 """TransformerLens' own tools run on the model unchanged and agree with plain computations."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformer_lens import patching
@@ -7,6 +9,7 @@ from transformer_lens.head_detector import detect_head
 
 from gpt import GPT, GPTConfig
 from gpt.errors import UsageError
+from gpt.ladder import RUNGS
 from gpt.text import CharTokenizer
 
 TEXT = "abcab cabbac"
@@ -141,6 +144,25 @@ def test_cfg_tells_the_size_of_the_model_as_it_is(model):
     sizes = (cfg.n_layers, cfg.n_heads, cfg.d_model, cfg.d_head, cfg.d_mlp, cfg.d_vocab, cfg.n_ctx)
     assert sizes == (2, 2, 8, 4, 32, 4, 16)
     assert model.double().cfg.dtype == torch.float64
+
+
+def test_cfg_names_the_activation_and_is_there_on_every_rung_that_has_blocks():
+    size = GPTConfig(block_size=8, vocab_size=7, n_layer=2, n_head=2, n_embd=8)
+    assert GPT(size).cfg.act_fn == "gelu"
+    assert GPT(replace(size, gelu_approximate="tanh")).cfg.act_fn == "gelu_new"
+    for name, rung in RUNGS.items():
+        model = rung(size)
+        if name in ("bigram", "position"):
+            with pytest.raises(UsageError, match="has no blocks"):
+                _ = model.cfg
+            continue
+        kept = model.run_with_cache(torch.zeros(1, 3, dtype=torch.long))[1]
+        neurons = [value.shape[-1] for key, value in kept.items() if key.endswith("mlp.hook_post")]
+        cfg = model.cfg
+        assert (cfg.n_layers, cfg.d_head) == (len(model.blocks), kept["z", 0].shape[-1]), name
+        assert [cfg.d_mlp] * cfg.n_layers == (neurons or [4 * 8]), name
+        assert cfg.attn_only == (not neurons)
+        assert cfg.act_fn == ("relu" if neurons else "none")
 
 
 def test_text_becomes_tokens_with_nothing_prepended(model):

@@ -1,3 +1,4 @@
+import jaxtyping
 import pytest
 import torch
 from transformer_lens.head_detector import detect_head
@@ -116,3 +117,15 @@ def test_attention_patterns_are_the_hooked_patterns_with_their_characters(model,
         assert row["value"] == pytest.approx(pattern[row["query"], row["key"]].item(), abs=1e-6)
         assert row["query_character"] == names[row["query"]]
         assert row["key_character"] == names[row["key"]]
+
+
+@pytest.mark.parametrize("characters", ["abc", "abcdefghi"])
+def test_every_token_needs_a_name(model, characters):
+    with pytest.raises(UsageError, match=f"there are {len(characters)} characters for 8 tokens"):
+        attention_patterns(model, REPEATED[0], characters)
+
+
+def test_a_misspelt_choice_of_queries_is_refused(model, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside the tests
+    with pytest.raises(UsageError, match="queries is 'targets'"):
+        head_scores(model, REPEATED, queries="targets")

@@ -140,10 +140,25 @@ def test_scores_and_distances_have_a_row_for_each_head(effects):
     assert images(by_distance(distances))[0].tolist() == [[0.5, 0.25]] * 6
 
 
+def test_a_table_of_some_layers_and_heads_says_which(effects, patterns):
+    one = effects[(effects["layer"] == 1) & (effects["head"] > 0)]
+    figure = head_effects(one)
+    assert images(figure)[0].tolist() == [[0, 0.6]]
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["1"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2"]
+    grid = attention_grid(patterns.assign(layer=3).query("head == 1"))
+    assert [axes.get_title("left") for axes in grid.axes if axes.images] == ["3.1"]
+
+
 def test_a_table_that_lacks_something_is_one_sentence(effects, patterns):
     with pytest.raises(UsageError, match="the table has no column delta"):
         head_effects(effects.drop(columns="delta"))
     with pytest.raises(UsageError, match="no rows of heads"):
         head_effects(effects.iloc[:0])
+    with pytest.raises(UsageError, match="no rows of heads"):
+        head_effects(effects.assign(head=np.nan))
+    with pytest.raises(UsageError, match="no patterns to draw"):
+        attention_grid(patterns.iloc[:0])
     with pytest.raises(UsageError, match="the table has no head 7 in layer 0"):
         attention_head(patterns, 0, 7)
