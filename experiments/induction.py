@@ -24,6 +24,7 @@ import gpt.model
 from experiments.cli import console
 from experiments.trained import kept, model_path, opened, use_threads_for
 from gpt import checkpoint
+from gpt.diverging import check_step
 from gpt.errors import UsageError
 from gpt.lens import LensModel
 from gpt.model import GPTConfig
@@ -141,7 +142,9 @@ def train_on_repeats(model: LensModel, recipe: Recipe, seed: int) -> None:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, train)
             tokens = repeated_strings(recipe, generator).to(device)
-            model(tokens, return_type="loss").backward()
-            update(model, optimizer, train)
+            loss = model(tokens, return_type="loss")
+            loss.backward()
+            norm = update(model, optimizer, train)
+            check_step(step + 1, loss.item(), norm.item())
             progress.update(bar, completed=step + 1)
     model.eval()

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from experiments.trained import kept, model_path
 from gpt import checkpoint
+from gpt.diverging import check_step
 from gpt.errors import UsageError, nearest
 from gpt.text import Data, batch
 from gpt.train import Preset
@@ -229,6 +230,7 @@ def train_plainly(model: nn.Module, data: Data, preset: Preset, seed: int) -> No
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.grad_clip)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.grad_clip)
         optimizer.step()
+        check_step(step + 1, loss.item(), norm.item())
     model.eval()

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformer_lens.hook_points import HookPoint
 
+from gpt.diverging import check_step
 from gpt.errors import UsageError, check_choice, nearest
 from gpt.generating import check_logits, writing
 from gpt.hooks import ForkPoint
@@ -275,6 +276,9 @@ def climb(
         The model after the last step, in evaluation mode; and its losses in nats per token at
         every multiple of ``recipe.eval_interval`` below ``recipe.steps``, as the lecture prints
         them: no evaluation follows the last step.
+
+    Raises:
+        DivergedError: a loss or a gradient is no finite number any more.
     """
     recipe = recipe or rung.recipe
     torch.manual_seed(seed)
@@ -289,7 +293,9 @@ def climb(
         loss = model(x, y, return_type="loss")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
         optimizer.step()
+        check_step(number + 1, *torch.stack([loss.detach(), norm]).tolist())
         report(number + 1)
     return model.eval(), curve
 

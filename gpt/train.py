@@ -15,13 +15,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gpt import checkpoint
+from gpt.diverging import Kept, wrong_step
 from gpt.errors import DivergedError, UsageError
 from gpt.lens import LensModel
 from gpt.model import GPTConfig
@@ -243,8 +244,7 @@ def train(
             # a GPU is waited for here, so no sooner than need be
             last_loss, norm = torch.stack([loss, gradient]).tolist()
             step += 1
-            if not (math.isfinite(last_loss) and math.isfinite(norm)):
-                what = f"the loss of the batch is {last_loss}, the norm of its gradient {norm}"
+            if what := wrong_step(last_loss, norm):
                 raise diverged(model, kept, training, step, config, what)
             tokens_read += x.numel()
             seconds += time.perf_counter() - started
@@ -252,23 +252,6 @@ def train(
     if state is not None and step == config.steps:
         Path(state).unlink(missing_ok=True)
     return training
-
-
-class Kept(NamedTuple):
-    """A model's values after ``step`` updates, to go back to."""
-
-    step: int
-    values: dict[str, Tensor]
-
-    @classmethod
-    def of(cls, model: nn.Module, step: int) -> "Kept":
-        values = checkpoint.values_of(model)
-        return cls(step, {name: value.detach().clone() for name, value in values.items()})
-
-    @torch.no_grad()
-    def put_back(self, model: nn.Module) -> None:
-        for name, value in checkpoint.values_of(model).items():
-            value.copy_(self.values[name])
 
 
 def not_finite(evaluation: Evaluation, model: nn.Module) -> str:

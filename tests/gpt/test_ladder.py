@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gpt.errors import UsageError
+from gpt.errors import DivergedError, UsageError
 from gpt.ladder import LECTURE, RUNGS, Bigram, Recipe, climb, step
 from gpt.model import GPTConfig
 from gpt.text import CharTokenizer, Data, load_corpus, split
@@ -165,6 +165,24 @@ def test_a_rung_trains_as_the_lecture_s_code_does_number_for_number(rung):
     ours = [loss for evaluation in curve for loss in (evaluation.train_loss, evaluation.val_loss)]
     assert ours == pytest.approx(lecture_losses(rung, data, SMALL, recipe), abs=2e-5)
     assert ours[-2] < ours[0]
+
+
+def test_a_rung_whose_training_diverges_stops_and_says_so():
+    text = torch.randint(11, (600,), generator=torch.manual_seed(2))
+    recipe = Recipe(batch_size=4, steps=60, eval_interval=60, eval_batches=1, learning_rate=1e30)
+    steps: list[int] = []
+    with pytest.raises(
+        DivergedError, match=r"training stopped at step .* take a lower learning rate"
+    ):
+        climb(
+            RUNGS["residual"],
+            Data(text[:500], text[400:], ""),
+            vocab_size=11,
+            size=SMALL,
+            recipe=recipe,
+            report=steps.append,
+        )
+    assert len(steps) < 5
 
 
 # Hook points
