@@ -57,6 +57,7 @@ from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun, identity_of
 from interp.sites import source_lines
 from interp.surgery import Surgery, annotate, figures
+from interp.surgery.imports import hash_of_imports
 from interp.surgery.judging import logits_of, weights_hash
 from interp.surgery.study import Study
 from interp.verdicts import correct, verdicts_of
@@ -131,6 +132,7 @@ def main(config: Config) -> Path:
         else:
             model = loaded.model if loaded else ours.model()
         decided = {"source": source.text, "weights": weights_hash(model), "top": top, **settings}
+        decided["imports"] = hash_of_imports([source])
         finished = identity_of(what="every line", limit_s=config.limit_s, **decided)
         if run.task(finished) is None or not run.is_sound("results", "lines", "sites"):
             judge, reference = judges(data, preset.model.block_size, config.texts)

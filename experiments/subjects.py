@@ -27,6 +27,7 @@ from gpt.diverging import check_step
 from gpt.errors import UsageError, nearest
 from gpt.text import Data, batch
 from gpt.train import Preset
+from interp.surgery.imports import hash_of_imports
 from interp.surgery.judging import logits_of
 from interp.surgery.syntax import module_name, read_source
 
@@ -95,6 +96,7 @@ def chosen(model: str, data: Data, preset: Preset) -> Subject:
     require_logits(model, build, data, preset)
     about = {
         "source": read_source(module).text,
+        "imports": hash_of_imports([read_source(module)]),
         "class": name,
         "model": asdict(preset.model),
         "train": asdict(preset.train),

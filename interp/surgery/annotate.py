@@ -34,6 +34,7 @@ MARKS = {
     "error": "E",
     "timeout": "…",
     "lost": "?",
+    "scripted": "S",
     "dead": "·",
 }
 EFFECT = ("delta", "ci_low", "ci_high", "p_adjusted", "n")
@@ -46,6 +47,7 @@ LEGEND = {
     "error": "the model does not run without it",
     "timeout": "ended at its time limit",
     "lost": "the machine stopped it: not known",
+    "scripted": "TorchScript runs it: not cut",
     "dead": "never ran",
 }
 

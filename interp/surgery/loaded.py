@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 from types import CodeType, FunctionType
 
+import torch
+from torch import nn
+
 from interp.errors import SurgeryError
 from interp.surgery.syntax import FunctionNode, Source, parse
 
@@ -139,3 +142,17 @@ def made_within(functions: Iterable[FunctionType]) -> list[FunctionType]:
         return []
     makers = gc.get_referrers(*codes)
     return [item for item in makers if type(item) is FunctionType and item.__code__ in codes]
+
+
+def scripted_names(source: Source, model: nn.Module) -> frozenset[str]:
+    """The classes and functions of a file that TorchScript runs in a model's stead: what it
+    compiled is no Python any more, and no cut reaches it."""
+    module = sys.modules.get(source.module)
+    held = [] if module is None else list(vars(module).values())
+    functions = {str(item.name) for item in held if isinstance(item, torch.jit.ScriptFunction)}
+    classes = {
+        str(part.original_name)
+        for part in model.modules()
+        if isinstance(part, torch.jit.ScriptModule)
+    }
+    return frozenset(functions | classes)

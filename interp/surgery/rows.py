@@ -26,6 +26,7 @@ STATUSES = (
     "error",
     "timeout",
     "lost",
+    "scripted",
     "dead",
 )
 NO_TWIN = {"intervention": "", "hook": "", "hook_delta": np.nan}

@@ -24,10 +24,12 @@ from interp.errors import SurgeryError, nearest
 from interp.runs import Run, identity_of
 from interp.surgery.edits import Surgery, at_layers, combine
 from interp.surgery.guarding import guarded
+from interp.surgery.imports import hash_of_imports
 from interp.surgery.judging import (
     Judge,
     weights_hash,
 )
+from interp.surgery.loaded import scripted_names
 from interp.surgery.observing import why_without_cut
 from interp.surgery.posthoc import try_cut
 from interp.surgery.retraining import retrain
@@ -329,11 +331,14 @@ class Study(Uncut):
         rows = []
         for source in self.sources:
             syntax = parse(source)
-            noted = self.observations[source]
+            noted, scripted = self.observations[source], scripted_names(source, self.model)
             edits = [edit for cut in self.surgeries if cut.source == source for edit in cut.edits]
             cut = {syntax.statement_at(edit.start) for edit in edits}
             for node in syntax.statements:
                 status, detail = why_without_cut(node, ran=bool(noted.phases(node)))
+                if status == "dead" and syntax.qualname[node].partition(".")[0] in scripted:
+                    status = "scripted"
+                    detail = "not cut: TorchScript runs this line, and no cut of Python reaches it"
                 if node not in cut and status:
                     name = f"{source.file}:{node.lineno}:{'dead' if status == 'dead' else 'none'}"
                     rows.append(
@@ -409,6 +414,7 @@ class Study(Uncut):
             "method": METHOD,
             "sources": [source.text for source in self.sources],
             "files": [str(source.path) for source in self.sources],
+            "imports": hash_of_imports(self.sources),
             "judged": [call.tokens.tolist() for call in self.baseline.calls],
             "about": self.about,
         }

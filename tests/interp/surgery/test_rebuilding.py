@@ -377,3 +377,47 @@ def test_precision_and_mode_are_those_of_the_trained_model(load):
     assert study.rebuilding.refusal == ""
     assert study.posthoc([cut.id])["status"].item() == "changed"
     assert model.e.weight.dtype == torch.float64
+
+
+SCRIPTED = f"""{HEAD}
+class Part(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.l = nn.Linear(8, 8)
+
+    def forward(self, x):
+        y = torch.relu(self.l(x))
+        return x + y
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.e = nn.Embedding(11, 8)
+        self.part = MADE
+        self.h = nn.Linear(8, 11)
+
+    def forward(self, tokens):
+        return self.h(self.part(self.e(tokens)))
+"""
+
+
+DEPRECATED = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+
+
+@DEPRECATED
+def test_a_line_that_torchscript_runs_is_not_said_to_be_dead(load):
+    study = studied(load, SCRIPTED.replace("MADE", "torch.jit.script(Part())"))
+    rows = study.enumerate()
+    inside = rows[rows["qualname"] == "Part.forward"]
+    assert len(inside) == 2 and set(inside["status"]) == {"scripted"}
+
+
+@DEPRECATED
+def test_a_part_that_is_traced_in_building_is_cut_by_tracing_it_anew(load):
+    study = studied(
+        load, SCRIPTED.replace("MADE", "torch.jit.trace(Part(), torch.zeros(1, 12, 8))")
+    )
+    cuts = [cut.id for cut in study.surgeries if cut.qualname == "Part.forward"]
+    rows = study.posthoc(cuts)
+    assert "changed" in set(rows["status"])
+    check(load, study, rows)
