@@ -421,3 +421,54 @@ def test_a_part_that_is_traced_in_building_is_cut_by_tracing_it_anew(load):
     rows = study.posthoc(cuts)
     assert "changed" in set(rows["status"])
     check(load, study, rows)
+
+
+OWN_LOSS = f"""{HEAD}
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.e = nn.Embedding(11, 8)
+        self.h = nn.Linear(8, 11)
+
+    def forward(self, tokens, targets=None):
+        x = self.e(tokens)
+        self.balance = 0.5 * x.abs().mean()
+        logits = self.h(x)
+        if targets is None:
+            return logits, None
+        loss = F.cross_entropy(logits.transpose(1, 2), targets)
+        loss = loss + 5.0 * x.pow(2).mean()
+        return logits, loss
+"""
+
+
+def test_what_changes_a_loss_of_the_models_own_is_not_the_same_function(load):
+    module = load(OWN_LOSS)
+
+    def build(seed):
+        torch.manual_seed(seed)
+        return module.Model()
+
+    @torch.no_grad()
+    def by_logits(model):
+        logits = model.eval()(TOKENS)[0]
+        return F.cross_entropy(logits.transpose(1, 2), TARGETS, reduction="none").mean(1)
+
+    @torch.no_grad()
+    def by_own_loss(model):
+        return model.eval()(TOKENS, TARGETS)[1]
+
+    study = surgery.study(build=build, judge=by_logits, files=[module], model=build(0), workers=0)
+    cuts = [c for c in study.surgeries if "5.0 *" in c.before or c.before.startswith("self.bal")]
+    cuts = [c for c in cuts if c.operator in ("drop-factor", "drop-term", "bypass-call")]
+    rows = study.posthoc([cut.id for cut in cuts])
+    assert len(rows) > 5 and set(rows["status"]) <= {"train-only", "error"}
+    assert (rows["status"] == "train-only").sum() > 3
+    own = surgery.study(build=build, judge=by_own_loss, files=[module], model=build(0), workers=0)
+    cut = next(
+        c for c in own.surgeries if c.after.startswith("loss = loss") and "5.0" not in c.after
+    )
+    row = own.posthoc([cut.id]).iloc[0]
+    with torch.no_grad():
+        expected = -5.0 * study.model.e(TOKENS).pow(2).mean().item()
+    assert row["status"] == "changed" and row["delta"] == pytest.approx(expected, abs=1e-5)
