@@ -133,17 +133,6 @@ def is_same_constant(one: object, other: object) -> bool:
     return type(one) is type(other) and repr(one) == repr(other)  # 0.0 is not -0.0, nor 1 True
 
 
-def made_within(functions: Iterable[FunctionType]) -> list[FunctionType]:
-    """The functions, alive now, that others made when they ran: closures, and the methods of
-    classes that stand in functions."""
-    codes = codes_within([function.__code__ for function in functions])
-    codes = [code for code in codes if not code.co_name.startswith("<")]
-    if not codes:
-        return []
-    makers = gc.get_referrers(*codes)
-    return [item for item in makers if type(item) is FunctionType and item.__code__ in codes]
-
-
 def scripted_names(source: Source, model: nn.Module) -> frozenset[str]:
     """The classes and functions of a file that TorchScript runs in a model's stead: what it
     compiled is no Python any more, and no cut reaches it."""
