@@ -6,7 +6,6 @@ its place, and see how much of the clean answer comes back: 0 is corrupted, 1 is
 residual stream, attention and MLP outputs over layer and position, and for every head.
 
     python -m experiments.patching                        induction, in about a minute, no download
-    python -m experiments.patching --clean "self.x = x" --corrupted "self.y = x"
     python -m experiments.patching --clean "(1, 2" --corrupted "[1, 2" --answer ")" --wrong "]"
     python -m experiments.patching --pairs pairs.csv      columns clean, corrupted, answer, wrong
 

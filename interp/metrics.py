@@ -9,7 +9,10 @@ more than logits and tokens is made by a function that returns a metric.
     metric(model(tokens), tokens)                         # [batch], nats
 """
 
+import functools
+import reprlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -96,6 +99,7 @@ def loss_at(positions: int | Sequence[int] | Bool[Tensor, "batch pos"]) -> Metri
             )
         return losses[:, counted].mean(dim=1)
 
+    metric.__name__ = f"loss_at({shown(positions)})"
     return metric
 
 
@@ -131,6 +135,8 @@ def logit_difference(
             picked.append(at.gather(1, ids[:, None])[:, 0])
         return picked[0] - picked[1]
 
+    where = "" if pos == -1 else f", pos={pos}"
+    metric.__name__ = f"logit_difference({shown(answer)}, {shown(wrong)}{where})"
     return metric
 
 
@@ -158,6 +164,7 @@ def kl_from(baseline: Float[Tensor, "batch pos vocab"], pos: int | None = None) 
         divergence = F.kl_div(ours, theirs, log_target=True, reduction="none").sum(dim=-1)
         return divergence.mean(dim=1) if pos is None else divergence[:, pos]
 
+    metric.__name__ = "kl_from(baseline)" if pos is None else f"kl_from(baseline, pos={pos})"
     return metric
 
 
@@ -179,3 +186,20 @@ def precise(logits: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Logits in single precision at least: in half precision the differences that count would be
     rounded away."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def metric_name(metric: Metric) -> str:
+    """What a table calls a metric: its own name or, where it has none, that of what made it."""
+    if isinstance(metric, functools.partial):
+        given = [*metric.args, *metric.keywords.values()]
+        return f"{metric_name(metric.func)}({', '.join(map(shown, given))})"
+    name = getattr(metric, "__name__", type(metric).__name__)
+    maker, made, _ = getattr(metric, "__qualname__", name).partition(".<locals>.")
+    return maker if made and name in ("metric", "<lambda>") else name
+
+
+def shown(value: Any) -> str:
+    """A metric's argument in its name."""
+    if isinstance(value, Tensor):
+        return str(value.item()) if value.ndim == 0 else "one per example"
+    return reprlib.repr(value)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from interp.errors import NoEffectError, UsageError
 from interp.hooking import evaluating
-from interp.metrics import Metric
+from interp.metrics import Metric, metric_name
 from interp.padding import check_padding
 from interp.sites import Model
 from interp.sweeps.cells import Cell, Questions, cells_of
@@ -85,7 +85,8 @@ def sweep(
         memory: what the sweep may hold at a time, beside the model and the plain loop's own needs,
             such as "512MiB". By default 2 GiB; on a GPU a quarter of what is free.
         screen: compute everything in this precision, on a copy of the model; errors are a few
-            percent of the largest effects and more of the small ones.
+            percent of the largest effects and more of the small ones. The metric itself is made in
+            single precision.
         verify: with ``screen``, how many of the largest effects to compute again exactly.
         progress: show a bar, and say where a model gets less than the full treatment.
         run: where answers are kept as they come, such as an ``interp.runs.Run``. Started again
@@ -124,7 +125,7 @@ def sweep(
             run=run,
         )
 
-    name = getattr(metric, "__name__", str(metric))
+    name = metric_name(metric)
     if screen is None:
         return effects_table(computed(model, interventions), name, ["exact"])
     if not isinstance(model, nn.Module):

@@ -1,10 +1,19 @@
+import functools
 import math
 
 import pytest
 import torch
 
 from interp.errors import UsageError
-from interp.metrics import accuracy, kl_from, logit_difference, loss, loss_at, token_losses
+from interp.metrics import (
+    accuracy,
+    kl_from,
+    logit_difference,
+    loss,
+    loss_at,
+    metric_name,
+    token_losses,
+)
 
 TOKENS = torch.tensor([[0, 2, 1, 1], [2, 2, 0, 1]])
 LOGITS = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
@@ -78,6 +87,33 @@ def test_of_logits_in_half_precision_metrics_are_what_they_are_of_the_same_numbe
         expected = same(logits.double(), tokens)
         torch.testing.assert_close(metric(logits, tokens).double(), expected, rtol=1e-5, atol=1e-5)
     assert kl_from(logits.float())(logits, tokens).abs().max() < 1e-6
+
+
+def right_at(pos):
+    def metric(logits, tokens):
+        return logits[:, pos].argmax(dim=-1) == tokens[:, pos]
+
+    return metric
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        (loss, "loss"),
+        (loss_at([0, 2]), "loss_at([0, 2])"),
+        (loss_at(torch.ones(2, 4, dtype=torch.bool)), "loss_at(one per example)"),
+        (logit_difference(3, 5), "logit_difference(3, 5)"),
+        (
+            logit_difference(torch.tensor([1, 2]), 5, 0),
+            "logit_difference(one per example, 5, pos=0)",
+        ),
+        (kl_from(LOGITS, pos=1), "kl_from(baseline, pos=1)"),
+        (right_at(1), "right_at"),
+        (functools.partial(loss, 2), "loss(2)"),
+    ],
+)
+def test_a_metric_has_a_name_that_tells_it_from_others(metric, name):
+    assert metric_name(metric) == name
 
 
 @pytest.mark.parametrize(
