@@ -16,6 +16,8 @@ from gpt import GPT
 from gpt.train import PRESETS
 from interp import surgery
 from interp.surgery import finding, performing, syntax
+from interp.surgery.axes import find_axes
+from interp.surgery.judging import Call
 from interp.surgery.observing import Observations, observing
 from interp.surgery.operators import propose
 
@@ -49,13 +51,11 @@ def main() -> None:
     tokens = torch.randint(preset.model.vocab_size, (12, preset.model.block_size))
     noted = Observations(source)
     with observing(noted, "judge"):
-        model(tokens)
+        logits = model(tokens)
+    noted.axes = find_axes(source, model, Call((tokens,), {}, logits))
     tree = syntax.parse(source)
-    positions = preset.model.block_size
-    typed = finding.surgeries_of(source, propose(tree, noted, positions))
-    took = milliseconds(
-        lambda: finding.surgeries_of(source, propose(tree, noted, positions)), rounds=5
-    )
+    typed = finding.surgeries_of(source, propose(tree, noted))
+    took = milliseconds(lambda: finding.surgeries_of(source, propose(tree, noted)), rounds=5)
     print(f"enumerate what ran         {took:8.1f} ms   {len(typed)} surgeries")
 
     cut = surgery.find(source, "bypass-call", qualname="MLP.forward", target="gelu")

@@ -58,17 +58,32 @@ def seen(value: Any) -> Seen:
     return Seen(type(value))
 
 
+@dataclass(frozen=True)
+class Axes:
+    """The axis along which a value holds one entry for each text, and those of the positions: two
+    in attention scores [batch head query key]."""
+
+    texts: int
+    positions: tuple[int, ...]
+
+
 @dataclass
 class Observations:
-    """What every expression of a file was, in which phases it ran, and in which layers."""
+    """What every expression of a file was, in which phases it ran, in which layers, and which of
+    its axes are the texts and the positions."""
 
     source: Source
+    axes: dict[Place, Axes] = field(default_factory=dict)
     seen: dict[Place, Seen] = field(default_factory=dict)
     ran_in: dict[Place, set[tuple[str, int | None]]] = field(default_factory=dict)
 
     def of(self, node: ast.AST) -> Seen | None:
         """What an expression was; None if it never ran."""
         return self.seen.get(place_of(node))
+
+    def axes_of(self, node: ast.AST) -> Axes | None:
+        """An expression's axes; None where it has none of texts or none of positions."""
+        return self.axes.get(place_of(node))
 
     @property
     def lines(self) -> frozenset[int]:

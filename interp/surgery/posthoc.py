@@ -20,8 +20,9 @@ from interp.surgery.judging import (
     judged,
     sees_the_future,
 )
+from interp.surgery.means import needs_mean
 from interp.surgery.modules import edited_name
-from interp.surgery.performing import following_layers, layer_modules
+from interp.surgery.performing import layer_modules
 from interp.surgery.rebuilding import SAME_VALUE, MisfitError, is_same, rebuild
 from interp.surgery.rows import Row, compared, failed, largest_difference
 from interp.surgery.training import training_fingerprint
@@ -65,9 +66,6 @@ def judge_cut(uncut: Uncut, surgery: Surgery) -> Row:
             if anew and made.layers is None:
                 model, left_out = rebuild(plan, uncut.build, model)
             stage = "judge"
-            layer = stack.enter_context(following_layers(model))
-            uncut.current_layer.append(layer)
-            stack.callback(uncut.current_layer.pop)
             judgement = judged(model, uncut.judge)
             if not judgement.is_finite:
                 return trace_nan(model, judgement, filenames)
@@ -180,7 +178,7 @@ def try_in_training(uncut: Uncut, surgery: Surgery, made: Surgery, filenames: se
         "n": len(uncut.baseline.values),
         "fingerprint": uncut.baseline.fingerprint,
     }
-    if surgery.layers is not None:
+    if surgery.layers is not None or needs_mean(made):  # a mean is of the trained model
         return {**same, "status": "equivalent", "detail": "the same logits, to the bit"}
     try:
         with uncut.made_in_building(made):

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.errors import SurgeryError
+
 
 def surgery_shuffle(x: Float[Tensor, "*shape"], axis: int) -> Float[Tensor, "*shape"]:
     """Each position takes the value of a position drawn from itself and those before it.
@@ -22,4 +24,13 @@ def surgery_shuffle(x: Float[Tensor, "*shape"], axis: int) -> Float[Tensor, "*sh
     return x.index_select(axis, draws.long().to(x.device))
 
 
-STAND_INS: dict[str, Callable[..., Any]] = {"surgery_shuffle": surgery_shuffle}
+def no_mean(_: Any, name: str) -> Any:
+    """Stands for a mean where none was taken."""
+    raise SurgeryError(
+        f"a mean over reference texts stands on line {name.rsplit(':', 2)[1]}: it is of a trained "
+        "model, and only a study that has taken it can put it there"
+    )
+
+
+MEAN = "surgery_mean"
+STAND_INS: dict[str, Callable[..., Any]] = {"surgery_shuffle": surgery_shuffle, MEAN: no_mean}

@@ -30,6 +30,7 @@ from interp.surgery.judging import (
     weights_hash,
 )
 from interp.surgery.loaded import scripted_names
+from interp.surgery.means import needs_mean
 from interp.surgery.observing import why_without_cut
 from interp.surgery.posthoc import try_cut
 from interp.surgery.retraining import retrain
@@ -233,7 +234,8 @@ class Study(Uncut):
             interval.
 
         Raises:
-            SurgeryError: no ``train`` was given, or the uncut model does not train.
+            SurgeryError: no ``train`` was given, a surgery puts in a mean of the trained model, or
+                the uncut model does not train.
         """
         return over_seeds(
             self.trainings(
@@ -268,7 +270,13 @@ class Study(Uncut):
         Raises:
             SurgeryError: no ``train`` was given.
         """
-        chosen: list[Surgery | None] = [None, *(self.find(id) for id in ids)]
+        cuts = [self.find(id) for id in ids]
+        if means := [cut.id for cut in cuts if needs_mean(cut)]:
+            raise SurgeryError(
+                f"{means[0]} puts in the mean of a trained model, which there is none of while "
+                "one is trained: retrain with the line's zero, or without it"
+            )
+        chosen: list[Surgery | None] = [None, *cuts]
         tasks = [(surgery, seed) for surgery in chosen for seed in seeds]
         train = elsewhere or partial(self._retrained_here, limit_s=limit_s, progress=progress)
         rows = []

@@ -4,17 +4,17 @@ How it is judged, what every expression was, the means that may stand in, what t
 does to it: found once, and compared with every mutant.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, cast
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from interp.errors import SurgeryError
 from interp.places import Reference
+from interp.surgery.axes import find_axes
 from interp.surgery.edits import Surgery, at_layers, combine
 from interp.surgery.finding import surgeries_of
 from interp.surgery.guarding import guarded
@@ -27,15 +27,15 @@ from interp.surgery.judging import (
     sees_the_future,
 )
 from interp.surgery.kept import Kept, Name, afresh, kept_by
-from interp.surgery.observing import Observations, Place, observing
-from interp.surgery.operators import propose, reference_places
+from interp.surgery.means import Means, needs_mean, take_means
+from interp.surgery.observing import Axes, Observations, Place, observing
+from interp.surgery.operators import propose
 from interp.surgery.performing import following_layers, performed
 from interp.surgery.rebuilding import Build, Rebuilding, is_same, plan_rebuilding
-from interp.surgery.syntax import Source, parse
+from interp.surgery.syntax import Edit, Source, parse
 from interp.surgery.training import Training, targets_of, training_fingerprint
 from interp.surgery.twins import Twins, found_twins, reference_means
 
-MeanKey = tuple[str, int | None, tuple[int, ...]]  # the line, the layer, the mean's own shape
 Train = Callable[[nn.Module, int], Any]
 
 
@@ -67,24 +67,28 @@ class Uncut:
     @cached_property
     def observations(self) -> dict[Source, Observations]:
         """What every expression was when the model was built, judged and trained for two steps."""
-        return self._observed()[0]
+        return {source: self._observe(source) for source in self.sources}
 
     @cached_property
-    def means(self) -> dict[MeanKey, Tensor]:
-        """The mean over the reference texts and their positions of what each line computes, by the
-        line and the layer."""
-        return self._observed()[1]
+    def means(self) -> dict[Source, Means]:
+        """The mean over the reference texts and their positions of what each line computes."""
+        if self.reference is None:
+            return {}
+        run = partial(self.reference, self.model)
+        return {
+            source: take_means(source, run, noted.axes, self._prepared(source))
+            for source, noted in self.observations.items()
+        }
 
     @cached_property
     def surgeries(self) -> tuple[Surgery, ...]:
         """Every surgery that applies, in the order of the files."""
-        positions = self.positions
         found: list[Surgery] = []
         for source in self.sources:
-            proposals = propose(parse(source), self.observations[source], positions)
-            if self.reference is None:
-                proposals = [p for p in proposals if p.operator != "mean"]
-            found += surgeries_of(source, proposals)
+            means = self.means.get(source, Means())
+            proposals = propose(parse(source), self.observations[source])
+            cuts = surgeries_of(source, proposals)
+            found += [cut for cut in cuts if means.stand_in_for(cut)]
         return tuple(found)
 
     @cached_property
@@ -185,26 +189,22 @@ class Uncut:
         with self.operated(surgery):
             return judged(self.model, self.judge)
 
-    def operated(self, surgery: Surgery | None, model: nn.Module | None = None) -> Any:
-        """Where ``surgery`` is made, in ``model``: by default the trained one."""
-        if surgery is None:
-            return nullcontext()
-        names = {"surgery_mean": self._stand_in_mean}
-        return performed(surgery, model or self.model, names=names, kept=self.kept)
+    @contextmanager
+    def operated(self, surgery: Surgery | None, model: nn.Module | None = None) -> Iterator[None]:
+        """Inside the block a surgery is made in ``model``, by default the trained one, with the
+        means that it asks for."""
+        with ExitStack() as stack:
+            if surgery is not None:
+                names: dict[str, Any] = {}
+                if needs_mean(surgery):
+                    names = stack.enter_context(self.means[surgery.source].standing_in())
+                made = performed(surgery, model or self.model, names=names, kept=self.kept)
+                stack.enter_context(made)
+            yield
 
     def made_in_building(self, surgery: Surgery | None) -> Any:
         """Where ``surgery`` is made while a model is built and trained."""
         return performed(surgery, kept=self.kept) if surgery else nullcontext()
-
-    def _stand_in_mean(self, x: Tensor, key: str) -> Tensor:
-        layer = self.current_layer[-1]()
-        shape = list(x.shape)
-        shape[0] = shape[shape.index(self.positions, 1)] = 1
-        return self.means[key, layer, tuple(shape)].to(x).expand_as(x)
-
-    @cached_property
-    def current_layer(self) -> list[Callable[[], int | None]]:
-        return []
 
     def with_preparation(self, surgery: Surgery) -> Surgery:
         if self.prepare is None or surgery.source != self.prepare.source:
@@ -213,27 +213,13 @@ class Uncut:
             combine([at_layers(self.prepare, None), at_layers(surgery, None)]), surgery.layers
         )
 
-    def _observed(
-        self,
-    ) -> tuple[dict[Source, Observations], dict[MeanKey, Tensor]]:
-        """One run with probes, in this process: the code as it is, so that nothing can go wrong
-        that would not without them."""
-        if "_observed_once" not in self.__dict__:
-            found = {}
-            means: dict[MeanKey, Tensor] = {}
-            for source in self.sources:
-                found[source] = self._observe(source)
-            if self.reference is not None:
-                for source in self.sources:
-                    means |= self._reference_means(source)
-            self.__dict__["_observed_once"] = found, means
-        once: tuple[dict[Source, Observations], dict[MeanKey, Tensor]]
-        once = self.__dict__["_observed_once"]
-        return once
+    def _prepared(self, source: Source) -> tuple[Edit, ...]:
+        """The edits of a file that are made under every other."""
+        return self.prepare.edits if self.prepare and self.prepare.source == source else ()
 
     def _observe(self, source: Source) -> Observations:
         noted = Observations(source)
-        edits = self.prepare.edits if self.prepare and self.prepare.source == source else ()
+        edits = self._prepared(source)
         kept = self.kept
         with (
             own_randomness(self.model),
@@ -248,35 +234,13 @@ class Uncut:
                 self.build(0)
             with observing(noted, "train", edits):
                 training_fingerprint(self.build, judgement.calls[0], self.targets)
+        noted.axes = self._axes(source)
         return noted
 
-    def _reference_means(self, source: Source) -> dict[MeanKey, Tensor]:
-        assert self.reference is not None
-        positions = self.positions
-        keys = reference_places(parse(source))
-        sums: dict[MeanKey, Tensor] = {}
-        counts: dict[MeanKey, int] = {}
-
-        def add(place: Place, value: Any) -> None:
-            if place not in keys or not isinstance(value, Tensor):
-                return
-            if positions not in value.shape[1:]:
-                return
-            axes = [0, value.shape.index(positions, 1)]
-            total = value.detach().double().sum(dim=axes, keepdim=True)
-            key = keys[place], layer(), tuple(total.shape)
-            sums[key] = sums[key] + total if key in sums else total
-            counts[key] = counts.get(key, 0) + value.shape[axes[0]] * value.shape[axes[1]]
-
-        edits = self.prepare.edits if self.prepare and self.prepare.source == source else ()
-        noted = Observations(source)
-        with (
-            following_layers(self.model) as layer,
-            observing(noted, "reference", edits, layer, watch=add),
-            torch.no_grad(),
-        ):
-            self.reference(self.model)
-        return {key: (total / counts[key]).float() for key, total in sums.items()}
+    def _axes(self, source: Source) -> dict[Place, Axes]:
+        find = partial(find_axes, source, self.model, self._call, self._prepared(source))
+        found: dict[Place, Axes] = self._alone("run with fewer positions", find)
+        return found
 
     def phases(self, surgery: Surgery) -> set[str]:
         """The phases in which a statement that a surgery cuts ran."""

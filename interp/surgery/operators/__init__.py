@@ -53,17 +53,14 @@ OPERATORS = (
 )
 
 
-def propose(
-    syntax: Syntax, observations: Observations | None = None, positions: int | None = None
-) -> list[Proposal]:
+def propose(syntax: Syntax, observations: Observations | None = None) -> list[Proposal]:
     """Every cut that every operator proposes, in the order of the file.
 
     Args:
         syntax: the file's.
         observations: from a run; only what ran is cut then, and types decide what can be cut.
-        positions: the length of the texts of that run; tells which axis is the positions'.
     """
-    view = View(syntax, observations, positions)
+    view = View(syntax, observations)
     proposals: list[Proposal] = []
     lines = None if observations is None else observations.lines
     flows: dict[FunctionNode, Dataflow] = {}

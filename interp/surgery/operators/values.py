@@ -8,6 +8,7 @@ from torch import Tensor
 from interp.surgery.edits import bracketed
 from interp.surgery.observing import Place, place_of
 from interp.surgery.operators.view import Proposal, View
+from interp.surgery.stand_ins import MEAN
 from interp.surgery.syntax import Syntax
 
 
@@ -28,15 +29,14 @@ def stand_in(view: View, node: ast.Assign | ast.AnnAssign | ast.Return) -> Itera
             continue
         code = view.code(value)
         yield view.proposal("zero", value, target, f"{target} is zero", zeros(view, code))
-        assert seen.shape is not None
-        if view.positions not in seen.shape[1:]:
+        axes = view.axes(value)
+        if axes is None:
             continue
-        axis = seen.shape.index(view.positions, 1)
-        new = f"surgery_shuffle({code}, {axis})"
+        new = f"surgery_shuffle({code}, {axes.positions[0]})"
         reading = f"each position's {target} is that of another, not later one"
         yield view.proposal("shuffle", value, target, reading, new)
-        if seen.shape.count(view.positions) == 1:  # of [query key] the mean would see the future
-            new = f'surgery_mean({code}, "{mean_key(view.syntax, value)}")'
+        if len(axes.positions) == 1:  # of [query key] the mean would see the future
+            new = f'{MEAN}({code}, "{mean_key(view.syntax, value)}")'
             reading = f"{target} is its mean over the reference texts"
             yield view.proposal("mean", value, target, reading, new)
 

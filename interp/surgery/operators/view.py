@@ -4,7 +4,7 @@ import ast
 from dataclasses import dataclass
 
 from interp.surgery.edits import replace_node
-from interp.surgery.observing import Observations, Seen
+from interp.surgery.observing import Axes, Observations, Seen
 from interp.surgery.syntax import Edit, Syntax
 
 
@@ -26,17 +26,19 @@ class Proposal:
 
 @dataclass(frozen=True)
 class View:
-    """A file's syntax, what is known of its expressions, and how many positions a text has."""
+    """A file's syntax, and what is known of its expressions from a run."""
 
     syntax: Syntax
     observations: Observations | None = None
-    positions: int | None = None
 
     def code(self, node: ast.AST) -> str:
         return self.syntax.code(node)
 
     def seen(self, node: ast.AST) -> Seen | None:
         return None if self.observations is None else self.observations.of(node)
+
+    def axes(self, node: ast.AST) -> Axes | None:
+        return None if self.observations is None else self.observations.axes_of(node)
 
     def ran(self, statement: ast.stmt) -> bool:
         return self.observations is None or bool(self.observations.phases(statement))
