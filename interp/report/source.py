@@ -29,7 +29,7 @@ from interp.surgery.annotate import LEGEND, MARKS
 from interp.verdicts import COMPARED, Verdict, interval_words, spread_of, verdict_of, verdict_words
 
 ENDS = ("delta", "ci_low", "ci_high")
-TELLING = ("changed", "leak", "nonfinite", "error", "timeout")
+TELLING = ("changed", "leak", "nonfinite", "mismatch", "error", "timeout")
 Row = dict[str, Any]
 
 

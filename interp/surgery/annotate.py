@@ -28,6 +28,7 @@ MARKS = {
     "changed": "",
     "leak": "L",
     "nonfinite": "N",
+    "mismatch": "≠",
     "equivalent": "=",
     "train-only": "T",
     "retrain-only": "R",
@@ -41,6 +42,7 @@ EFFECT = ("delta", "ci_low", "ci_high", "p_adjusted", "n")
 LEGEND = {
     "leak": "later tokens reach earlier logits",
     "nonfinite": "the loss is no number",
+    "mismatch": "the line and its hook point disagree",
     "equivalent": "the same function",
     "train-only": "acts in training only",
     "retrain-only": "acts when a model is built",

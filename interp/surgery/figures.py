@@ -20,7 +20,7 @@ from interp.intervals import draw_intervals, reach_of
 from interp.surgery.annotate import MARKS
 from interp.verdicts import verdict_of, verdicts_of
 
-TELLING = ("changed", "leak", "nonfinite", "error", "timeout")
+TELLING = ("changed", "leak", "nonfinite", "mismatch", "error", "timeout")
 DAMAGE, LEAK = "#c2571a", "#7a3b8f"
 NATS = "loss with the cut, less without (nats)"
 BARS = "error bars: 95 % intervals, from three texts or seeds on"

@@ -22,6 +22,7 @@ from interp.surgery.judging import (
 )
 from interp.surgery.means import needs_mean
 from interp.surgery.modules import edited_name
+from interp.surgery.outcomes import one_sentence
 from interp.surgery.performing import layer_modules
 from interp.surgery.rebuilding import SAME_VALUE, MisfitError, is_same, rebuild
 from interp.surgery.rows import Row, compared, failed, largest_difference
@@ -38,11 +39,15 @@ def try_cut(uncut: Uncut, surgery: Surgery) -> Row:
     if twin is None or row["status"] in ("error", "timeout", "retrain-only"):
         return row
     changes = twin.interventions(uncut.hook_means)
-    with (
-        uncut.operated(uncut.prepare),
-        intervene(cast(Any, uncut.model), changes, allow_no_effect=True),
-    ):
-        judgement = judged(uncut.model, uncut.judge)
+    try:
+        with (
+            uncut.operated(uncut.prepare),
+            intervene(cast(Any, uncut.model), changes, allow_no_effect=True),
+        ):
+            judgement = judged(uncut.model, uncut.judge)
+    except Exception as error:  # of the intervention: the surgery is what it is
+        why = f"not compared with {twin.kind} at {twin.hook}: {one_sentence(error)}"
+        return {**row, "detail": "; ".join(filter(None, [row["detail"], why]))}
     delta = float((judgement.values - uncut.baseline.values).mean())
     return {**row, "intervention": twin.kind, "hook": twin.hook, "hook_delta": delta}
 

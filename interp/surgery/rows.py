@@ -20,6 +20,7 @@ STATUSES = (
     "changed",
     "leak",
     "nonfinite",
+    "mismatch",
     "equivalent",
     "train-only",
     "retrain-only",
@@ -34,16 +35,19 @@ SAME_CUT = 1e-6  # nats between a surgery and the intervention that is the same 
 Row = dict[str, Any]
 
 
-def check_same_cut(row: Row) -> None:
-    """Raise ``SurgeryError`` where a surgery and the intervention that is the same cut differ."""
-    if not row["hook"]:
-        return
+def checked_by_hook(row: Row) -> Row:
+    """A row, with the status ``mismatch`` where the intervention that is the same cut does another
+    thing to the loss than the surgery."""
+    if not row["hook"] or row["status"] == "mismatch":
+        return row
     by_line, by_hook = row.get("delta", np.nan), row["hook_delta"]
-    if not (np.isnan([by_line, by_hook]).all() or abs(by_line - by_hook) <= SAME_CUT):
-        raise SurgeryError(
-            f"{row['id']} changes the loss by {by_line:+.9f}, and {row['intervention']} at "
-            f"{row['hook']} by {by_hook:+.9f}: the same cut, so one of them is not what it says"
-        )
+    if np.isnan([by_line, by_hook]).all() or abs(by_line - by_hook) <= SAME_CUT:
+        return row
+    detail = (
+        f"the line changes the loss by {by_line:+.9f}, and {row['intervention']} at {row['hook']} "
+        f"by {by_hook:+.9f}: the same cut, so one of them is not what it says"
+    )
+    return {**row, "status": "mismatch", "detail": detail}
 
 
 def largest_difference(one: Judgement, other: Judgement) -> float | None:
@@ -156,7 +160,7 @@ def headlines(table: pd.DataFrame) -> pd.DataFrame:
     """
     rank = {operator: number for number, operator in enumerate(OPERATORS)}
     table = table[table["layer"] == "all"]
-    effect = ~table["status"].isin(["changed", "leak", "nonfinite"])
+    effect = ~table["status"].isin(["changed", "leak", "nonfinite", "mismatch"])
     operator = table["operator"].map(rank).fillna(len(rank))
     order = table.assign(_effect=effect, _operator=operator)
     order = order.sort_values(["file", "line", "_effect", "_operator"], kind="stable")

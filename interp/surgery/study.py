@@ -37,7 +37,7 @@ from interp.surgery.retraining import retrain
 from interp.surgery.rows import (
     NO_TWIN,
     Row,
-    check_same_cut,
+    checked_by_hook,
     folded,
     over_seeds,
     row_of,
@@ -187,10 +187,8 @@ class Study(Uncut):
             ``p``, of this cut alone: ``interp.verdicts.correct`` corrects those of a whole table.
             ``same_as`` names an earlier surgery that makes the same function. Where an
             intervention on hook points is the same cut, ``intervention`` and ``hook`` say which,
-            and ``hook_delta`` what that does.
-
-        Raises:
-            SurgeryError: a surgery and an intervention that are the same cut do not agree.
+            and ``hook_delta`` what that does:
+            where the two differ by more than 1e-6, the status is ``mismatch``.
         """
         chosen = list(self.surgeries) if ids is None else [self.find(id) for id in ids]
         if layers is not None and layers != "each":
@@ -209,8 +207,7 @@ class Study(Uncut):
             {**self._described(surgery), **NO_TWIN, **outcome}
             for surgery, outcome in zip(chosen, outcomes, strict=True)
         ]
-        for row in rows:
-            check_same_cut(row)
+        rows = [checked_by_hook(row) for row in rows]
         if ids is None:
             rows += [{**row, **NO_TWIN} for row in self._lines_without_cut()]
         return folded(pd.DataFrame(rows))

@@ -24,7 +24,10 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 from transformer_lens.hook_points import HookPoint
 
 from interp.interventions import Mean, Zero
@@ -154,6 +157,7 @@ def found_twins(
     reads: list[tuple[Where, int | None, Any]] = []
     firings: list[Firing] = []
     averaged: set[str] = set()
+    calls: list[None] = []
     files = {str(source.path) for source in sources}
     names = names_by_point(model)
 
@@ -164,7 +168,12 @@ def found_twins(
         if "pos" in axes and given.shape[axes.index("pos")] == positions:
             averaged.add(name)
 
+    def called(module: nn.Module, *_: Any) -> None:
+        if module is model:
+            calls.append(None)
+
     with ExitStack() as stack:
+        stack.callback(register_module_forward_pre_hook(cast(Any, called)).remove)
         layer = stack.enter_context(following_layers(cast(nn.Module, model)))
 
         def watch(source: Source, place: Place, value: Any) -> None:
@@ -176,7 +185,10 @@ def found_twins(
             stack.enter_context(observing(noted, "twins", made, layer, watch=see))
         stack.enter_context(passing(names, fired))
         run()
-    return Twins(matched(reads, firings), frozenset(averaged))
+    # a line's mean is apart for each time that it runs in a call, a hook point's is not
+    fires = Counter(firing.name for firing in firings)
+    once = {name for name in averaged if fires[name] == len(calls)}
+    return Twins(matched(reads, firings), frozenset(once))
 
 
 @contextmanager

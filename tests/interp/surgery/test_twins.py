@@ -11,7 +11,6 @@ from torch.nn import functional as F
 import gpt.model
 from gpt import GPT, GPTConfig
 from interp import surgery
-from interp.errors import SurgeryError
 from interp.interventions import Zero
 from interp.sites import source_lines
 from interp.surgery.twins import Twin, emptied, found_twins
@@ -104,12 +103,31 @@ def test_a_mean_of_two_norms_is_at_neither_a_mean(spelled_out):
     assert not any(kind == "mean" and "hook_normalized" in hook for kind, hook in found)
 
 
-def test_twins_that_differ_are_an_error(study, monkeypatch):
-    cut = next(cut for cut, twin in twins_of(study) if twin.hook == "blocks.*.hook_attn_out")
+def test_twins_that_differ_are_a_status_that_says_both_numbers(study, monkeypatch):
+    cuts = [cut for cut, twin in twins_of(study) if twin.hook == "blocks.*.hook_attn_out"]
+    other = next(cut for cut in study.surgeries if cut.operator == "cut-skip")
+    sound = study.posthoc([cuts[0], other])
     first_only = lambda twin, means: {twin.names[0]: Zero()}  # noqa: E731
     monkeypatch.setattr(Twin, "interventions", first_only)
-    with pytest.raises(SurgeryError, match=r"hook_attn_out by .*: the same cut, so one of them is"):
-        study.posthoc([cut.id])
+    table = study.posthoc([cuts[0], other])
+    wrong, right = table.to_dict("records")
+    assert wrong["status"] == "mismatch"
+    assert f"by {wrong['delta']:+.9f}, and Zero at" in wrong["detail"]
+    assert f"by {wrong['hook_delta']:+.9f}: the same cut, so one of them is" in wrong["detail"]
+    assert wrong["delta"] == sound["delta"][0] != wrong["hook_delta"]
+    assert right["status"] == sound["status"][1]
+    assert "mismatch" in surgery.headlines(table)["status"].tolist()
+
+
+def test_an_intervention_that_fails_leaves_the_surgery_what_it_is(study, monkeypatch):
+    cut = next(cut for cut, twin in twins_of(study) if twin.hook == "blocks.*.hook_attn_out")
+    sound = study.posthoc([cut]).iloc[0]
+    failing = lambda twin, means: {"nowhere": Zero()}  # noqa: E731
+    monkeypatch.setattr(Twin, "interventions", failing)
+    row = study.posthoc([cut]).iloc[0]
+    assert (row["status"], row["delta"]) == (sound["status"], sound["delta"])
+    assert "not compared with Zero at blocks.*.hook_attn_out: " in row["detail"]
+    assert "nowhere" in row["detail"]
 
 
 HOOKED = """
