@@ -69,7 +69,8 @@ def by_hand(folder, cut, weights):
     """What the judge says of the model built from the cut's text, with the same weights."""
     torch.manual_seed(0)
     model = load(folder, cut.text).M()
-    model.load_state_dict(weights)
+    fits = model.load_state_dict(weights, strict=False)  # a cut model may have fewer weights
+    assert not fits.missing_keys
     return float(judge(model).mean())
 
 
