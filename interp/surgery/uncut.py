@@ -220,7 +220,7 @@ class Uncut:
     def _observe(self, source: Source) -> Observations:
         noted = Observations(source)
         edits = self._prepared(source)
-        kept = self.kept
+        kept, targets = self.kept, self.targets  # found without probes
         with (
             own_randomness(self.model),
             following_layers(self.model) as layer,
@@ -233,7 +233,7 @@ class Uncut:
             with observing(noted, "build", edits):
                 self.build(0)
             with observing(noted, "train", edits):
-                training_fingerprint(self.build, judgement.calls[0], self.targets)
+                training_fingerprint(self.build, judgement.calls[0], targets)
         noted.axes = self._axes(source)
         return noted
 
