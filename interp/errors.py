@@ -31,6 +31,10 @@ class NonFiniteError(UsageError):
     """An intervention, a metric or a statistic met a NaN or an infinity."""
 
 
+class SurgeryWarning(UserWarning):
+    """What a reader must know of a study's model as it is, or of its judge."""
+
+
 class SurgeryError(UsageError):
     """A cut that cannot be found or made, or a file, model or judge that surgery cannot work on."""
 

@@ -14,7 +14,6 @@ found no memory is begun again, and where that does not help the task is ``lost`
 import gc
 import multiprocessing
 import os
-import pickle
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -25,7 +24,7 @@ from typing import Any
 import torch
 
 from interp.errors import SurgeryError
-from interp.surgery.outcomes import Outcome, ending, one_sentence, outcome_of
+from interp.surgery.outcomes import Outcome, ending, one_sentence, outcome_of, unpickled
 from interp.surgery.overseeing import oversee
 
 ATTEMPTS = 3
@@ -154,7 +153,7 @@ def hear(worker: Worker) -> tuple[Outcome, bool]:
         worker.process.join()
         return Outcome("lost", detail=f"its overseer {ending(worker.process.exitcode)}"), False
     try:
-        outcome: Outcome = pickle.loads(said)
+        outcome = unpickled(said)
     except Exception as error:
         outcome = Outcome("error", detail=f"its result cannot be read: {one_sentence(error)}")
     return outcome, True

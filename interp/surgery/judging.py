@@ -6,9 +6,10 @@ earlier logits look at them, and the first NaN is followed to its line.
 """
 
 import hashlib
+import random
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from interp.errors import SurgeryError
+from interp.surgery.preserving import preserved
 
 Judge = Callable[[nn.Module], Any]
 
@@ -112,14 +114,14 @@ def check_width(logits: Tensor, tokens: Tensor) -> None:
         raise IndexError(f"there are only {logits.shape[-1]} logits for each token")
 
 
-def judged(model: nn.Module, judge: Judge) -> Judgement:
-    """What the judge says of a model.
+def judged(model: nn.Module, judge: Judge, seed: int = 0) -> Judgement:
+    """What the judge says of a model; what is drawn at random is drawn from ``seed``.
 
     Raises:
         SurgeryError: the judge's value is no number, nor one per example; or it never called the
             model.
     """
-    with calls_of(model) as calls:
+    with calls_of(model) as calls, same_draws(model, seed):
         value = judge(model)
     values = np.atleast_1d(np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value))
     if values.ndim != 1 or not np.issubdtype(values.dtype, np.number):
@@ -152,9 +154,14 @@ def sees_the_future(model: nn.Module, call: Call, tolerance: float = 1e-4) -> bo
 
     The tokens of the second half are replaced; the logits of the first half must stay as they are,
     up to ``tolerance`` times their spread. The call must be one of this model as it is now. A model
-    that draws random numbers, as dropout does, is asked with the same ones both times.
+    that draws random numbers, as dropout does, or changes while it runs, as running statistics do,
+    is asked with the same numbers and from the same state both times.
+
+    A model that gives logits of some positions only cannot be asked: no.
     """
     half = call.tokens.shape[1] // 2
+    if half == 0 or not gives_every_position(call):
+        return False
     generator = torch.Generator().manual_seed(0)
     tokens = call.tokens.clone()
     shift = torch.randint(1, call.logits.shape[-1], tokens[:, half:].shape, generator=generator)
@@ -164,20 +171,51 @@ def sees_the_future(model: nn.Module, call: Call, tolerance: float = 1e-4) -> bo
         before, after = before[:, :half], after[:, :half]
         return bool((after - before).abs().max() > tolerance * (before.std() + 1e-12))
 
-    def drawn(tokens: Tensor) -> Tensor:
-        with own_randomness(model):
-            torch.manual_seed(0)
-            return call.repeated(model, tokens)
-
-    return differ(call.logits, call.repeated(model, tokens)) and differ(
-        drawn(call.tokens), drawn(tokens)
-    )
+    with same_draws(model):
+        seems = differ(call.logits, call.repeated(model, tokens))
+    return seems and differ(answered(model, call, call.tokens), answered(model, call, tokens))
 
 
-def own_randomness(model: nn.Module) -> AbstractContextManager[None]:
-    """What is drawn at random in the block, on the model's devices, is drawn again after it."""
-    devices = {p.get_device() for p in model.parameters() if p.is_cuda}
-    return torch.random.fork_rng(devices=sorted(devices))
+def gives_every_position(call: Call) -> bool:
+    """Whether a model gives logits for each token, and not for the last one only."""
+    return call.logits.shape[:2] == call.tokens.shape
+
+
+@torch.no_grad()
+def takes_positions_first(model: nn.Module, call: Call) -> bool:
+    """Whether a model reads along the first axis of its tokens and not along the second: it takes
+    [pos batch]."""
+    if not gives_every_position(call) or call.tokens.shape[0] < 2:
+        return False
+    tokens = call.tokens.clone()
+    tokens[0, 0] = (tokens[0, 0] + 1) % call.logits.shape[-1]
+    before, after = answered(model, call, call.tokens), answered(model, call, tokens)
+    moved = (after - before).abs().amax(-1) > 1e-6 * before.std()
+    return bool(moved[1:].any()) and not bool(moved[0, 1:].any())
+
+
+def answered(model: nn.Module, call: Call, tokens: Tensor) -> Tensor:
+    """The logits of a call with other tokens; the model is as before after it."""
+    with preserved(model), same_draws(model):
+        return call.repeated(model, tokens)
+
+
+@contextmanager
+def same_draws(model: nn.Module | None = None, seed: int = 0) -> Iterator[None]:
+    """Inside the block whatever is drawn at random, by torch, numpy or Python, is drawn from
+    ``seed``; after it, what would have been drawn without it."""
+    parameters = () if model is None else model.parameters()
+    devices = {p.get_device() for p in parameters if p.is_cuda}
+    pythons, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002  # the one a model may use
+    with torch.random.fork_rng(devices=sorted(devices)):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(pythons)
+            np.random.set_state(numpys)  # noqa: NPY002
 
 
 class FirstNaN(TorchDispatchMode):

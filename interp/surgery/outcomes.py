@@ -5,7 +5,10 @@ about the task: it is ``lost``.
 """
 
 import errno
+import io
+import pickle
 import signal
+import sys
 import traceback
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +78,42 @@ def ending(code: int | None) -> str:
     name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
     told = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
     return f"crashed ({name})" if -code in CRASHES else f"was killed by {name}{told}"
+
+
+def pickled(outcome: Outcome) -> bytes:
+    """An outcome as bytes; raises what pickle raises where it cannot hold the value."""
+    into = io.BytesIO()
+    Pickler(into).dump(outcome)
+    return into.getvalue()
+
+
+def unpickled(said: bytes) -> Outcome:
+    """An outcome that a fork of this process has pickled."""
+    outcome: Outcome = Unpickler(io.BytesIO(said)).load()
+    return outcome
+
+
+class Pickler(pickle.Pickler):
+    """Classes that have no name in a module go by their address, which a fork shares."""
+
+    def persistent_id(self, item: Any) -> int | None:
+        if not isinstance(item, type):
+            return None
+        found: Any = sys.modules.get(item.__module__)
+        for part in item.__qualname__.split("."):
+            found = getattr(found, part, None)
+        return None if found is item else id(item)
+
+
+class Unpickler(pickle.Unpickler):
+    def persistent_load(self, address: int) -> type:
+        left: list[type] = [object]
+        while left:
+            found = left.pop()
+            if id(found) == address:
+                return found
+            left += type.__subclasses__(found)
+        raise pickle.UnpicklingError("it holds a class that was made while it ran")
 
 
 def one_sentence(error: BaseException) -> str:

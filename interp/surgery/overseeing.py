@@ -5,8 +5,8 @@ takes too long, hears what becomes of one that crashes, and leaves no process be
 """
 
 import ctypes
+import multiprocessing
 import os
-import pickle
 import resource
 import select
 import signal
@@ -27,6 +27,7 @@ from interp.surgery.outcomes import (
     is_the_machines,
     one_sentence,
     outcome_of,
+    pickled,
 )
 
 GLANCE_S = 0.2
@@ -77,7 +78,7 @@ def outcome_in_a_child(
     try:
         child = os.fork()
     except OSError as error:
-        return pickle.dumps(outcome_of(error))
+        return pickled(outcome_of(error))
     if child == 0:
         try:
             caller.close()
@@ -98,6 +99,7 @@ def serve(task: Callable[[], Any], writing: int, overseer: int, memory_gib: floa
     born = os.getpid()
     os.setpgid(0, 0)
     die_with(overseer)
+    multiprocessing.current_process().daemon = False  # it may load its data in processes
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's, no outcome of a task
     torch.set_num_threads(1)  # what other threads the caller had are not here
     limit_memory(memory_gib)
@@ -110,10 +112,10 @@ def serve(task: Callable[[], Any], writing: int, overseer: int, memory_gib: floa
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
     try:
-        said = pickle.dumps(outcome)
+        said = pickled(outcome)
     except Exception as error:
         detail = f"its result cannot be handed on: {one_sentence(error)}"
-        said = pickle.dumps(Outcome("error", detail=detail))
+        said = pickled(Outcome("error", detail=detail))
     said = len(said).to_bytes(8, "little") + said
     while said:
         said = said[os.write(writing, said) :]
@@ -148,7 +150,7 @@ def pickled_answer(
             if not part:  # it has ended, or will not be able to answer
                 listening.remove(reading)
         elif has_ended(child):  # though what it started holds its pipe open
-            return pickle.dumps(fate(child))
+            return pickled(fate(child))
         before, looked = looked, time.monotonic()
         waits = waited_for_a_processor(child)
         idle, waited = max(0.0, waits - waited), max(waits, waited)
@@ -158,7 +160,7 @@ def pickled_answer(
         else:
             took += max(0.0, min(looked - before, 2 * GLANCE_S) - idle)
         if took > limit_s:
-            return pickle.dumps(Outcome("timeout", detail="ended at its time limit"))
+            return pickled(Outcome("timeout", detail="ended at its time limit"))
 
 
 def waited_for_a_processor(process: int) -> float:

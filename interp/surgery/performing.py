@@ -230,13 +230,20 @@ def following_layers(model: nn.Module) -> Iterator[Callable[[], int | None]]:
             handle.remove()
 
 
-@contextmanager
-def inside_layers(model: nn.Module, layers: Sequence[int]) -> Iterator[Callable[[], bool]]:
-    known = layer_modules(model)
+def check_layers(model: nn.Module, layers: Sequence[int]) -> None:
+    """Raise ``SurgeryError`` where a model does not have the layers that are asked for."""
+    known = sorted(layer_modules(model))
+    if isinstance(layers, (str, int)) or not layers:
+        raise SurgeryError(f"layers is {layers!r}: give numbers out of {known}, as in layers=[0]")
     if missing := [layer for layer in layers if layer not in known]:
         raise SurgeryError(
-            f"{type(model).__name__} has no layer {missing[0]}; its layers are {sorted(known)}"
+            f"{type(model).__name__} has no layer {missing[0]}; its layers are {known}"
         )
+
+
+@contextmanager
+def inside_layers(model: nn.Module, layers: Sequence[int]) -> Iterator[Callable[[], bool]]:
+    check_layers(model, layers)
     with following_layers(model) as current:
         yield lambda: current() in layers
 

@@ -18,41 +18,36 @@ from interp.surgery.judging import (
     FirstNaN,
     Judgement,
     judged,
+    same_draws,
     sees_the_future,
 )
 from interp.surgery.means import needs_mean
 from interp.surgery.modules import edited_name
-from interp.surgery.outcomes import one_sentence
 from interp.surgery.performing import layer_modules
 from interp.surgery.rebuilding import SAME_VALUE, MisfitError, is_same, rebuild
-from interp.surgery.rows import Row, compared, failed, largest_difference
+from interp.surgery.rows import FLOAT_NOISE, Row, compared, failed, largest_difference
 from interp.surgery.training import training_fingerprint
+from interp.surgery.twins import Twin
 from interp.surgery.uncut import Uncut
 
-FLOAT_NOISE = 1e-5  # of the logits' spread: the same sum in another order
+
+def try_twin(uncut: Uncut, twin: Twin) -> Row:
+    """The intervention on hook points that is the same cut as some surgeries."""
+    changes = twin.interventions(uncut.hook_means)
+    with (
+        uncut.operated(uncut.prepare),
+        intervene(cast(Any, uncut.model), changes, allow_no_effect=True),
+    ):
+        judgement = judged(uncut.model, uncut.judge)
+    return {
+        "status": "changed",
+        "intervention": twin.kind,
+        "hook": twin.hook,
+        "hook_delta": float((judgement.values - uncut.baseline.values).mean()),
+    }
 
 
 def try_cut(uncut: Uncut, surgery: Surgery) -> Row:
-    """One surgery on the trained model, and the intervention that is the same cut."""
-    row = judge_cut(uncut, surgery)
-    twin = uncut.twins.of(surgery)
-    if twin is None or row["status"] in ("error", "timeout", "retrain-only"):
-        return row
-    changes = twin.interventions(uncut.hook_means)
-    try:
-        with (
-            uncut.operated(uncut.prepare),
-            intervene(cast(Any, uncut.model), changes, allow_no_effect=True),
-        ):
-            judgement = judged(uncut.model, uncut.judge)
-    except Exception as error:  # of the intervention: the surgery is what it is
-        why = f"not compared with {twin.kind} at {twin.hook}: {one_sentence(error)}"
-        return {**row, "detail": "; ".join(filter(None, [row["detail"], why]))}
-    delta = float((judgement.values - uncut.baseline.values).mean())
-    return {**row, "intervention": twin.kind, "hook": twin.hook, "hook_delta": delta}
-
-
-def judge_cut(uncut: Uncut, surgery: Surgery) -> Row:
     """One surgery on the trained model: on the instance itself where what is cut ran while it was
     judged and nothing is kept; else on one that is built anew with the cut made."""
     made = uncut.with_preparation(surgery)
@@ -79,7 +74,7 @@ def judge_cut(uncut: Uncut, surgery: Surgery) -> Row:
         except MisfitError as error:
             misfit = f"the trained weights do not fit: {error}"
             return try_without_weights(uncut, surgery, made, filenames, misfit)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return failed(stage, error, filenames)
     if same and hidden and not anew:
         why = f"its trace may be kept on the trained model, and none is built anew: {plan.refusal}"
@@ -186,10 +181,13 @@ def try_in_training(uncut: Uncut, surgery: Surgery, made: Surgery, filenames: se
     if surgery.layers is not None or needs_mean(made):  # a mean is of the trained model
         return {**same, "status": "equivalent", "detail": "the same logits, to the bit"}
     try:
-        with uncut.made_in_building(made):
+        with uncut.made_in_building(made), same_draws():
             cut = training_fingerprint(uncut.build, uncut.baseline.calls[0], uncut.targets)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return failed("build or train", error, filenames)
+    if uncut._training is None:
+        detail = "the same logits, to the bit; what it does in training is not known"
+        return {**same, "status": "equivalent", "detail": detail}
     if cut == uncut._training:
         return {**same, "status": "equivalent", "detail": "the same logits, to the bit"}
     phases = uncut.phases(surgery)
@@ -204,7 +202,7 @@ def try_in_training(uncut: Uncut, surgery: Surgery, made: Surgery, filenames: se
 
 def trace_nan(model: nn.Module, judgement: Judgement, filenames: set[str]) -> Row:
     call = judgement.calls[0]
-    with FirstNaN(filenames) as first, torch.no_grad():
+    with FirstNaN(filenames) as first, torch.no_grad(), same_draws(model):
         model(*call.args, **call.kwargs)
     where = "" if first.line is None else f" on line {first.line}"
     detail = f"the first NaN is made by {first.operation}{where}"

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from interp.errors import SurgeryError
-from interp.surgery.judging import Judge, Judgement, judged, own_randomness
+from interp.surgery.judging import Judge, Judgement, judged, same_draws
+from interp.surgery.outcomes import is_the_machines
 from interp.surgery.rows import largest_difference
 from interp.surgery.traces import plain_attributes, trace_of
 
@@ -52,8 +53,7 @@ class Rebuilding:
 
 def plan_rebuilding(build: Build, model: nn.Module, judge: Judge) -> Rebuilding:
     """Build the model anew without a cut, and see that it is the trained one."""
-    with own_randomness(model):
-        fresh, again = seeded(build, 0), seeded(build, 1)
+    fresh, again = seeded(build, 0, model), seeded(build, 1, model)
     if fresh is model or fresh is again:
         return Rebuilding(refusal="build hands out one and the same model, not a new one each time")
     plan = Rebuilding(made=made_by_building(model, fresh, again))
@@ -71,6 +71,8 @@ def plan_rebuilding(build: Build, model: nn.Module, judge: Judge) -> Rebuilding:
     except MisfitError as error:
         return replace(plan, refusal=str(error))
     except Exception as error:
+        if is_the_machines(error):
+            raise
         return replace(plan, refusal=f"it cannot be judged: {type(error).__name__}: {error}")
     if not is_same(rebuilt, given):
         found, wanted = rebuilt.values.mean(), given.values.mean()
@@ -86,8 +88,7 @@ def rebuild(plan: Rebuilding, build: Build, model: nn.Module) -> tuple[nn.Module
     Raises:
         MisfitError: it needs weights that ``model`` lacks, or has in another shape.
     """
-    with own_randomness(model):
-        fresh = seeded(build, 0)
+    fresh = seeded(build, 0, model)
     given, found = tensors_of(model), tensors_of(fresh)
     device = next((tensor.device for tensor in given.values()), torch.device("cpu"))
     for name, tensor in found.items():
@@ -114,9 +115,9 @@ def rebuild(plan: Rebuilding, build: Build, model: nn.Module) -> tuple[nn.Module
     return fresh, [name for name in weights if name not in found and name not in plan.made]
 
 
-def seeded(build: Build, seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    return build(seed)
+def seeded(build: Build, seed: int, model: nn.Module) -> nn.Module:
+    with same_draws(model, seed):
+        return build(seed)
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:

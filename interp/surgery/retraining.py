@@ -5,10 +5,8 @@ row = retrain(uncut, cut, seed=0)   # status, detail, value
 
 from typing import Any
 
-import torch
-
 from interp.surgery.edits import Surgery
-from interp.surgery.judging import judged, sees_the_future
+from interp.surgery.judging import judged, same_draws, sees_the_future
 from interp.surgery.modules import edited_name
 from interp.surgery.rows import failed
 from interp.surgery.uncut import Uncut
@@ -20,8 +18,7 @@ def retrain(uncut: Uncut, surgery: Surgery | None, seed: int) -> dict[str, Any]:
     filenames = sources | ({edited_name(surgery)} if surgery else set())
     stage = "build"
     try:
-        with uncut.made_in_building(surgery):
-            torch.manual_seed(seed)
+        with uncut.made_in_building(surgery), same_draws(seed=seed):
             model = uncut.build(seed)
             stage = "train"
             uncut.train(model, seed)
@@ -33,7 +30,7 @@ def retrain(uncut: Uncut, surgery: Surgery | None, seed: int) -> dict[str, Any]:
                     "detail": "the trained model's loss is no number",
                 }
             leaks = sees_the_future(model, judgement.calls[0])
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return failed(stage, error, filenames)
     row = {"value": float(judgement.values.mean()), "n": len(judgement.values)}
     if leaks and surgery is not None and not uncut._baseline_leaks:

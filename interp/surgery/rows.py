@@ -5,6 +5,7 @@ that of the uncut model.
 """
 
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from interp.errors import SurgeryError
 from interp.surgery.judging import Judgement
 from interp.surgery.operators import OPERATORS
 from interp.surgery.outcomes import Outcome, is_the_machines, one_sentence
+from interp.surgery.twins import Twin
 from interp.verdicts import compare_seeds, compare_texts, spread_of
 
 STATUSES = (
@@ -30,8 +32,15 @@ STATUSES = (
     "scripted",
     "dead",
 )
+COLUMNS = (
+    *("id", "surgery", "file", "qualname", "line", "lines", "operator", "target", "code", "after"),
+    *("reading", "phases", "layer", "intervention", "hook", "hook_delta", "status", "detail"),
+    *("value", "baseline", "n", "delta", "ci_low", "ci_high", "p", "fingerprint"),
+)
+UNJUDGED = ("error", "timeout", "lost")
 NO_TWIN = {"intervention": "", "hook": "", "hook_delta": np.nan}
 SAME_CUT = 1e-6  # nats between a surgery and the intervention that is the same cut
+FLOAT_NOISE = 1e-5  # of the logits' spread: the same sum in another order
 Row = dict[str, Any]
 
 
@@ -50,6 +59,20 @@ def checked_by_hook(row: Row) -> Row:
     return {**row, "status": "mismatch", "detail": detail}
 
 
+def with_twin(row: Row, twin: Twin, by_hook: Row) -> Row:
+    """A surgery's row, and what the intervention that is the same cut has done: where that failed,
+    the surgery is what it is."""
+    if by_hook["status"] == "changed":
+        return {**row, **{name: by_hook[name] for name in NO_TWIN}}
+    why = f"not compared with {twin.kind} at {twin.hook}: {by_hook['detail']}"
+    return {**row, "detail": "; ".join(filter(None, [row["detail"], why]))}
+
+
+def close(one: float, other: float) -> bool:
+    """Whether two losses are the same, up to the order of sums."""
+    return abs(one - other) <= FLOAT_NOISE * max(1.0, abs(other))
+
+
 def largest_difference(one: Judgement, other: Judgement) -> float | None:
     """By how much two models' logits differ at most, in units of the logits' spread; None where
     they were called differently."""
@@ -62,6 +85,13 @@ def largest_difference(one: Judgement, other: Judgement) -> float | None:
         float((ours.logits - theirs.logits).abs().max() / (theirs.logits.std() + 1e-12))
         for ours, theirs in pairs
     )
+
+
+def with_columns(rows: Sequence[Row]) -> pd.DataFrame:
+    """Rows as a table that has every column, though there be no row, or none that was judged."""
+    table = pd.DataFrame(rows)
+    missing = [name for name in COLUMNS if name not in table]
+    return table.assign(**dict.fromkeys(missing, np.nan))
 
 
 def row_of(outcome: Outcome) -> Row:
@@ -138,11 +168,9 @@ def folded(table: pd.DataFrame) -> pd.DataFrame:
     ``same_as``, one of a line that runs whenever the model does before one that runs as it is
     built; those that leave the model as it is do not: what they do is seen when a model is built or
     trained, and need not be the same."""
-    if "fingerprint" not in table:
-        table = table.assign(fingerprint=None)
     took_effect = table["status"].isin(["changed", "leak", "nonfinite"])
     fingerprints = table["fingerprint"].where(took_effect)
-    in_building = ~table["phases"].fillna("").str.contains("judge")
+    in_building = ~table["phases"].fillna("").astype(str).str.contains("judge")
     first: dict[str, str] = {}
     same_as = dict.fromkeys(table.index, "")
     for index in in_building.sort_values(kind="stable").index:

@@ -8,6 +8,8 @@
 Each returns one row per surgery (and layer, or seed) with the status that says what became of it.
 """
 
+import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -20,35 +22,37 @@ import pandas as pd
 import torch
 from torch import nn
 
-from interp.errors import SurgeryError, nearest
+from interp.errors import SurgeryError, SurgeryWarning, nearest
 from interp.runs import Run, identity_of
+from interp.surgery.describing import describe, layers_of, lines_without_cut
 from interp.surgery.edits import Surgery, at_layers, combine
-from interp.surgery.guarding import guarded
 from interp.surgery.imports import hash_of_imports
 from interp.surgery.judging import (
     Judge,
     weights_hash,
 )
-from interp.surgery.loaded import scripted_names
 from interp.surgery.means import needs_mean
-from interp.surgery.observing import why_without_cut
-from interp.surgery.posthoc import try_cut
+from interp.surgery.performing import check_layers
+from interp.surgery.posthoc import try_cut, try_twin
 from interp.surgery.retraining import retrain
 from interp.surgery.rows import (
     NO_TWIN,
+    UNJUDGED,
     Row,
     checked_by_hook,
+    close,
     folded,
     over_seeds,
-    row_of,
+    with_columns,
+    with_twin,
 )
-from interp.surgery.syntax import parse, read_source
+from interp.surgery.syntax import read_source
+from interp.surgery.trying import Progress, try_all
 from interp.surgery.uncut import Build, Train, Uncut
 
 METHOD = 2
 """Of judging: what was kept when another was in use is found anew."""
 
-Progress = Callable[[int, int], None]
 Retrain = Callable[[Sequence[tuple[Surgery | None, int]]], list[Row]]
 
 
@@ -80,19 +84,28 @@ def study(
         reference: calls the model on texts over which the stand-in means are taken; without it no
             mean stands in.
         prepare: a surgery that is made under every other, and under the baseline.
-        limit_s: wall-clock seconds that judging one mutant may take.
+        limit_s: seconds that judging one mutant may take, of those in which it could run.
         workers: processes at a time; None is one for each core, 0 is none: mutants run here,
-            unguarded. It is 0 wherever torch sees a GPU: what was begun with one does not survive
-            in a forked process. ``CUDA_VISIBLE_DEVICES=""`` hides it.
+            unguarded, and what each has changed is put back. It is 0 wherever torch sees a GPU:
+            what was begun with one does not survive in a forked process.
+            ``CUDA_VISIBLE_DEVICES=""`` hides it.
         store: the run in which every finished surgery is kept at once; what it holds is not done
             again.
         about: what decides the results beside the sources, the surgery, the model's weights and
             what the judge says of them: the settings of build, train and reference.
 
     Raises:
-        SurgeryError: a file that cannot be read; a judge whose value is no number, or not finite
-            on the model as it is.
+        SurgeryError: a file that cannot be read; a judge whose value is no number, not finite on
+            the model as it is, or another each time; a model that takes [pos batch].
+
+    Warns:
+        SurgeryWarning: judging draws random numbers; the model as it is sees the future; training
+            is not repeatable. ``Study.notes`` holds the first two.
     """
+    if not limit_s >= 0 or (workers is not None and workers < 0):
+        raise SurgeryError(
+            f"limit_s is {limit_s} and workers {workers}: give seconds, and processes or None"
+        )
     sources = tuple(read_source(file) for file in files)
     if not sources:
         raise SurgeryError("files is empty: name at least one source file to operate on")
@@ -101,7 +114,7 @@ def study(
         if train is not None:
             train(model, 0)
     on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
-    if not on_cpu or torch.cuda.is_available():
+    if not on_cpu or torch.cuda.is_available() or not hasattr(os, "fork"):
         workers = 0
     made = Study(
         sources=sources,
@@ -116,11 +129,8 @@ def study(
         store=store,
         about=dict(about or {}),
     )
-    baseline = made.baseline  # what is wrong with the judge is said now
-    if not baseline.is_finite:
-        raise SurgeryError(
-            "the judge's value of the model as it is is not finite: nothing can be compared with it"
-        )
+    for note in made.notes:  # what is wrong with the judge is said now
+        warnings.warn(note, SurgeryWarning, stacklevel=2)
     return made
 
 
@@ -163,8 +173,8 @@ class Study(Uncut):
 
     def enumerate(self) -> pd.DataFrame:
         """Every surgery that applies, one row each, and every line without one."""
-        rows = [self._described(surgery) for surgery in self.surgeries]
-        return pd.DataFrame([*rows, *self._lines_without_cut()])
+        rows = [describe(self, surgery) for surgery in self.surgeries]
+        return pd.DataFrame([*rows, *lines_without_cut(self)])
 
     def posthoc(
         self,
@@ -189,9 +199,13 @@ class Study(Uncut):
             intervention on hook points is the same cut, ``intervention`` and ``hook`` say which,
             and ``hook_delta`` what that does:
             where the two differ by more than 1e-6, the status is ``mismatch``.
+
+        Raises:
+            SurgeryError: an id or a layer that is not there; nothing that can be cut.
         """
-        chosen = list(self.surgeries) if ids is None else [self.find(id) for id in ids]
+        chosen = self._chosen(ids)
         if layers is not None and layers != "each":
+            check_layers(self.model, layers)
             chosen = [at_layers(surgery, layers) for surgery in chosen]
         outcomes = self._tried(chosen, progress)
         if layers == "each":
@@ -199,18 +213,29 @@ class Study(Uncut):
                 at_layers(surgery, [layer])
                 for surgery, outcome in zip(chosen, outcomes, strict=True)
                 if outcome["status"] in ("changed", "leak", "nonfinite")
-                for layer in self._layers(surgery)
+                for layer in layers_of(self, surgery)
             ]
             outcomes += self._tried(single, progress)
             chosen = chosen + single
         rows = [
-            {**self._described(surgery), **NO_TWIN, **outcome}
+            {**describe(self, surgery), **NO_TWIN, **outcome}
             for surgery, outcome in zip(chosen, outcomes, strict=True)
         ]
         rows = [checked_by_hook(row) for row in rows]
         if ids is None:
-            rows += [{**row, **NO_TWIN} for row in self._lines_without_cut()]
-        return folded(pd.DataFrame(rows))
+            rows += [{**row, **NO_TWIN} for row in lines_without_cut(self)]
+        return folded(with_columns(rows))
+
+    def _chosen(self, ids: Iterable[str | Surgery] | None) -> list[Surgery]:
+        if ids is None:
+            if not self.surgeries and not lines_without_cut(self):
+                files = ", ".join(source.file for source in self.sources)
+                raise SurgeryError(
+                    f"there is nothing to cut in {files}: none of its lines ran when the model was "
+                    "built, judged and trained, or none computes anything that can be left out"
+                )
+            return list(self.surgeries)
+        return [self.find(id) for id in ([ids] if isinstance(ids, (str, Surgery)) else ids)]
 
     def retrain(
         self,
@@ -265,9 +290,11 @@ class Study(Uncut):
             status detail``, and ``value``, the mean that the judge gave, NaN where there is none.
 
         Raises:
-            SurgeryError: no ``train`` was given.
+            SurgeryError: no ``train`` was given, or no seed.
         """
-        cuts = [self.find(id) for id in ids]
+        if not seeds:
+            raise SurgeryError("seeds is empty: name at least one to train with, as in seeds=[0]")
+        cuts = self._chosen(ids)
         if means := [cut.id for cut in cuts if needs_mean(cut)]:
             raise SurgeryError(
                 f"{means[0]} puts in the mean of a trained model, which there is none of while "
@@ -278,7 +305,7 @@ class Study(Uncut):
         train = elsewhere or partial(self._retrained_here, limit_s=limit_s, progress=progress)
         rows = []
         for (surgery, seed), outcome in zip(tasks, train(tasks), strict=True):
-            named = self._described(surgery) if surgery else {"id": "", "surgery": "", "line": 0}
+            named = describe(self, surgery) if surgery else {"id": "", "surgery": "", "line": 0}
             known = {name: outcome[name] for name in ("status", "detail")}
             rows.append({**named, "seed": seed, **known, "value": outcome.get("value", np.nan)})
         return pd.DataFrame(rows)
@@ -291,123 +318,76 @@ class Study(Uncut):
     ) -> list[Row]:
         if self.train is None:
             raise SurgeryError("retraining needs train: a function that trains a model with a seed")
-        trials = [lambda s=surgery, n=seed: retrain(self, s, n) for surgery, seed in tasks]
-        cuts = [(surgery.identity if surgery else "", seed) for surgery, seed in tasks]
+        self.spaces, self.kept, self.examined  # noqa: B018  # before there are forks
+        again = [(surgery, seed) for surgery, seed in tasks if surgery is None][:1]
+        all_tasks = [*tasks, *again]  # one is trained twice: is training repeatable?
         identities = [
-            self._identity("retrain", cut=cut, seed=seed, limit_s=limit_s) for cut, seed in cuts
+            self._identity(
+                "retrain",
+                cut=surgery.identity if surgery else "",
+                seed=seed,
+                limit_s=limit_s,
+                **({} if number < len(tasks) else {"again": True}),
+            )
+            for number, (surgery, seed) in enumerate(all_tasks)
         ]
-        return self._guarded(trials, identities, limit_s, progress)
-
-    def _layers(self, surgery: Surgery) -> list[int]:
-        """The layers in which what a surgery cuts ran when the model was judged."""
-        noted = self.observations[surgery.source]
-        lines = set(surgery.lines)
-        layers: set[int] = set()
-        for node in parse(surgery.source).statements:
-            if node.lineno in lines:
-                layers |= noted.layers(node, "judge")
-        return sorted(layers)
-
-    def _described(self, surgery: Surgery) -> dict[str, Any]:
-        layers = surgery.layers
-        noted = self.observations[surgery.source]
-        phases: set[str] = set()
-        for node in parse(surgery.source).statements:
-            if node.lineno in surgery.lines:
-                phases |= noted.phases(node)
-        return {
-            "id": surgery.id,
-            "surgery": at_layers(surgery, None).id,
-            "file": surgery.file,
-            "qualname": surgery.qualname,
-            "line": surgery.line,
-            "lines": ",".join(map(str, surgery.lines)),
-            "operator": surgery.operator,
-            "target": surgery.target,
-            "code": surgery.before,
-            "after": surgery.after,
-            "reading": surgery.reading,
-            "phases": ",".join(sorted(phases)),
-            "layer": ",".join(map(str, layers)) if layers is not None else "all",
-        }
-
-    def _lines_without_cut(self) -> list[dict[str, Any]]:
-        """A row for every statement that never ran, and for every one that ran and is not cut."""
-        rows = []
-        for source in self.sources:
-            syntax = parse(source)
-            noted, scripted = self.observations[source], scripted_names(source, self.model)
-            edits = [edit for cut in self.surgeries if cut.source == source for edit in cut.edits]
-            cut = {syntax.statement_at(edit.start) for edit in edits}
-            for node in syntax.statements:
-                status, detail = why_without_cut(node, ran=bool(noted.phases(node)))
-                if status == "dead" and syntax.qualname[node].partition(".")[0] in scripted:
-                    status = "scripted"
-                    detail = "not cut: TorchScript runs this line, and no cut of Python reaches it"
-                if node not in cut and status:
-                    name = f"{source.file}:{node.lineno}:{'dead' if status == 'dead' else 'none'}"
-                    rows.append(
-                        {
-                            "id": name,
-                            "surgery": name,
-                            "file": source.file,
-                            "qualname": syntax.qualname[node],
-                            "line": node.lineno,
-                            "lines": str(node.lineno),
-                            "operator": "",
-                            "code": syntax.shown(node),
-                            "phases": ",".join(sorted(noted.phases(node))),
-                            "layer": "all",
-                            "status": status,
-                            "detail": detail,
-                        }
-                    )
+        trials = [partial(retrain, self, surgery, seed) for surgery, seed in all_tasks]
+        *rows, second = try_all(self, trials, identities, self.store, limit_s, progress)
+        first = rows[tasks.index(again[0])]
+        if "value" in first and "value" in second and not close(first["value"], second["value"]):
+            warnings.warn(
+                f"Training is not repeatable: with seed {again[0][1]} the model as it is came to "
+                f"{first['value']:.6g}, and then to {second['value']:.6g}. What seeds differ by "
+                "holds this too.",
+                SurgeryWarning,
+                stacklevel=4,
+            )
         return rows
 
     def _tried(
         self, surgeries: Sequence[Surgery], progress: Progress | None
     ) -> list[dict[str, Any]]:
-        self.observations  # noqa: B018  # before the children are forked
-        self.baseline  # noqa: B018
-        self.means  # noqa: B018
-        self._training  # noqa: B018
-        self.rebuilding  # noqa: B018
-        self.kept  # noqa: B018
-        self._baseline_leaks  # noqa: B018
-        self.hook_means  # noqa: B018
-        trials = [lambda s=surgery: try_cut(self, s) for surgery in surgeries]
+        for note in self.training_notes:
+            warnings.warn(note, SurgeryWarning, stacklevel=3)
+        self.prepare_to_fork()
         parts = {
             "prepared": self.prepare.identity if self.prepare else "",
             "weights": weights_hash(self.model),
             "uncut": self.baseline.values.tolist(),
             "limit_s": self.limit_s,
         }
-        identities = [self._identity("posthoc", cut=cut.identity, **parts) for cut in surgeries]
-        return self._guarded(trials, identities, self.limit_s, progress)
+        rows = try_all(
+            self,
+            [partial(try_cut, self, surgery) for surgery in surgeries],
+            [self._identity("posthoc", cut=cut.identity, **parts) for cut in surgeries],
+            self.store,
+            self.limit_s,
+            progress,
+        )
+        judged_well = [row["status"] not in (*UNJUDGED, "retrain-only") for row in rows]
+        by_row = [
+            self.twins.of(surgery) if well else None
+            for surgery, well in zip(surgeries, judged_well, strict=True)
+        ]
+        twins = list(dict.fromkeys(twin for twin in by_row if twin is not None))
+        by_hook = try_all(
+            self,
+            [partial(try_twin, self, twin) for twin in twins],
+            [self._identity("twin", twin=[t.kind, *t.names], **parts) for t in twins],
+            self.store,
+            self.limit_s,
+            None,
+        )
+        found = dict(zip(twins, by_hook, strict=True))
+        return [
+            with_twin(row, twin, found[twin]) if twin else row
+            for row, twin in zip(rows, by_row, strict=True)
+        ]
 
-    def _guarded(
-        self,
-        trials: Sequence[Callable[[], Any]],
-        identities: Sequence[str],
-        limit_s: float,
-        progress: Progress | None,
-    ) -> list[Row]:
-        """The rows of all trials, in their order; those in the store are not tried again."""
-        rows: dict[int, Row] = {}
-        if self.store is not None:
-            for index, identity in enumerate(identities):
-                if kept := self.store.task(identity):
-                    rows[index] = kept[0]
-        left = [index for index in range(len(trials)) if index not in rows]
-        runs = guarded([trials[i] for i in left], limit_s=limit_s, workers=self.workers)
-        for number, outcome in runs:
-            index, row = left[number], row_of(outcome)
-            if self.store is not None and row["status"] != "lost":
-                row = self.store.record(identities[index], [row])[0]
-            rows[index] = row
-            if progress is not None:
-                progress(len(rows), len(trials))
-        return [rows[index] for index in range(len(trials))]
+    def prepare_to_fork(self) -> None:
+        """Find out what a trial asks for, before there are forks that would each do so."""
+        self.spaces, self.kept, self.examined, self.rebuilding  # noqa: B018
+        self.means, self.hook_means, self._training, self.targets  # noqa: B018
 
     def _identity(self, what: str, **parts: Any) -> str:
         return identity_of(what=what, **self._decided_by, **parts)

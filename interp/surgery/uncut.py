@@ -12,25 +12,27 @@ from typing import Any, cast
 
 from torch import nn
 
-from interp.errors import SurgeryError
 from interp.places import Reference
+from interp.surgery.apart import run_apart
 from interp.surgery.axes import find_axes
 from interp.surgery.edits import Surgery, at_layers, combine
+from interp.surgery.examining import Examined, examine
 from interp.surgery.finding import surgeries_of
-from interp.surgery.guarding import guarded
 from interp.surgery.judging import (
     Call,
     Judge,
     Judgement,
     judged,
-    own_randomness,
-    sees_the_future,
+    same_draws,
 )
 from interp.surgery.kept import Kept, Name, afresh, kept_by
+from interp.surgery.loaded import loaded_functions
 from interp.surgery.means import Means, needs_mean, take_means
 from interp.surgery.observing import Axes, Observations, Place, observing
 from interp.surgery.operators import propose
+from interp.surgery.outcomes import is_the_machines
 from interp.surgery.performing import following_layers, performed
+from interp.surgery.preserving import Snapshot
 from interp.surgery.rebuilding import Build, Rebuilding, is_same, plan_rebuilding
 from interp.surgery.syntax import Edit, Source, parse
 from interp.surgery.training import Training, targets_of, training_fingerprint
@@ -59,26 +61,53 @@ class Uncut:
         found: Judgement = self._alone("judged", lambda: self.judged_with(self.prepare))
         return found
 
+    @cached_property
+    def examined(self) -> Examined:
+        """What judging it again tells; see ``Examined``."""
+        baseline = self.baseline
+
+        def again() -> Examined:
+            with self.operated(self.prepare):
+                return examine(self.model, self.judge, baseline)
+
+        def other_draws() -> float:
+            with self.operated(self.prepare):
+                return float(judged(self.model, self.judge, seed=1).values.mean())
+
+        found: Examined = self._alone("judged twice", again)
+        if not found.is_finite or found.positions_first:
+            return found
+        return replace(found, other_draws=self._alone("judged twice", other_draws))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of the model as it is and of its judge: a sentence each.
+
+        Raises:
+            SurgeryError: the judge's value is not finite, or is another each time; the model takes
+                [pos batch].
+        """
+        return self.examined.notes(self.baseline)
+
+    @property
+    def _baseline_leaks(self) -> bool:
+        """Whether the model as it is looks ahead, as a bidirectional one may."""
+        return self.examined.leaks
+
     @property
     def positions(self) -> int:
         """The length of the texts that the judge gives the model."""
         return self.baseline.calls[0].tokens.shape[1]
 
-    @cached_property
+    @property
     def observations(self) -> dict[Source, Observations]:
         """What every expression was when the model was built, judged and trained for two steps."""
-        return {source: self._observe(source) for source in self.sources}
+        return self._observed[0]
 
-    @cached_property
+    @property
     def means(self) -> dict[Source, Means]:
         """The mean over the reference texts and their positions of what each line computes."""
-        if self.reference is None:
-            return {}
-        run = partial(self.reference, self.model)
-        return {
-            source: take_means(source, run, noted.axes, self._prepared(source))
-            for source, noted in self.observations.items()
-        }
+        return self._observed[1]
 
     @cached_property
     def surgeries(self) -> tuple[Surgery, ...]:
@@ -96,26 +125,50 @@ class Uncut:
         """The interventions that are the same cut as a surgery."""
         edits = self.prepare.edits if self.prepare else ()
         positions = self.positions
-        return found_twins(
-            self.model, self.sources, lambda: self.judge(self.model), edits, positions
-        )
+
+        def judge_once() -> None:
+            with same_draws(self.model):
+                self.judge(self.model)
+
+        def follow() -> Twins:
+            return found_twins(self.model, self.sources, judge_once, edits, positions)
+
+        found: Twins = self._alone("followed from value to value", follow)
+        return found
 
     @cached_property
     def targets(self) -> str:
         """The parameter by which the model takes targets that the judge does not give it."""
-        return str(self._alone("built and called", lambda: targets_of(self.build(0), self._call)))
+        call = self._call
+
+        def look() -> str:
+            with same_draws():
+                return targets_of(self.build(0), call)
+
+        return str(self._alone("built and called", look))
 
     @cached_property
-    def _training(self) -> Training:
-        """The fingerprint of two steps of training without a cut."""
-        targets = self.targets
+    def _training(self) -> Training | None:
+        """The fingerprint of two steps of training without a cut; None if it never is the same."""
+        targets, call = self.targets, self._call
 
         def train() -> Training:
-            with self.made_in_building(self.prepare):
-                return training_fingerprint(self.build, self._call, targets)
+            with self.made_in_building(self.prepare), same_draws():
+                return training_fingerprint(self.build, call, targets)
 
-        found: Training = self._alone("trained as it is built", train)
-        return found
+        once, again = (self._alone("trained as it is built", train) for _ in range(2))
+        return once if once == again else None
+
+    @property
+    def training_notes(self) -> tuple[str, ...]:
+        """What a reader must know of its training: a sentence."""
+        if self._training is not None:
+            return ()
+        return (
+            "Training is not repeatable: two steps of it gave other weights the second time, with "
+            "the same seed. So of a cut without effect on the trained model nobody knows whether "
+            "it acts in training.",
+        )
 
     @cached_property
     def kept(self) -> tuple[Kept, ...]:
@@ -135,7 +188,9 @@ class Uncut:
             try:
                 with afresh([replace(found, names=tuple(names))]):
                     return is_same(judged(self.model, self.judge), before)
-            except Exception:
+            except Exception as error:
+                if is_the_machines(error):
+                    raise
                 return False
 
         if is_the_same(found.names):
@@ -150,6 +205,7 @@ class Uncut:
             with self.operated(self.prepare):
                 return plan_rebuilding(self.build, self.model, self.judge)
 
+        self.kept  # noqa: B018  # before a child is forked
         found: Rebuilding = self._alone("built", plan)
         return found
 
@@ -158,32 +214,51 @@ class Uncut:
         return self.baseline.calls[0]
 
     def _alone(self, what: str, task: Callable[[], Any]) -> Any:
-        """What a task gives where the mutants are judged."""
+        """What a task gives that leaves nothing behind: it runs in a fork, or here, and then all
+        is put back.
+
+        Raises:
+            SurgeryError: the model as it is cannot be ``what``, and why.
+        """
+        self.spaces  # noqa: B018  # to look for them takes each fork a while
         if self.workers == 0:
-            return task()
-        _, outcome = next(iter(guarded([task], limit_s=60 + self.limit_s, workers=1)))
-        if outcome.status != "done":
-            raise SurgeryError(f"the model as it is cannot be {what}: {outcome.detail}")
-        return outcome.value
+            return self.snapshot().restored_after(task)
+        what = f"the model as it is cannot be {what}"
+        return run_apart(task, what, limit_s=600 + 10 * self.limit_s)
+
+    def snapshot(self) -> Snapshot:
+        """How the model, what judges it and the modules of its files stand now."""
+        roots = (self.model, self.judge, self.build, self.train, self.reference)
+        return Snapshot(*roots, spaces=self.spaces)
 
     @cached_property
-    def _baseline_leaks(self) -> bool:
-        """Whether the model as it is looks ahead, as a bidirectional one may."""
-        with self.made_in_building(self.prepare):
-            return sees_the_future(self.model, self.baseline.calls[0])
+    def spaces(self) -> list[dict[str, Any]]:
+        """The globals of the studied files."""
+        functions = [
+            function
+            for source in self.sources
+            for node in parse(source).outermost_functions()
+            for function in loaded_functions(source, node)
+        ]
+        return list({id(f.__globals__): f.__globals__ for f in functions}.values())
 
     @cached_property
     def hook_means(self) -> Reference:
         """What ``Mean`` gives at every hook point that a mean on a line is the same as."""
         found = [self.twins.of(surgery) for surgery in self.surgeries]
         names = {name for twin in found if twin and twin.kind == "Mean" for name in twin.names}
-        if self.reference is None or not names:
+        reference = self.reference
+        if reference is None or not names:
             return {}
-        with self.operated(self.prepare):
-            reference = self.reference
-            return reference_means(
-                cast(Any, self.model), sorted(names), lambda: reference(self.model)
-            )
+
+        def means() -> Reference:
+            with self.operated(self.prepare), same_draws(self.model):
+                return reference_means(
+                    cast(Any, self.model), sorted(names), lambda: reference(self.model)
+                )
+
+        found_means: Reference = self._alone("run on the reference texts", means)
+        return found_means
 
     def judged_with(self, surgery: Surgery | None) -> Judgement:
         with self.operated(surgery):
@@ -217,12 +292,33 @@ class Uncut:
         """The edits of a file that are made under every other."""
         return self.prepare.edits if self.prepare and self.prepare.source == source else ()
 
-    def _observe(self, source: Source) -> Observations:
+    @cached_property
+    def _observed(self) -> tuple[dict[Source, Observations], dict[Source, Means]]:
+        """One run with probes of the code as it is."""
+        self.baseline, self.targets, self.kept  # noqa: B018  # found without probes, before a fork
+        axes = {source: self._axes(source) for source in self.sources}
+
+        def observe() -> tuple[dict[Source, Observations], dict[Source, Means]]:
+            found = {source: self._observe(source, axes[source]) for source in self.sources}
+            means = {}
+            if self.reference is not None:
+                run = partial(self.reference, self.model)
+                for source in self.sources:
+                    with same_draws(self.model):
+                        edits = self._prepared(source)
+                        means[source] = take_means(source, run, axes[source], edits)
+            return found, means
+
+        found: tuple[dict[Source, Observations], dict[Source, Means]]
+        found = self._alone("watched", observe)
+        return found
+
+    def _observe(self, source: Source, axes: dict[Place, Axes]) -> Observations:
         noted = Observations(source)
         edits = self._prepared(source)
         kept, targets = self.kept, self.targets  # found without probes
         with (
-            own_randomness(self.model),
+            same_draws(self.model),
             following_layers(self.model) as layer,
             ExitStack() as stack,
         ):
@@ -234,7 +330,7 @@ class Uncut:
                 self.build(0)
             with observing(noted, "train", edits):
                 training_fingerprint(self.build, judgement.calls[0], targets)
-        noted.axes = self._axes(source)
+        noted.axes = axes
         return noted
 
     def _axes(self, source: Source) -> dict[Place, Axes]:

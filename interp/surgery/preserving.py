@@ -1,0 +1,350 @@
+"""How is everything put back that a cut may have changed, where it cannot run in a fork?
+
+A cut that is made in this process may write into a weight, move running statistics, fill a cache,
+draw random numbers or change a setting of torch. A snapshot knows how all that stood: what can be
+reached from the model and from the functions that judge it, and what the modules of the studied
+files hold.
+
+    with preserved(model, judge, spaces=[vars(module)]):
+        judge(model)
+"""
+
+import functools
+import os
+import random
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+MOST_OBJECTS = 200_000
+MOST_BYTES = 2**28  # of a tensor that is no part of a model: a text, say
+LIBRARIES = {*sys.stdlib_module_names, "torch", "numpy", "pandas", "pyarrow", "matplotlib"}
+Undo = Callable[[], None]
+
+
+@contextmanager
+def preserved(*roots: Any, spaces: Sequence[dict[str, Any]] = ()) -> Iterator[None]:
+    """After the block everything is as it was before; see ``Snapshot``."""
+    snapshot = Snapshot(*roots, spaces=spaces)
+    try:
+        yield
+    finally:
+        snapshot.restore()
+
+
+class Snapshot:
+    """How things stood when it was made.
+
+    Args:
+        roots: models, and functions whose closures and globals count.
+        spaces: the globals of modules.
+
+    What it does not see: the state of compiled extensions, iterators that stand half-way, and
+    what is held by libraries.
+    """
+
+    def __init__(self, *roots: Any, spaces: Sequence[dict[str, Any]] = ()) -> None:
+        self._undo: list[Undo] = [*settings(), *patches()]
+        self._seen: dict[Any, Any] = {}
+        self._files = {space.get("__file__") for space in spaces}
+        self._modules = {space.get("__name__") for space in spaces}
+        self._left = deque(roots)
+        for root in roots:
+            if isinstance(root, nn.Module):
+                for tensor in (*root.parameters(), *root.buffers()):
+                    self._keep_tensor(tensor)
+        for space in spaces:
+            self._keep_names(space, [name for name in space if not name.startswith("__")], True)
+        while self._left and len(self._seen) < MOST_OBJECTS:
+            self._keep(self._left.popleft())
+
+    def restore(self) -> None:
+        """Put everything back."""
+        with torch.no_grad():
+            for undo in self._undo:
+                undo()
+
+    def restored_after(self, task: Callable[[], Any]) -> Any:
+        """What a task gives; then everything is put back."""
+        try:
+            return task()
+        finally:
+            self.restore()
+
+    def _keep(self, item: Any) -> None:
+        if id(item) in self._seen or isinstance(item, (str, bytes, int, float, complex, range)):
+            return
+        self._seen[id(item)] = item  # held, so that its id stays its own
+        if isinstance(item, Tensor):
+            if item.layout == torch.strided and item.untyped_storage().nbytes() <= MOST_BYTES:
+                self._keep_tensor(item)
+        elif isinstance(item, np.ndarray):
+            self._keep_array(item)
+        elif isinstance(item, (dict, list, set, deque, bytearray, tuple, frozenset)):
+            self._keep_container(item)
+        elif generator := state_of_generator(item):
+            self._undo.append(generator)
+        elif isinstance(item, FunctionType):
+            self._keep_function(item)
+        elif isinstance(item, (functools.partial, functools.partialmethod)):
+            self._left += [item.func, *item.args, *item.keywords.values()]
+        elif isinstance(item, MethodType):
+            self._left += [item.__func__, item.__self__]
+        elif isinstance(item, CellType):
+            self._keep_cell(item)
+        elif isinstance(item, type):
+            if item.__module__ in self._modules:
+                self._keep_class(item)
+        elif not isinstance(item, (ModuleType, CodeType, BuiltinFunctionType)):
+            self._keep_instance(item)
+
+    def _keep_tensor(self, tensor: Tensor) -> None:
+        self._seen[id(tensor)] = tensor
+        if tensor.layout != torch.strided or tensor.device.type == "meta":
+            return
+        storage = tensor.untyped_storage()
+        place = storage.data_ptr()
+        alias = tensor.detach()
+        wants, gradient = tensor.requires_grad, tensor.grad if tensor.is_leaf else None
+        if gradient is not None:
+            self._left.append(gradient)
+
+        def undo() -> None:
+            if tensor.data_ptr() != alias.data_ptr() or tensor.shape != alias.shape:
+                tensor.data = alias
+            if tensor.is_leaf:
+                if tensor.requires_grad != wants:
+                    tensor.requires_grad_(wants)
+                if tensor.grad is not gradient:
+                    tensor.grad = gradient
+
+        self._undo.append(undo)
+        if (key := ("storage", tensor.device, place)) in self._seen:
+            return
+        self._seen[key] = storage
+        copy = bytes_of(storage).clone()
+
+        def undo_bytes() -> None:
+            if storage.nbytes() != copy.numel():
+                storage.resize_(copy.numel())
+            now = bytes_of(storage)
+            if not torch.equal(now, copy):
+                now.copy_(copy)
+
+        self._undo.append(undo_bytes)
+
+    def _keep_array(self, array: np.ndarray) -> None:
+        if not array.flags.writeable or array.dtype.hasobject or array.nbytes > MOST_BYTES:
+            return
+        copy = array.copy()
+
+        def undo() -> None:
+            if array.tobytes() != copy.tobytes():
+                array[...] = copy
+
+        self._undo.append(undo)
+
+    def _keep_container(self, item: Any) -> None:
+        values = list(item.values()) if isinstance(item, dict) else list(item)
+        if isinstance(item, dict):
+            self._keep_names(item, list(item), False)
+            return
+        if not isinstance(item, bytearray):
+            self._left += values
+        if isinstance(item, (tuple, frozenset)):
+            return
+
+        def undo() -> None:
+            now = list(item)
+            if len(now) == len(values) and all(a is b for a, b in zip(now, values, strict=True)):
+                return
+            item.clear()
+            (item.update if isinstance(item, set) else item.extend)(values)
+
+        self._undo.append(undo)
+
+    def _keep_names(self, space: dict[Any, Any], names: Sequence[Any], of_a_module: bool) -> None:
+        """A dict's values; what was added to it goes. Its order too, unless it is a module's."""
+        before = {name: space[name] for name in names}
+        self._left += before.values()
+
+        def undo() -> None:
+            for name in [name for name in space if name not in before]:
+                if not (of_a_module and name.startswith("__")):
+                    del space[name]
+            for name, value in before.items():
+                if name not in space or space[name] is not value:
+                    space[name] = value
+            if not of_a_module and list(space) != list(before):
+                space.clear()
+                space.update(before)
+
+        self._undo.append(undo)
+
+    def _keep_function(self, function: FunctionType) -> None:
+        if library(function.__module__):
+            return
+        defaults, keywords = function.__defaults__, function.__kwdefaults__
+        self._left += [defaults, keywords, vars(function), *(function.__closure__ or ())]
+        if hasattr(function, "__wrapped__"):
+            self._left.append(function.__wrapped__)
+
+        def undo() -> None:
+            function.__defaults__, function.__kwdefaults__ = defaults, keywords
+
+        self._undo.append(undo)
+        space = function.__globals__
+        if space.get("__file__") in self._files:  # kept as a whole
+            return
+        for name in names_in(function.__code__):
+            if name in space and not isinstance(space[name], (ModuleType, type)):
+                self._keep_global(space, name)
+
+    def _keep_global(self, space: dict[str, Any], name: str) -> None:
+        value = space[name]
+        self._left.append(value)
+
+        def undo() -> None:
+            if name not in space or space[name] is not value:
+                space[name] = value
+
+        self._undo.append(undo)
+
+    def _keep_cell(self, cell: CellType) -> None:
+        with suppress(ValueError):  # an empty one
+            value = cell.cell_contents
+            self._left.append(value)
+
+            def undo() -> None:
+                cell.cell_contents = value
+
+            self._undo.append(undo)
+
+    def _keep_class(self, cls: type) -> None:
+        before = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
+        self._left += before.values()
+
+        def undo() -> None:
+            for name in [k for k in vars(cls) if k not in before and not k.startswith("__")]:
+                delattr(cls, name)
+            for name, value in before.items():
+                if vars(cls).get(name) is not value:
+                    with suppress(AttributeError, TypeError):
+                        setattr(cls, name, value)
+
+        self._undo.append(undo)
+
+    def _keep_instance(self, item: Any) -> None:
+        if not isinstance(item, nn.Module) and library(type(item).__module__):
+            return
+        if isinstance(getattr(item, "__dict__", None), dict):
+            self._left.append(item.__dict__)
+        slots = [s for cls in type(item).__mro__ for s in vars(cls).get("__slots__", ())]
+        for name in slots if isinstance(slots, list) else ():
+            if isinstance(name, str) and hasattr(item, name):
+                self._keep_slot(item, name)
+
+    def _keep_slot(self, item: Any, name: str) -> None:
+        value = getattr(item, name)
+        self._left.append(value)
+
+        def undo() -> None:
+            if getattr(item, name, None) is not value:
+                with suppress(AttributeError, TypeError):
+                    object.__setattr__(item, name, value)
+
+        self._undo.append(undo)
+
+
+def library(module: str | None) -> bool:
+    return (module or "").partition(".")[0] in LIBRARIES
+
+
+def names_in(code: CodeType) -> set[str]:
+    """The names that a function and those inside it may read from its module."""
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return set(code.co_names).union(*(names_in(one) for one in inner))
+
+
+def bytes_of(storage: torch.UntypedStorage) -> Tensor:
+    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
+
+
+def state_of_generator(item: Any) -> Undo | None:
+    """What sets a generator of random numbers back; None where it is none."""
+    if isinstance(item, torch.Generator):
+        state = item.get_state()
+
+        def undo() -> None:
+            item.set_state(state)
+
+        return undo
+    if isinstance(item, random.Random):
+        drawn = item.getstate()
+        return lambda: item.setstate(drawn)
+    if isinstance(item, np.random.RandomState):
+        old = item.get_state()
+        return lambda: item.set_state(old)
+    if isinstance(item, np.random.Generator):
+        bits, now = item.bit_generator, item.bit_generator.state
+        return lambda: setattr(bits, "state", now)
+    return None
+
+
+def settings() -> list[Undo]:
+    """What sets back the random numbers and the switches that a whole process has."""
+    torchs, pythons, numpys = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002  # the one a model may use
+    undo: list[Undo] = [
+        lambda: torch.set_rng_state(torchs),
+        lambda: random.setstate(pythons),
+        lambda: np.random.set_state(numpys),  # noqa: NPY002
+    ]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        cudas = torch.cuda.get_rng_state_all()
+        undo.append(lambda: torch.cuda.set_rng_state_all(cudas))
+    switches: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [
+        (torch.get_default_dtype, torch.set_default_dtype),
+        (torch.is_grad_enabled, torch._C._set_grad_enabled),
+        (torch.get_num_threads, torch.set_num_threads),
+        (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+        (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+        (os.getcwd, os.chdir),
+        (lambda: dict(os.environ), put_environment),
+    ]
+    return undo + [switched_back(get, get(), put) for get, put in switches]
+
+
+def switched_back(get: Callable[[], Any], before: Any, put: Callable[[Any], Any]) -> Undo:
+    def undo() -> None:
+        if get() != before:
+            put(before)
+
+    return undo
+
+
+def put_environment(before: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def patches() -> list[Undo]:
+    """What sets back functions of torch that were replaced by others."""
+    undo: list[Undo] = []
+    for place in (torch, nn.functional, torch.Tensor, nn.Module):
+        before = dict(vars(place))
+
+        def put_back(place: Any = place, before: dict[str, Any] = before) -> None:
+            for name, value in before.items():
+                if vars(place).get(name, value) is not value:
+                    setattr(place, name, value)
+
+        undo.append(put_back)
+    return undo
