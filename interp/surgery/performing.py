@@ -243,7 +243,8 @@ def check_layers(model: nn.Module, layers: Sequence[int]) -> None:
 
 @contextmanager
 def inside_layers(model: nn.Module, layers: Sequence[int]) -> Iterator[Callable[[], bool]]:
-    check_layers(model, layers)
+    if layers:
+        check_layers(model, layers)
     with following_layers(model) as current:
         yield lambda: current() in layers
 

@@ -13,7 +13,7 @@ import functools
 import os
 import random
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
@@ -152,10 +152,10 @@ class Snapshot:
         self._undo.append(undo)
 
     def _keep_container(self, item: Any) -> None:
-        values = list(item.values()) if isinstance(item, dict) else list(item)
         if isinstance(item, dict):
-            self._keep_names(item, list(item), False)
+            self._keep_names(item, list(plain_dict(item).keys(item)), False)
             return
+        values = list(item)
         if not isinstance(item, bytearray):
             self._left += values
         if isinstance(item, (tuple, frozenset)):
@@ -172,19 +172,25 @@ class Snapshot:
 
     def _keep_names(self, space: dict[Any, Any], names: Sequence[Any], of_a_module: bool) -> None:
         """A dict's values; what was added to it goes. Its order too, unless it is a module's."""
-        before = {name: space[name] for name in names}
+        plain = plain_dict(space)
+        before = {name: plain.__getitem__(space, name) for name in names}
         self._left += before.values()
 
         def undo() -> None:
-            for name in [name for name in space if name not in before]:
+            now = list(plain.keys(space))
+            for name in [name for name in now if name not in before]:
                 if not (of_a_module and name.startswith("__")):
-                    del space[name]
+                    plain.__delitem__(space, name)
             for name, value in before.items():
-                if name not in space or space[name] is not value:
-                    space[name] = value
-            if not of_a_module and list(space) != list(before):
-                space.clear()
-                space.update(before)
+                if (
+                    not plain.__contains__(space, name)
+                    or plain.__getitem__(space, name) is not value
+                ):
+                    plain.__setitem__(space, name, value)
+            if not of_a_module and list(plain.keys(space)) != list(before):
+                plain.clear(space)
+                for name, value in before.items():
+                    plain.__setitem__(space, name, value)
 
         self._undo.append(undo)
 
@@ -261,6 +267,12 @@ class Snapshot:
                     object.__setattr__(item, name, value)
 
         self._undo.append(undo)
+
+
+def plain_dict(item: dict[Any, Any]) -> Any:
+    """The class whose methods reach what a dict holds, whatever a class of the user's makes of
+    looking it up."""
+    return OrderedDict if isinstance(item, OrderedDict) else dict
 
 
 def library(module: str | None) -> bool:

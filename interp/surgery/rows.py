@@ -70,7 +70,7 @@ def with_twin(row: Row, twin: Twin, by_hook: Row) -> Row:
 
 def close(one: float, other: float) -> bool:
     """Whether two losses are the same, up to the order of sums."""
-    return abs(one - other) <= FLOAT_NOISE * max(1.0, abs(other))
+    return bool(abs(one - other) <= FLOAT_NOISE * max(1.0, abs(other)))
 
 
 def largest_difference(one: Judgement, other: Judgement) -> float | None:

@@ -12,6 +12,9 @@ from interp import surgery
 from interp.errors import SurgeryError
 from interp.surgery.stand_ins import surgery_shuffle
 
+# models without a mask are fine here
+pytestmark = pytest.mark.filterwarnings("ignore:The model as it is sees the future")
+
 V, B, T = 11, 6, 12
 TOKENS = torch.randint(V, (B, T), generator=torch.Generator().manual_seed(3))
 OTHERS = torch.randint(V, (9, T), generator=torch.Generator().manual_seed(4))
@@ -20,6 +23,7 @@ HEAD = """
 import torch
 from torch import nn
 from torch.nn import functional as F
+
 
 class Layer(nn.Module):
     def __init__(self, d=12):

@@ -15,6 +15,9 @@ from interp import surgery
 from interp.surgery.stand_ins import STAND_INS
 from interp.surgery.syntax import parse
 
+# models without a mask are fine here
+pytestmark = pytest.mark.filterwarnings("ignore:The model as it is sees the future")
+
 HEAD = """import math
 import torch
 from torch import nn
@@ -156,6 +159,7 @@ HEAD
     "annotations of the future": """
 from __future__ import annotations
 from typing import TYPE_CHECKING
+
 if TYPE_CHECKING:
     from nowhere import Thing
 
