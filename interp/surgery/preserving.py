@@ -9,13 +9,12 @@ files hold.
         judge(model)
 """
 
-import functools
-import os
 import random
 import sys
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial, partialmethod
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -23,10 +22,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from interp.surgery.restoring import (
+    Undo,
+    bytes_of,
+    patches,
+    plain_dict,
+    put_back_array,
+    put_back_bytes,
+    put_back_class,
+    put_back_defaults,
+    put_back_global,
+    put_back_items,
+    put_back_names,
+    put_back_slot,
+    put_back_tensor,
+    settings,
+)
+
 MOST_OBJECTS = 200_000
 MOST_BYTES = 2**28  # of a tensor that is no part of a model: a text, say
 LIBRARIES = {*sys.stdlib_module_names, "torch", "numpy", "pandas", "pyarrow", "matplotlib"}
-Undo = Callable[[], None]
 
 
 @contextmanager
@@ -93,7 +108,7 @@ class Snapshot:
             self._undo.append(generator)
         elif isinstance(item, FunctionType):
             self._keep_function(item)
-        elif isinstance(item, (functools.partial, functools.partialmethod)):
+        elif isinstance(item, (partial, partialmethod)):
             self._left += [item.func, *item.args, *item.keywords.values()]
         elif isinstance(item, MethodType):
             self._left += [item.__func__, item.__self__]
@@ -116,40 +131,18 @@ class Snapshot:
         if gradient is not None:
             self._left.append(gradient)
 
-        def undo() -> None:
-            if tensor.data_ptr() != alias.data_ptr() or tensor.shape != alias.shape:
-                tensor.data = alias
-            if tensor.is_leaf:
-                if tensor.requires_grad != wants:
-                    tensor.requires_grad_(wants)
-                if tensor.grad is not gradient:
-                    tensor.grad = gradient
-
-        self._undo.append(undo)
+        self._undo.append(partial(put_back_tensor, tensor, alias, wants, gradient))
         if (key := ("storage", tensor.device, place)) in self._seen:
             return
         self._seen[key] = storage
         copy = bytes_of(storage).clone()
 
-        def undo_bytes() -> None:
-            if storage.nbytes() != copy.numel():
-                storage.resize_(copy.numel())
-            now = bytes_of(storage)
-            if not torch.equal(now, copy):
-                now.copy_(copy)
-
-        self._undo.append(undo_bytes)
+        self._undo.append(partial(put_back_bytes, storage, copy))
 
     def _keep_array(self, array: np.ndarray) -> None:
         if not array.flags.writeable or array.dtype.hasobject or array.nbytes > MOST_BYTES:
             return
-        copy = array.copy()
-
-        def undo() -> None:
-            if array.tobytes() != copy.tobytes():
-                array[...] = copy
-
-        self._undo.append(undo)
+        self._undo.append(partial(put_back_array, array, array.copy()))
 
     def _keep_container(self, item: Any) -> None:
         if isinstance(item, dict):
@@ -161,14 +154,7 @@ class Snapshot:
         if isinstance(item, (tuple, frozenset)):
             return
 
-        def undo() -> None:
-            now = list(item)
-            if len(now) == len(values) and all(a is b for a, b in zip(now, values, strict=True)):
-                return
-            item.clear()
-            (item.update if isinstance(item, set) else item.extend)(values)
-
-        self._undo.append(undo)
+        self._undo.append(partial(put_back_items, item, values))
 
     def _keep_names(self, space: dict[Any, Any], names: Sequence[Any], of_a_module: bool) -> None:
         """A dict's values; what was added to it goes. Its order too, unless it is a module's."""
@@ -176,23 +162,7 @@ class Snapshot:
         before = {name: plain.__getitem__(space, name) for name in names}
         self._left += before.values()
 
-        def undo() -> None:
-            now = list(plain.keys(space))
-            for name in [name for name in now if name not in before]:
-                if not (of_a_module and name.startswith("__")):
-                    plain.__delitem__(space, name)
-            for name, value in before.items():
-                if (
-                    not plain.__contains__(space, name)
-                    or plain.__getitem__(space, name) is not value
-                ):
-                    plain.__setitem__(space, name, value)
-            if not of_a_module and list(plain.keys(space)) != list(before):
-                plain.clear(space)
-                for name, value in before.items():
-                    plain.__setitem__(space, name, value)
-
-        self._undo.append(undo)
+        self._undo.append(partial(put_back_names, space, before, of_a_module))
 
     def _keep_function(self, function: FunctionType) -> None:
         if library(function.__module__):
@@ -202,10 +172,7 @@ class Snapshot:
         if hasattr(function, "__wrapped__"):
             self._left.append(function.__wrapped__)
 
-        def undo() -> None:
-            function.__defaults__, function.__kwdefaults__ = defaults, keywords
-
-        self._undo.append(undo)
+        self._undo.append(partial(put_back_defaults, function, defaults, keywords))
         space = function.__globals__
         if space.get("__file__") in self._files:  # kept as a whole
             return
@@ -217,35 +184,20 @@ class Snapshot:
         value = space[name]
         self._left.append(value)
 
-        def undo() -> None:
-            if name not in space or space[name] is not value:
-                space[name] = value
-
-        self._undo.append(undo)
+        self._undo.append(partial(put_back_global, space, name, value))
 
     def _keep_cell(self, cell: CellType) -> None:
         with suppress(ValueError):  # an empty one
             value = cell.cell_contents
             self._left.append(value)
 
-            def undo() -> None:
-                cell.cell_contents = value
-
-            self._undo.append(undo)
+            self._undo.append(partial(setattr, cell, "cell_contents", value))
 
     def _keep_class(self, cls: type) -> None:
         before = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
         self._left += before.values()
 
-        def undo() -> None:
-            for name in [k for k in vars(cls) if k not in before and not k.startswith("__")]:
-                delattr(cls, name)
-            for name, value in before.items():
-                if vars(cls).get(name) is not value:
-                    with suppress(AttributeError, TypeError):
-                        setattr(cls, name, value)
-
-        self._undo.append(undo)
+        self._undo.append(partial(put_back_class, cls, before))
 
     def _keep_instance(self, item: Any) -> None:
         if not isinstance(item, nn.Module) and library(type(item).__module__):
@@ -261,18 +213,7 @@ class Snapshot:
         value = getattr(item, name)
         self._left.append(value)
 
-        def undo() -> None:
-            if getattr(item, name, None) is not value:
-                with suppress(AttributeError, TypeError):
-                    object.__setattr__(item, name, value)
-
-        self._undo.append(undo)
-
-
-def plain_dict(item: dict[Any, Any]) -> Any:
-    """The class whose methods reach what a dict holds, whatever a class of the user's makes of
-    looking it up."""
-    return OrderedDict if isinstance(item, OrderedDict) else dict
+        self._undo.append(partial(put_back_slot, item, name, value))
 
 
 def library(module: str | None) -> bool:
@@ -285,78 +226,14 @@ def names_in(code: CodeType) -> set[str]:
     return set(code.co_names).union(*(names_in(one) for one in inner))
 
 
-def bytes_of(storage: torch.UntypedStorage) -> Tensor:
-    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
-
-
 def state_of_generator(item: Any) -> Undo | None:
     """What sets a generator of random numbers back; None where it is none."""
     if isinstance(item, torch.Generator):
-        state = item.get_state()
-
-        def undo() -> None:
-            item.set_state(state)
-
-        return undo
+        return partial(item.set_state, item.get_state())
     if isinstance(item, random.Random):
-        drawn = item.getstate()
-        return lambda: item.setstate(drawn)
+        return partial(item.setstate, item.getstate())
     if isinstance(item, np.random.RandomState):
-        old = item.get_state()
-        return lambda: item.set_state(old)
+        return partial(item.set_state, item.get_state())
     if isinstance(item, np.random.Generator):
-        bits, now = item.bit_generator, item.bit_generator.state
-        return lambda: setattr(bits, "state", now)
+        return partial(setattr, item.bit_generator, "state", item.bit_generator.state)
     return None
-
-
-def settings() -> list[Undo]:
-    """What sets back the random numbers and the switches that a whole process has."""
-    torchs, pythons, numpys = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002  # the one a model may use
-    undo: list[Undo] = [
-        lambda: torch.set_rng_state(torchs),
-        lambda: random.setstate(pythons),
-        lambda: np.random.set_state(numpys),  # noqa: NPY002
-    ]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        cudas = torch.cuda.get_rng_state_all()
-        undo.append(lambda: torch.cuda.set_rng_state_all(cudas))
-    switches: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [
-        (torch.get_default_dtype, torch.set_default_dtype),
-        (torch.is_grad_enabled, torch._C._set_grad_enabled),
-        (torch.get_num_threads, torch.set_num_threads),
-        (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
-        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-        (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
-        (os.getcwd, os.chdir),
-        (lambda: dict(os.environ), put_environment),
-    ]
-    return undo + [switched_back(get, get(), put) for get, put in switches]
-
-
-def switched_back(get: Callable[[], Any], before: Any, put: Callable[[Any], Any]) -> Undo:
-    def undo() -> None:
-        if get() != before:
-            put(before)
-
-    return undo
-
-
-def put_environment(before: dict[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(before)
-
-
-def patches() -> list[Undo]:
-    """What sets back functions of torch that were replaced by others."""
-    undo: list[Undo] = []
-    for place in (torch, nn.functional, torch.Tensor, nn.Module):
-        before = dict(vars(place))
-
-        def put_back(place: Any = place, before: dict[str, Any] = before) -> None:
-            for name, value in before.items():
-                if vars(place).get(name, value) is not value:
-                    setattr(place, name, value)
-
-        undo.append(put_back)
-    return undo

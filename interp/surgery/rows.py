@@ -90,8 +90,8 @@ def largest_difference(one: Judgement, other: Judgement) -> float | None:
 def with_columns(rows: Sequence[Row]) -> pd.DataFrame:
     """Rows as a table that has every column, though there be no row, or none that was judged."""
     table = pd.DataFrame(rows)
-    missing = [name for name in COLUMNS if name not in table]
-    return table.assign(**dict.fromkeys(missing, np.nan))
+    more = [name for name in table if name not in COLUMNS]
+    return table.reindex(columns=[*COLUMNS, *more])
 
 
 def row_of(outcome: Outcome) -> Row:
