@@ -13,15 +13,14 @@ those of experiments.course and experiments.retrain: what one of them has traine
 again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import pandas as pd
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,6 +35,7 @@ from experiments.cli import (
     announce,
     console,
     launch,
+    progress,
     run_name,
 )
 from experiments.executors import Processes, at_once, one_thread
@@ -52,6 +52,7 @@ from gpt.model import GPT
 from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
 from gpt.train import PRESETS, Preset
 from interp import surgery
+from interp.errors import SurgeryWarning
 from interp.errors import UsageError as InterpError
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun, identity_of
@@ -134,9 +135,10 @@ def main(config: Config) -> Path:
         decided = {"source": source.text, "weights": weights_hash(model), "top": top, **settings}
         decided["imports"] = hash_of_imports([source])
         finished = identity_of(what="every line", limit_s=config.limit_s, **decided)
-        if run.task(finished) is None or not run.is_sound("results", "lines", "sites"):
+        if run.task(finished) is None or not run.is_sound("results", "lines", "sites", "notes"):
             judge, reference = judges(data, preset.model.block_size, config.texts)
-            study = surgery.study(
+            study = noted(
+                run,
                 build=other.build if other else lambda seed: GPT(preset.model, seed=seed),
                 judge=judge,
                 files=[module],
@@ -145,10 +147,10 @@ def main(config: Config) -> Path:
                 reference=reference,
                 limit_s=config.limit_s,
                 workers=config.workers,
-                store=run,
                 about={key: settings[key] for key in ("class", "model", "train", "text", "texts")},
             )
-            run.save_table(posthoc(study))
+            with warnings.catch_warnings(action="ignore", category=SurgeryWarning):  # said by now
+                run.save_table(posthoc(study))
             again = None
             if top:
                 trainings = trained_without(study, run.table(), top, seeds, ours)
@@ -300,14 +302,6 @@ def sites_of(model: nn.Module, path: Path) -> dict[str, int]:
     return {name: line.line for name, line in found.items() if line.path == str(path)}
 
 
-@contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as bars:
-        bar = bars.add_task(what, total=None)
-        yield lambda done, total: bars.update(bar, completed=done, total=total)
-
-
 def draw(run: Run) -> None:
     """Figures, from the saved tables alone."""
     lines = run.table("lines")
@@ -364,6 +358,7 @@ def limits(run: SavedRun) -> list[str]:
     table, lines = run.table(), run.table("lines")
     again = int(lines["retrained_delta"].notna().sum())
     return [
+        *run.table("notes")["note"],
         summary(table),
         f"Effects on the trained model are means over {int(table['n'].max())} texts, with 95 % "
         "intervals over these; p-values are corrected for all cuts that were made (Holm), "
@@ -372,6 +367,17 @@ def limits(run: SavedRun) -> list[str]:
         f"cut before training, with {len(run.description['config']['seeds'])} seeds each; what "
         "training would make of the others is not known.",
     ]
+
+
+def noted(run: Run, **settings: Any) -> Study:
+    """A study; what a reader must know of the model as it is, is said and kept."""
+    with warnings.catch_warnings(action="ignore", category=SurgeryWarning):
+        study = surgery.study(**settings, store=run)
+    notes = [*study.notes, *study.training_notes]
+    for note in notes:
+        console.print(note)
+    run.save_table(pd.DataFrame({"note": pd.Series(notes, dtype=str)}), "notes")
+    return study
 
 
 def summary(table: pd.DataFrame) -> str:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
+import gpt.model
 from experiments import course, lines, retrain, retraining
 from experiments.cli import launch
 from experiments.lines import Config
@@ -291,3 +293,24 @@ def forked(work: Callable[[], object]) -> int:
             work()
         os._exit(0)
     return child
+
+
+def test_what_a_reader_must_know_of_the_model_as_it_is_is_kept_and_said(tmp_path, capsys):
+    tokens = torch.randint(7, (3, 8), generator=torch.Generator().manual_seed(0))
+    config = gpt.model.GPTConfig(vocab_size=7, block_size=8, n_layer=1, n_head=1, n_embd=8)
+
+    def judge(model):
+        logits = model.eval()(tokens).double()
+        return logits.mean((1, 2)) + torch.rand(3)
+
+    with Run.open(tmp_path, "lines", "noisy", {}) as run:
+        lines.noted(
+            run,
+            build=lambda seed: gpt.model.GPT(config, seed=seed),
+            judge=judge,
+            files=[gpt.model],
+            workers=0,
+        )
+        kept = list(run.table("notes")["note"])
+    assert len(kept) == 1 and "draws random numbers" in kept[0]
+    assert "draws random numbers" in capsys.readouterr().out
