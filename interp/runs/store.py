@@ -34,6 +34,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         with sound(path):
+            if not path.exists():
+                make_store(path)
             self._connection = sqlite3.connect(path, isolation_level=None)
             try:
                 self._begin()
@@ -47,10 +49,7 @@ class Store:
         query("PRAGMA journal_mode = WAL")
         query("PRAGMA synchronous = FULL")
         if not query("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-            query("BEGIN IMMEDIATE")
-            query(TABLE)
-            query(f"PRAGMA user_version = {FORMAT}")
-            query("COMMIT")
+            fill(self._connection)  # an empty file, as a killed copy leaves it
         require_format(self._connection, self.path)
         (said,) = query("PRAGMA quick_check(1)").fetchone()  # 0.1 s for 60 MB, before hours of work
         if said != b"ok":
@@ -92,6 +91,20 @@ class Store:
     def _text(self, identity: str) -> str | None:
         with sound(self.path):
             return kept_text(self._connection, identity)
+
+
+def make_store(path: Path) -> None:
+    """An empty store, whole from the instant at which it is there: others may read it at once."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.unlink(missing_ok=True)
+    with closing(sqlite3.connect(partial, isolation_level=None)) as connection:
+        fill(connection)
+    partial.replace(path)
+
+
+def fill(connection: sqlite3.Connection) -> None:
+    for statement in ("BEGIN IMMEDIATE", TABLE, f"PRAGMA user_version = {FORMAT}", "COMMIT"):
+        connection.execute(statement)
 
 
 def kept_text(connection: sqlite3.Connection, identity: str) -> str | None:

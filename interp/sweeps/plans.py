@@ -308,6 +308,7 @@ def plan_for(
         }
         if found:
             prove(model, anatomy, tokens, list(dict.fromkeys(found.values())))
+            plan.give_back()
             plan.anatomy, plan.entries = anatomy, found
             plan.entered = windows_of(plan)
             rest -= found.keys()

@@ -86,7 +86,7 @@ def prove_texts(
     stream: list[Tensor] = [alone]  # entering the block that runs
     noise: dict[str, Tensor] = {}  # within it
     calling = [False]  # the parts, which may come past hook points too
-    noisy_ones = (torch.arange(len(tokens), device=tokens.device) % 2 == 0).float()
+    noisy_ones = slice(None, None, 2)
 
     def shared(value: Tensor, seed: int) -> Float[Tensor, "1 ..."]:
         generator = torch.Generator().manual_seed(seed)
@@ -94,7 +94,8 @@ def prove_texts(
         return (value.std() + 0.1) * noise.to(value)
 
     def of_rows(noise: Tensor, rows: slice) -> Tensor:
-        return noise * noisy_ones[rows].view(-1, *[1] * (noise.ndim - 1)).to(noise)
+        here = torch.arange(len(tokens), device=noise.device)[rows] % 2 == 0
+        return noise * here.view(-1, *[1] * (noise.ndim - 1))
 
     def compared(layer: int, after: Tensor) -> None:
         calling[0] = True
@@ -117,7 +118,8 @@ def prove_texts(
                 compared(layer, value)
             if (layer, kind) in changed:
                 noise[kind] = shared(value, layer)
-                value = value + of_rows(noise[kind], slice(None))
+                value = value.clone()
+                value[noisy_ones] += noise[kind]
             if kind == "hook_resid_post":
                 stream[0] = value.clone()
             return value if (layer, kind) in changed else None

@@ -92,7 +92,7 @@ def test_figures_and_page_are_there_in_every_format(run):
     assert files == {f"{name}.{kind}" for name in names for kind in ("png", "svg", "pdf")}
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "x = attn_out" in page
-    assert "against the model as it stands" in page
+    assert "against the model as it is" in page
 
 
 def test_trained_weights_know_which_lines_were_cut(run):

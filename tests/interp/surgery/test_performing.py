@@ -1,4 +1,3 @@
-import asyncio
 import gc
 import importlib.util
 import inspect
@@ -227,8 +226,14 @@ def test_a_coroutine_and_an_asynchronous_generator_are_cut(tmp_path):
     async def all_of():
         return [await module.double(5.0), *[part async for part in module.several(5.0)]]
 
+    def run():
+        """Driven by hand: an event loop of another test may be running in this process."""
+        with pytest.raises(StopIteration) as end:
+            all_of().send(None)
+        return end.value.value
+
     with surgery.performed(surgery.find(source, "drop-factor", target="2.0")):
-        assert asyncio.run(all_of()) == [5.0, 6.0, 15.0]
+        assert run() == [5.0, 6.0, 15.0]
     with surgery.performed(surgery.find(source, "drop-term", target="1.0")):
-        assert asyncio.run(all_of()) == [10.0, 5.0, 15.0]
-    assert asyncio.run(all_of()) == [10.0, 6.0, 15.0]
+        assert run() == [10.0, 5.0, 15.0]
+    assert run() == [10.0, 6.0, 15.0]
