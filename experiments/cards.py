@@ -6,6 +6,7 @@ A text is audited once and the audit kept in ``runs/texts`` under everything tha
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,10 +27,14 @@ def audited(
     decided = method(TRAINED_ON, at_least, regions)
     identity = identity_of(text=corpus.sha256, method=decided)
     path = runs / "texts" / f"{identity[:16]}.json"
-    if path.exists():
-        return TextAudit(**json.loads(path.read_bytes()))
+    with suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged: audited again
+        kept = json.loads(path.read_bytes())
+        if kept["sha256"] == identity_of(identity=identity, audit=kept["audit"]):
+            return TextAudit(**kept["audit"])
     audit = audit_text(corpus.text, train_share=TRAINED_ON, at_least=at_least, regions=regions)
-    write_atomically(path, json.dumps(asdict(audit), ensure_ascii=False).encode())
+    made = json.loads(json.dumps(asdict(audit)))
+    kept = {"sha256": identity_of(identity=identity, audit=made), "audit": made}
+    write_atomically(path, json.dumps(kept, ensure_ascii=False).encode())
     return audit
 
 

@@ -81,3 +81,16 @@ def test_a_text_is_audited_once(text, tmp_path, monkeypatch):
 )
 def test_bad_input_is_answered_with_one_sentence(refused, arguments, sentence):
     assert sentence in refused(text_audit.main, text_audit.Config, *arguments)
+
+
+def test_a_damaged_audit_is_made_again(text, tmp_path):
+    corpus = load_corpus(str(text))
+    first = audited(corpus, tmp_path)
+    (path,) = (tmp_path / "texts").iterdir()
+    whole = path.read_bytes()
+    places = range(0, len(whole), max(1, len(whole) // 12))
+    damaged = [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in places]
+    for content in (*damaged, whole[:-20], b"", b"[]", b'{"sha256": 1}'):
+        path.write_bytes(content)
+        assert audited(corpus, tmp_path) == first
+        assert path.read_bytes() == whole
