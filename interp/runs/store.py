@@ -9,13 +9,14 @@ import hashlib
 import json
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from interp.errors import UsageError
-from interp.runs.files import refusal
+from interp.runs.files import refusal, write_atomically
 from interp.runs.identity import plain
 
 FORMAT = 1
@@ -34,8 +35,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         with sound(path):
-            if not path.exists():
-                make_store(path)
+            make(path)
             self._connection = sqlite3.connect(path, isolation_level=None)
             try:
                 self._begin()
@@ -48,8 +48,6 @@ class Store:
         self._connection.text_factory = bytes  # what is damaged may be no text
         query("PRAGMA journal_mode = WAL")
         query("PRAGMA synchronous = FULL")
-        if not query("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-            fill(self._connection)  # an empty file, as a killed copy leaves it
         require_format(self._connection, self.path)
         (said,) = query("PRAGMA quick_check(1)").fetchone()  # 0.1 s for 60 MB, before hours of work
         if said != b"ok":
@@ -93,20 +91,6 @@ class Store:
             return kept_text(self._connection, identity)
 
 
-def make_store(path: Path) -> None:
-    """An empty store, whole from the instant at which it is there: others may read it at once."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.unlink(missing_ok=True)
-    with closing(sqlite3.connect(partial, isolation_level=None)) as connection:
-        fill(connection)
-    partial.replace(path)
-
-
-def fill(connection: sqlite3.Connection) -> None:
-    for statement in ("BEGIN IMMEDIATE", TABLE, f"PRAGMA user_version = {FORMAT}", "COMMIT"):
-        connection.execute(statement)
-
-
 def kept_text(connection: sqlite3.Connection, identity: str) -> str | None:
     """What a store keeps of a task, None where there is nothing or its checksum fails."""
     query = "SELECT rows, sha256 FROM tasks WHERE identity = ?"
@@ -138,7 +122,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A store to read from, beside whoever writes to it.
 
     Raises:
-        UsageError: it is damaged, missing, or of another version.
+        UsageError: it is damaged, missing, empty, or of another version.
     """
     with sound(path), opened_to_read(path) as connection:
         connection.text_factory = bytes
@@ -180,8 +164,33 @@ def faults(path: Path) -> tuple[int, list[str]]:
     return len(kept), said
 
 
+def make(path: Path) -> None:
+    """Put a store without tasks at a path, all at once, where there is none or nothing in it: one
+    that is half made, as by a process that died, could be neither read nor told from a damaged one.
+    """
+    if path.exists():
+        with closing(sqlite3.connect(path)) as connection:
+            if not is_empty(connection):
+                return
+    with tempfile.TemporaryDirectory() as folder:
+        new = Path(folder) / path.name
+        with closing(sqlite3.connect(new)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")  # lasts: it is kept in the file
+            connection.execute(TABLE)
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+        write_atomically(path, new.read_bytes())
+
+
+def is_empty(connection: sqlite3.Connection) -> bool:
+    """Whether a file holds no table at all."""
+    (count,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    return not count
+
+
 def require_format(connection: sqlite3.Connection, path: Path) -> None:
-    """Raises ``UsageError`` where the store is not of this version."""
+    """Raises ``UsageError`` where the store is not of this version, or nothing is in it yet."""
+    if is_empty(connection):
+        raise UsageError(f"{path} holds nothing: start the same command again, which makes it anew")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(tasks)")]
     if version != FORMAT or columns != [b"identity", b"rows", b"sha256"]:

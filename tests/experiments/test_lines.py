@@ -19,6 +19,7 @@ from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS, Preset, TrainConfig
 from interp import surgery
 from interp.errors import SurgeryError
+from interp.errors import UsageError as InterpError
 from interp.runs import Run
 from interp.runs.store import reading
 
@@ -278,7 +279,7 @@ def wait_for(root: Path, enough: int, within: float = 300.0) -> None:
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         for path in root.glob("lines/*/tasks.sqlite"):
-            with suppress(UsageError):  # the table is not made yet
+            with suppress(InterpError):  # the table is not made yet
                 if recorded(path.parent) >= enough:
                     return
         time.sleep(0.01)

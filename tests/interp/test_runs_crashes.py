@@ -23,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from interp.errors import UsageError
 from interp.runs import Run, description, identity_of, recorded_elsewhere
+from interp.runs.store import faults
 
 TRACE_ME, NEXT_CALL, SET_OPTIONS = 0, 24, 0x4200
 TELL_CALLS_APART, DIE_WITH_PARENT = 1, 0x100000
@@ -108,11 +109,23 @@ def write_all(root: Path, say) -> None:
         say(2)
 
 
+def read_beside(root: Path) -> int | None:
+    """How many tasks someone who only reads finds; None where there is no store yet."""
+    path = root / "course" / "demo" / "tasks.sqlite"
+    if not path.exists():
+        return None
+    tasks, wrong = faults(path)
+    assert wrong == []
+    return tasks
+
+
 def test_killed_at_any_call_of_the_system_a_run_is_whole_and_goes_on(tmp_path):
-    crashes, call = 0, 1
+    crashes, call, answers = 0, 1, set()
     while True:
         root = tmp_path / str(call)
         ended, said = killed_at(call, lambda say, root=root: write_all(root, say))
+        answers.add(answer := read_beside(root))
+        assert (answer or 0) >= len({*said} - {2})
         with begin(root) as run:
             description = json.loads((run.folder / "run.json").read_bytes())
             assert description["config"] == CONFIG
@@ -136,6 +149,7 @@ def test_killed_at_any_call_of_the_system_a_run_is_whole_and_goes_on(tmp_path):
             break
         crashes, call = crashes + 1, call + 5  # ways in and ways out by turns
     assert crashes > 50
+    assert answers == {None, 0, 1, 2}
 
 
 class KilledStore(RuleBasedStateMachine):

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from interp.errors import UsageError
 from interp.runs import Run, SavedRun, description, identity_of, locking, recorded_elsewhere
-from interp.runs.store import Store
+from interp.runs.store import Store, faults
 
 CONFIG = {"steps": 200}
 
@@ -88,6 +88,28 @@ def test_a_store_with_flipped_bits_never_gives_other_rows(tmp_path, capfd):
             assert "tasks.sqlite" in str(error) and "\n" not in str(error)
             outcomes.add("refused")
     assert outcomes == {True, False, "refused"}
+
+
+def only_begun(path):
+    """A store as SQLite leaves it before the first table, in its own journal mode."""
+    with closing(sqlite3.connect(path)) as store:
+        store.execute("PRAGMA journal_mode = WAL")
+
+
+@pytest.mark.parametrize("half", [lambda path: path.touch(), only_begun], ids=["no byte", "begun"])
+def test_a_store_with_nothing_in_it_is_made_again(tmp_path, half):
+    begin(tmp_path).close()
+    path = tmp_path / "course" / "demo" / "tasks.sqlite"
+    path.unlink()
+    half(path)
+    with pytest.raises(UsageError, match="holds nothing: start the same command again"):
+        faults(path)
+    assert list(recorded_elsewhere(tmp_path, identity(0))) == []
+    with begin(tmp_path) as run:
+        run.record(identity(0), rows_of(0))
+    with begin(tmp_path) as run:
+        assert run.task(identity(0)) == rows_of(0)
+    assert faults(path) == (1, [])
 
 
 def test_a_store_of_another_version_is_one_sentence(tmp_path):
