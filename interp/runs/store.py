@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import UsageError
-from interp.runs.files import refusal, write_atomically
+from interp.runs.files import refusal, saving, write_atomically
 from interp.runs.identity import plain
 
 FORMAT = 1
@@ -172,7 +172,7 @@ def make(path: Path) -> None:
         with closing(sqlite3.connect(path)) as connection:
             if not is_empty(connection):
                 return
-    with tempfile.TemporaryDirectory() as folder:
+    with saving(path), tempfile.TemporaryDirectory() as folder:
         new = Path(folder) / path.name
         with closing(sqlite3.connect(new)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")  # lasts: it is kept in the file
