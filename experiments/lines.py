@@ -42,7 +42,7 @@ from experiments.executors import Processes, at_once, one_thread
 from experiments.pages import write_page
 from experiments.retraining import run_all, sized, tasks_of
 from experiments.subjects import chosen, trained_once
-from experiments.telling import AFTER, BEFORE, of_surgeries
+from experiments.telling import AFTER, BEFORE, COLUMNS, of_failures, of_surgeries
 from experiments.variants import BASELINE
 from experiments.views import save_views, sha256_of
 from gpt import checkpoint
@@ -345,27 +345,29 @@ def effects(run: SavedRun) -> pd.DataFrame:
     found = found[
         (found["status"] == "changed") & found["delta"].notna() & (found["same_as"] == "")
     ]
-    tables = [of_surgeries(found, AFTER, "text")]
+    tables = [of_surgeries(found, AFTER, "text")] if len(found) else []
     if run.holds("retrained"):
         again = run.table("retrained")
         again = again[(again["status"] == "changed") & again["delta"].notna()]
-        tables.append(of_surgeries(again, BEFORE, "seed", run.table("trainings")))
-    return pd.concat([table for table in tables if len(table)], ignore_index=True)
+        if len(again):
+            tables.append(of_surgeries(again, BEFORE, "seed", run.table("trainings")))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
 
 def limits(run: SavedRun) -> list[str]:
     """What was not tested, and what could not be."""
     table, lines = run.table(), run.table("lines")
-    again = int(lines["retrained_delta"].notna().sum())
     return [
         *run.table("notes")["note"],
         summary(table),
         f"Effects on the trained model are means over {int(table['n'].max())} texts, with 95 % "
         "intervals over these; p-values are corrected for all cuts that were made (Holm), "
         "intervals are not.",
-        f"{again} of {int((lines['status'] == 'changed').sum())} lines with an effect were also "
+        f"{int(lines['retrained_delta'].notna().sum())} of "
+        f"{int((lines['status'] == 'changed').sum())} lines with an effect were also "
         f"cut before training, with {len(run.description['config']['seeds'])} seeds each; what "
         "training would make of the others is not known.",
+        *(of_failures(run.table("retrained")) if run.holds("retrained") else []),
     ]
 
 

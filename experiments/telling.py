@@ -109,6 +109,16 @@ def of_surgeries(
     return shown_effects(table, places, how, way, places, code, counted, trainings)
 
 
+def of_failures(retrained: pd.DataFrame) -> list[str]:
+    """A sentence for each surgery that did not train to a loss with every seed."""
+    return [
+        f"Trained with the cut {row['surgery']} ({row['code'].strip()} → {row['after'].strip()}), "
+        f"the model did not come to a loss with every seed ({row['detail'] or row['status']}): the "
+        "lasting cost of that cut is not known."
+        for row in retrained[retrained["delta"].isna()].to_dict("records")
+    ]
+
+
 def shown_effects(
     table: pd.DataFrame,
     names: pd.Series,

@@ -160,7 +160,9 @@ def over_seeds(trainings: pd.DataFrame) -> pd.DataFrame:
                 "n": len(values),
             }
         )
-    return pd.DataFrame(rows)
+    known = [name for name in trainings if name != "seed"]
+    new = ("baseline", "delta", "ci_low", "ci_high", "p", "noise", "n")
+    return pd.DataFrame(rows, columns=[*known, *(name for name in new if name not in known)])
 
 
 def folded(table: pd.DataFrame) -> pd.DataFrame:

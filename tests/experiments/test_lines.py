@@ -20,7 +20,7 @@ from gpt.train import PRESETS, Preset, TrainConfig
 from interp import surgery
 from interp.errors import SurgeryError
 from interp.errors import UsageError as InterpError
-from interp.runs import Run
+from interp.runs import Run, SavedRun
 from interp.runs.store import reading
 
 SCRIPT = """
@@ -294,6 +294,57 @@ def forked(work: Callable[[], object]) -> int:
             work()
         os._exit(0)
     return child
+
+
+SMALL = """
+from torch import equal, nn
+from torch.nn.functional import linear
+
+class Small(nn.Module):
+    def __init__(self, vocab_size, seq_len):
+        super().__init__()
+        self.tokens = nn.Embedding(vocab_size, 8)
+        self.head = nn.Linear(8, vocab_size)
+        self.register_forward_hook(check)
+
+    def forward(self, idx):
+        x = self.tokens(idx)
+        x = x + x.tanh()
+        return self.head(x)
+
+def check(model, inputs, logits):
+    x = model.tokens.weight[inputs[0]]
+    right = linear(x + x.tanh(), model.head.weight, model.head.bias)
+    if not equal(logits, right) and WHEN:
+        raise ValueError("these are the logits of a cut model")
+"""
+
+
+def small_run(folder, when):
+    path = folder / "small.py"
+    path.write_text(SMALL.replace("WHEN", when))
+    settings = {"steps": 5, "texts": 3, "retrain_top": 2, "seeds": 2, "workers": 2}
+    config = Config(runs=folder / "runs", model=f"{path}:Small", **settings)
+    page = lines.main(config)
+    (page.parent / "report.html").unlink()
+    assert lines.main(config) == page  # once more, from what was saved
+    return SavedRun.at(page.parent), page.read_text()
+
+
+def test_cuts_that_all_fail_when_trained_are_said_to(tmp_path):
+    run, page = small_run(tmp_path, "model.training")
+    again = run.table("retrained")
+    assert list(again["status"]) == ["error"] * 2 and again["delta"].isna().all()
+    assert run.table("lines")["retrained_delta"].isna().all()
+    assert page.count("the model did not come to a loss with every seed (train, line") == 2
+    assert page.count("ValueError: these are the logits of a cut model): the lasting cost") == 2
+
+
+def test_a_file_of_which_no_cut_runs_has_a_page(tmp_path):
+    run, page = small_run(tmp_path, "True")
+    assert set(run.table()["status"]) <= {"error", "equivalent", "dead", "train-only"}
+    assert run.table("retrained").empty
+    assert "0 of 0 lines with an effect were also cut before training" in page
 
 
 def test_what_a_reader_must_know_of_the_model_as_it_is_is_kept_and_said(tmp_path, capsys):
