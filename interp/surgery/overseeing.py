@@ -5,6 +5,7 @@ takes too long, hears what becomes of one that crashes, and leaves no process be
 """
 
 import ctypes
+import gc
 import multiprocessing
 import os
 import resource
@@ -55,6 +56,7 @@ def oversee(
     silence = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(silence, stream)
+    gc.freeze()  # else a collection in a fork would copy whatever stands, page by page
     try:
         while True:
             while not pipe.poll(1.0):

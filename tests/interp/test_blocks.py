@@ -57,9 +57,11 @@ def test_a_block_is_about_the_runs_of_its_own_thread(model, clean):
         both.wait()
         for future in futures:
             future.result()
-    assert torch.equal(bystander, plain)
+    # Rounding may differ: whoever reads the patterns meanwhile has attention spelt out for all.
+    torch.testing.assert_close(bystander, plain, rtol=1e-5, atol=1e-5)
+    assert (expected[0] - expected[1]).abs().max() > 0.1
     for head in (0, 1):
-        assert torch.equal(found[head], expected[head])
+        torch.testing.assert_close(found[head], expected[head], rtol=1e-5, atol=1e-5)
         assert found[head, "fired"] == 2
     assert not torch.equal(found[0, "kept"], found[1, "kept"])
     assert not any(attached(model).values())
