@@ -27,9 +27,10 @@ from experiments.summary import points_of, trainings_of
 from experiments.trained import StudyOptions, Subject, studied
 from interp import Mean, Noise, Resample, Zero, cache, intervene, loss, sites, source_lines, surgery
 from interp.characters import marked
-from interp.figures import CODE, MONO, WIDTH, draw_diff, learning_curves, print_style
-from interp.heatmaps import patched_heads
-from interp.intervals import draw_intervals
+from interp.figures import heads, learning_curves
+from interp.figures.diffs import draw_diff
+from interp.figures.intervals import draw_intervals
+from interp.figures.style import CODE, MONO, WIDTH, print_style
 from interp.metrics import token_losses
 from interp.places import Intervention
 from interp.sites import Site
@@ -320,7 +321,7 @@ FROM_RUNS: dict[str, tuple[str, str, Callable[[Path], Figure]]] = {
     "induction_heads": (
         "patching/induction",
         "python -m experiments.patching --name induction",
-        lambda run: patched_heads(pd.read_parquet(run / "results.parquet")),
+        lambda run: heads(pd.read_parquet(run / "results.parquet")),
     ),
     "lasting_cost": (
         "retrain/demo-python-docs-top_12-3",

@@ -29,9 +29,9 @@ from experiments.trained import StudyOptions, Subject, studied
 from gpt.errors import UsageError
 from gpt.model import GPTConfig
 from gpt.text import CharTokenizer
-from interp import heatmaps
+from interp import figures
+from interp.figures import head_name
 from interp.heads import attention_by_distance, attention_patterns, head_scores
-from interp.heatmaps import head_name
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
 
@@ -115,13 +115,13 @@ def draw(run: Run) -> None:
     """Figures, from the saved tables alone."""
     scores, distances, patterns = run.table(), run.table("distances"), run.table("patterns")
     layer, head = chosen_head(run)
-    figures = {
-        "grid": heatmaps.attention_grid(patterns),
-        "head": heatmaps.attention_head(patterns, layer, head),
-        "distances": heatmaps.by_distance(distances),
-        "scores": heatmaps.head_scores(scores, by="text"),
+    drawn = {
+        "grid": figures.attention(patterns),
+        "head": figures.attention(patterns, layer, head),
+        "distances": figures.by_distance(distances),
+        "scores": figures.head_scores(scores, by="text"),
     }
-    for name, figure in figures.items():
+    for name, figure in drawn.items():
         run.save_figure(figure, name)
 
 

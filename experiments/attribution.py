@@ -29,8 +29,8 @@ from experiments import patching
 from experiments.cli import Between, announce, console, launch
 from experiments.pages import write_page
 from experiments.patching import Task, asks_for_induction, induction, pairs_given
-from interp.approximations import approximate_against_exact
 from interp.attribution import attribution, audited
+from interp.figures import approximate_against_exact
 from interp.metrics import logit_difference
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun

@@ -30,7 +30,7 @@ from experiments.trained import StudyOptions, studied
 from experiments.views import save_views
 from gpt.lens import LensModel
 from interp.caching import cache
-from interp.effects import ranked_effects
+from interp.figures import ranked_effects
 from interp.interventions import Apply, Mean, Zero
 from interp.metrics import loss
 from interp.places import Intervention, Reference

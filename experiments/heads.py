@@ -28,9 +28,9 @@ from experiments.pages import write_page
 from experiments.telling import of_trained_model
 from experiments.trained import StudyOptions, Subject, studied
 from experiments.views import save_views
+from interp import figures
 from interp.caching import cache
-from interp.effects import suffering_characters, suffering_text
-from interp.heatmaps import head_effects, head_name
+from interp.figures import head_name, loss_change_by_character, loss_change_in_text
 from interp.interventions import Mean, Resample, Zero, intervene
 from interp.metrics import loss, token_losses
 from interp.places import Intervention
@@ -130,13 +130,13 @@ def per_character(losses: pd.DataFrame) -> pd.DataFrame:
 def draw(run: Run) -> None:
     """Figures, from the saved tables alone."""
     table, losses, characters = run.table(), run.table("tokens"), run.table("characters")
-    run.save_figure(head_effects(table), "head_effects")
+    run.save_figure(figures.heads(table), "head_effects")
     title = f"What suffers when head {head_name(worst_head(table))} says its mean"
     if len(characters):
-        bars = suffering_characters(characters.head(SHOWN), f"{title}: characters")
+        bars = loss_change_by_character(characters.head(SHOWN), f"{title}: characters")
         run.save_figure(bars, "characters")
     hardest = losses.groupby("example")["delta"].mean().nlargest(EXCERPTS).index
-    text = suffering_text(losses[losses["example"].isin(hardest)], f"{title}: in the text")
+    text = loss_change_in_text(losses[losses["example"].isin(hardest)], f"{title}: in the text")
     run.save_figure(text, "text")
 
 

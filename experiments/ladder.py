@@ -37,7 +37,7 @@ from gpt.errors import UsageError, nearest
 from gpt.ladder import RUNGS, SCALED, Bigram, Recipe, climb, step
 from gpt.model import Block, GPTConfig
 from gpt.text import SHAKESPEARE_SHA256, CharTokenizer, Data, load_corpus, split
-from interp import figures, staircase
+from interp import figures
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun, identity_of
 
@@ -281,13 +281,13 @@ def draw(run: Run) -> None:
     """Figures, from the saved tables alone."""
     summary, lines, scores = run.table("summary"), run.table("entropies"), run.table("scaling")
     near = lines[lines["n"] > 1]  # letter frequencies alone lie far above every rung
-    run.save_figure(staircase.staircase(summary, near), "staircase")
+    run.save_figure(figures.staircase(summary, near), "staircase")
     title = "Validation loss, one curve per rung"
     run.save_figure(figures.learning_curves(run.table(), lines, title=title), "learning_curves")
-    run.save_figure(staircase.samples(summary), "samples")
-    run.save_figure(staircase.scaled_scores(scores), "scaled_scores")
+    run.save_figure(figures.samples(summary), "samples")
+    run.save_figure(figures.scaled_scores(scores), "scaled_scores")
     if (summary["diff"] != "").any():
-        run.save_figure(staircase.steps(summary), "steps")
+        run.save_figure(figures.steps(summary), "steps")
 
 
 def parts(run: SavedRun) -> list[Part]:

@@ -51,13 +51,13 @@ from gpt.lens import LensModel
 from gpt.model import GPT
 from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
 from gpt.train import PRESETS, Preset
-from interp import surgery
+from interp import figures, surgery
 from interp.errors import SurgeryWarning
 from interp.errors import UsageError as InterpError
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun, identity_of
 from interp.sites import source_lines
-from interp.surgery import Surgery, annotate, figures
+from interp.surgery import Surgery, annotate
 from interp.surgery.imports import hash_of_imports
 from interp.surgery.judging import logits_of, weights_hash
 from interp.surgery.study import Study
@@ -306,9 +306,9 @@ def draw(run: Run) -> None:
     """Figures, from the saved tables alone."""
     lines = run.table("lines")
     trainings = run.table("trainings") if run.holds("trainings") else None
-    run.save_figure(figures.annotated_source(lines, trainings), "annotated_source")
+    run.save_figure(figures.lines(lines, trainings), "annotated_source")
     if by_layer(lines):
-        run.save_figure(figures.line_by_layer(lines), "line_by_layer")
+        run.save_figure(figures.lines_by_layer(lines), "line_by_layer")
     if lines["retrained_delta"].notna().any():
         figure = figures.damage_and_lasting_cost(lines, trainings)
         run.save_figure(figure, "damage_and_lasting_cost")

@@ -30,7 +30,7 @@ from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.ladder import RUNGS, Bigram, NormedBlock, ResidualBlock, climb
 from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
-from interp.neuron_view import neuron_view
+from interp.figures import neuron_view
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
 from interp.sites import Site

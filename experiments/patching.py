@@ -38,7 +38,7 @@ from gpt.errors import UsageError
 from gpt.lens import LensModel
 from gpt.model import GPTConfig
 from gpt.text import CharTokenizer
-from interp import heatmaps
+from interp import figures
 from interp.characters import marked
 from interp.heads import attention_patterns, head_scores
 from interp.metrics import logit_difference
@@ -280,14 +280,14 @@ def characters_of(task: Task) -> pd.DataFrame:
 def draw(run: Run) -> None:
     """Figures, from the saved tables alone."""
     table, characters, patterns = run.table(), run.table("positions"), run.table("patterns")
-    run.save_figure(heatmaps.patched_positions(table, characters), "positions")
-    run.save_figure(heatmaps.patched_heads(table), "heads")
+    run.save_figure(figures.positions(table, characters), "positions")
+    run.save_figure(figures.heads(table), "heads")
     for layer, head in carriers(table):
-        figure = heatmaps.attention_head(patterns, layer, head)
+        figure = figures.attention(patterns, layer, head)
         run.save_figure(figure, f"pattern_{layer}_{head}")
     if run.description["config"]["task"] == INDUCTION:
         scores = run.table("scores").assign(text="random strings, repeated")
-        run.save_figure(heatmaps.head_scores(scores, by="text"), "scores")
+        run.save_figure(figures.head_scores(scores, by="text"), "scores")
 
 
 def parts(run: SavedRun) -> list[Part]:

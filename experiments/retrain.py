@@ -58,7 +58,6 @@ from interp import figures, surgery
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun, holder, identity_of
 from interp.surgery import Study, Surgery
-from interp.surgery.figures import damage_and_lasting_cost
 from interp.verdicts import FEWEST, correct, interval_words, spread_of, verdict_words
 
 TITLE = "Retraining sweep"
@@ -310,7 +309,7 @@ def draw(run: Run, published: bool) -> None:
     run.save_figure(figures.learning_curves(table, lines, overlay), "learning_curves")
     run.save_figure(figures.loss_bars(table), "loss_bars")
     if has_costs(both_effects):
-        figure = damage_and_lasting_cost(both_effects, trainings_of(table))
+        figure = figures.damage_and_lasting_cost(both_effects, trainings_of(table))
         run.save_figure(figure, "damage_and_lasting_cost")
 
 

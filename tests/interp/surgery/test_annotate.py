@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from interp import surgery
+from interp import figures, surgery
 from interp.errors import UsageError
-from interp.surgery import annotate, figures
+from interp.surgery import annotate
 
 CODE = """
     class Model:
@@ -135,7 +135,7 @@ def reached(axes, along=0):
 
 def test_figures_draw_what_the_table_holds(lines, trainings):
     before = dict(plt.rcParams)
-    drawn = figures.annotated_source(lines, trainings)
+    drawn = figures.lines(lines, trainings)
     left, right, code = drawn.axes
     widths = [bar.get_width() for bar in left.patches]
     assert sorted(width for width in widths if width) == [-0.5, 2.0]
@@ -143,7 +143,7 @@ def test_figures_draw_what_the_table_holds(lines, trainings):
     text = "\n".join(item.get_text() for item in code.texts)
     assert "x = x + y" in text and "class Model" in text and "return x" not in text
     scatter = figures.damage_and_lasting_cost(lines, trainings)
-    heat = figures.line_by_layer(lines)
+    heat = figures.lines_by_layer(lines)
     grid = heat.axes[0].images[0].get_array()
     assert grid.shape == (2, 2) and grid[0, 1] == 0.125
     assert heat.axes[1].images[0].get_array()[:, 0].tolist() == [-0.5, 2.0]
@@ -153,7 +153,7 @@ def test_figures_draw_what_the_table_holds(lines, trainings):
 
 
 def test_error_bars_end_where_the_tables_intervals_do_and_every_seed_is_a_point(lines, trainings):
-    left, right, _ = figures.annotated_source(lines, trainings).axes
+    left, right, _ = figures.lines(lines, trainings).axes
     assert reached(left) == [pytest.approx(ends) for ends in ([-0.6, -0.4], [1.9, 2.1])]
     assert reached(right) == [pytest.approx([0.2, 0.4])]
     points = [list(line.get_xdata()) for line in right.lines if line.get_marker() == "o"]
@@ -172,7 +172,7 @@ def test_error_bars_end_where_the_tables_intervals_do_and_every_seed_is_a_point(
 
 def test_an_interval_far_beyond_its_bar_is_drawn_whole(lines):
     wide = lines.assign(ci_low=lines["delta"] - 30, ci_high=lines["delta"] + 30)
-    axes = figures.annotated_source(wide).axes[0]
+    axes = figures.lines(wide).axes[0]
     low, high = axes.get_xlim()
     assert low <= -30.5 and high >= 32.0
     hollow = [bar.get_facecolor() == (1, 1, 1, 1) for bar in axes.patches if bar.get_width() > 0]
@@ -212,6 +212,6 @@ def test_a_table_without_what_a_figure_shows_is_one_sentence(source, table):
     with pytest.raises(UsageError, match="no line of the table was retrained"):
         figures.damage_and_lasting_cost(bare)
     with pytest.raises(UsageError, match="cut layer by layer"):
-        figures.line_by_layer(bare)
+        figures.lines_by_layer(bare)
     with pytest.raises(UsageError, match="no line of the table has an effect"):
-        figures.annotated_source(bare[bare["status"] == ""])
+        figures.lines(bare[bare["status"] == ""])

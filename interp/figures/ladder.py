@@ -14,14 +14,14 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from interp.errors import UsageError
-from interp.figures import (
+from interp.figures.curves import draw_entropies
+from interp.figures.diffs import draw_diff
+from interp.figures.style import (
     CODE,
     CODE_LINE,
     MONO,
     WIDTH,
     code,
-    draw_diff,
-    draw_entropies,
     drawable,
     print_style,
     prose,

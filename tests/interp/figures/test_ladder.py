@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from interp.errors import UsageError
-from interp.staircase import samples, scaled_scores, staircase, steps
+from interp.figures import samples, scaled_scores, staircase, steps
 
 SUMMARY = pd.DataFrame(
     {

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from interp.intervals import draw_intervals, reach_of
+from interp.figures.intervals import draw_intervals, reach_of
 
 
 @pytest.mark.parametrize("along", ["x", "y"])

@@ -6,14 +6,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from interp.errors import UsageError
-from interp.heatmaps import (
-    attention_grid,
-    attention_head,
+from interp.figures import (
+    attention,
     by_distance,
-    head_effects,
     head_scores,
-    patched_heads,
-    patched_positions,
+    heads,
+    positions,
 )
 
 
@@ -68,7 +66,7 @@ def patterns() -> pd.DataFrame:
 
 
 def test_every_head_is_where_its_layer_and_number_say_on_a_scale_centred_on_zero(effects):
-    figure = head_effects(effects)
+    figure = heads(effects)
     zero, mean = images(figure)
     assert zero == pytest.approx(np.array([[-0.3, 0, 0.3], [-0.6, 0, 0.6]]))
     assert mean == pytest.approx(zero / 3)
@@ -79,10 +77,10 @@ def test_every_head_is_where_its_layer_and_number_say_on_a_scale_centred_on_zero
 
 
 def test_cells_that_cannot_be_told_from_zero_are_crossed_and_the_cross_explained(effects):
-    figure = head_effects(effects)
+    figure = heads(effects)
     assert crosses(figure) == [[(2, 0), (2, 1)]] * 2
     assert "no effect shown" in figure._supxlabel.get_text()
-    sure = head_effects(effects.assign(p_adjusted=0.01))
+    sure = heads(effects.assign(p_adjusted=0.01))
     assert crosses(sure) == [[], []]
     assert sure._supxlabel is None
 
@@ -91,15 +89,18 @@ def test_of_many_cells_only_the_largest_say_their_number(effects):
     cells = [(layer, head) for layer in range(9) for head in range(8)]
     many = pd.DataFrame(cells, columns=["layer", "head"]).assign(intervention="zero", p_adjusted=0)
     many["delta"] = np.arange(72.0)
-    assert texts(head_effects(many)) == ["67.000", "68.000", "69.000", "70.000", "71.000"]
+    assert texts(heads(many)) == ["67.000", "68.000", "69.000", "70.000", "71.000"]
 
 
 def test_where_the_texts_differ_the_tick_shows_both_characters():
     cells = [(layer, pos) for layer in range(2) for pos in range(3)]
     table = pd.DataFrame(cells, columns=["layer", "pos"])
     table = table.assign(component="resid_pre", recovered=[0, 1.0, 0, 0, 0.5, 0], p_adjusted=np.nan)
-    positions = pd.DataFrame({"pos": [0, 1, 2], "clean": [*"a \n"], "corrupted": [*"ab\n"]})
-    figure = patched_positions(table, positions)
+    tokens = pd.DataFrame({"pos": [0, 1, 2], "clean": [*"a \n"], "corrupted": [*"ab\n"]})
+    figure = positions(table, tokens)
+    own = positions(table.merge(tokens, on="pos"))
+    labels = [[t.get_text() for t in f.axes[0].get_xticklabels()] for f in (figure, own)]
+    assert labels[0] == labels[1]
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "␣\n↓\nb", "⏎"]
     weights = [label.get_fontweight() for label in axes.get_xticklabels()]
@@ -112,12 +113,12 @@ def test_where_the_texts_differ_the_tick_shows_both_characters():
 def test_patched_heads_have_a_panel_for_each_part_of_a_head(effects):
     table = effects.assign(recovered=effects["delta"], component=effects["intervention"])
     table["component"] = table["component"].map({"zero": "z", "mean": "k"})
-    titles = [axes.get_title("left") for axes in patched_heads(table).axes if axes.images]
+    titles = [axes.get_title("left") for axes in heads(table).axes if axes.images]
     assert titles == ["output (z)", "key (k)"]
 
 
 def test_a_pattern_shows_any_character_and_leaves_the_future_blank(patterns):
-    for figure, panels in ((attention_grid(patterns), 2), (attention_head(patterns, 0, 1), 1)):
+    for figure, panels in ((attention(patterns), 2), (attention(patterns, 0, 1), 1)):
         shown = images(figure)
         assert len(shown) == panels
         for cells in shown:
@@ -125,40 +126,40 @@ def test_a_pattern_shows_any_character_and_leaves_the_future_blank(patterns):
             assert cells[3, 0] == pytest.approx(0.25)
         labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
         assert labels == ["␣", "⏎", "\\x1b", "$"]
-    assert texts(attention_head(patterns, 0, 1)).count(".5") == 2
+    assert texts(attention(patterns, 0, 1)).count(".5") == 2
 
 
 def test_scores_and_distances_have_a_row_for_each_head(effects):
-    heads = effects[effects["intervention"] == "zero"]
-    scores = heads.assign(metric="induction", value=heads["head"] / 2, text="a text")
+    zeroed = effects[effects["intervention"] == "zero"]
+    scores = zeroed.assign(metric="induction", value=zeroed["head"] / 2, text="a text")
     assert images(head_scores(scores))[0].tolist() == [[0], [0.5], [1]] * 2
     several = pd.concat([scores, scores.assign(text="another text")])
     figure = head_scores(several, by="text")
     titles = [axes.get_title("left") for axes in figure.axes if axes.images]
     assert titles == ["a text", "another text"]
-    distances = pd.concat([heads.assign(distance=back, value=0.5 / (back + 1)) for back in (0, 1)])
+    distances = pd.concat([zeroed.assign(distance=back, value=0.5 / (back + 1)) for back in (0, 1)])
     assert images(by_distance(distances))[0].tolist() == [[0.5, 0.25]] * 6
 
 
 def test_a_table_of_some_layers_and_heads_says_which(effects, patterns):
     one = effects[(effects["layer"] == 1) & (effects["head"] > 0)]
-    figure = head_effects(one)
+    figure = heads(one)
     assert images(figure)[0].tolist() == [[0, 0.6]]
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["1"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2"]
-    grid = attention_grid(patterns.assign(layer=3).query("head == 1"))
+    grid = attention(patterns.assign(layer=3).query("head == 1"))
     assert [axes.get_title("left") for axes in grid.axes if axes.images] == ["3.1"]
 
 
 def test_a_table_that_lacks_something_is_one_sentence(effects, patterns):
     with pytest.raises(UsageError, match="the table has no column delta"):
-        head_effects(effects.drop(columns="delta"))
+        heads(effects.drop(columns="delta"))
     with pytest.raises(UsageError, match="no rows of heads"):
-        head_effects(effects.iloc[:0])
+        heads(effects.iloc[:0])
     with pytest.raises(UsageError, match="no rows of heads"):
-        head_effects(effects.assign(head=np.nan))
-    with pytest.raises(UsageError, match="no patterns to draw"):
-        attention_grid(patterns.iloc[:0])
-    with pytest.raises(UsageError, match="the table has no head 7 in layer 0"):
-        attention_head(patterns, 0, 7)
+        heads(effects.assign(head=np.nan))
+    with pytest.raises(UsageError, match="no patterns of any head; heads: none"):
+        attention(patterns.iloc[:0])
+    with pytest.raises(UsageError, match=r"no patterns of layer 0 head 7; heads: 0\."):
+        attention(patterns, 0, 7)

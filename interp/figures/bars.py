@@ -1,10 +1,10 @@
-"""Which parts of a model matter most, and which characters suffer without one?
+"""How large are losses and effects, side by side?
 
+    run.save_figure(loss_bars(run.table()), "losses")
     run.save_figure(ranked_effects(run.table()), "components")
-    run.save_figure(suffering_characters(run.table("characters")), "characters")
-    run.save_figure(suffering_text(run.table("tokens")), "text")
 
-Each function takes a result table and gives a matplotlib ``Figure``; nothing is computed here.
+Each function takes a result table and returns a matplotlib ``Figure``; nothing is computed here
+but means and spreads over seeds.
 """
 
 from pathlib import PurePosixPath
@@ -14,29 +14,105 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from interp.characters import marked
-from interp.errors import UsageError
-from interp.figures import (
+from interp.figures.curves import Look, curves_of, looks_of, titled
+from interp.figures.intervals import draw_intervals, reach_of
+from interp.figures.style import (
+    CODE,
     CODE_LINE,
     CODE_SIZE,
+    HOLLOW,
     MONO,
-    SANS,
     WIDTH,
+    count_lines,
     drawable,
+    finish_layout,
     print_style,
     prose,
     require,
 )
-from interp.heatmaps import DIVERGING, centred, settle, sign
-from interp.intervals import draw_intervals, reach_of
-from interp.verdicts import verdict_of, verdicts_of
+from interp.verdicts import FEWEST, verdict_of, verdicts_of
+
+
+def loss_bars(table: pd.DataFrame, stopped: str = "") -> Figure:
+    """Each variant's best and last validation loss: bars to the mean over seeds, a point for each
+    seed, an error bar of one standard deviation over seeds where there are three or more.
+
+    ``stopped`` is said in the title of trainings that did not come to their end.
+
+    Raises:
+        UsageError: a column is missing; no row is of the validation split.
+    """
+    curves = curves_of(table, "val")
+    looks = looks_of(curves)
+    by_seed = curves.sort_values("step").groupby(["variant", "seed"])["loss"]
+    best = by_seed.agg(lambda losses: losses.min(skipna=False))
+    last = by_seed.agg(lambda losses: losses.iloc[-1])
+    low, high = reach_of(*(ends(losses[v]) for losses in (best, last) for v in looks), room=0.0)
+    longest = max(high, 1e-6)
+    with print_style():
+        figure = Figure(layout="constrained")
+        axes = figure.subplots()
+        axes.set_title(prose(titled("Best and last validation loss of every variant", stopped)))
+        most = int(best.groupby("variant").size().max())
+        spread = {1: "one seed, no spread", 2: "points: seeds"}
+        said = spread.get(most, "points: seeds; error bars: ± sd over three seeds or more")
+        axes.set_xlabel(f"validation loss (nats per character); {said}")
+        y = 0.0  # in lines of code, from the top
+        for variant, look in looks.items():
+            y += 1.5
+            axes.text(0, y, prose(variant), weight="bold", va="bottom")
+            if look.label:
+                y += count_lines("\n".join(look.label)) + 0.2
+                axes.text(0, y, "\n".join(look.label), font=CODE, va="bottom", linespacing=1.25)
+            draw_bar(axes, y + 0.9, "best", best[variant], look, longest, hatch="")
+            draw_bar(axes, y + 2.4, "last", last[variant], look, longest, hatch="////")
+            y += 4.0
+        figure.set_size_inches(WIDTH, 0.9 + y * CODE_LINE)
+        axes.set_ylim(y, 0)
+        axes.set_xlim(low, longest * 1.3)
+        axes.yaxis.set_visible(False)
+        axes.spines["left"].set_visible(False)
+        figure.draw_without_rendering()
+    return figure
+
+
+def draw_bar(
+    axes: Axes,
+    y: float,
+    kind: str,
+    losses: pd.Series,
+    look: Look,
+    longest: float,
+    hatch: str,
+) -> None:
+    """A bar to the mean over seeds, the seeds on it, and the numbers beside it."""
+    mean = losses.mean(skipna=False)
+    if not np.isfinite(mean):
+        axes.text(longest * 0.02, y, f"{kind}: not finite", va="center", size="small")
+        return
+    blend = sns.blend_palette(["white", look.color], 3)
+    light = blend[0] if look.leak else blend[1]  # points and error bars stay visible on it
+    axes.barh(y, mean, height=1.3, color=light, edgecolor=look.color, hatch=hatch, linewidth=0.8)
+    low, high, *_ = ends(losses)
+    draw_intervals(axes, y, low, high, capsize=3, linewidth=1)
+    if len(losses) > 1:
+        rows = y + np.linspace(-0.35, 0.35, len(losses))
+        axes.plot(losses, rows, "o", color="white", markeredgecolor="black", markersize=3)
+    text = f"{kind} {mean:.3f}" + (f" ± {(high - low) / 2:.3f}" if np.isfinite(low) else "")
+    right = np.nanmax(ends(losses)) + longest * 0.02
+    axes.text(right, y, text, va="center", size="small")
+
+
+def ends(losses: pd.Series) -> list[float]:
+    """What a bar's error bar reaches, NaN from fewer than three seeds; and the seeds."""
+    spread = losses.std() if len(losses) >= FEWEST else np.nan
+    return [losses.mean() - spread, losses.mean() + spread, *losses]
+
 
 HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\", "oo", "++")
-HOLLOW = "hollow: no effect shown"
 CODE_SHOWN = 44  # characters of code beside a bar
 
 
@@ -59,7 +135,7 @@ def ranked_effects(
     )
     ways = list(table["intervention"].drop_duplicates())
     order = table.groupby("site")["delta"].max().sort_values(ascending=False).index
-    looks = looks_of(table)
+    looks = looks_of_kinds(table)
     with print_style():
         figure = Figure(
             figsize=(WIDTH + 1.3, 1.5 + len(order) * (len(ways) * 0.14 + 0.12)),
@@ -98,11 +174,11 @@ def ranked_effects(
         ]
         legend = axes.legend(handles=keys, loc="lower right", title=marks_meaning(table))
         legend.set_alignment("left")
-        settle(figure)
+        finish_layout(figure)
     return figure
 
 
-def looks_of(table: pd.DataFrame) -> dict[str, tuple[Any, str]]:
+def looks_of_kinds(table: pd.DataFrame) -> dict[str, tuple[Any, str]]:
     """A colour and a hatch for each kind, so that they are told apart in grey too."""
     kinds = list(table["kind"].drop_duplicates())
     palette = sns.color_palette("colorblind", len(kinds))
@@ -150,102 +226,3 @@ def where(row: dict[str, Any]) -> str:
     code = drawable(str(row["code"]), MONO)
     code = code if len(code) <= CODE_SHOWN else code[: CODE_SHOWN - 1] + "…"
     return f"{PurePosixPath(str(row['file'])).name.partition(':')[0]}:{row['line']:.0f} {code}"
-
-
-def suffering_characters(table: pd.DataFrame, title: str = "Which characters suffer") -> Figure:
-    """A bar for each character to be predicted: the change in its loss, with its interval.
-
-    Args:
-        table: columns character, delta, ci_low, ci_high (nats), n; drawn in this order.
-        title: the hypothesis.
-
-    Raises:
-        UsageError: a column is missing; no characters.
-    """
-    require(table, ["character", "delta", "ci_low", "ci_high", "n"])
-    if table.empty:
-        raise UsageError("the table has no characters to draw")
-    with print_style():
-        figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
-        axes = figure.subplots()
-        places = np.arange(len(table))
-        scale = centred(table["delta"])
-        axes.bar(
-            places,
-            table["delta"],
-            color=DIVERGING(scale(table["delta"].to_numpy())),
-            edgecolor="black",
-            linewidth=0.4,
-        )
-        draw_intervals(axes, places, table["ci_low"], table["ci_high"], along="y", linewidth=0.7)
-        axes.axhline(0, color="black", linewidth=0.8)
-        names = [
-            f"{sign(character)}\n{n}"
-            for character, n in zip(table["character"], table["n"], strict=True)
-        ]
-        axes.set_xticks(places, names, size=7)
-        axes.set_xlabel("character to be predicted, and how often it was")
-        axes.set_ylabel("change in loss (nats)")
-        axes.grid(axis="x", visible=False)
-        figure.suptitle(prose(title), x=0.01, ha="left")
-        settle(figure)
-    return figure
-
-
-def suffering_text(table: pd.DataFrame, title: str = "Where in the text it suffers") -> Figure:
-    """Stretches of text, each character on the colour of the change in its loss.
-
-    Args:
-        table: columns example, pos, character, delta; one row for each character predicted.
-        title: the hypothesis.
-    """
-    require(table, ["example", "pos", "character", "delta"])
-    examples = list(table["example"].drop_duplicates())
-    wrapped = 64
-    rows = []
-    for example in examples:
-        part = table[table["example"] == example].sort_values("pos")
-        rows += [part.iloc[start : start + wrapped] for start in range(0, len(part), wrapped)]
-    scale = centred(table["delta"])
-    width = min(wrapped, max(len(row) for row in rows))
-    with print_style():
-        figure = Figure(figsize=(WIDTH, 1.1 + len(rows) * CODE_LINE * 1.7), layout="constrained")
-        axes = figure.subplots()
-        for y, row in enumerate(rows):
-            axes.imshow(
-                row["delta"].to_numpy()[None],
-                extent=(0, len(row), y + 0.95, y + 0.05),
-                norm=scale,
-                cmap=DIVERGING,
-                aspect="auto",
-                interpolation="nearest",
-            )
-            for x, (character, delta) in enumerate(
-                zip(row["character"], row["delta"], strict=True)
-            ):
-                shown = drawable(marked(character), SANS)
-                red, green, blue, _ = DIVERGING(scale(delta))
-                dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-                axes.text(
-                    x + 0.5,
-                    y + 0.5,
-                    shown,
-                    ha="center",
-                    va="center",
-                    size=CODE_SIZE if len(shown) == 1 else CODE_SIZE - 3,
-                    color="white" if dark else "black",
-                )
-        axes.set_xlim(0, width)
-        axes.set_ylim(len(rows), 0)
-        axes.set_axis_off()
-        figure.colorbar(
-            ScalarMappable(scale, DIVERGING),
-            ax=axes,
-            label="change in loss (nats)",
-            fraction=0.04,
-            pad=0.015,
-            aspect=12,
-        ).outline.set_visible(False)
-        figure.suptitle(prose(title), x=0.01, ha="left")
-        settle(figure)
-    return figure

@@ -20,39 +20,34 @@ A table of learning curves is in long form, one row per evaluation:
 | loss    | nats per character                                                         |
 """
 
-import textwrap
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import NamedTuple
 
-import matplotlib as mpl
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 
-from interp.characters import escape, visible
 from interp.errors import UsageError, nearest
-from interp.intervals import draw_intervals, reach_of
-from interp.verdicts import FEWEST
+from interp.figures.diffs import diff_lines, draw_diff
+from interp.figures.style import (
+    CODE,
+    CODE_LINE,
+    DASHES,
+    DOTS,
+    MARKERS,
+    WIDTH,
+    code,
+    count_lines,
+    legible,
+    print_style,
+    prose,
+    require,
+)
 
-WIDTH = 7.2  # inches: two columns of a paper
-CODE_SIZE = 7.0  # points
-CODE_LINE = CODE_SIZE * 1.35 / 72  # inches from one line of code to the next
-CODE_COLUMNS = 108  # characters of code across a figure
-DIFF_LINES = 60  # the most lines of a diff that a figure shows
-
-SANS, MONO = "DejaVu Sans", "DejaVu Sans Mono"  # they come with matplotlib: the same everywhere
-CODE = FontProperties(family=MONO, size=CODE_SIZE)
-MARKERS = "sD^vPX*<"  # not as many as colours, so that a pair of the two comes round late
 LEAK = "leak: it sees the tokens to be predicted, so its loss means nothing"
 MARKERS_PER_CURVE = 8
-DOTS, DASHES = (0, (1, 2)), (0, (4, 2))
-DIFF_TINTS = {"+": "#d6e8f7", "-": "#f7d9bd", "@": "#ededed"}  # told apart by lightness too
 
 
 def learning_curves(
@@ -99,7 +94,7 @@ def learning_curves(
         if entropies is not None:
             keys.append(draw_entropies(axes, entropies))
             names.append("dotted: n-gram entropies of the validation text")
-        figure.set_size_inches(WIDTH, 4.5 + (2 + sum(map(lines, names))) * CODE_LINE)
+        figure.set_size_inches(WIDTH, 4.5 + (2 + sum(map(count_lines, names))) * CODE_LINE)
         figure.legend(
             keys,
             [legible(name) for name in names],
@@ -164,49 +159,6 @@ def variant_curves(
     return figure
 
 
-def loss_bars(table: pd.DataFrame, stopped: str = "") -> Figure:
-    """Each variant's best and last validation loss: bars to the mean over seeds, a point for each
-    seed, an error bar of one standard deviation over seeds where there are three or more.
-
-    ``stopped`` is said in the title of trainings that did not come to their end.
-
-    Raises:
-        UsageError: a column is missing; no row is of the validation split.
-    """
-    curves = curves_of(table, "val")
-    looks = looks_of(curves)
-    by_seed = curves.sort_values("step").groupby(["variant", "seed"])["loss"]
-    best = by_seed.agg(lambda losses: losses.min(skipna=False))
-    last = by_seed.agg(lambda losses: losses.iloc[-1])
-    low, high = reach_of(*(ends(losses[v]) for losses in (best, last) for v in looks), room=0.0)
-    longest = max(high, 1e-6)
-    with print_style():
-        figure = Figure(layout="constrained")
-        axes = figure.subplots()
-        axes.set_title(prose(titled("Best and last validation loss of every variant", stopped)))
-        most = int(best.groupby("variant").size().max())
-        spread = {1: "one seed, no spread", 2: "points: seeds"}
-        said = spread.get(most, "points: seeds; error bars: ± sd over three seeds or more")
-        axes.set_xlabel(f"validation loss (nats per character); {said}")
-        y = 0.0  # in lines of code, from the top
-        for variant, look in looks.items():
-            y += 1.5
-            axes.text(0, y, prose(variant), weight="bold", va="bottom")
-            if look.label:
-                y += lines("\n".join(look.label)) + 0.2
-                axes.text(0, y, "\n".join(look.label), font=CODE, va="bottom", linespacing=1.25)
-            draw_bar(axes, y + 0.9, "best", best[variant], look, longest, hatch="")
-            draw_bar(axes, y + 2.4, "last", last[variant], look, longest, hatch="////")
-            y += 4.0
-        figure.set_size_inches(WIDTH, 0.9 + y * CODE_LINE)
-        axes.set_ylim(y, 0)
-        axes.set_xlim(low, longest * 1.3)
-        axes.yaxis.set_visible(False)
-        axes.spines["left"].set_visible(False)
-        figure.draw_without_rendering()
-    return figure
-
-
 class Look(NamedTuple):
     """How a variant is told from the others, in colour and without; what was cut; and whether it
     sees the future, which is drawn hollow."""
@@ -254,14 +206,6 @@ def curves_of(table: pd.DataFrame, split: str) -> pd.DataFrame:
             f"seed {row['seed']}, at step {row['step']}"
         )
     return curves
-
-
-def require(table: pd.DataFrame, columns: Sequence[str]) -> None:
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise UsageError(
-            f"the table has no column {', '.join(missing)}; it has {', '.join(map(str, table))}"
-        )
 
 
 def draw_curve(
@@ -346,65 +290,8 @@ def spread_out(heights: list[float], apart: float) -> list[float]:
     return moved
 
 
-def draw_bar(
-    axes: Axes,
-    y: float,
-    kind: str,
-    losses: pd.Series,
-    look: Look,
-    longest: float,
-    hatch: str,
-) -> None:
-    """A bar to the mean over seeds, the seeds on it, and the numbers beside it."""
-    mean = losses.mean(skipna=False)
-    if not np.isfinite(mean):
-        axes.text(longest * 0.02, y, f"{kind}: not finite", va="center", size="small")
-        return
-    blend = sns.blend_palette(["white", look.color], 3)
-    light = blend[0] if look.leak else blend[1]  # points and error bars stay visible on it
-    axes.barh(y, mean, height=1.3, color=light, edgecolor=look.color, hatch=hatch, linewidth=0.8)
-    low, high, *_ = ends(losses)
-    draw_intervals(axes, y, low, high, capsize=3, linewidth=1)
-    if len(losses) > 1:
-        rows = y + np.linspace(-0.35, 0.35, len(losses))
-        axes.plot(losses, rows, "o", color="white", markeredgecolor="black", markersize=3)
-    text = f"{kind} {mean:.3f}" + (f" ± {(high - low) / 2:.3f}" if np.isfinite(low) else "")
-    right = np.nanmax(ends(losses)) + longest * 0.02
-    axes.text(right, y, text, va="center", size="small")
-
-
-def ends(losses: pd.Series) -> list[float]:
-    """What a bar's error bar reaches, NaN from fewer than three seeds; and the seeds."""
-    spread = losses.std() if len(losses) >= FEWEST else np.nan
-    return [losses.mean() - spread, losses.mean() + spread, *losses]
-
-
 def titled(title: str, stopped: str) -> str:
     return f"{title} ({stopped})" if stopped else title
-
-
-def draw_diff(axes: Axes, diff: list[str]) -> None:
-    """A diff as monospaced text, lines taken out and put in told by sign, tint and lightness."""
-    axes.set_axis_off()
-    axes.set_ylim(len(diff), 0)
-    for line, text in enumerate(diff):
-        kind = "@" if text.startswith(("---", "+++")) and line < 2 else text[:1]
-        if kind in DIFF_TINTS:
-            axes.axhspan(line, line + 1, color=DIFF_TINTS[kind], linewidth=0)
-        axes.text(0.005, line + 0.5, text, font=CODE, va="center")
-
-
-def diff_lines(diff: str) -> list[str]:
-    """A diff's lines, cut to what a figure can show."""
-    if diff == "":
-        return ["(no edit: the model as it is)"]
-    shown = [
-        line if len(line) <= CODE_COLUMNS else line[: CODE_COLUMNS - 1] + "…"
-        for line in drawable(diff, MONO).splitlines()
-    ]
-    if len(shown) <= DIFF_LINES:
-        return shown
-    return [*shown[:DIFF_LINES], f"… {len(shown) - DIFF_LINES} lines more"]
 
 
 def spread_named(curves: pd.DataFrame) -> str:
@@ -415,69 +302,3 @@ def spread_named(curves: pd.DataFrame) -> str:
         return "one seed"
     count = f"{most}" if fewest == most else f"{fewest} to {most}"
     return f"mean of {count} seeds; band: lowest to highest seed"
-
-
-def code(text: str) -> str:
-    """Text for the monospaced font, its lines wrapped to the figure's width."""
-    return "\n".join(
-        "\n".join(
-            textwrap.wrap(
-                line,
-                CODE_COLUMNS - 10,
-                subsequent_indent="    ",
-                replace_whitespace=False,
-                break_on_hyphens=False,
-            )
-        )
-        for line in drawable(text, MONO).splitlines()
-    )
-
-
-def prose(text: str) -> str:
-    """Text for the proportional font, wrapped to the figure's width."""
-    return textwrap.fill(drawable(text, SANS), 84)
-
-
-def drawable(text: str, family: str) -> str:
-    """``text`` with what the font cannot draw written as escapes."""
-    font = get_font(findfont(family))
-    return "".join(
-        c if c == "\n" or font.get_char_index(ord(c)) else escape(c)
-        for c in visible(text).expandtabs(4)
-    )
-
-
-def legible(name: str) -> str:
-    """A legend leaves out names that begin with an underscore, unless something stands before."""
-    return f" {name}" if name.startswith("_") else name
-
-
-def lines(text: str) -> int:
-    return text.count("\n") + 1
-
-
-def print_style() -> AbstractContextManager[None]:
-    """Settings for print, in force within a ``with`` block alone."""
-    return mpl.rc_context(
-        sns.axes_style("ticks")
-        | sns.plotting_context("paper")
-        | {
-            "font.family": SANS,
-            "text.parse_math": False,  # a dollar sign in code is a dollar sign
-            "axes.grid": True,
-            "axes.titlelocation": "left",
-            "axes.titlesize": 10,
-            "axes.titleweight": "bold",
-            "figure.titlesize": 10,
-            "figure.titleweight": "bold",
-            "axes.spines.right": False,
-            "axes.spines.top": False,
-            "grid.color": "0.92",
-            "hatch.linewidth": 0.6,
-            "legend.frameon": False,
-            "legend.handlelength": 3.5,
-            "legend.title_fontsize": 8,
-            "lines.linewidth": 1.4,
-            "lines.markersize": 4.5,
-        }
-    )

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from interp.characters import marked
 from interp.errors import UsageError
-from interp.figures import CODE, MONO, WIDTH, drawable, print_style, require
+from interp.figures.style import CODE, MONO, WIDTH, drawable, print_style, require
 
 TEXTS = 6
 

@@ -1,0 +1,207 @@
+"""How do effects and scores look, spread over layers, heads and positions?
+
+Each function takes a result table and gives a matplotlib ``Figure``; nothing is computed here.
+Effects are drawn in colours that part at zero, with a cross on cells that cannot be told from it.
+
+    figure = head_effects(run.table())
+    run.save_figure(figure, "head_effects")
+"""
+
+import pandas as pd
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from interp.errors import UsageError
+from interp.figures.cells import draw_cells, finish, grid_of, head_names, not_shown, numbers_of
+from interp.figures.style import (
+    DIVERGING,
+    SEQUENTIAL,
+    WIDTH,
+    centred,
+    print_style,
+    prose,
+    require,
+    tick_label,
+)
+
+
+def heads(table: pd.DataFrame, title: str = "", label: str = "") -> Figure:
+    """Layer by head, one panel for each intervention or each part of a head, all on one scale.
+
+    Args:
+        table: of ``interp.ablate``, columns layer, head, intervention, delta, p_adjusted: the
+            change of the metric; or of ``interp.patch``, columns component, layer, head, recovered,
+            p_adjusted: the share of the clean answer that is restored.
+        title: the hypothesis.
+        label: the quantity with its unit.
+
+    Raises:
+        UsageError: a column is missing; no rows of heads.
+    """
+    patched = "recovered" in table
+    value, by = ("recovered", "component") if patched else ("delta", "intervention")
+    require(table, ["layer", "head", by, value, "p_adjusted"])
+    rows = table[table["head"].notna()]
+    if rows.empty:
+        raise UsageError('the table has no rows of heads to draw: ask for them with each="head"')
+    named = HEAD_PARTS.get if patched else "{} ablation".format
+    panels = {named(str(name)) or str(name): part for name, part in rows.groupby(by, sort=False)}
+    title = title or ("What each head carries" if patched else "What each head does for the loss")
+    label = label or (RECOVERED if patched else CHANGE)
+    return draw_heads(panels, value, title, label, at_least=1.0 if patched else 0.0)
+
+
+HEAD_PARTS = {"z": "output (z)", "q": "query (q)", "k": "key (k)", "v": "value (v)"}
+CHANGE = "change in loss (nats per token)"
+RECOVERED = "share restored\n(0 corrupted, 1 clean)"
+
+
+def draw_heads(
+    panels: dict[str, pd.DataFrame], value: str, title: str, label: str, at_least: float
+) -> Figure:
+    every = pd.concat(panels.values())
+    layers, heads = numbers_of(every, "layer"), numbers_of(every, "head")
+    scale = centred(every[value], at_least)
+    columns = min(len(panels), 4)
+    lines = -(-len(panels) // columns)
+    with print_style():
+        height = 1.5 + lines * (0.6 + 0.34 * len(layers))
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
+        for axes, (name, rows) in zip(grid.flat, panels.items(), strict=False):
+            cells = grid_of(rows, "layer", "head", value).reindex(index=layers, columns=heads)
+            unsure = not_shown(rows, "layer", "head").reindex(index=layers, columns=heads)
+            digits = 3 if columns * len(heads) <= 12 else 2
+            shown = (unsure == True).to_numpy()  # noqa: E712, or NaN
+            draw_cells(axes, cells.to_numpy(), scale, DIVERGING, unsure=shown, digits=digits)
+            axes.set_title(prose(name), weight="normal", size=9)
+            axes.set_xlabel("head")
+            axes.tick_params(left=axes in grid[:, 0])
+            axes.set_xticks(range(len(heads)), heads)
+            axes.set_yticks(range(len(layers)), layers)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_axis_off()
+        for axes in grid[:, 0]:
+            axes.set_ylabel("layer")
+        finish(figure, list(grid.flat), scale, DIVERGING, title, label, every)
+    return figure
+
+
+def positions(
+    table: pd.DataFrame,
+    texts: pd.DataFrame | None = None,
+    title: str = "Where the clean answer is carried",
+) -> Figure:
+    """Layer by position, one panel for each component: the share of the clean answer restored.
+
+    Args:
+        table: of ``interp.patch``: columns component, layer, pos, recovered, p_adjusted, clean and
+            corrupted; where the tokens of the last two differ, the tick label shows both.
+        texts: columns pos, clean, corrupted of one pair, for a table that has not got them.
+        title: the hypothesis.
+
+    Raises:
+        UsageError: a column is missing; no rows of positions.
+    """
+    require(table, ["component", "layer", "pos", "recovered", "p_adjusted"])
+    rows = table[table["pos"].notna()]
+    if rows.empty:
+        raise UsageError("the table has no rows of positions to draw")
+    if texts is None:
+        require(rows, ["clean", "corrupted"])
+        texts = rows[["pos", "clean", "corrupted"]].drop_duplicates("pos")
+    require(texts, ["pos", "clean", "corrupted"])
+    panels = dict(list(rows.groupby("component", sort=False)))
+    layers, length = numbers_of(rows, "layer"), int(rows["pos"].max()) + 1
+    scale = centred(rows["recovered"], at_least=1.0)
+    ordered = texts.sort_values("pos")
+    changed = (ordered["clean"] != ordered["corrupted"]).to_numpy()
+    labels = [
+        f"{tick_label(clean)}\n↓\n{tick_label(other)}" if clean != other else tick_label(clean)
+        for clean, other in zip(ordered["clean"], ordered["corrupted"], strict=True)
+    ]
+    with print_style():
+        figure = Figure(
+            figsize=(WIDTH, 1.5 + len(panels) * (0.5 + 0.3 * len(layers))), layout="constrained"
+        )
+        grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
+        for axes, (name, part) in zip(grid, panels.items(), strict=True):
+            cells = grid_of(part, "layer", "pos", "recovered")
+            unsure = not_shown(part, "layer", "pos").to_numpy()
+            draw_cells(axes, cells.to_numpy(), scale, DIVERGING, unsure=unsure, spread=True)
+            axes.set_title(
+                COMPONENT_NAMES.get(str(name), prose(str(name))), weight="normal", size=9
+            )
+            axes.set_ylabel("layer")
+            axes.set_yticks(range(len(layers)), layers)
+        grid[-1].set_xticks(range(length), labels, size=7 if length <= 48 else 4.5)
+        for tick, differs in zip(grid[-1].get_xticklabels(), changed, strict=True):
+            tick.set_fontweight("bold" if differs else "normal")
+        grid[-1].set_xlabel("position: token of the first clean text ↓ of the corrupted one")
+        finish(figure, list(grid), scale, DIVERGING, title, RECOVERED, rows)
+    return figure
+
+
+COMPONENT_NAMES = {
+    "resid_pre": "residual stream entering the layer",
+    "resid_mid": "residual stream between attention and MLP",
+    "attn_out": "attention output",
+    "mlp_out": "MLP output",
+}
+
+
+def head_scores(
+    table: pd.DataFrame, title: str = "What kind of head each one is", by: str | None = None
+) -> Figure:
+    """Head by score, from 0 to 1.
+
+    Args:
+        table: columns layer, head, metric, value, and ``by``: of ``interp.head_scores``, or
+            several of it one after another.
+        title: the hypothesis.
+        by: a column, such as the kind of text, whose values get a panel each.
+    """
+    require(table, ["layer", "head", "metric", "value", *([by] if by else [])])
+    panels = dict(list(table.groupby(by, sort=False))) if by else {"": table}
+    names = head_names(table)
+    scale = Normalize(0, 1)
+    with print_style():
+        width = min(WIDTH, 2.0 + 2.6 * len(panels))
+        figure = Figure(figsize=(width, 1.5 + 0.26 * len(names)), layout="constrained")
+        grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        for axes, (name, rows) in zip(grid, panels.items(), strict=True):
+            metrics = list(rows["metric"].drop_duplicates())
+            cells = grid_of(rows, ["layer", "head"], "metric", "value")[metrics]
+            draw_cells(axes, cells.to_numpy(), scale, SEQUENTIAL, digits=2)
+            axes.set_title(prose(str(name)), weight="normal", size=9)
+            words = [metric.replace("_", "\n") for metric in metrics]
+            axes.set_xticks(range(len(metrics)), words)
+            axes.set_yticks(range(len(names)), names)
+        grid[0].set_ylabel("head")
+        finish(figure, list(grid), scale, SEQUENTIAL, title, "share of attention", None)
+    return figure
+
+
+def by_distance(
+    table: pd.DataFrame, title: str = "How far back each head looks, on average"
+) -> Figure:
+    """Head by distance: the mean attention to the token so many positions back.
+
+    Args:
+        table: columns layer, head, distance, value.
+        title: the hypothesis.
+    """
+    require(table, ["layer", "head", "distance", "value"])
+    names = head_names(table)
+    cells = grid_of(table, ["layer", "head"], "distance", "value").to_numpy()
+    scale = Normalize(0, cells.max())
+    with print_style():
+        figure = Figure(figsize=(WIDTH, 1.3 + 0.2 * len(names)), layout="constrained")
+        axes = figure.subplots()
+        draw_cells(axes, cells, scale, SEQUENTIAL, spread=True, largest=0)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_xticks(range(0, cells.shape[1], max(1, cells.shape[1] // 16)))
+        axes.set_xlabel("distance back (tokens; 0 is the token itself)")
+        axes.set_ylabel("head")
+        finish(figure, [axes], scale, SEQUENTIAL, title, "mean attention", None)
+    return figure

@@ -1,0 +1,217 @@
+"""How do two measurements of the same things agree: damage and lasting cost, approximate and exact?
+
+    figure = damage_and_lasting_cost(run.table("lines"), run.table("trainings"))
+    figure = approximate_against_exact(run.table(), run.table("audits"))
+
+Nothing is computed here.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from interp.errors import UsageError
+from interp.figures.intervals import draw_intervals, reach_of
+from interp.figures.source import BARS, DAMAGE, LEAK, PLAIN, rows_of, seeds_of
+from interp.figures.style import HOLLOW, MARKERS, MONO, WIDTH, drawable, print_style, prose, require
+from interp.verdicts import verdict_of
+
+
+def damage_and_lasting_cost(lines: pd.DataFrame, trainings: pd.DataFrame | None = None) -> Figure:
+    """Per line, the effect on the trained model against the effect of training without it.
+
+    Args:
+        lines: what ``annotated`` gives; lines that were retrained are drawn, those whose damage was
+            not measured in a column of their own.
+        trainings: ``surgery seed delta``, drawn as a point for each seed; those of the model as it
+            is have an empty surgery, and stand in a column of their own: they are the noise.
+
+    Raises:
+        UsageError: no line was retrained.
+    """
+    drawn = lines[lines["retrained_delta"].notna()].sort_values("line")
+    if drawn.empty:
+        raise UsageError("no line of the table was retrained: cut some before training first")
+    measured, aside = drawn[drawn["delta"].notna()], drawn[drawn["delta"].isna()]
+    with print_style():
+        key = [f"{row['line']:4d}  {drawable(row['after'], MONO)}"[:48] for row in rows_of(drawn)]
+        figure = Figure(figsize=(10.0, 5.4), layout="constrained")
+        left, axes, legend = figure.subplots(1, 3, width_ratios=(1.5, 5.6, 3.2))
+        left.sharey(axes)
+        legend.set_axis_off()
+        legend.text(0, 1, "line  becomes", weight="bold", size=6.5, va="top", family=MONO)
+        legend.text(0, 0.96, "\n".join(key), size=6.2, va="top", family=MONO, linespacing=1.5)
+        axes.set_xscale("symlog", linthresh=0.1)
+        axes.set_yscale("symlog", linthresh=0.01)
+        whole = seeds_of(trainings, "")
+        left.plot([0] * len(whole), whole, "_", color="0.3", ms=10)
+        for row in rows_of(measured):
+            draw_point(axes, row["delta"], row, trainings)
+        for row in rows_of(aside):
+            draw_point(left, 1.0, row, trainings)
+        _, right = reach_of(measured["delta"], measured["ci_high"])
+        end = float(max(measured["delta"].max(), drawn["retrained_delta"].max(), 0.0))
+        axes.plot([0, end], [0, end], color="0.6", ls=(0, (4, 2)), lw=0.8, zorder=0)
+        axes.axvline(0, color="0.7", lw=0.6)
+        axes.set_xlim(right=2 * max(right, 0.05))
+        for each in (left, axes):
+            each.axhline(0, color="0.7", lw=0.6)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PLAIN)
+        axes.tick_params(labelleft=False)
+        left.set_xlim(-0.6, 1.6)
+        left.set_xticks([0, 1], ["as it is,\nother seeds", "damage not\nmeasured"], size=5.5)
+        axes.set_xlabel("damage: loss of the trained model with the line cut, less without (nats)")
+        left.set_ylabel("lasting cost: loss when trained without the line, less with (nats)")
+        figure.suptitle(f"Damage and lasting cost of the lines of {drawn['file'].iloc[0]}")
+        figure.supxlabel(f"small points: seeds; {BARS}; {HOLLOW}; diamond: leak", size=7)
+        figure.draw_without_rendering()
+        name_points([(axes, measured), (left, aside.assign(delta=1.0))])
+    return figure
+
+
+def draw_point(axes: Axes, x: float, row: dict[Any, Any], trainings: pd.DataFrame | None) -> None:
+    """One line's damage and lasting cost, each with its interval, and the seeds of the latter."""
+    leak = "leak" in (row["status"], row["retrained_status"])
+    color = LEAK if leak else DAMAGE
+    sure = verdict_of(row, "retrained_").is_effect
+    looks: dict[str, Any] = {"capsize": 0, "linewidth": 0.9, "color": color}
+    seeds = seeds_of(trainings, row["surgery"])
+    axes.plot([x] * len(seeds), seeds, "o", color=color, mfc="white", ms=2, mew=0.5)
+    draw_intervals(axes, row["retrained_delta"], row["ci_low"], row["ci_high"], **looks)
+    low, high = row["retrained_ci_low"], row["retrained_ci_high"]
+    draw_intervals(axes, x, low, high, along="y", **looks)
+    axes.plot(
+        x,
+        row["retrained_delta"],
+        "D" if leak else "o",
+        color=color,
+        mfc=color if sure and not leak else "white",
+        ms=5,
+    )
+
+
+def name_points(drawn: Sequence[tuple[Axes, pd.DataFrame]]) -> None:
+    """Each point's line number beside it, moved upwards where another's stands already."""
+    for axes, rows in drawn:
+        taken: list[tuple[float, float]] = []
+        to_points = 72 / axes.figure.dpi
+        for row in rows_of(rows.sort_values("retrained_delta")):
+            place = row["delta"], row["retrained_delta"]
+            at = axes.transData.transform(place) * to_points
+            x, y = at[0] + 6, at[1] + 4
+            while any(abs(x - left) < 18 and abs(y - low) < 8 for left, low in taken):
+                y += 2
+            taken.append((x, y))
+            far = y > at[1] + 8
+            axes.annotate(
+                str(row["line"]),
+                place,
+                xytext=(x - at[0], y - at[1]),
+                textcoords="offset points",
+                family=MONO,
+                size=7,
+                arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "0.6"} if far else None,
+            )
+
+
+COLUMNS = 2
+
+
+def approximate_against_exact(
+    table: pd.DataFrame, audits: pd.DataFrame, title: str = "What attribution says, and what is so"
+) -> Figure:
+    """Every site that was patched exactly: its approximate value across, its exact one upwards.
+
+    Args:
+        table: columns panel, kind, approximate, exact, why; a row for each site. Points are told
+            apart by kind; those that were drawn at random are hollow.
+        audits: columns panel, name, sites, correlation, slope, wrong_signs; printed on the panel.
+        title: the hypothesis.
+    """
+    require(table, ["panel", "kind", "approximate", "exact", "why"])
+    require(audits, ["panel", "name", "sites", "correlation", "slope", "wrong_signs"])
+    checked = table[table["exact"].notna()]
+    panels = list(checked["panel"].drop_duplicates())
+    kinds = list(checked["kind"].drop_duplicates())
+    colors = dict(zip(kinds, sns.color_palette("colorblind", len(kinds)), strict=True))
+    marks = {kind: MARKERS[number % len(MARKERS)] for number, kind in enumerate(kinds)}
+    columns = min(COLUMNS, len(panels))
+    lines = -(-len(panels) // columns)
+    with print_style():
+        figure = Figure(figsize=(WIDTH, 1.0 + 3.8 * lines), layout="constrained")
+        grid = figure.subplots(lines, columns, squeeze=False)
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            rows = checked[checked["panel"] == panel]
+            for kind in kinds:
+                draw_points(axes, rows[rows["kind"] == kind], colors[kind], marks[kind])
+            ends = identity_line(axes, rows)
+            axes.set_xlim(ends)
+            axes.set_ylim(ends)
+            axes.set_box_aspect(1)
+            said = [sentence(row) for row in audits[audits["panel"] == panel].to_dict("records")]
+            axes.set_title(
+                "\n".join(prose(line) for line in (str(panel), *said)),
+                weight="normal",
+                size=6,
+                loc="left",
+            )
+            axes.set_xlabel("approximate (nats)")
+            axes.set_ylabel("exact (nats)")
+        for axes in grid.flat[len(panels) :]:
+            axes.set_axis_off()
+        keys = [
+            Line2D([], [], linestyle="", marker=marks[kind], color=colors[kind], label=kind)
+            for kind in kinds
+        ]
+        keys.append(Line2D([], [], color="0.4", linewidth=0.8, label="exact = approximate"))
+        legend = figure.legend(
+            handles=keys,
+            loc="outside lower left",
+            ncols=len(keys),
+            title="filled: among the largest scores; hollow: drawn at random",
+        )
+        legend.set_alignment("left")
+        figure.suptitle(prose(title), x=0.01, ha="left")
+        figure.draw_without_rendering()  # ticks are made late: now, in this style
+    return figure
+
+
+def draw_points(axes: Axes, rows: pd.DataFrame, color: Any, mark: str) -> None:
+    for why, face in (("random", "none"), ("largest", color)):
+        chosen = rows[rows["why"] == why]
+        axes.scatter(
+            chosen["approximate"],
+            chosen["exact"],
+            s=14,
+            marker=mark,
+            facecolors=face,
+            edgecolors=[color] * len(chosen),
+            linewidths=0.7,
+            zorder=3,
+        )
+
+
+def identity_line(axes: Axes, rows: pd.DataFrame) -> tuple[float, float]:
+    """Draw it, and give the ends of both axes."""
+    values = rows[["approximate", "exact"]].to_numpy()
+    low, high = float(np.min(values, initial=0)), float(np.max(values, initial=0))
+    room = 0.06 * (high - low or 1.0)
+    ends = (low - room, high + room)
+    axes.plot(ends, ends, color="0.4", linewidth=0.8, zorder=1)
+    axes.axhline(0, color="0.8", linewidth=0.6, zorder=0)
+    axes.axvline(0, color="0.8", linewidth=0.6, zorder=0)
+    return ends
+
+
+def sentence(audit: dict[str, object]) -> str:
+    return (
+        f"{audit['name']} ({audit['sites']}): correlation {audit['correlation']:.2f}, "
+        f"slope {audit['slope']:.2f}, sign differs at {audit['wrong_signs']}"
+    )
