@@ -48,7 +48,7 @@ guide = Sybil(
 )
 docstrings = Sybil(
     parsers=[DocTestParser()],
-    patterns=["gpt/*.py", "interp/*.py", "interp/surgery/*.py"],
+    patterns=["gpt/*.py", "interp/*.py", "interp/*/*.py"],
     document_types={".py": PythonDocStringDocument},
 )
 pytest_collect_file = (guide + docstrings).pytest()

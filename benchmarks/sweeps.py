@@ -44,8 +44,8 @@ from interp.caching import cache
 from interp.hooking import evaluating
 from interp.interventions import Patch, Zero, intervene
 from interp.metrics import logit_difference, loss
-from interp.sites import Site, sites
-from interp.sweep import effects_of, plan
+from interp.site import Site, sites
+from interp.sweeps import effects_of, plan
 
 METRIC = logit_difference(answer=3, wrong=5)
 

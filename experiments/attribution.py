@@ -29,13 +29,13 @@ from experiments import patching
 from experiments.cli import Between, announce, console, launch
 from experiments.pages import write_page
 from experiments.patching import Task, asks_for_induction, induction, pairs_given
-from interp.attribution import attribution, audited
+from interp.attribution import attribution_patching, audited
 from interp.figures import approximate_against_exact
 from interp.metrics import logit_difference
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
-from interp.sites import Part as Axis
-from interp.sites import Site, sites
+from interp.site import Part as Axis
+from interp.site import Site, sites
 
 TITLE = "Attribution against exact patching"
 PARTS: dict[str, tuple[str, tuple[Axis, ...]]] = {
@@ -105,7 +105,7 @@ def scored(
         for kind, (pattern, each) in kinds.items()
         for site in sites(task.model, pattern, each=each, tokens=task.clean[:1])
     ]
-    table = attribution(
+    table = attribution_patching(
         task.model,
         task.clean,
         task.corrupted,

@@ -36,9 +36,9 @@ from interp.metrics import loss
 from interp.places import Intervention, Reference
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
-from interp.sites import Site, sites
+from interp.site import Site, sites
 from interp.surgery import find, read_source
-from interp.sweep import sweep
+from interp.sweeps import sweep
 from interp.verdicts import Verdict, interval_words, verdicts_of
 
 TITLE = "Components"

@@ -36,9 +36,9 @@ from interp.metrics import loss, token_losses
 from interp.places import Intervention
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
-from interp.sites import Site, sites
+from interp.site import Site, sites
 from interp.stats import bootstrap_interval
-from interp.sweep import sweep
+from interp.sweeps import sweep
 from interp.verdicts import Verdict, interval_words, verdicts_of
 
 TITLE = "Heads"

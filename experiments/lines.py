@@ -56,11 +56,11 @@ from interp.errors import SurgeryWarning
 from interp.errors import UsageError as InterpError
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun, identity_of
-from interp.sites import source_lines
+from interp.site import source_lines
 from interp.surgery import Surgery, annotate
 from interp.surgery.imports import hash_of_imports
 from interp.surgery.judging import logits_of, weights_hash
-from interp.surgery.study import Study
+from interp.surgery.studies import Study
 from interp.verdicts import correct, verdicts_of
 
 TITLE = "Every line"

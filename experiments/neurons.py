@@ -33,7 +33,7 @@ from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
 from interp.figures import neuron_view
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
-from interp.sites import Site
+from interp.site import Site
 
 TITLE = "Neurons"
 CHOSEN = 4  # neurons, where none is named

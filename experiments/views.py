@@ -18,7 +18,7 @@ from gpt.text import CharTokenizer
 from interp.architecture import architecture
 from interp.heads import attention_patterns
 from interp.runs import Run
-from interp.sites import source_lines
+from interp.site import source_lines
 from interp.surgery import Source, read_source
 
 SHOWN = 64  # characters of the text

@@ -7,7 +7,7 @@ out the output projection head by head.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import torch
 from einops import rearrange
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gpt.model import Block, GPTConfig, LayerNorm
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """Text to token ids and back."""
 
@@ -169,6 +170,15 @@ class LensModel(HookedModel):
             )
         return torch.stack(rows).to(self.wte.weight.device)
 
+    def to_string(self, tokens: Int[Tensor, "pos"] | Int[Tensor, "1 pos"] | int) -> str:
+        """The text of some tokens, or of one. Raises ``UsageError`` where no tokenizer is set."""
+        return self._tokenizer.decode(torch.as_tensor(tokens).reshape(-1))
+
+    def to_str_tokens(self, text: str | Int[Tensor, "pos"] | Int[Tensor, "1 pos"]) -> list[str]:
+        """Each token of a text, as text. Raises ``UsageError`` where no tokenizer is set."""
+        tokens = self.to_tokens(text) if isinstance(text, str) else text
+        return [self._tokenizer.decode(token[None]) for token in tokens.reshape(-1)]
+
     def to_single_token(self, text: str) -> int:
         """The id of a text that is one token. Raises ``UsageError`` where it is not."""
         tokens = self._encode(text)
@@ -202,9 +212,13 @@ class LensModel(HookedModel):
         return cast("list[Block]", list(self.blocks))
 
     def _encode(self, text: str) -> Int[Tensor, "pos"]:
+        return self._tokenizer.encode(text)
+
+    @property
+    def _tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
             raise UsageError("this model has no tokenizer: set model.tokenizer, or pass tokens")
-        return self.tokenizer.encode(text)
+        return self.tokenizer
 
 
 def activation_of(mlp: nn.Module | None) -> str:

@@ -24,8 +24,8 @@ from transformer_lens.hook_points import HookPoint
 
 from interp.errors import UsageError
 from interp.hooking import bare, evaluating
-from interp.lines import Source, SourceLine, is_model_code
-from interp.sites import Model, axes_of, device_of, names_by_point, observe
+from interp.site import Model, axes_of, device_of, names_by_point, observe
+from interp.tracing import Source, SourceLine, is_model_code
 
 COLUMNS = (
     *("kind", "name", "block", "part", "depth", "class", "file", "line", "code"),

@@ -5,7 +5,8 @@ corrupted one changes the metric by (clean - corrupted) times the metric's gradi
 backward pass gives the gradient everywhere. The approximation can be badly wrong, so it never comes
 alone: the largest scores and as many random ones are patched exactly beside it.
 
-    found = attribution(model, clean, corrupted, metric, sites(model, "*mlp.hook_post", "neuron"))
+    neurons = sites(model, "*mlp.hook_post", each="neuron")
+    found = attribution_patching(model, clean, corrupted, metric, neurons)
     found.table              # every site: approximate; of the audited ones also exact
     print(found.audit)       # correlation, wrong signs
 """
@@ -27,10 +28,10 @@ from interp.hooking import evaluating, hooked
 from interp.interventions import Patch
 from interp.metrics import Metric
 from interp.padding import check_padding
-from interp.sites import Model, Part, Site, axes_of, match, names_by_point, stopping
+from interp.site import Model, Part, Site, axes_of, match, names_by_point, stopping
 from interp.stats import bootstrap_interval
 from interp.streams import Pair, on_stream
-from interp.sweep import effects_of
+from interp.sweeps import effects_of
 from interp.sweeps.fused import frozen_linear_maps
 from interp.sweeps.reading import behind_blocks, measured_of_run
 from interp.sweeps.resuming import Store
@@ -80,7 +81,7 @@ class Attribution:
         return f"{columns.to_string(index=False)}\n{self.audit}"
 
 
-def attribution(
+def attribution_patching(
     model: Model,
     clean: Int[Tensor, "batch pos"],
     corrupted: Int[Tensor, "..."],
@@ -106,7 +107,7 @@ def attribution(
         verify: how many of the largest scores to patch exactly, and as many random ones.
         seed: of the random ones.
         progress: show a bar over the exact ones.
-        run: where the exact ones are kept as they come, as for ``interp.sweep.sweep``.
+        run: where the exact ones are kept as they come, as for ``interp.sweeps.sweep``.
 
     Returns:
         The table, one row per site: its columns; ``approximate``, the mean over examples in the

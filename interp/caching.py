@@ -13,7 +13,7 @@ from transformer_lens.hook_points import HookPoint
 from interp.errors import SiteError
 from interp.hooking import evaluating, hooked, modules_of
 from interp.padding import check_padding
-from interp.sites import Model, match
+from interp.site import Model, match
 
 
 def cache(

@@ -21,7 +21,7 @@ from interp.hooking import OwnHook, hooked, remove_hook, roots_of
 from interp.masks import Masks
 from interp.places import Intervention, Place, apply
 from interp.receipts import Effect
-from interp.sites import Model, Site, names_by_point
+from interp.site import Model, Site, names_by_point
 from interp.streams import way_around
 
 

@@ -8,6 +8,7 @@ The first two return a result table, one row per head and score, with intervals 
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,11 +18,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.caching import cache
+from interp.display import frame_html
 from interp.errors import UsageError
 from interp.hooking import evaluating, hooked
 from interp.padding import check_padding
-from interp.sites import Model, match, sites
+from interp.report import Page
+from interp.report.attention import AttentionView
+from interp.report.page import rendered
+from interp.runs import write_atomically
+from interp.site import Model, match, sites
 from interp.stats import bootstrap_interval
+from interp.tokens import strings_of, tokens_of
 from interp.verdicts import FEWEST
 
 PATTERNS = "blocks.*.attn.hook_pattern"
@@ -101,6 +108,41 @@ def attention_by_distance(model: Model, tokens: Int[Tensor, "batch pos"]) -> pd.
         return torch.stack([diagonal.mean(dim=-1) for diagonal in diagonals])
 
     return heads_table(model, tokens, measure, {"distance": list(range(length))})
+
+
+def attention(model: Model, text: str | Int[Tensor, "pos"]) -> "AttentionPatterns":
+    """Every head's whole pattern on one text; a notebook shows it as a view to click through.
+
+    Args:
+        model: the model.
+        text: a text, for a model that has ``to_tokens``; or tokens.
+
+    Returns:
+        ``attention_patterns``' table, with ``save_html(path)``.
+
+    Raises:
+        UsageError: a text for a model that takes none; more than one text.
+    """
+    tokens = tokens_of(model, text)
+    if len(tokens) > 1:
+        raise UsageError(f"attention is of one text, not of {len(tokens)}: give one")
+    return AttentionPatterns(attention_patterns(model, tokens[0], strings_of(model, tokens[0])))
+
+
+class AttentionPatterns(pd.DataFrame):
+    """The table of ``attention_patterns``. What is made of it is a plain table again."""
+
+    def page(self) -> str:
+        """An HTML page with every head, to click through."""
+        page = Page(title="Attention", question="", parts=[AttentionView.of(self)])
+        return rendered(page)
+
+    def save_html(self, path: str | Path) -> Path:
+        """Write the page to a file; it opens without a network."""
+        return write_atomically(Path(path), self.page().encode())
+
+    def _repr_html_(self) -> str:
+        return frame_html(self.page(), height=640)
 
 
 def attention_patterns(

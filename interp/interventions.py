@@ -35,7 +35,7 @@ from interp.errors import InterventionError
 from interp.masks import LOWEST
 from interp.places import Intervention, Place, Reference
 from interp.receipts import Effect, Receipt
-from interp.sites import Model, match
+from interp.site import Model, match
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from interp.sites import Model
+from interp.site import Model
 
 # Masks are minus infinity, a dtype's lowest number, or -1e4 at least; no score of a model that
 # works is near: its softmax would know nothing but 0 and 1.

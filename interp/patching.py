@@ -20,12 +20,13 @@ from interp.caching import cache
 from interp.errors import NonFiniteError, UsageError, nearest
 from interp.hooking import evaluating
 from interp.interventions import Patch
-from interp.metrics import Metric
-from interp.outputs import logits_of
-from interp.sites import Model, Part, Site, sites
-from interp.sweep import effects_of
+from interp.logits import logits_of
+from interp.metrics import Metric, logit_difference
+from interp.site import Model, Part, Site, sites
+from interp.sweeps import effects_of
 from interp.sweeps.resuming import Store
 from interp.sweeps.scoring import checked
+from interp.tokens import strings_of, token_of, tokens_of
 from interp.verdicts import intervals_over_texts
 
 COMPONENTS: dict[str, tuple[str, Part]] = {
@@ -61,7 +62,7 @@ def activation_patching(
             (resid_pre) and inside (resid_mid) the block, attention's and the MLP's output; over
             layer and head what each head reads out (z) and its q, k and v.
         progress: show a bar.
-        run: where answers are kept as they come, as for ``interp.sweep.sweep``.
+        run: where answers are kept as they come, as for ``interp.sweeps.sweep``.
 
     Returns:
         ``patch_each``'s table with a column ``component`` in front.
@@ -86,6 +87,67 @@ def activation_patching(
     table = patch_each(model, clean, corrupted, metric, where, progress=progress, run=run)
     table.insert(0, "component", [name for name, _ in cells])
     return table
+
+
+def patch(
+    model: Model,
+    clean: str | Sequence[str] | Tensor,
+    corrupted: str | Sequence[str] | Tensor,
+    *,
+    answer: str | int | Sequence[str | int],
+    wrong: str | int | Sequence[str | int],
+    component: str | Sequence[str] = "resid_pre",
+    metric: Metric | None = None,
+    progress: bool = True,
+    run: Store | None = None,
+) -> pd.DataFrame:
+    """Activation patching between two texts: where is the answer carried?
+
+    Args:
+        model: the model.
+        clean: a text, or several, after which the model should say ``answer``; or their tokens.
+        corrupted: as many texts of as many tokens, after which it should say ``wrong``.
+        answer: the token that follows the clean text, or one for each text; a text or an id.
+        wrong: the token that follows the corrupted text, likewise.
+        component: one key of ``COMPONENTS`` or several.
+        metric: of the patched logits; by default the logit difference of the two tokens at the last
+            position, in nats.
+        progress, run: as for ``activation_patching``.
+
+    Returns:
+        ``activation_patching``'s table. Rows of a position also say what stands there in the first
+        pair: ``clean_token`` and ``corrupted_token``.
+
+    Raises:
+        UsageError: texts of different numbers of tokens; an answer that is not one token; and as
+            for ``activation_patching``.
+    """
+    pair = tokens_of(model, clean), tokens_of(model, corrupted)
+    names = [strings_of(model, tokens[0]) for tokens in pair]
+    if pair[0].shape != pair[1].shape:
+        raise UsageError(
+            f"clean is {list(pair[0].shape)} tokens and corrupted {list(pair[1].shape)}: patching "
+            f"needs texts of as many tokens each; the first are {names[0]} and {names[1]}"
+        )
+    if metric is None:
+        count = len(pair[0])
+        metric = logit_difference(ids_of(model, answer, count), ids_of(model, wrong, count))
+    asked = (component,) if isinstance(component, str) else tuple(component)
+    table = activation_patching(model, *pair, metric, asked, progress=progress, run=run)
+    for column, tokens in zip(("clean_token", "corrupted_token"), names, strict=True):
+        table[column] = [None if pd.isna(at) else tokens[int(at)] for at in table["pos"]]
+    return table
+
+
+def ids_of(
+    model: Model, texts: str | int | Sequence[str | int], count: int
+) -> int | Int[Tensor, "batch"]:
+    """The ids of the tokens that answer one text or each of several."""
+    if isinstance(texts, str | int):
+        return token_of(model, texts)
+    if len(texts) != count:
+        raise UsageError(f"there are {len(texts)} answers for {count} texts: give one for each")
+    return torch.tensor([token_of(model, text) for text in texts])
 
 
 def patch_each(

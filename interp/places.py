@@ -18,7 +18,7 @@ from torch import Tensor
 from transformer_lens import ActivationCache
 
 from interp.errors import InterventionError, SiteError
-from interp.sites import Site, axes_of, axis_of, part_index
+from interp.site import Site, axes_of, axis_of, part_index
 
 Reference: TypeAlias = Mapping[str, Tensor] | ActivationCache
 

@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from interp.display import table_html
 from interp.errors import InterventionError, NoEffectError, NonFiniteError, nearest
 from interp.masks import LOWEST
 from interp.places import Place
-from interp.sites import Site
+from interp.site import Site
 
 
 @dataclass
@@ -154,6 +155,9 @@ class Receipt:
         return self.table().to_string(index=False, float_format="{:.3f}".format)
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return table_html(self.table())
 
     def check(self, allow_no_effect: bool) -> None:
         """Raise what ``intervene`` promises to raise at the end of its block.

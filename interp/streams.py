@@ -15,7 +15,7 @@ from transformer_lens.hook_points import HookPoint
 
 from interp.errors import InterventionError
 from interp.hooking import bare, evaluating, hooked
-from interp.sites import Model, device_of, names_by_point
+from interp.site import Model, device_of, names_by_point
 
 MID, OUT, POST = "hook_resid_mid", "hook_mlp_out", "hook_resid_post"
 PROVEN: "weakref.WeakKeyDictionary[HookPoint, bool]" = weakref.WeakKeyDictionary()

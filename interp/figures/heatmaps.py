@@ -95,8 +95,8 @@ def positions(
     """Layer by position, one panel for each component: the share of the clean answer restored.
 
     Args:
-        table: of ``interp.patch``: columns component, layer, pos, recovered, p_adjusted, clean and
-            corrupted; where the tokens of the last two differ, the tick label shows both.
+        table: of ``interp.patch``: columns component, layer, pos, recovered, p_adjusted,
+            clean_token and corrupted_token; where the last two differ, the tick label shows both.
         texts: columns pos, clean, corrupted of one pair, for a table that has not got them.
         title: the hypothesis.
 
@@ -108,8 +108,9 @@ def positions(
     if rows.empty:
         raise UsageError("the table has no rows of positions to draw")
     if texts is None:
-        require(rows, ["clean", "corrupted"])
-        texts = rows[["pos", "clean", "corrupted"]].drop_duplicates("pos")
+        tokens = {"clean_token": "clean", "corrupted_token": "corrupted"}
+        require(rows, list(tokens))
+        texts = rows[["pos", *tokens]].drop_duplicates("pos").rename(columns=tokens)
     require(texts, ["pos", "clean", "corrupted"])
     panels = dict(list(rows.groupby("component", sort=False)))
     layers, length = numbers_of(rows, "layer"), int(rows["pos"].max()) + 1

@@ -4,6 +4,8 @@ Each function takes the table of ``interp.surgery.lines`` or ``annotated``, and 
 ``Figure``. Nothing is computed here; whether a bar is hollow is the verdict of its row.
 """
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -73,9 +75,12 @@ def lines(table: pd.DataFrame, trainings: pd.DataFrame | None = None) -> Figure:
         code.axis("off")
         left.set_ylim(len(shown) - 0.5, -0.5)
         left.set_yticks([])
-        marks = "  ".join(f"{mark} {status}" for status, mark in MARKS.items() if mark)
+        seen = set(shown["status"])
+        marks = "  ".join(f"{MARKS[status]} {status}" for status in MARKS if status in seen)
+        words = f"{NATS}; {HOLLOW}; {BARS}" + (f"; {marks}" if marks.strip() else "")
+        said = textwrap.fill(words, int(size[0] * 14))
         figure.suptitle(f"What each line of {shown['file'].iloc[0]} does for the loss")
-        figure.supxlabel(f"{NATS}; {HOLLOW}\n{BARS}     {marks}", size=7)
+        figure.supxlabel(said, size=7, x=0.01, ha="left")
     return figure
 
 

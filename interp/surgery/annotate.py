@@ -17,7 +17,7 @@ import pandas as pd
 from rich.text import Text
 
 from interp.characters import visible
-from interp.sites import Site
+from interp.site import Site
 from interp.surgery.rows import headlines
 from interp.surgery.syntax import Source, lines_of
 from interp.verdicts import Verdict, verdict_of

@@ -16,6 +16,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from interp.display import code_html
 from interp.errors import SurgeryError
 from interp.surgery.syntax import (
     Edit,
@@ -97,6 +98,9 @@ class Surgery:
     def text(self) -> str:
         """The whole edited source."""
         return splice(self.source, self.edits)
+
+    def _repr_html_(self) -> str:
+        return code_html(self.diff)
 
     @property
     def diff(self) -> str:

@@ -32,7 +32,7 @@ from transformer_lens.hook_points import HookPoint
 
 from interp.interventions import Mean, Zero
 from interp.places import Intervention, Reference
-from interp.sites import Model, axes_of, names_by_point
+from interp.site import Model, axes_of, names_by_point
 from interp.surgery.edits import Surgery
 from interp.surgery.observing import Observations, Place, observing, place_of
 from interp.surgery.performing import following_layers

@@ -11,7 +11,7 @@ from interp.errors import InterventionError, NonFiniteError, UsageError
 from interp.interventions import intervention_of
 from interp.masks import future_of
 from interp.places import Intervention, Place, replacement
-from interp.sites import Model, Site, match, names_by_point
+from interp.site import Model, Site, match, names_by_point
 
 Questions = Mapping[Any, Any] | Sequence[tuple[Any, Any]]
 

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.sites import Site
+from interp.site import Site
 from interp.sweeps.anatomy import Layer, attend
 from interp.sweeps.cells import Cell, Change, placed, same_number
 

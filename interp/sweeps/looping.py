@@ -14,10 +14,10 @@ from torch import Tensor
 from interp.editing import Claim, claims_in_place
 from interp.errors import NonFiniteError
 from interp.interventions import intervene
+from interp.logits import found_in, logits_of
 from interp.metrics import Metric
-from interp.outputs import found_in, logits_of
 from interp.receipts import Effect
-from interp.sites import Model
+from interp.site import Model
 from interp.sweeps.cells import Cell
 from interp.sweeps.scoring import checked
 

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from interp.caching import cache
 from interp.errors import NoEffectError, UsageError
+from interp.logits import logits_of
 from interp.memory import keeping_within
 from interp.metrics import Metric
-from interp.outputs import logits_of
 from interp.receipts import Effect
-from interp.sites import Model
+from interp.site import Model
 from interp.sweeps.anatomy import Anatomy, NotRecognisedError, anatomy_of
 from interp.sweeps.cells import Cell, Change, change_of
 from interp.sweeps.entries import Entry, entry_of

@@ -19,8 +19,8 @@ from interp.caching import cache
 from interp.errors import SiteError
 from interp.hooking import OwnHook, hooked
 from interp.interventions import Zero
-from interp.outputs import found_in
-from interp.sites import EMBEDDINGS, Site, axes_of, stopping
+from interp.logits import found_in
+from interp.site import EMBEDDINGS, Site, axes_of, stopping
 from interp.sweeps.anatomy import Anatomy, Layer, NotRecognisedError, attend
 from interp.sweeps.cells import Cell, Change
 from interp.sweeps.entries import PROJECTIONS, Entry

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from interp.hooking import hooked
+from interp.logits import ReadLogits, Reads, found_in, logits_of
 from interp.metrics import Metric, precise
-from interp.outputs import found_in, logits_of
-from interp.sites import Model, stopping
-from interp.sweeps.logits import ReadLogits, Reads
+from interp.site import Model, stopping
 from interp.sweeps.proof import agree_everywhere, watched_by
 from interp.sweeps.scoring import checked
 

@@ -6,7 +6,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp.caching import cache
-from interp.sites import Model, stopping
+from interp.site import Model, stopping
 from interp.sweeps.planning import flight_on
 
 

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import NonFiniteError, UsageError
+from interp.logits import ReadLogits, Reads
 from interp.metrics import Metric
 from interp.sweeps.anatomy import Anatomy
-from interp.sweeps.logits import ReadLogits, Reads
 from interp.sweeps.planning import flight_on
 
 

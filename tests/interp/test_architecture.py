@@ -11,7 +11,7 @@ from gpt.ladder import LECTURE, Bigram
 from gpt.model import GPT, GPTConfig
 from interp.architecture import architecture
 from interp.errors import UsageError
-from interp.sites import observe
+from interp.site import observe
 from interp.surgery import read_source
 
 CODE = read_source(gpt.model).text.splitlines()

@@ -15,7 +15,7 @@ from interp.caching import cache
 from interp.errors import InterventionError, NoEffectError, NonFiniteError, SiteError
 from interp.hooking import evaluating
 from interp.interventions import Mean, Patch, Resample, Steer, Zero, intervene
-from interp.sites import Site, sites
+from interp.site import Site, sites
 
 Z = "blocks.1.attn.hook_z"
 MLP = "blocks.1.hook_mlp_out"

@@ -19,7 +19,7 @@ from interp.errors import (
 )
 from interp.hooking import hooked
 from interp.interventions import Apply, Mean, Noise, Patch, Resample, Steer, Zero, intervene
-from interp.sites import Site
+from interp.site import Site
 
 Z = "blocks.1.attn.hook_z"
 MLP = "blocks.1.hook_mlp_out"

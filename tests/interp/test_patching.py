@@ -7,7 +7,7 @@ from gpt import GPT, GPTConfig
 from interp.errors import NonFiniteError, UsageError
 from interp.metrics import logit_difference, loss
 from interp.patching import COMPONENTS, activation_patching, induction_pairs, patch_each
-from interp.sites import Site, sites
+from interp.site import Site, sites
 
 METRIC = logit_difference(answer=3, wrong=5)
 

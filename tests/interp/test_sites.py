@@ -13,8 +13,8 @@ from transformer_lens.hook_points import HookPoint
 import gpt.model
 from gpt import GPT, GPTConfig
 from interp.errors import HookNameError, SiteError
-from interp.lines import SourceLine
-from interp.sites import Site, sites, source_lines
+from interp.site import Site, sites, source_lines
+from interp.tracing import SourceLine
 
 SIZE = GPTConfig(block_size=8, vocab_size=11, n_layer=3, n_head=2, n_embd=8, bias=True)
 TOKENS = torch.arange(10).view(2, 5)

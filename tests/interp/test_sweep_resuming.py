@@ -29,8 +29,8 @@ from interp.interventions import Apply, Mean, Patch, Zero, intervene
 from interp.metrics import logit_difference, loss
 from interp.patching import activation_patching
 from interp.runs import Run
-from interp.sites import sites
-from interp.sweep import sweep
+from interp.site import sites
+from interp.sweeps import sweep
 from interp.sweeps.identity import Digests
 
 SUBJECT = """
@@ -41,8 +41,8 @@ from gpt import GPT, GPTConfig
 from interp.interventions import Zero
 from interp.metrics import loss
 from interp.runs import Run
-from interp.sites import sites
-from interp.sweep import sweep
+from interp.site import sites
+from interp.sweeps import sweep
 
 torch.set_num_threads(1)
 model = GPT(GPTConfig(block_size=16, vocab_size=20, n_layer=3, n_head=4, n_embd=32), seed=3).eval()

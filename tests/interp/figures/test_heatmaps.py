@@ -98,7 +98,7 @@ def test_where_the_texts_differ_the_tick_shows_both_characters():
     table = table.assign(component="resid_pre", recovered=[0, 1.0, 0, 0, 0.5, 0], p_adjusted=np.nan)
     tokens = pd.DataFrame({"pos": [0, 1, 2], "clean": [*"a \n"], "corrupted": [*"ab\n"]})
     figure = positions(table, tokens)
-    own = positions(table.merge(tokens, on="pos"))
+    own = positions(table.merge(tokens.add_suffix("_token"), left_on="pos", right_on="pos_token"))
     labels = [[t.get_text() for t in f.axes[0].get_xticklabels()] for f in (figure, own)]
     assert labels[0] == labels[1]
     axes = figure.axes[0]

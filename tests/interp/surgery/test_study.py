@@ -13,7 +13,7 @@ from gpt import model as model_file
 from interp import surgery
 from interp.errors import SurgeryError
 from interp.runs import Run
-from interp.sites import source_lines
+from interp.site import source_lines
 from interp.surgery.syntax import parse
 from interp.verdicts import Verdict, verdict_of
 

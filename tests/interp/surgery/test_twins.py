@@ -12,7 +12,7 @@ import gpt.model
 from gpt import GPT, GPTConfig
 from interp import surgery
 from interp.interventions import Zero
-from interp.sites import source_lines
+from interp.site import source_lines
 from interp.surgery.twins import Twin, emptied, found_twins
 
 TOKENS = torch.randint(0, 29, (4, 12), generator=torch.Generator().manual_seed(0))

@@ -22,13 +22,15 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from interp.display import table_html
 from interp.errors import HookNameError, SiteError
 from interp.hooking import OwnHook, bare, evaluating, hooked, modules_of
-from interp.lines import LineTracer, SourceLine
+from interp.tracing import LineTracer, SourceLine
 
 Part = Literal["head", "pos", "neuron"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -145,7 +147,7 @@ def sites(
     pattern: str,
     each: Part | Sequence[Part] | None = None,
     tokens: Tensor | None = None,
-) -> list[Site]:
+) -> "Sites":
     """The sites of ``model`` that ``pattern`` matches, in the order they fire, with their source.
 
     Finds shapes and lines by running the model once. A hook point that this run does not come past
@@ -189,7 +191,19 @@ def sites(
         raise SiteError(
             f"the model never came past {', '.join(site.hook for site, _ in matched[:3])}"
         )
-    return found
+    return Sites(found)
+
+
+class Sites(list[Site]):
+    """A list of sites, which a notebook shows as a table."""
+
+    def table(self) -> pd.DataFrame:
+        """One row per site: its columns of a result table."""
+        return pd.DataFrame([site.columns() for site in self])
+
+    def _repr_html_(self) -> str:
+        shown = self.table()[["site", "file", "line", "code"]]
+        return table_html(shown)
 
 
 def source_lines(model: Model, tokens: Tensor | None = None) -> dict[str, SourceLine]:
