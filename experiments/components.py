@@ -28,7 +28,7 @@ from experiments.pages import write_page
 from experiments.telling import of_trained_model
 from experiments.trained import StudyOptions, studied
 from experiments.views import save_views
-from gpt.lens import LensModel
+from gpt.protocol import LanguageModel
 from interp.caching import cache
 from interp.figures import ranked_effects
 from interp.interventions import Apply, Mean, Zero
@@ -90,7 +90,7 @@ def main(config: Config) -> Path:
     return page
 
 
-def of_activations(model: LensModel, reference: Reference) -> Iterator[Ablation]:
+def of_activations(model: LanguageModel, reference: Reference) -> Iterator[Ablation]:
     """Zero and mean of everything that is written to the residual stream, and of the stream."""
     ways: dict[str, Intervention] = {"zero": Zero(), "mean": Mean(reference)}
     for kind, patterns in KINDS.items():
@@ -100,13 +100,13 @@ def of_activations(model: LensModel, reference: Reference) -> Iterator[Ablation]
                     yield Ablation(site, what, {"kind": kind, "intervention": way})
 
 
-def of_norm_scales(model: LensModel) -> Iterator[Ablation]:
+def of_norm_scales(model: LanguageModel) -> Iterator[Ablation]:
     """The learned scale of each norm: zero everywhere, or the same everywhere, its mean.
 
     Both are done where the scale is about to be multiplied in. The line is that of the product.
     """
     cut = find(
-        read_source(gpt.model), "drop-factor", qualname="LayerNorm.forward", target="self.weight"
+        read_source(gpt.model), "drop-factor", qualname="LayerNorm.normalize", target="self.weight"
     )
     line = {"file": f"gpt/{cut.file}", "line": cut.line, "code": cut.before}
     for site in sites(model, "*hook_normalized"):

@@ -26,8 +26,8 @@ from experiments.trained import kept, model_path, opened, use_threads_for
 from gpt import checkpoint
 from gpt.diverging import check_step
 from gpt.errors import UsageError
-from gpt.lens import LensModel
 from gpt.model import GPTConfig
+from gpt.protocol import LanguageModel
 from gpt.text import CharTokenizer
 from gpt.train import TrainConfig, learning_rate, make_optimizer, update
 from interp.runs import identity_of
@@ -90,7 +90,7 @@ def swapped_cues(
 
 def induction_model(
     recipe: Recipe, seed: int, runs: Path, device: torch.device
-) -> tuple[LensModel, CharTokenizer, dict[str, Any]]:
+) -> tuple[LanguageModel, CharTokenizer, dict[str, Any]]:
     """A two-layer model trained on repeated strings, on ``device``; read, if trained before.
 
     Returns:
@@ -124,7 +124,7 @@ def induction_model(
     return model, tokenizer, described
 
 
-def train_on_repeats(model: LensModel, recipe: Recipe, seed: int) -> None:
+def train_on_repeats(model: LanguageModel, recipe: Recipe, seed: int) -> None:
     """Train ``model`` in place, with nanoGPT's recipe; evaluation mode afterwards."""
     train = TrainConfig(
         steps=recipe.steps,

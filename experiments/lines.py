@@ -47,8 +47,8 @@ from experiments.variants import BASELINE
 from experiments.views import save_views, sha256_of
 from gpt import checkpoint
 from gpt.errors import UsageError
-from gpt.lens import LensModel
 from gpt.model import GPT
+from gpt.protocol import LanguageModel
 from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
 from gpt.train import PRESETS, Preset
 from interp import figures, surgery
@@ -160,7 +160,7 @@ def main(config: Config) -> Path:
             where = sites_of(model, source.path)
             run.save_table(annotate.annotated(source, run.table(), again, where), "lines")
             run.save_table(annotate.by_site(run.table(), where), "sites")
-            if isinstance(model, LensModel):
+            if isinstance(model, LanguageModel):
                 save_views(run, model, tokenizer, data.val)
             run.record(finished, [])
         draw(run)

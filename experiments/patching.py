@@ -35,8 +35,8 @@ from experiments.induction import Recipe, induction_model, swapped_cues
 from experiments.pages import write_page
 from experiments.trained import StudyOptions, device_named, opened, studied
 from gpt.errors import UsageError
-from gpt.lens import LensModel
 from gpt.model import GPTConfig
+from gpt.protocol import LanguageModel
 from gpt.text import CharTokenizer
 from interp import figures
 from interp.characters import marked
@@ -79,7 +79,7 @@ class Config(StudyOptions):
 class Task:
     """Pairs of texts in tokens, and the answers to each."""
 
-    model: LensModel
+    model: LanguageModel
     tokenizer: CharTokenizer
     clean: Int[Tensor, "batch pos"]
     corrupted: Int[Tensor, "batch pos"]
@@ -266,7 +266,7 @@ def check_pairs(pairs: Sequence[Pair], size: GPTConfig, tokenizer: CharTokenizer
 
 
 @torch.no_grad()
-def predicted(model: LensModel, tokens: Int[Tensor, "pos"]) -> int:
+def predicted(model: LanguageModel, tokens: Int[Tensor, "pos"]) -> int:
     """The likeliest next token."""
     return int(model(tokens[None])[0, -1].argmax())
 

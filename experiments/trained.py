@@ -23,8 +23,8 @@ from experiments.cli import Examples, Options, console, run_name
 from experiments.variants import course_variants
 from gpt import checkpoint
 from gpt.errors import UsageError
-from gpt.lens import LensModel
 from gpt.model import GPT, GPTConfig
+from gpt.protocol import LanguageModel
 from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
 from gpt.train import PRESETS, Preset, resolve_precision, train
 from interp.runs import identity_of
@@ -63,7 +63,7 @@ class Subject:
         label: for the run's name.
     """
 
-    model: LensModel
+    model: LanguageModel
     tokenizer: CharTokenizer
     data: Data
     config: dict[str, Any]
@@ -116,7 +116,7 @@ def studied(
     return Subject(model.to(device), tokenizer, on_device, about, label)
 
 
-def use_threads_for(model: LensModel) -> None:
+def use_threads_for(model: LanguageModel) -> None:
     """One thread for a narrow model: several spend their time waiting for each other, and many
     times it where other work shares the cores."""
     if model.config.n_embd < NARROW:
@@ -131,7 +131,7 @@ def device_named(device: Device) -> torch.device:
     return torch.device(device)
 
 
-def opened(path: Path) -> tuple[LensModel, CharTokenizer, dict[str, Any]]:
+def opened(path: Path) -> tuple[LanguageModel, CharTokenizer, dict[str, Any]]:
     """A checkpoint's model, its characters, and what it is. Weights of an edited source are put
     into the model of that edit, where the edit is a single cut or one of the course's.
 
@@ -164,7 +164,7 @@ def trained_once(
     seed: int,
     runs: Path,
     device: torch.device,
-) -> tuple[LensModel, dict[str, Any]]:
+) -> tuple[LanguageModel, dict[str, Any]]:
     """The preset's model trained on a text: read, if it was trained before."""
     model = GPT(preset.model, seed=seed).to(device)
     use_threads_for(model)

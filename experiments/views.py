@@ -13,7 +13,7 @@ import pandas as pd
 from torch import Tensor
 
 import gpt.model
-from gpt.lens import LensModel
+from gpt.protocol import LanguageModel
 from gpt.text import CharTokenizer
 from interp.architecture import architecture
 from interp.heads import attention_patterns
@@ -24,7 +24,7 @@ from interp.surgery import Source, read_source
 SHOWN = 64  # characters of the text
 
 
-def save_views(run: Run, model: LensModel, tokenizer: CharTokenizer, tokens: Tensor) -> None:
+def save_views(run: Run, model: LanguageModel, tokenizer: CharTokenizer, tokens: Tensor) -> None:
     """Save the tables ``source``, ``architecture`` and ``patterns`` (of the first tokens)."""
     run.save_table(source_table(model), "source")
     run.save_table(architecture(model), "architecture")
@@ -41,7 +41,7 @@ def sha256_of(source: Source) -> str:
     return hashlib.sha256(source.text.encode()).hexdigest()
 
 
-def source_table(model: LensModel) -> pd.DataFrame:
+def source_table(model: LanguageModel) -> pd.DataFrame:
     """The model's source, one row per line, with the hook points whose value it computes."""
     # of an edited model linecache alone knows the source, under a name that tells the edit
     path = inspect.unwrap(type(model).forward).__code__.co_filename

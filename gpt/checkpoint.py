@@ -31,8 +31,8 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from gpt.errors import UsageError
-from gpt.lens import LensModel
 from gpt.model import GPT, GPTConfig
+from gpt.protocol import LanguageModel
 from gpt.text import CharTokenizer
 
 FORMAT = "nanogpt-interp/2"
@@ -62,7 +62,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    model: LensModel
+    model: LanguageModel
     tokenizer: CharTokenizer | None
     identity: Identity
 
@@ -81,7 +81,10 @@ def source_hash(model: nn.Module) -> str:
 
 
 def save(
-    path: str | Path, model: LensModel, identity: Identity, tokenizer: CharTokenizer | None = None
+    path: str | Path,
+    model: LanguageModel,
+    identity: Identity,
+    tokenizer: CharTokenizer | None = None,
 ) -> None:
     """Write the weights, whole or not at all.
 
@@ -102,13 +105,13 @@ def save(
     )
 
 
-def build_gpt(config: dict[str, Any]) -> LensModel:
+def build_gpt(config: dict[str, Any]) -> LanguageModel:
     return GPT(GPTConfig(**config))
 
 
 def load(
     path: str | Path,
-    build: Callable[[dict[str, Any]], LensModel] = build_gpt,
+    build: Callable[[dict[str, Any]], LanguageModel] = build_gpt,
     *,
     allow_other_source: bool = False,
 ) -> Checkpoint:

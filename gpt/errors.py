@@ -33,6 +33,20 @@ class HookNeverFiredError(UsageError):
     """A hook was attached, the model ran, and the run never came past the hook point."""
 
 
+def check_config(config: Any) -> None:
+    """Raises ``UsageError`` where the sizes of a ``GPTConfig`` do not fit together."""
+    for name in ("block_size", "vocab_size", "n_layer", "n_head", "n_embd"):
+        if getattr(config, name) < 1:
+            raise UsageError(f"{name} is {getattr(config, name)}; it must be at least 1")
+    if config.n_embd % config.n_head != 0:
+        raise UsageError(
+            f"n_embd ({config.n_embd}) is not divisible by n_head ({config.n_head}): "
+            f"every head takes an equal share of the residual stream"
+        )
+    if not 0 <= config.dropout < 1:
+        raise UsageError(f"dropout is {config.dropout}; it must be at least 0 and below 1")
+
+
 def check_choice(name: str, given: Any, choices: Sequence[Any]) -> None:
     """Raises ``UsageError`` where an argument is none of the values that it can have."""
     if given not in choices:

@@ -1,48 +1,71 @@
-"""Can a model write what it is asked to write?
+"""How does a model write?
 
 What is asked is checked before the first token is drawn, and what the model answers before each
 next one: a most likely token can be picked from numbers that are none, and means nothing.
 
-    with writing(model, tokens, max_new_tokens=200, temperature=0.8, top_k=10):
-        logits = model(tokens)[:, -1]
-        check_logits(logits)
+    tokens = model.generate(model.to_tokens("def f("), max_new_tokens=200, temperature=0.8)
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from gpt.errors import UsageError
 from gpt.modes import in_mode
 
 if TYPE_CHECKING:
-    from gpt.lens import LensModel
     from gpt.model import GPTConfig
+    from gpt.protocol import LanguageModel
 
 COLDEST = 1e-6  # dividing logits by less can exceed what single precision holds
 
 
-@contextmanager
-def writing(
-    model: "LensModel",
-    tokens: Any,
-    max_new_tokens: Any,
-    temperature: Any = 1.0,
-    top_k: Any = None,
-) -> Iterator[None]:
-    """A block in which a model writes: without dropout, and only what makes sense.
+@torch.no_grad()
+def generate(
+    model: "LanguageModel",
+    tokens: Int[Tensor, "batch pos"],
+    max_new_tokens: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Int[Tensor, "batch longer"]:
+    """Continue ``tokens`` by ``max_new_tokens``, each drawn from the model's distribution.
 
-    Raises ``UsageError`` as ``check_request`` does.
+    Without dropout, whatever mode the model is in; it stays in that mode.
+
+    Args:
+        model: what writes; this function is also its method.
+        tokens: the prompt, at least one token, at most the block.
+        max_new_tokens: how many to add.
+        temperature: divides the logits; 0 takes the likeliest token.
+        top_k: draw from the k likeliest tokens only.
+        generator: makes the draw reproducible.
+
+    Raises:
+        UsageError: an empty prompt, one longer than the block, or one with tokens outside the
+            vocabulary; numbers that cannot be meant; a model whose logits are NaN.
     """
     check_request(model.config, tokens, max_new_tokens, temperature, top_k)
     with in_mode(model, training=False):
-        yield
+        for _ in range(max_new_tokens):
+            logits = model(tokens[:, -model.config.block_size :])[:, -1]  # [batch vocab]
+            check_logits(logits)
+            if top_k is not None:
+                kth = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
+                logits = logits.masked_fill(logits < kth, -torch.inf)
+            if temperature == 0:
+                following = logits.argmax(dim=-1, keepdim=True)
+            else:
+                probabilities = (logits / temperature).softmax(dim=-1)
+                following = torch.multinomial(probabilities, 1, generator=generator)
+            tokens = torch.cat([tokens, following], dim=1)
+    return tokens
 
 
 def check_request(

@@ -21,20 +21,18 @@ import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformer_lens.hook_points import HookPoint
 
 from gpt.diverging import check_step
-from gpt.errors import UsageError, check_choice, nearest
-from gpt.generating import check_logits, writing
+from gpt.errors import UsageError, nearest
 from gpt.hooks import ForkPoint
-from gpt.lens import AttentionWeights, LensModel
 from gpt.model import MLP, Block, CausalSelfAttention, GPTConfig, LayerNorm
+from gpt.protocol import AttentionWeights, LanguageModel
 from gpt.text import Data, windows
 from gpt.train import Evaluation, mean_loss
 
@@ -60,7 +58,7 @@ LECTURE = GPTConfig(block_size=8, n_layer=3, n_head=4, n_embd=32, bias=True)
 SCALED = GPTConfig(block_size=256, n_layer=6, n_head=6, n_embd=384, dropout=0.2, bias=True)
 
 
-class Bigram(LensModel):
+class Bigram(LanguageModel):
     """The next token from this token alone: its row in a table of logits."""
 
     idea: ClassVar[str] = "a table of which token follows which"
@@ -78,57 +76,11 @@ class Bigram(LensModel):
     def build(self) -> None:
         self.wte = nn.Embedding(self.config.vocab_size, self.config.vocab_size)
 
-    def run(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
-        x = self.wte(tokens)
-        x = self.hook_embed(x)
-        return x
-
-    def forward(
-        self,
-        tokens: Int[Tensor, "batch pos"],
-        targets: Int[Tensor, "batch pos"] | None = None,
-        *,
-        return_type: Literal["logits", "loss"] = "logits",
-    ) -> Tensor:
-        """Logits [batch pos vocab], or the mean loss in nats per token.
-
-        Without targets the loss is that of the tokens themselves, one to the right. Raises
-        ``UsageError`` where there are more tokens than the block holds, or at another
-        ``return_type``.
-        """
-        check_choice("return_type", return_type, ("logits", "loss"))
-        if tokens.shape[1] > self.config.block_size:
-            raise UsageError(
-                f"{tokens.shape[1]} tokens are too many: "
-                f"this rung's block holds {self.config.block_size}"
-            )
-        logits = self.run(tokens)
+    def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
+        logits = self.wte(tokens)
+        logits = self.hook_embed(logits)
         logits = self.hook_logits(logits)
-        if return_type == "logits":
-            return logits
-        if targets is None:
-            logits, targets = logits[:, :-1], tokens[:, 1:]
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-
-    @torch.no_grad()
-    def generate(
-        self,
-        tokens: Int[Tensor, "batch pos"],
-        max_new_tokens: int,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Int[Tensor, "batch longer"]:
-        """Continue ``tokens``, each new one drawn from the model's distribution without dropout.
-
-        Raises ``UsageError`` at a prompt or a number that makes no sense.
-        """
-        with writing(self, tokens, max_new_tokens):
-            for _ in range(max_new_tokens):
-                logits = self(tokens[:, -self.config.block_size :])[:, -1]
-                check_logits(logits)
-                following = torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)
-                tokens = torch.cat([tokens, following], dim=1)
-        return tokens
+        return logits
 
 
 class PlusPosition(Bigram):
@@ -146,16 +98,22 @@ class PlusPosition(Bigram):
     def make_blocks(self) -> Sequence[nn.Module]:
         return []
 
-    def run(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
+    def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
+        x = self.embed(tokens)
+        for block in self.blocks:
+            x = block(x)
+        logits = self.unembed(x)
+        logits = self.hook_logits(logits)
+        return logits
+
+    def embed(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
         batch, pos = tokens.shape
         tok_emb = self.wte(tokens)
         tok_emb = self.hook_embed(tok_emb)
         pos_emb = self.wpe(torch.arange(pos, device=tokens.device))
         pos_emb = self.hook_pos_embed(pos_emb.expand(batch, -1, -1))
         x = tok_emb + pos_emb
-        for block in self.blocks:
-            x = block(x)
-        return self.unembed(x)
+        return x
 
     def unembed(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos vocab"]:
         return self.lm_head(x)
@@ -352,7 +310,7 @@ def listing(rung: type[Bigram]) -> list[str]:
     for part in dict.fromkeys(type(module) for module in model.modules()):
         if part.__module__ in SHOWN:
             lines += [f"class {'Rung' if part is rung else part.__name__}:"]
-            names = ("build", "make_blocks", "run", "unembed") if part is rung else INSIDE_PARTS
+            names = INSIDE_RUNG if part is rung else INSIDE_PARTS
             for name in names:
                 if hasattr(part, name):
                     code = [unhooked(line) for line in written_out(part, name).splitlines()]
@@ -362,7 +320,8 @@ def listing(rung: type[Bigram]) -> list[str]:
 
 
 SHOWN = (__name__, Block.__module__)
-INSIDE_PARTS = ("__init__", "forward", "attend")
+INSIDE_RUNG = ("build", "make_blocks", "forward", "embed", "unembed")
+INSIDE_PARTS = ("__init__", "forward", "attend", "normalize")
 
 
 def unhooked(line: str) -> str | None:
@@ -402,12 +361,14 @@ class AttentionBlock(nn.Module):
         super().__init__()
         self.attn = Attention(config, heads)
         self.hook_resid_pre = ForkPoint()  # [batch pos d_model], as are all below
+        self.hook_attn_in = ForkPoint()
         self.hook_attn_out = ForkPoint()
         self.hook_resid_post = ForkPoint()
 
     def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
         x = self.hook_resid_pre(x)
-        attn_out = self.attn(x)
+        attn_in = self.hook_attn_in(x)
+        attn_out = self.attn(attn_in)
         attn_out = self.hook_attn_out(attn_out)
         x = attn_out
         x = self.hook_resid_post(x)
@@ -423,6 +384,7 @@ class Stream(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.hook_resid_pre = ForkPoint()  # [batch pos d_model], as are all below
+        self.hook_attn_in = ForkPoint()
         self.hook_attn_out = ForkPoint()
         self.hook_resid_mid = ForkPoint()
         self.hook_mlp_in = ForkPoint()
@@ -438,7 +400,8 @@ class PlainBlock(Stream):
 
     def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
         x = self.hook_resid_pre(x)
-        attn_out = self.attn(x)
+        attn_in = self.hook_attn_in(x)
+        attn_out = self.attn(attn_in)
         attn_out = self.hook_attn_out(attn_out)
         x = attn_out
         x = self.hook_resid_mid(x)
@@ -458,7 +421,8 @@ class ResidualBlock(Stream):
 
     def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
         x = self.hook_resid_pre(x)
-        attn_out = self.attn(x)
+        attn_in = self.hook_attn_in(x)
+        attn_out = self.attn(attn_in)
         attn_out = self.hook_attn_out(attn_out)
         x = x + attn_out
         x = self.hook_resid_mid(x)

@@ -1,12 +1,21 @@
 """What is a GPT, line by line?
 
-The model under study, in the shape of nanoGPT: learned positions, pre-norm blocks, a GELU MLP four
-times as wide as the residual stream, an unembedding tied to the token embedding. One operation per
-line, so that one line is one thing to ablate; every value worth looking at passes a hook point,
-named and laid out as in TransformerLens. Sizes in comments read [batch pos ...].
+nanoGPT's, one operation per line, so that one line is one thing to ablate; its names stand in
+comments where ours differ. The hook points, named as in TransformerLens, and the residual stream:
 
-    model = GPT(GPTConfig(vocab_size=65))
-    logits, cache = model.run_with_cache(tokens, names_filter="blocks.0.attn.hook_pattern")
+    tokens ─→ wte ─→ hook_embed ─→ + ←─ hook_pos_embed ←─ wpe ←─ positions
+    ┌ Block, n_layer times ────────┼─────────────────────────────────────┐
+    │                       hook_resid_pre                               │
+    │                              ├─→ hook_attn_in ─→ ln1 ─→ attn ─┐    │
+    │                              + ←───────────────── hook_attn_out    │
+    │                       hook_resid_mid                               │
+    │                              ├─→ hook_mlp_in ─→ ln2 ─→ mlp ─┐      │
+    │                              + ←──────────────── hook_mlp_out      │
+    │                       hook_resid_post                              │
+    └──────────────────────────────┼─────────────────────────────────────┘
+                               ln_final ─→ lm_head ─→ hook_logits
+    attn: hook_q, hook_k ─→ hook_attn_scores ─→ hook_pattern, hook_v ─→ hook_z ─→ hook_result
+    ln:   hook_scale ─→ hook_normalized              mlp: hook_pre ─→ hook_post
 """
 
 import math
@@ -20,10 +29,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformer_lens.hook_points import HookPoint
 
-from gpt.errors import UsageError, check_choice
-from gpt.generating import check_logits, writing
+from gpt.errors import check_config
 from gpt.hooks import ForkPoint, watched
-from gpt.lens import AttentionWeights, LensModel, MLPWeights
+from gpt.protocol import AttentionWeights, LanguageModel, MLPWeights
+
+Stream = Float[Tensor, "batch pos d_model"]
+Heads = Float[Tensor, "batch head pos d_head"]
 
 
 @dataclass(frozen=True)
@@ -40,19 +51,12 @@ class GPTConfig:
     gelu_approximate: Literal["none", "tanh"] = "none"  # "tanh" is what GPT-2 was trained with
 
     def __post_init__(self) -> None:
-        for name in ("block_size", "vocab_size", "n_layer", "n_head", "n_embd"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.n_embd % self.n_head != 0:
-            raise UsageError(
-                f"n_embd ({self.n_embd}) is not divisible by n_head ({self.n_head}): "
-                f"every head takes an equal share of the residual stream"
-            )
-        if not 0 <= self.dropout < 1:
-            raise UsageError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
+        check_config(self)
 
 
 class LayerNorm(nn.Module):
+    """Each position's vector at mean 0 and variance 1, then scaled by what was learned."""
+
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(config.n_embd))
@@ -61,9 +65,12 @@ class LayerNorm(nn.Module):
         self.hook_scale = HookPoint()  # [batch pos 1]
         self.hook_normalized = HookPoint()  # [batch pos d_model]
 
-    def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
-        if not watched(self.hook_scale, self.hook_normalized):
-            return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+    def forward(self, x: Stream) -> Stream:
+        if watched(self.hook_scale, self.hook_normalized):
+            return self.normalize(x)
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+    def normalize(self, x: Stream) -> Stream:
         x = x - x.mean(dim=-1, keepdim=True)
         variance = x.square().mean(dim=-1, keepdim=True)
         scale = torch.sqrt(variance + self.eps)
@@ -77,14 +84,19 @@ class LayerNorm(nn.Module):
 
 
 class CausalSelfAttention(AttentionWeights, nn.Module):
+    """Each position reads from itself and those before it, through several heads side by side.
+
+    As in the norm, torch's fused kernels do it; unless someone looks inside, then it is spelt out.
+    """
+
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.n_head = config.n_head
         self.d_head = config.n_embd // self.n_head
         self.query = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.key = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
-        self.value = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
-        self.proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.value = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)  # all 3: c_attn
+        self.proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)  # c_proj
         self.dropout = config.dropout
         self.hook_q = HookPoint()  # [batch pos head d_head], as are k, v and z
         self.hook_k = HookPoint()
@@ -94,7 +106,7 @@ class CausalSelfAttention(AttentionWeights, nn.Module):
         self.hook_z = HookPoint()
         self.hook_result = HookPoint()  # [batch pos head d_model]
 
-    def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+    def forward(self, x: Stream) -> Stream:
         batch, pos, d_model = x.shape
         heads = (batch, pos, self.n_head, self.d_head)
         q = self.query(x).view(heads)
@@ -112,19 +124,13 @@ class CausalSelfAttention(AttentionWeights, nn.Module):
         z = z.transpose(1, 2)  # [batch pos head d_head]
         z = self.hook_z(z)
         if watched(self.hook_result):
-            x = self.sum_of_results(z)
+            out = self.sum_of_results(z)
         else:
-            x = self.proj(z.reshape(batch, pos, d_model))
-        x = F.dropout(x, self.dropout, self.training)
-        return x
+            out = self.proj(z.reshape(batch, pos, d_model))
+        out = F.dropout(out, self.dropout, self.training)
+        return out
 
-    def attend(
-        self,
-        q: Float[Tensor, "batch head pos d_head"],
-        k: Float[Tensor, "batch head pos d_head"],
-        v: Float[Tensor, "batch head pos d_head"],
-    ) -> Float[Tensor, "batch head pos d_head"]:
-        """The fused kernel spelt out, for when someone looks at its scores or its pattern."""
+    def attend(self, q: Heads, k: Heads, v: Heads) -> Heads:
         scores = q @ k.transpose(-2, -1)
         scores = scores / math.sqrt(self.d_head)
         future = torch.ones_like(scores, dtype=torch.bool).triu(diagonal=1)
@@ -136,28 +142,27 @@ class CausalSelfAttention(AttentionWeights, nn.Module):
         z = pattern @ v
         return z
 
-    def sum_of_results(
-        self, z: Float[Tensor, "batch pos head d_head"]
-    ) -> Float[Tensor, "batch pos d_model"]:
-        """The projection spelt out head by head, for when someone looks at one head's result."""
+    def sum_of_results(self, z: Float[Tensor, "batch pos head d_head"]) -> Stream:
         result = torch.einsum("bphd,hdm->bphm", z, self.W_O)
         result = self.hook_result(result)
-        x = result.sum(dim=2)
-        x = x + self.b_O
-        return x
+        out = result.sum(dim=2)
+        out = out + self.b_O
+        return out
 
 
 class MLP(MLPWeights, nn.Module):
+    """Each position by itself, through a layer of neurons four times as wide as the stream."""
+
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
+        self.fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)  # c_fc
         self.gelu = nn.GELU(config.gelu_approximate)
-        self.proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
+        self.proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)  # c_proj
         self.dropout = config.dropout
         self.hook_pre = HookPoint()  # [batch pos d_mlp]
         self.hook_post = HookPoint()  # [batch pos d_mlp]
 
-    def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+    def forward(self, x: Stream) -> Stream:
         x = self.fc(x)
         x = self.hook_pre(x)
         x = self.gelu(x)
@@ -168,22 +173,26 @@ class MLP(MLPWeights, nn.Module):
 
 
 class Block(nn.Module):
+    """One layer: attention, then the MLP; each reads the stream through a norm and adds to it."""
+
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.ln1 = LayerNorm(config)
+        self.ln1 = LayerNorm(config)  # ln_1
         self.attn = CausalSelfAttention(config)
-        self.ln2 = LayerNorm(config)
+        self.ln2 = LayerNorm(config)  # ln_2
         self.mlp = MLP(config)
         self.hook_resid_pre = ForkPoint()  # [batch pos d_model], as are all below
+        self.hook_attn_in = ForkPoint()
         self.hook_attn_out = HookPoint()
         self.hook_resid_mid = HookPoint()
         self.hook_mlp_in = ForkPoint()
         self.hook_mlp_out = HookPoint()
         self.hook_resid_post = HookPoint()
 
-    def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+    def forward(self, x: Stream) -> Stream:
         x = self.hook_resid_pre(x)
-        attn_in = self.ln1(x)
+        attn_in = self.hook_attn_in(x)
+        attn_in = self.ln1(attn_in)
         attn_out = self.attn(attn_in)
         attn_out = self.hook_attn_out(attn_out)
         x = x + attn_out
@@ -197,21 +206,16 @@ class Block(nn.Module):
         return x
 
 
-class GPT(LensModel):
-    """A decoder-only transformer.
-
-    Args:
-        config: its size.
-        seed: of its initial weights, see ``init_weights``.
-    """
+class GPT(LanguageModel):
+    """For each token, the logits of the one that follows it. More it can do: LanguageModel."""
 
     def __init__(self, config: GPTConfig, seed: int = 0) -> None:
         super().__init__()
         self.config = config
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
-        self.ln_final = LayerNorm(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))  # h
+        self.ln_final = LayerNorm(config)  # ln_f
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         self.lm_head.weight = self.wte.weight
         self.hook_embed = HookPoint()  # [batch pos d_model]
@@ -220,74 +224,17 @@ class GPT(LensModel):
         self.init_weights(seed)
         self.setup()
 
-    def init_weights(self, seed: int) -> None:
-        """Draw every weight afresh.
-
-        | parameter                          | drawn from                    |
-        |------------------------------------|-------------------------------|
-        | norms                              | 1                             |
-        | biases                             | 0                             |
-        | projections into the residual      | N(0, 0.02 / sqrt(2 n_layer))  |
-        | every other matrix, the embeddings | N(0, 0.02)                    |
-
-        Each parameter has a generator of its own, seeded from ``seed`` and its name: two variants
-        of the model start from the same weights wherever their shapes agree.
-        """
-        for name, parameter in self.named_parameters():
-            if parameter.ndim == 1:
-                nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
-                continue
-            generator = torch.Generator().manual_seed(zlib.crc32(f"{name} {seed}".encode()))
-            std = 0.02
-            if name.endswith("proj.weight"):
-                std = std / math.sqrt(2 * self.config.n_layer)
-            nn.init.normal_(parameter, std=std, generator=generator)
-
-    def forward(
-        self,
-        tokens: Int[Tensor, "batch pos"] | Float[Tensor, "batch pos d_model"],
-        targets: Int[Tensor, "batch pos"] | None = None,
-        *,
-        return_type: Literal["logits", "loss", "both"] | None = "logits",
-        start_at_layer: int | None = None,
-        stop_at_layer: int | None = None,
-    ) -> Tensor | tuple[Tensor, Tensor] | None:
-        """Run the model.
-
-        Args:
-            tokens: token ids; or, with ``start_at_layer``, the residual stream entering that layer.
-            targets: the token that should follow each position; without it the tokens themselves,
-                one to the right.
-            return_type: logits [batch pos vocab], the mean loss in nats per token, both, or None.
-            start_at_layer: the first layer to run, without the embeddings.
-            stop_at_layer: the first layer not to run; the residual stream entering it is returned.
-
-        Raises:
-            UsageError: more positions than the block holds; a loss asked for without targets;
-                another ``return_type``.
-        """
-        check_choice("return_type", return_type, ("logits", "loss", "both", None))
-        x = self.embed(tokens) if start_at_layer is None else tokens
-        for block in list(self.blocks)[start_at_layer:stop_at_layer]:
+    def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
+        x = self.embed(tokens)
+        for block in self.blocks:
             x = block(x)
-        if stop_at_layer is not None:
-            return x
-        if return_type is None:
-            return None
         x = self.ln_final(x)
         logits = self.lm_head(x)
         logits = self.hook_logits(logits)
-        if return_type == "logits":
-            return logits
-        loss = self.loss(logits, tokens, targets)
-        return loss if return_type == "loss" else (logits, loss)
+        return logits
 
-    def embed(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
+    def embed(self, tokens: Int[Tensor, "batch pos"]) -> Stream:
         batch, pos = tokens.shape
-        if pos > self.config.block_size:
-            raise UsageError(
-                f"{pos} tokens are too many: this model's block holds {self.config.block_size}"
-            )
         tok_emb = self.wte(tokens)
         tok_emb = self.hook_embed(tok_emb)
         positions = torch.arange(pos, device=tokens.device)
@@ -297,53 +244,16 @@ class GPT(LensModel):
         x = F.dropout(x, self.config.dropout, self.training)
         return x
 
-    def loss(
-        self,
-        logits: Float[Tensor, "batch pos vocab"],
-        tokens: Tensor,
-        targets: Int[Tensor, "batch pos"] | None,
-    ) -> Float[Tensor, ""]:
-        if targets is None:
-            if tokens.is_floating_point():
-                raise UsageError("a loss needs targets when the run starts at a layer")
-            logits, targets = logits[:, :-1], tokens[:, 1:]
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-
-    @torch.no_grad()
-    def generate(
-        self,
-        tokens: Int[Tensor, "batch pos"],
-        max_new_tokens: int,
-        *,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Int[Tensor, "batch longer"]:
-        """Continue ``tokens`` by ``max_new_tokens``, each drawn from the model's distribution.
-
-        Without dropout, whatever mode the model is in; it stays in that mode.
-
-        Args:
-            tokens: the prompt, at least one token, at most the block.
-            temperature: divides the logits; 0 takes the likeliest token.
-            top_k: draw from the k likeliest tokens only.
-            generator: makes the draw reproducible.
-
-        Raises:
-            UsageError: an empty prompt, one longer than the block, or one with tokens outside the
-                vocabulary; numbers that cannot be meant.
-        """
-        with writing(self, tokens, max_new_tokens, temperature, top_k):
-            for _ in range(max_new_tokens):
-                logits = self(tokens[:, -self.config.block_size :])[:, -1]  # [batch vocab]
-                check_logits(logits)
-                if top_k is not None:
-                    kth = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
-                    logits = logits.masked_fill(logits < kth, -torch.inf)
-                if temperature == 0:
-                    following = logits.argmax(dim=-1, keepdim=True)
-                else:
-                    probabilities = (logits / temperature).softmax(dim=-1)
-                    following = torch.multinomial(probabilities, 1, generator=generator)
-                tokens = torch.cat([tokens, following], dim=1)
-        return tokens
+    def init_weights(self, seed: int) -> None:
+        # Norms start at 1, biases at 0, matrices at N(0, 0.02); of those that write to the residual
+        # stream 2 n_layer add up, so they start smaller. Each has a generator of its own, seeded
+        # from its name: two variants of the model start alike wherever their shapes agree.
+        for name, parameter in self.named_parameters():
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{name} {seed}".encode()))
+            std = 0.02
+            if name.endswith("proj.weight"):
+                std = std / math.sqrt(2 * self.config.n_layer)
+            if parameter.ndim == 1:
+                nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
+            else:
+                nn.init.normal_(parameter, std=std, generator=generator)

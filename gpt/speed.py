@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gpt.lens import LensModel
 from gpt.masks import quick_masks
+from gpt.protocol import LanguageModel
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 Precision = Literal["float32", "bfloat16"]
@@ -25,14 +25,14 @@ def autocast_to(precision: Precision, device: torch.device) -> Callable[[], Abst
     return lambda: torch.autocast(device.type, torch.bfloat16)
 
 
-def masks_for(model: LensModel, *, compile: bool) -> Callable[[], AbstractContextManager]:
+def masks_for(model: LanguageModel, *, compile: bool) -> Callable[[], AbstractContextManager]:
     """How a training draws its dropout masks; compiled code has its own way."""
     on_cpu = next(model.parameters()).device.type == "cpu"
     quick = on_cpu and model.config.dropout > 0 and not compile
     return quick_masks if quick else nullcontext
 
 
-def compiled(model: LensModel) -> Callable[..., Tensor]:
+def compiled(model: LanguageModel) -> Callable[..., Tensor]:
     # What was compiled for earlier models counts towards a limit, past which torch compiles no
     # more and does not say so; its cache on disk stays.
     torch.compiler.reset()

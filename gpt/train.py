@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from gpt import checkpoint
 from gpt.diverging import Kept, wrong_step
 from gpt.errors import DivergedError, UsageError
-from gpt.lens import LensModel
 from gpt.model import GPTConfig
 from gpt.modes import in_mode
+from gpt.protocol import LanguageModel
 from gpt.resuming import exists, interrupts, load_state, save_state
 from gpt.speed import Precision, autocast_to, compiled, masks_for, repeatable
 from gpt.text import Data, batch, check_tokens, evaluation_blocks, hash_tokens
@@ -138,7 +138,7 @@ class Training:
 
 
 def train(
-    model: LensModel,
+    model: LanguageModel,
     data: Data,
     config: TrainConfig,
     *,
@@ -342,7 +342,7 @@ def update(
 
 @torch.no_grad()
 def mean_loss(
-    model: LensModel,
+    model: LanguageModel,
     x: Int[Tensor, "blocks pos"],
     y: Int[Tensor, "blocks pos"],
     autocast: Callable[[], AbstractContextManager] = nullcontext,

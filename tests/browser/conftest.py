@@ -88,7 +88,7 @@ def tried(surgery, delta, low, high, status="changed", layer="all"):
 def report_of(folder, text="A finding."):
     """A page with one part of each kind, on the model's own source."""
     first, second = find_all(SOURCE, "cut-skip", qualname="Block.forward")
-    norm = find(SOURCE, "drop-factor", qualname="LayerNorm.forward", target="self.weight")
+    norm = find(SOURCE, "drop-factor", qualname="LayerNorm.normalize", target="self.weight")
     table = pd.DataFrame(
         [
             tried(first, 2.5, 2.0, 3.0),

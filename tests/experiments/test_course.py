@@ -25,7 +25,10 @@ TINY = Preset(
 )
 CUTS = {
     "no_residual": ["x = x + attn_out → x = attn_out", "x = x + mlp_out → x = mlp_out"],
-    "no_layer_norm": ["self.ln1(x) → attn_in = x", "self.ln2(mlp_in) → mlp_in = mlp_in"],
+    "no_layer_norm": [
+        "self.ln1(attn_in) → attn_in = attn_in",
+        "self.ln2(mlp_in) → mlp_in = mlp_in",
+    ],
     "no_position_embedding": ["x = tok_emb + pos_emb → x = tok_emb"],
     "single_head": ["self.n_head = config.n_head → self.n_head = 1"],
 }

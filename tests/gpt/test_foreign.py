@@ -39,7 +39,7 @@ def test_logits_agree_with_hugging_face_gpt2(tokens, activation):
 def test_every_activation_agrees_with_the_bridge_of_transformer_lens(tokens, bridge_over):
     gpt2 = random_gpt2(activation_function="gelu_new")
     model, bridge = from_huggingface(gpt2), bridge_over(gpt2)
-    for switch in ("attn_result", "hook_mlp_in"):
+    for switch in ("attn_in", "attn_result", "hook_mlp_in"):
         getattr(bridge, f"set_use_{switch}")(True)
     with torch.no_grad():
         logits, ours = model.run_with_cache(tokens, names_filter=lambda name: True)
@@ -53,6 +53,8 @@ def test_every_activation_agrees_with_the_bridge_of_transformer_lens(tokens, bri
         if name.endswith("hook_attn_scores"):  # the bridge masks with a large number
             seen = torch.ones(12, 12, dtype=torch.bool).tril()
             mine, other = mine[..., seen], other[..., seen]
+        if name.endswith("hook_attn_in"):  # of which the bridge has a copy for each head
+            mine = mine[:, :, None].expand_as(other)
         torch.testing.assert_close(mine, other.expand_as(mine), atol=1e-5, rtol=0, msg=name)
 
 

@@ -41,7 +41,7 @@ def test_a_filter_that_selects_nothing_is_refused(model, tokens):
     def nowhere(name):
         return "decoder" in name
 
-    with pytest.raises(UsageError, match="the name filter 'nowhere' matches none of the 43 hook"):
+    with pytest.raises(UsageError, match="the name filter 'nowhere' matches none of the 45 hook"):
         model.run_with_cache(tokens, names_filter=nowhere)
     with pytest.raises(UsageError, match="'nowhere' matches none"):
         model.run_with_hooks(tokens, fwd_hooks=[(nowhere, look)])

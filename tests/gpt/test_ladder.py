@@ -281,7 +281,7 @@ def test_a_rung_writes_without_dropout_and_only_what_makes_sense():
 
 
 def test_more_tokens_than_the_block_holds_are_refused():
-    with pytest.raises(UsageError, match="9 tokens are too many: this rung's block holds 8"):
+    with pytest.raises(UsageError, match="9 tokens are too many: this model's block holds 8"):
         built("bigram")(torch.zeros((1, 9), dtype=torch.long))
 
 

@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from gpt import GPT, GPTConfig
-from gpt.errors import UsageError
+from gpt.errors import HookNeverFiredError, UsageError
 from gpt.generating import check_request
+from gpt.ladder import Bigram
 
 PER_BLOCK = [
     "hook_resid_pre",
+    "hook_attn_in",
     "ln1.hook_scale",
     "ln1.hook_normalized",
     "attn.hook_q",
@@ -63,7 +65,7 @@ def test_every_hook_point_fires_and_activations_have_the_layouts_of_the_field(mo
     _, cache = model.run_with_cache(tokens, names_filter=lambda name: True)
     assert sorted(cache) == sorted(HOOKS)
     shapes = {name: tuple(cache[name].shape) for name in cache}
-    for name in ("hook_embed", "hook_pos_embed", "blocks.1.hook_mlp_in", "blocks.0.hook_resid_mid"):
+    for name in ("hook_embed", "hook_pos_embed", "blocks.0.hook_attn_in", "blocks.1.hook_mlp_in"):
         assert shapes[name] == (3, 10, 8)
     for name in "qkvz":
         assert shapes[f"blocks.0.attn.hook_{name}"] == (3, 10, 2, 4)
@@ -102,11 +104,17 @@ def test_a_returned_edit_and_an_edit_in_place_mean_the_same(model, tokens, name)
     assert torch.equal(by_return, by_mutation)
 
 
-@pytest.mark.parametrize("name", ["blocks.1.hook_resid_pre", "blocks.1.hook_mlp_in"])
-def test_an_edit_in_place_leaves_the_values_that_share_its_tensor_alone(model, tokens, name):
-    shared = {"blocks.1.hook_resid_pre": "blocks.0.hook_resid_post"}.get(
-        name, "blocks.1.hook_resid_mid"
-    )
+@pytest.mark.parametrize(
+    ("name", "shared"),
+    [
+        ("blocks.1.hook_resid_pre", "blocks.0.hook_resid_post"),
+        ("blocks.1.hook_attn_in", "blocks.1.hook_resid_pre"),
+        ("blocks.1.hook_mlp_in", "blocks.1.hook_resid_mid"),
+    ],
+)
+def test_an_edit_in_place_leaves_the_values_that_share_its_tensor_alone(
+    model, tokens, name, shared
+):
     seen = {}
     keep = [(shared, lambda activation, hook: seen.update(value=activation))]
     edit = [(name, lambda activation, hook: activation.zero_())]
@@ -146,6 +154,61 @@ def test_stopping_at_a_layer_and_starting_there_is_the_whole_run(model, tokens, 
     residual = model(tokens, stop_at_layer=layer)
     assert residual.shape == (3, 10, 8)
     assert torch.equal(model(residual, start_at_layer=layer), model(tokens))
+
+
+class ScaledTwice(GPT):
+    """A forward of its own, which changes the stream between its blocks and behind them."""
+
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        for block in self.blocks:
+            x = block(x) * 0.5
+        return self.lm_head(self.ln_final(x)) * 2
+
+
+class ReadTwice(GPT):
+    def forward(self, tokens):
+        return super().forward(tokens) + self.lm_head(self.wte(tokens))
+
+
+class Unrolled(GPT):
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        x = list(super().children())[2][0](x)
+        return self.lm_head(x)
+
+
+def test_part_of_a_run_is_part_of_the_models_own_forward(tokens):
+    model = ScaledTwice(small_gpt().config)
+    residual = model(tokens, stop_at_layer=1)
+    assert torch.equal(residual, 0.5 * model.blocks[0](model.embed(tokens)))
+    assert torch.equal(model(residual, start_at_layer=1), model(tokens))
+    beyond = model(residual, start_at_layer=1, stop_at_layer=2)
+    assert torch.equal(beyond, 0.5 * model.blocks[1](residual))
+    assert len(model.blocks) == 2 and "embed" not in vars(model)
+
+
+def test_part_of_a_run_that_forward_does_not_have_is_refused(model, tokens):
+    config = model.config
+    residual = model.embed(tokens)
+    reads_twice = ReadTwice(config)
+    assert torch.equal(reads_twice(tokens, stop_at_layer=0), reads_twice.embed(tokens))
+    with pytest.raises(UsageError, match=r"forward reads its tokens elsewhere than in self\.embed"):
+        reads_twice(residual, start_at_layer=1)
+    with pytest.raises(UsageError, match=r"Unrolled\.forward does not go through self\.blocks"):
+        Unrolled(config)(tokens, stop_at_layer=1)
+    with pytest.raises(UsageError, match="starts at a layer takes the residual stream"):
+        model(tokens, start_at_layer=1)
+    with pytest.raises(UsageError, match=r"Bigram has no layers in self\.blocks"):
+        Bigram(config)(tokens, stop_at_layer=0)
+
+
+def test_a_run_without_a_result_spares_what_is_behind_the_blocks(model, tokens):
+    fired = []
+    hooks = [(name, lambda value, hook: fired.append(hook.name)) for name in model.hook_dict]
+    with pytest.raises(HookNeverFiredError, match="never came past ln_final"):
+        model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
+    assert fired[0] == "hook_embed" and fired[-1] == "blocks.1.hook_resid_post"
 
 
 def test_weights_are_drawn_per_name_so_that_variants_share_them_wherever_shapes_agree():
@@ -299,7 +362,7 @@ def test_a_model_in_training_writes_without_dropout_and_stays_in_training():
 
 @pytest.mark.parametrize("options", [{}, {"stop_at_layer": 1}])
 def test_another_return_type_is_refused(model, tokens, options):
-    plain = inspect.unwrap(GPT.forward)  # without the tests' check of types
+    plain = inspect.unwrap(GPT.__call__)  # without the tests' check of types
     with pytest.raises(
         UsageError, match="return_type is 'foo'; it must be one of 'logits', 'loss'"
     ):

@@ -20,7 +20,7 @@ SOURCE = surgery.read_source(model_file)
         ),
         (
             {"operator": "bypass-call", "qualname": "Block.forward", "target": "ln1"},
-            "attn_in = self.ln1(x) → attn_in = x",
+            "attn_in = self.ln1(attn_in) → attn_in = attn_in",
         ),
         (
             {"operator": "bypass-call", "qualname": "Block.forward", "target": "self.ln2"},
