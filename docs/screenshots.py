@@ -17,7 +17,7 @@ from interp.errors import UsageError
 from interp.runs import write_atomically
 
 VIEWS: dict[str, tuple[str, dict[str, Any]]] = {
-    "report_line": ("L195", {"viewport": {"width": 1400, "height": 820}}),
+    "report_line": ("L203", {"viewport": {"width": 1400, "height": 820}}),
     "report_map": (
         "the-map-of-the-model",
         {"viewport": {"width": 390, "height": 820}, "color_scheme": "dark"},

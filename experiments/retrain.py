@@ -7,7 +7,7 @@ at once, and taken from any other run that has it; killed at any instant, the sa
 
     python -m experiments.retrain                                      the course's cuts, minutes
     python -m experiments.retrain --surgeries top:12 --seeds 5 --preset laptop --text shakespeare
-    python -m experiments.retrain --surgeries model.py:189:cut-skip --ray local
+    python -m experiments.retrain --surgeries model.py:197:cut-skip --ray local
     python -m experiments.retrain --surgeries top:12 --status          from another terminal
 """
 

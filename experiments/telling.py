@@ -7,7 +7,7 @@ A table with a row per effect:
 | name        | what was cut: ``no_residual``, ``head 0.3``                                 |
 | how         | ``cut before training``, ``set to zero in the trained model``               |
 | way         | ``before training`` or ``in the trained model``: never merged               |
-| line        | ``model.py:189 and 195``                                                    |
+| line        | ``model.py:197 and 203``                                                    |
 | code        | what stands there, or the edit                                              |
 | delta       | nats                                                                        |
 | verdict     | of ``interp.verdicts``                                                      |
@@ -157,7 +157,7 @@ def shown_effects(
 
 
 def lines_named(label: str) -> str:
-    """``model.py:189 and 195``, of a label with a line for each place."""
+    """``model.py:197 and 203``, of a label with a line for each place."""
     places: dict[str, list[str]] = {}
     for found in LABEL.finditer(label):
         places.setdefault(found["file"], []).append(found["line"])

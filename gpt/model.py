@@ -1,7 +1,9 @@
 """What is a GPT, line by line?
 
-nanoGPT's, one operation per line, so that one line is one thing to ablate; its names stand in
-comments where ours differ. The hook points, named as in TransformerLens, and the residual stream:
+The model of nanoGPT, one operation per line, so that one line is one thing to ablate; a comment has
+nanoGPT's name where ours differs. A hook point hands a value on, to whoever looks at it or changes
+it. Where nobody does, torch's fused kernels do what ``normalize`` and ``attend`` spell out. This is
+the residual stream, with the hook points by their names in TransformerLens:
 
     tokens ─→ wte ─→ hook_embed ─→ + ←─ hook_pos_embed ←─ wpe ←─ positions
     ┌ Block, n_layer times ────────┼─────────────────────────────────────┐
@@ -55,7 +57,7 @@ class GPTConfig:
 
 
 class LayerNorm(nn.Module):
-    """Each position's vector at mean 0 and variance 1, then scaled by what was learned."""
+    """Each position's vector brought to mean 0 and variance 1, then scaled as was learned."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -84,18 +86,15 @@ class LayerNorm(nn.Module):
 
 
 class CausalSelfAttention(AttentionWeights, nn.Module):
-    """Each position reads from itself and those before it, through several heads side by side.
-
-    As in the norm, torch's fused kernels do it; unless someone looks inside, then it is spelt out.
-    """
+    """Each position reads from itself and those before it, through several heads side by side."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.n_head = config.n_head
         self.d_head = config.n_embd // self.n_head
-        self.query = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.query = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)  # c_attn: all three
         self.key = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
-        self.value = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)  # all 3: c_attn
+        self.value = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)  # c_proj
         self.dropout = config.dropout
         self.hook_q = HookPoint()  # [batch pos head d_head], as are k, v and z
@@ -182,7 +181,7 @@ class Block(nn.Module):
         self.ln2 = LayerNorm(config)  # ln_2
         self.mlp = MLP(config)
         self.hook_resid_pre = ForkPoint()  # [batch pos d_model], as are all below
-        self.hook_attn_in = ForkPoint()
+        self.hook_attn_in = ForkPoint()  # TransformerLens has one for each head
         self.hook_attn_out = HookPoint()
         self.hook_resid_mid = HookPoint()
         self.hook_mlp_in = ForkPoint()
@@ -207,7 +206,7 @@ class Block(nn.Module):
 
 
 class GPT(LanguageModel):
-    """For each token, the logits of the one that follows it. More it can do: LanguageModel."""
+    """The whole: for each token, the logits of the next. Loss, generation: ``LanguageModel``."""
 
     def __init__(self, config: GPTConfig, seed: int = 0) -> None:
         super().__init__()
@@ -245,9 +244,9 @@ class GPT(LanguageModel):
         return x
 
     def init_weights(self, seed: int) -> None:
-        # Norms start at 1, biases at 0, matrices at N(0, 0.02); of those that write to the residual
-        # stream 2 n_layer add up, so they start smaller. Each has a generator of its own, seeded
-        # from its name: two variants of the model start alike wherever their shapes agree.
+        # Norms start at 1, biases at 0, matrices at N(0, 0.02); those that add to the residual
+        # stream start smaller, for there are 2 n_layer of them. Each has a generator of its own,
+        # seeded from its name: two variants of the model start alike wherever shapes agree.
         for name, parameter in self.named_parameters():
             generator = torch.Generator().manual_seed(zlib.crc32(f"{name} {seed}".encode()))
             std = 0.02

@@ -5,7 +5,7 @@ and every site knows the line that computes the value it observes.
 
     sites(model, "blocks.*.attn.hook_z", each="head")   # every head of every layer
     Site("blocks.2.attn.hook_z", head=3)                # written blocks.2.attn.hook_z[head=3]
-    sites(model, "blocks.1.hook_mlp_out")[0].source     # model.py:193: mlp_out = self.mlp(mlp_in)
+    sites(model, "blocks.1.hook_mlp_out")[0].source     # model.py:201: mlp_out = self.mlp(mlp_in)
 
 Which axis is which follows from the hook point's name, as everywhere in the field: q, k, v and z
 are [batch pos head neuron], and so are results and inputs per head; scores and patterns are

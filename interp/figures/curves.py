@@ -12,7 +12,7 @@ A table of learning curves is in long form, one row per evaluation:
 | column  | holds                                                                      |
 |---------|----------------------------------------------------------------------------|
 | variant | short name: ``no residual``                                                |
-| label   | the lines cut: ``model.py:201  x = x + attn_out → x = attn_out``; or none  |
+| label   | the lines cut: ``model.py:197  x = x + attn_out → x = attn_out``; or none  |
 | diff    | the cut as a unified diff; empty for the model as it is                    |
 | seed    | of weights and batches                                                     |
 | step    | of training                                                                |

@@ -4,8 +4,8 @@ One or more edits of one file, made together: spans of bytes and what stands the
 keep their numbers, so that a traceback of the edited code is true of the file, and everything
 outside the spans stays as it is, byte for byte.
 
-    cut.id       # model.py:231:cut-skip
-    cut.label    # model.py:231  x = x + attn_out → x = attn_out
+    cut.id       # model.py:197:cut-skip
+    cut.label    # model.py:197  x = x + attn_out → x = attn_out
     print(cut.diff)
 """
 

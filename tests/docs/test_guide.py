@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 
 import gpt
+import gpt.model
 import interp
 import interp.surgery
 from experiments.__main__ import questions
+from interp.surgery import enumerate_surgeries, read_source
 
 ROOT = Path(__file__).parents[2]
 FETCHING = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
@@ -135,3 +137,19 @@ def test_every_page_is_in_the_navigation(site: Path) -> None:
 def test_the_readme_names_every_experiment() -> None:
     readme = (ROOT / "README.md").read_text()
     assert [name for name in questions() if f"| `{name}` |" not in readme] == []
+
+
+def test_every_cut_that_the_guide_names_by_its_line_is_one_that_the_model_has():
+    found = enumerate_surgeries(read_source(gpt.model))
+    known = {cut.id for cut in found}
+    known |= {f"model.py:{cut.line}:zero" for cut in found}  # which only a run of the model finds
+    pages = [*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "experiments/retrain.py"]
+    named = {
+        (page.name, f"model.py:{cut}")
+        for page in pages
+        for cut in re.findall(
+            r"(?:model\.py:|`)(\d+:[a-z-]+(?:\[[^]]+\])?)", page.read_text(encoding="utf-8")
+        )
+    }
+    assert len(named) >= 10
+    assert not {(page, cut) for page, cut in named if cut not in known}

@@ -58,7 +58,7 @@ def test_an_id_that_only_a_run_of_the_model_can_find_may_be_asked_for():
     tokenizer = CharTokenizer.from_text(corpus.text)
     preset = sized(TINY, tokenizer.vocab_size, None)
     data = split(corpus, tokenizer, TINY.model.block_size)
-    found = chosen(["model.py:195:zero", "model.py:195:cut-skip"], preset, data)
+    found = chosen(["model.py:203:zero", "model.py:203:cut-skip"], preset, data)
     assert [cut.after for cut in found.values()] == [
         "x = torch.zeros_like(x + mlp_out)",
         "x = mlp_out",
