@@ -27,15 +27,16 @@ from interp.surgery.restoring import (
     bytes_of,
     patches,
     plain_dict,
-    put_back_array,
+    put_back_arrays,
     put_back_bytes,
-    put_back_class,
+    put_back_cells,
+    put_back_classes,
     put_back_defaults,
-    put_back_global,
+    put_back_globals,
     put_back_items,
     put_back_names,
-    put_back_slot,
-    put_back_tensor,
+    put_back_slots,
+    put_back_tensors,
     settings,
 )
 
@@ -67,6 +68,7 @@ class Snapshot:
 
     def __init__(self, *roots: Any, spaces: Sequence[dict[str, Any]] = ()) -> None:
         self._undo: list[Undo] = [*settings(), *patches()]
+        self._kept: dict[Callable[[Any], None], list[Any]] = {}  # what one function puts back
         self._seen: dict[Any, Any] = {}
         self._files = {space.get("__file__") for space in spaces}
         self._modules = {space.get("__name__") for space in spaces}
@@ -85,6 +87,8 @@ class Snapshot:
         with torch.no_grad():
             for undo in self._undo:
                 undo()
+            for put_back, kept in self._kept.items():
+                put_back(kept)
 
     def restored_after(self, task: Callable[[], Any]) -> Any:
         """What a task gives; then everything is put back."""
@@ -92,6 +96,9 @@ class Snapshot:
             return task()
         finally:
             self.restore()
+
+    def _note(self, put_back: Callable[[Any], None], *was: Any) -> None:
+        self._kept.setdefault(put_back, []).append(was)
 
     def _keep(self, item: Any) -> None:
         if id(item) in self._seen or isinstance(item, (str, bytes, int, float, complex, range)):
@@ -131,18 +138,18 @@ class Snapshot:
         if gradient is not None:
             self._left.append(gradient)
 
-        self._undo.append(partial(put_back_tensor, tensor, alias, wants, gradient))
+        self._note(put_back_tensors, tensor, alias, wants, gradient)
         if (key := ("storage", tensor.device, place)) in self._seen:
             return
         self._seen[key] = storage
         copy = bytes_of(storage).clone()
 
-        self._undo.append(partial(put_back_bytes, storage, copy))
+        self._note(put_back_bytes, storage, copy)
 
     def _keep_array(self, array: np.ndarray) -> None:
         if not array.flags.writeable or array.dtype.hasobject or array.nbytes > MOST_BYTES:
             return
-        self._undo.append(partial(put_back_array, array, array.copy()))
+        self._note(put_back_arrays, array, array.copy())
 
     def _keep_container(self, item: Any) -> None:
         if isinstance(item, dict):
@@ -154,7 +161,7 @@ class Snapshot:
         if isinstance(item, (tuple, frozenset)):
             return
 
-        self._undo.append(partial(put_back_items, item, values))
+        self._note(put_back_items, item, values)
 
     def _keep_names(self, space: dict[Any, Any], names: Sequence[Any], of_a_module: bool) -> None:
         """A dict's values; what was added to it goes. Its order too, unless it is a module's."""
@@ -162,7 +169,7 @@ class Snapshot:
         before = {name: plain.__getitem__(space, name) for name in names}
         self._left += before.values()
 
-        self._undo.append(partial(put_back_names, space, before, of_a_module))
+        self._note(put_back_names, space, before, of_a_module)
 
     def _keep_function(self, function: FunctionType) -> None:
         if library(function.__module__):
@@ -172,7 +179,7 @@ class Snapshot:
         if hasattr(function, "__wrapped__"):
             self._left.append(function.__wrapped__)
 
-        self._undo.append(partial(put_back_defaults, function, defaults, keywords))
+        self._note(put_back_defaults, function, defaults, keywords)
         space = function.__globals__
         if space.get("__file__") in self._files:  # kept as a whole
             return
@@ -184,20 +191,20 @@ class Snapshot:
         value = space[name]
         self._left.append(value)
 
-        self._undo.append(partial(put_back_global, space, name, value))
+        self._note(put_back_globals, space, name, value)
 
     def _keep_cell(self, cell: CellType) -> None:
         with suppress(ValueError):  # an empty one
             value = cell.cell_contents
             self._left.append(value)
 
-            self._undo.append(partial(setattr, cell, "cell_contents", value))
+            self._note(put_back_cells, cell, value)
 
     def _keep_class(self, cls: type) -> None:
         before = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
         self._left += before.values()
 
-        self._undo.append(partial(put_back_class, cls, before))
+        self._note(put_back_classes, cls, before)
 
     def _keep_instance(self, item: Any) -> None:
         if not isinstance(item, nn.Module) and library(type(item).__module__):
@@ -213,7 +220,7 @@ class Snapshot:
         value = getattr(item, name)
         self._left.append(value)
 
-        self._undo.append(partial(put_back_slot, item, name, value))
+        self._note(put_back_slots, item, name, value)
 
 
 def library(module: str | None) -> bool:
