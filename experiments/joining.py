@@ -80,8 +80,18 @@ def source_view(runs: Sequence[SavedRun]) -> list[Part]:
             trainings=trainings,
             curves=pd.concat(curves, ignore_index=True) if curves else None,
             architecture=architecture[0] if architecture else None,
+            command=command_without(cut[0]),
         )
     ]
+
+
+def command_without(run: SavedRun) -> str:
+    """What trains our model without one of its cuts; another's model is not trained so."""
+    config = run.description["config"]
+    if config.get("file", "gpt.model") != "gpt.model":
+        return ""
+    preset = config.get("preset", "demo")
+    return f"python -m experiments.retrain --preset {preset} --surgeries '{{surgery}}'"
 
 
 def map_view(runs: Sequence[SavedRun]) -> list[Part]:

@@ -21,6 +21,7 @@ from types import ModuleType
 
 import pandas as pd
 
+from experiments.first_screen import first_screen
 from experiments.joining import experiment, map_view, parts_of_quiz, source_view
 from experiments.telling import told
 from gpt.errors import UsageError, nearest
@@ -61,12 +62,14 @@ def page_of(runs: Sequence[SavedRun], title: str = "") -> Page:
     for run, module in zip(runs, modules, strict=True):
         require_finished(run)
         own += module.parts(run)
+    first, own = first_screen(runs, modules, own)
     shown = [*source_view(runs), *map_view(runs), *attention(runs), *own, *parts_of_quiz(runs)]
     warnings = mixed(runs)
     return Page(
         title=title or " · ".join(dict.fromkeys(module.TITLE for module in modules)),
         question=(modules[0].__doc__ or "").partition("\n")[0],
         parts=[*shown, made_again(runs)],
+        first=first,
         provenance=[run.description for run in runs],
         summary=[*warnings, *studied(runs), *findings(runs, modules)],
         limitations=[*warnings, *limitations(runs, modules)],

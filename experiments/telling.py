@@ -12,6 +12,8 @@ A table with a row per effect:
 | delta       | nats                                                                        |
 | verdict     | of ``interp.verdicts``                                                      |
 | said        | the verdict in words                                                        |
+| ci_low ci_high | its 95 % interval, NaN where there is none                               |
+| n           | texts or seeds                                                              |
 | interval    | in words, with what it is over: ``3 seeds: 95 % interval +0.118 to +0.170`` |
 | also        | what the best loss says, where it is something else                         |
 | also_delta  | nats, NaN where it says the same                                            |
@@ -39,7 +41,7 @@ from interp.verdicts import (
 
 COLUMNS = [
     *("name", "how", "way", "line", "code", "delta", "verdict", "said", "interval"),
-    *("also", "also_delta", "also_shown"),
+    *("ci_low", "ci_high", "n", "also", "also_delta", "also_shown"),
 ]
 BEFORE, AFTER = "before training", "in the trained model"
 LARGEST = 3
@@ -64,6 +66,7 @@ def of_trainings(summary: pd.DataFrame, trainings: pd.DataFrame) -> pd.DataFrame
                 "verdict": verdict_of(row),
                 "said": verdict_words(row),
                 "interval": interval_over_seeds(row, trainings, ""),
+                **{name: row[name] for name in ("ci_low", "ci_high", "n")},
                 **by_the_best(row, trainings),
             }
             for row in rows.to_dict("records")
@@ -141,6 +144,9 @@ def shown_effects(
             "line": places,
             "code": code,
             "delta": table["delta"],
+            "ci_low": table["ci_low"],
+            "ci_high": table["ci_high"],
+            "n": table["n"],
             "verdict": verdicts_of(table),
             "said": [verdict_words(row) for row in rows],
             "interval": [

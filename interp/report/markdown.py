@@ -17,6 +17,7 @@ import pandas as pd
 
 from interp.characters import visible
 from interp.report.attention import AttentionView, grey_png, quantised
+from interp.report.first_screen import FirstScreen
 from interp.report.map import MapView
 from interp.report.page import Page, Part, anchors_of, made_by
 from interp.report.quiz import Bar, Quiz, Worksheet, shuffled
@@ -37,6 +38,7 @@ def write_markdown(path: Path, page: Page) -> Path:
     """
     text = [f"# {plain(page.title)}", plain(page.question)]
     text += headed("Summary", page.prose.get("Summary", ""), page.summary)
+    text += of_first_screen(page.first, path.parent / "figures")
     for part, anchor in zip(page.parts, anchors_of(part.title for part in page.parts), strict=True):
         text += [f"## {plain(part.title)}", str(page.prose.get(part.title, ""))]
         text += told(part, anchor, path.parent / "figures")
@@ -48,6 +50,21 @@ def write_markdown(path: Path, page: Page) -> Path:
         text.append(table_of(pd.DataFrame(run.facts, columns=["", "value"])))
     content = "\n\n".join(block.strip("\n") for block in text if block.strip())
     return write_atomically(path, f"{content}\n".encode())
+
+
+def of_first_screen(first: FirstScreen, folder: Path) -> list[str]:
+    blocks = pictured(first.figure, "summary", folder) if first.figure else []
+    rows = [
+        {"line": finding.line, "code": finding.code, "name": finding.name}
+        | {
+            column: f"{effect.delta:+.3f} ({effect.interval})" if effect else ""
+            for column, effect in (("damage", finding.damage), ("lasting cost", finding.cost))
+        }
+        for finding in first.findings
+    ]
+    if rows:
+        blocks.append(table_of(pd.DataFrame(rows)))
+    return blocks
 
 
 def headed(title: str, prose: str, sentences: Sequence[str]) -> list[str]:

@@ -32,6 +32,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from interp.characters import visible
+from interp.report.first_screen import SENTENCES, FirstScreen
 from interp.runs import write_atomically
 
 
@@ -64,6 +65,7 @@ class Page:
             shaped like JSON. Its ``command`` is shown as the way to make the run again.
         summary: the findings, a sentence or two each.
         limitations: what was not tested, what the noise is, what is approximate.
+        first: the main figure and a table of the largest findings, on the first screen.
         prose: the author's own words, harmless markup that opens a part, by the part's title; also
             ``Summary``, ``Limitations`` and ``Provenance``.
     """
@@ -74,6 +76,7 @@ class Page:
     provenance: Sequence[Mapping[str, Any]] = ()
     summary: Sequence[str] = ()
     limitations: Sequence[str] = ()
+    first: FirstScreen = field(default_factory=FirstScreen)
     prose: Mapping[str, Markup] = field(default_factory=dict)
 
 
@@ -107,7 +110,9 @@ def rendered(page: Page) -> str:
     return environment.get_template("page.html.j2").render(
         title=page.title,
         question=page.question,
-        summary=page.summary,
+        summary=page.summary[:SENTENCES],
+        more=page.summary[SENTENCES:],
+        first=page.first.context(),
         prose=page.prose,
         parts=parts,
         limitations=page.limitations,

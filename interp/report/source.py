@@ -47,6 +47,8 @@ class SourceView:
         curves: ``surgery seed step split loss``; the uncut model's surgery is empty.
         architecture: what ``interp.architecture.architecture`` found: hook points with shapes.
         unit: what a loss is counted in.
+        command: what trains without a cut, with ``{surgery}`` where its id stands; shown beside
+            each cut that can be made so.
         trainings: one row per training, ``surgery seed delta``, the last being what it differs by
             from the mean of the model as it is; those of that have an empty surgery.
     """
@@ -62,6 +64,7 @@ class SourceView:
     architecture: pd.DataFrame | None = None
     unit: str = "nats"
     trainings: pd.DataFrame | None = None
+    command: str = ""
 
     def context(self) -> dict[str, Any]:
         missing = {"file", "line", "code"} - set(self.lines)
@@ -108,19 +111,21 @@ class SourceView:
         scale = Scale.of(shown)
         scale_again = Scale.of([row for rows in again.values() for row in rows])
         prefix = prefix_of(name, several=not alone)
-        return {
-            "name": name,
-            "rows": [
-                self._row(
-                    {**named(row), "anchor": f"{prefix}L{row['line']}", "html": code},
-                    tried.get(row["line"], []),
-                    again.get(row["line"], []),
-                    points.get(row["line"], []) or split_names(row.get("sites")),
-                    (scale, scale_again),
-                )
-                for row, code in zip(lines, codes, strict=True)
-            ],
-        }
+        rows = [
+            self._row(
+                {**named(row), "anchor": f"{prefix}L{row['line']}", "html": code},
+                tried.get(row["line"], []),
+                again.get(row["line"], []),
+                points.get(row["line"], []) or split_names(row.get("sites")),
+                (scale, scale_again),
+            )
+            for row, code in zip(lines, codes, strict=True)
+        ]
+        effects = [row["effect"] for row in rows]
+        heads = heads_of([str(row["code"]) for row in lines], effects)
+        for place, row in enumerate(rows):
+            row["head"] = place in heads
+        return {"name": name, "rows": rows, "effects": any(effects)}
 
     def _row(
         self,
@@ -227,8 +232,10 @@ class SourceView:
             )
         }
         diff = row.get("diff")
+        single_cut = self.command and told["operator"] and told["status"] != "dead"
         return told | {
             "surgery": surgery,
+            "command": self.command.format(surgery=surgery) if single_cut else "",
             "without": without(lines_of(row)),
             "alone": len(lines_of(row)) == 1,
             "delta": delta,
@@ -285,6 +292,22 @@ class SourceView:
                 {"name": name, "shape": shape} for name, shape in names.to_numpy()
             ]
         return found
+
+
+def heads_of(codes: Sequence[str], effects: Sequence[bool]) -> set[int]:
+    """The places of the classes and functions in which lines with an effect stand."""
+    heads: set[int] = set()
+    around: list[tuple[int, int]] = []  # indentation and place, from the outermost in
+    for place, code in enumerate(codes):
+        if not code.strip():
+            continue
+        depth = len(code) - len(code.lstrip())
+        around = [head for head in around if head[0] < depth]
+        if effects[place]:
+            heads |= {head[1] for head in around}
+        if re.match(r"\s*(class|def|async def)\b", code):
+            around.append((depth, place))
+    return heads
 
 
 def prefix_of(file: str, several: bool) -> str:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from interp.characters import visible
 from interp.site import Site
-from interp.surgery.rows import headlines
+from interp.surgery.rows import headlines, most_telling
 from interp.surgery.syntax import Source, lines_of
 from interp.verdicts import Verdict, verdict_of
 
@@ -112,11 +112,11 @@ def by_site(posthoc: pd.DataFrame, sites: Mapping[str, int]) -> pd.DataFrame:
         sites: the lines of the file that compute the hook points' values, by name.
 
     Returns:
-        Columns ``site layer line surgery status``; ``delta`` of the line's headline surgery made in
+        Columns ``site layer line surgery status``; ``delta`` of the line's most telling surgery, in
         all layers, ``layer_delta`` in the hook point's alone; ``hook_delta``, what ``Zero()`` at
         the hook point does, where a surgery was the same cut. NaN is what was not measured.
     """
-    by_line = headlines(posthoc).set_index("line")
+    by_line = most_telling(posthoc).set_index("line")
     of_layer = posthoc.drop_duplicates(["surgery", "layer"]).set_index(["surgery", "layer"])
     zeros = posthoc[(posthoc["intervention"] == "Zero") & ~posthoc["hook"].duplicated()]
     by_hook = zeros.set_index("hook")["hook_delta"]

@@ -39,6 +39,7 @@ COLUMNS = (
 )
 UNJUDGED = ("error", "timeout", "lost")
 NO_TWIN = {"intervention": "", "hook": "", "hook_delta": np.nan}
+WITHOUT = ("bypass-call", "delete-statement")  # a line is left out, and what it takes passes on
 SAME_CUT = 1e-6  # nats between a surgery and the intervention that is the same cut
 FLOAT_NOISE = 1e-5  # of the logits' spread: the same sum in another order
 Row = dict[str, Any]
@@ -183,15 +184,31 @@ def folded(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def headlines(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per line: its most telling surgery that took effect, made in all layers.
+    """One row per line: the surgery, made in all layers, that says what the line itself does.
 
-    The order of ``OPERATORS`` decides, then that of the table, where the likelier cut stands first;
-    a line of which none took effect shows the status of the first.
+    Where the trained model is the same without the line, as it is without a hook point or dropout,
+    that is what there is to say: a zero in its place would measure the value that passes through.
+    """
+    return first_of_lines(table, passes=WITHOUT)
+
+
+def most_telling(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per line: its most telling surgery that took effect, made in all layers."""
+    return first_of_lines(table, passes=())
+
+
+def first_of_lines(table: pd.DataFrame, passes: Sequence[str]) -> pd.DataFrame:
+    """One row per line. The order of ``OPERATORS`` decides, then that of the table, where the
+    likelier cut stands first; a line of which none took effect shows the status of the first.
+
+    Args:
+        passes: operators that come first of all where they leave the trained model as it is.
     """
     rank = {operator: number for number, operator in enumerate(OPERATORS)}
     table = table[table["layer"] == "all"]
-    effect = ~table["status"].isin(["changed", "leak", "nonfinite", "mismatch"])
+    idle = table["operator"].isin(list(passes)) & table["status"].isin(["equivalent", "train-only"])
+    effect = (~table["status"].isin(["changed", "leak", "nonfinite", "mismatch"])).astype(int)
     operator = table["operator"].map(rank).fillna(len(rank))
-    order = table.assign(_effect=effect, _operator=operator)
+    order = table.assign(_effect=effect.mask(idle, -1), _operator=operator)
     order = order.sort_values(["file", "line", "_effect", "_operator"], kind="stable")
     return order.drop_duplicates(["file", "line"]).drop(columns=["_effect", "_operator"])

@@ -90,14 +90,18 @@ def range_of(page):
     return Within()
 
 
-def test_lines_without_effect_can_be_put_away(report, opened):
-    path, line, _ = report
+def test_the_source_opens_on_the_lines_with_an_effect_and_what_they_stand_in(report, opened):
+    path, line, following = report
     page, _, _ = opened(path)
-    page.get_by_role("button", name="Lines with an effect").click()
-    shown = page.locator(".line:visible").evaluate_all("rows => rows.map(row => row.id)")
-    assert len(shown) == 2 and f"L{line}" in shown
+    shown = page.locator(".line:visible")
+    code = page.locator(".line:visible .c").all_inner_texts()
+    assert shown.evaluate_all("rows => rows.filter(row => 'effect' in row.dataset).length") == 2
+    assert page.locator(f"#L{line}").is_visible() and page.locator(f"#L{following}").is_visible()
+    assert [one.split()[0] for one in code[:2]] == ["class", "def"] and len(code) == 4
     page.get_by_role("button", name="All lines").click()
     assert page.locator(".line:visible").count() > 100
+    page.get_by_role("button", name="Lines with an effect").click()
+    assert page.locator(".line:visible").count() == 4
 
 
 def test_boxes_and_lines_lead_to_each_other(report, opened):
@@ -231,7 +235,7 @@ def test_whatever_texts_contain_nothing_executes(tmp_path, opened):
     assert page.title() == "What each line does"
     assert page.locator("script").count() == 1
     assert page.locator("img[onerror]").count() == 0
-    assert page.locator(".summary li").inner_text().startswith("</script></code></pre><script>")
+    assert page.locator(".summary p").first.inner_text().startswith("</script></code></pre><script>")
     assert not re.search("[\x00\x1b\u202e\u2028]", page.locator("body").inner_text())
     assert said == []
 
@@ -269,11 +273,11 @@ def test_axe_finds_no_violation(report, opened, theme, width):
 
 
 def test_printed_pages_hold_the_source_and_no_controls(report, opened):
-    path, *_ = report
+    path, line, _ = report
     page, _, _ = opened(path)
     page.emulate_media(media="print")
     assert not page.get_by_role("button", name="Save as CSV").is_visible()
     assert not page.locator(".bar").is_visible()
-    assert page.locator("#L100").is_visible()
+    assert page.locator(f"#L{line}").is_visible()
     paper = page.pdf(format="A4")
     assert paper.count(b"/Type /Page\n") + paper.count(b"/Type /Page ") > 2

@@ -103,14 +103,17 @@
     }
   });
 
-  for (const button of view.querySelectorAll("[data-only]")) {
-    button.addEventListener("click", () => {
-      const file = button.closest("[data-file]");
-      for (const other of file.querySelectorAll("[data-only]")) {
-        other.setAttribute("aria-pressed", String(other === button));
-      }
-      file.classList.toggle("only-effect", button.dataset.only === "effect");
-    });
+  const choose = (file, only) => {
+    for (const button of file.querySelectorAll("[data-only]")) {
+      button.setAttribute("aria-pressed", String(button.dataset.only === only));
+    }
+    file.classList.toggle("only-effect", only === "effect");
+  };
+  for (const file of view.querySelectorAll("[data-file]")) {
+    for (const button of file.querySelectorAll("[data-only]")) {
+      button.addEventListener("click", () => choose(file, button.dataset.only));
+    }
+    if (file.matches("[data-opens-on-effects]")) choose(file, "effect");
   }
 
   room.addEventListener("change", place);

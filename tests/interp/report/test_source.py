@@ -265,10 +265,11 @@ def test_places_named_in_prose_are_links_where_the_page_shows_them():
     parts = [SourceView("Source", lines_of())]
     summary = ["model.py:8 and gpt/model.py:7, not model.py:99 <b>", HOSTILE]
     text = rendered(Page("Title", "Question?", parts, summary=summary))
-    listed = re.findall(r"<li>(.*?)</li>", text.partition('class="summary"')[2])[0]
+    listed = re.findall(r"<p>(.*?)</p>", text.partition('class="summary broad"')[2])[0]
     assert listed == (
         '<a href="#L8">model.py:8</a> and <a href="#L7">gpt/model.py:7</a>, '
         "not model.py:99 &lt;b&gt;"
     )
     alone = rendered(Page("Title", "Question?", [], summary=summary))
-    assert "<a href" not in alone.partition('class="summary"')[2].partition("</section>")[0]
+    shown = alone.partition('class="summary broad"')[2].partition("</section>")[0]
+    assert HOSTILE[:3] and "model.py:8" in shown and "<a href" not in shown
