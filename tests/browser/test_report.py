@@ -235,7 +235,9 @@ def test_whatever_texts_contain_nothing_executes(tmp_path, opened):
     assert page.title() == "What each line does"
     assert page.locator("script").count() == 1
     assert page.locator("img[onerror]").count() == 0
-    assert page.locator(".summary p").first.inner_text().startswith("</script></code></pre><script>")
+    assert (
+        page.locator(".summary p").first.inner_text().startswith("</script></code></pre><script>")
+    )
     assert not re.search("[\x00\x1b\u202e\u2028]", page.locator("body").inner_text())
     assert said == []
 
