@@ -162,10 +162,8 @@ def sees_the_future(model: nn.Module, call: Call, tolerance: float = 1e-4) -> bo
     half = call.tokens.shape[1] // 2
     if half == 0 or not gives_every_position(call):
         return False
-    generator = torch.Generator().manual_seed(0)
     tokens = call.tokens.clone()
-    shift = torch.randint(1, call.logits.shape[-1], tokens[:, half:].shape, generator=generator)
-    tokens[:, half:] = (tokens[:, half:] + shift.to(tokens)) % call.logits.shape[-1]
+    tokens[:, half:] = other_tokens(call)[:, half:]
 
     def differ(before: Tensor, after: Tensor) -> bool:
         before, after = before[:, :half], after[:, :half]
@@ -188,10 +186,21 @@ def takes_positions_first(model: nn.Module, call: Call) -> bool:
     if not gives_every_position(call) or call.tokens.shape[0] < 2:
         return False
     tokens = call.tokens.clone()
-    tokens[0, 0] = (tokens[0, 0] + 1) % call.logits.shape[-1]
+    tokens[0, 0] = other_tokens(call)[0, 0]
     before, after = answered(model, call, call.tokens), answered(model, call, tokens)
     moved = (after - before).abs().amax(-1) > 1e-6 * before.std()
     return bool(moved[1:].any()) and not bool(moved[0, 1:].any())
+
+
+def other_tokens(call: Call) -> Int[Tensor, "batch pos"]:
+    """Another token in place of each, out of those of the call: there may be more logits than
+    tokens that the model can read."""
+    known, places = call.tokens.unique(return_inverse=True)
+    if len(known) < 2:
+        return (call.tokens + 1) % call.logits.shape[-1]
+    generator = torch.Generator().manual_seed(0)
+    shift = torch.randint(1, len(known), places.shape, generator=generator).to(places)
+    return known[(places + shift) % len(known)]
 
 
 def answered(model: nn.Module, call: Call, tokens: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ from interp.surgery.syntax import read_source
 from interp.surgery.trying import Progress, try_all
 from interp.surgery.uncut import Build, Train, Uncut
 
-METHOD = 2
+METHOD = 3
 """Of judging: what was kept when another was in use is found anew."""
 
 Retrain = Callable[[Sequence[tuple[Surgery | None, int]]], list[Row]]

@@ -58,7 +58,7 @@ def held_by(item: Any) -> list[Any]:
     if isinstance(item, (type, ModuleType)):
         return []  # of the program, not of the model
     if isinstance(item, Tensor):
-        return [*map(int, item.shape), bytes_of(item)]
+        return [*map(int, item.shape), digest_of(item)]
     if isinstance(item, nn.Module):
         own = {name: value for name, value in vars(item).items() if name not in OF_TORCH}
         return [*names_and_values(own), item._parameters, item._buffers, item._modules]
@@ -92,7 +92,7 @@ def contents_of(function: FunctionType) -> list[Any]:
     return found
 
 
-def bytes_of(tensor: Tensor) -> str:
+def digest_of(tensor: Tensor) -> str:
     """A digest of what a tensor holds; empty where its numbers lie nowhere in a row."""
     if is_lazy(tensor) or tensor.is_meta:
         return ""

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from interp.calls import call_parameters
 from interp.surgery.judging import Call, bytes_of, check_width, logits_of
+from interp.surgery.traces import digest_of
 
 TARGETS = ("targets", "labels", "target", "label", "y")
 """What models call the tokens that they are to predict."""
@@ -28,7 +29,7 @@ class Training(NamedTuple):
     Attributes:
         logits: of what the model computes before the first step.
         beside: of what it hands out beside its logits, such as a loss of its own.
-        steps: of every loss and of the weights in the end.
+        steps: of every loss, and of the weights and the statistics in the end.
     """
 
     logits: str
@@ -51,6 +52,7 @@ def training_fingerprint(build: Callable[[int], nn.Module], call: Call, targets:
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     given = with_targets(call, targets)
+    built = statistics_of(model)
     logits_first, beside, steps = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
     for step in range(2):
         output = model(*given.args, **given.kwargs)
@@ -69,7 +71,21 @@ def training_fingerprint(build: Callable[[int], nn.Module], call: Call, targets:
         steps.update(np.float64(loss.item()).tobytes())
     for parameter in model.parameters():
         steps.update(bytes_of(parameter))
+    for place, digest in statistics_of(model).items():
+        if digest != built.get(place, digest):  # one that training moves
+            steps.update(digest.encode())
     return Training(logits_first.hexdigest(), beside.hexdigest(), steps.hexdigest())
+
+
+def statistics_of(model: nn.Module) -> dict[tuple[str, str], str]:
+    """A digest of every tensor on a model that no gradient moves, such as a running mean, by the
+    module's name and its own."""
+    return {
+        (name, attribute): digest_of(tensor)
+        for name, module in model.named_modules()
+        for attribute, tensor in {**vars(module), **module._buffers}.items()
+        if isinstance(tensor, Tensor) and not tensor.requires_grad
+    }
 
 
 def targets_of(model: nn.Module, call: Call) -> str:

@@ -17,7 +17,7 @@ from interp.site import source_lines
 from interp.surgery.syntax import parse
 from interp.verdicts import Verdict, verdict_of
 
-study_module = sys.modules["interp.surgery.study"]  # the package calls its function so too
+study_module = sys.modules["interp.surgery.studies"]
 
 TOKENS = torch.randint(0, 29, (6, 16), generator=torch.Generator().manual_seed(0))
 OTHERS = torch.randint(0, 29, (6, 16), generator=torch.Generator().manual_seed(1))
