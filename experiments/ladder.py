@@ -2,7 +2,7 @@
 
 The lecture "Let's build GPT" as a staircase: position, one head of attention, several heads, a
 feed-forward layer, blocks, residual connections, layer norm, dropout and size. Every step is a diff
-of gpt/ladder.py beside the loss that it gains. With the lecture's seed, text and recipe the rungs
+of gpt/ladder beside the loss that it gains. With the lecture's seed, text and recipe the rungs
 arrive at the lecture's published losses.
 
     python -m experiments.ladder                                    under a minute, no download
@@ -27,19 +27,24 @@ import pandas as pd
 import torch
 from rich.progress import Progress, TaskID
 
+import gpt.ladder.climbing
+import gpt.ladder.parts
+import gpt.ladder.rungs
+import gpt.model
 from experiments.cli import Options, Seed, announce, console, launch, run_name
 from experiments.course import entropies
 from experiments.executors import one_thread
 from experiments.pages import write_page
 from experiments.trained import NARROW, Device, device_named
-from gpt.checkpoint import source_hash
+from experiments.views import sha256_of
 from gpt.errors import UsageError, nearest
 from gpt.ladder import RUNGS, SCALED, Bigram, Recipe, climb, step
-from gpt.model import Block, GPTConfig
+from gpt.model import GPTConfig
 from gpt.text import SHAKESPEARE_SHA256, CharTokenizer, Data, load_corpus, split
 from interp import figures
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun, identity_of
+from interp.surgery import read_source
 
 # Val losses at the last evaluation in public logs of the lecture's code, from lowest to highest.
 PUBLISHED = {
@@ -54,6 +59,12 @@ PUBLISHED = {
     "scaled": (1.48, 1.48),
 }
 TITLE = "The ladder"
+CODE = (
+    gpt.ladder.rungs,
+    gpt.ladder.parts,
+    gpt.ladder.climbing,
+    gpt.model,
+)  # what decides how a rung ends
 SAMPLE = 300  # characters
 # One step more than the interval's multiple: the last evaluation is of the trained model.
 DEMO = Recipe(steps=501, eval_interval=100, eval_batches=20, learning_rate=1e-2)
@@ -145,7 +156,7 @@ def climb_all(
         for name, (size, recipe) in plans.items():
             bar = progress.add_task(name, total=recipe.steps)
             identity = identity_of(
-                source=[source_hash(Bigram(size)), source_hash(Block(size))],
+                source=[sha256_of(read_source(module)) for module in CODE],
                 rung=name,
                 size=asdict(size),
                 recipe=asdict(recipe),

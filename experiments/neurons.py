@@ -28,7 +28,8 @@ from experiments.pages import write_page
 from experiments.trained import kept, model_path
 from gpt import checkpoint
 from gpt.errors import UsageError
-from gpt.ladder import RUNGS, Bigram, NormedBlock, ResidualBlock, climb
+from gpt.ladder import RUNGS, Bigram, climb
+from gpt.ladder.parts import NormedBlock, ResidualBlock
 from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
 from interp.figures import neuron_view
 from interp.report import Figure, Part, Section
