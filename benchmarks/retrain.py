@@ -28,9 +28,9 @@ from benchmarks.train import our_step
 from experiments.executors import Processes, settle
 from experiments.retraining import sized
 from gpt import GPT
-from gpt.speed import compiled, repeatable
+from gpt.speed import compiled, repeatable, resolve_precision
 from gpt.text import CharTokenizer, load_corpus
-from gpt.train import PRESETS, Preset, resolve_precision
+from gpt.train import PRESETS, Preset
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def training(setting: Setting, tokens: torch.Tensor, pipe: Any) -> None:
     model = GPT(preset.model).to(device).train()
     recipe = replace(
         preset.train,
-        precision=resolve_precision(preset.train, preset.model.n_embd, setting.device),
+        precision=resolve_precision(preset.train.precision, preset.model.n_embd, setting.device),
         compile=setting.compile,
     )
     with repeatable(device):

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import gpt.model
 from experiments.cli import console
-from experiments.trained import kept, model_path, opened, use_threads_for
+from experiments.trained import keep_to_one_thread, kept, model_path, opened
 from gpt import checkpoint
 from gpt.diverging import check_step
 from gpt.errors import UsageError
@@ -114,7 +114,7 @@ def induction_model(
         n_embd=recipe.n_embd,
     )
     model = module.GPT(module.GPTConfig(**asdict(size)), seed=seed).to(device)
-    use_threads_for(model)
+    keep_to_one_thread(model)
     train_on_repeats(model, recipe, seed)
     identity = checkpoint.Identity.of(
         model, text=identity_of(**asdict(recipe)), seed=seed, surgery=cut.id

@@ -24,8 +24,9 @@ from gpt import checkpoint
 from gpt import train as training
 from gpt.errors import DivergedError, UsageError
 from gpt.model import GPTConfig
+from gpt.speed import resolve_precision
 from gpt.text import CharTokenizer, Data, evaluation_blocks
-from gpt.train import Preset, TrainConfig, resolve_precision
+from gpt.train import Preset, TrainConfig
 from interp.runs import Run, identity_of, recorded_elsewhere, write_atomically
 from interp.runs.files import note
 from interp.surgery import Surgery, edited_module, read_source
@@ -115,7 +116,7 @@ def tasks_of(
         device: where they will run, cpu or cuda; by default the best of this machine.
     """
     device = device or device_named("auto").type
-    precision = resolve_precision(preset.train, preset.model.n_embd, device)
+    precision = resolve_precision(preset.train.precision, preset.model.n_embd, device)
     recipe = replace(preset.train, precision=precision)
     found = []
     for seed in seeds:

@@ -25,8 +25,9 @@ from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.model import GPT, GPTConfig
 from gpt.protocol import LanguageModel
+from gpt.speed import resolve_precision
 from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
-from gpt.train import PRESETS, Preset, resolve_precision, train
+from gpt.train import PRESETS, Preset, train
 from interp.runs import identity_of
 from interp.runs.files import note
 from interp.surgery import edited_module, enumerate_surgeries, read_source
@@ -116,10 +117,11 @@ def studied(
     return Subject(model.to(device), tokenizer, on_device, about, label)
 
 
-def use_threads_for(model: LanguageModel) -> None:
-    """One thread for a narrow model: several spend their time waiting for each other, and many
-    times it where other work shares the cores."""
-    if model.config.n_embd < NARROW:
+def keep_to_one_thread(model: LanguageModel) -> None:
+    """One thread for a narrow model, for the rest of this process, which is said: several spend
+    their time waiting for each other, and many times it where other work shares the cores."""
+    if model.config.n_embd < NARROW and torch.get_num_threads() > 1:
+        note("one thread computes from here on: more are slower for a model this narrow")
         torch.set_num_threads(1)
 
 
@@ -153,7 +155,7 @@ def opened(path: Path) -> tuple[LanguageModel, CharTokenizer, dict[str, Any]]:
     )
     if loaded.tokenizer is None:
         raise UsageError(f"{path} does not say which characters its tokens are: it has no text")
-    use_threads_for(loaded.model)
+    keep_to_one_thread(loaded.model)
     return loaded.model, loaded.tokenizer, {"checkpoint": str(path), **asdict(loaded.identity)}
 
 
@@ -167,8 +169,8 @@ def trained_once(
 ) -> tuple[LanguageModel, dict[str, Any]]:
     """The preset's model trained on a text: read, if it was trained before."""
     model = GPT(preset.model, seed=seed).to(device)
-    use_threads_for(model)
-    precision = resolve_precision(preset.train, preset.model.n_embd, device.type)
+    keep_to_one_thread(model)
+    precision = resolve_precision(preset.train.precision, preset.model.n_embd, device.type)
     about = {
         "source": checkpoint.source_hash(model),
         "model": asdict(preset.model),

@@ -28,7 +28,14 @@ from gpt.model import GPTConfig
 from gpt.modes import in_mode
 from gpt.protocol import LanguageModel
 from gpt.resuming import exists, interrupts, load_state, save_state
-from gpt.speed import Precision, autocast_to, compiled, masks_for, repeatable
+from gpt.speed import (
+    Precision,
+    autocast_to,
+    compiled,
+    masks_for,
+    repeatable,
+    resolve_precision,
+)
 from gpt.text import Data, batch, check_tokens, evaluation_blocks, hash_tokens
 
 
@@ -175,7 +182,7 @@ def train(
         )
     check_tokens(data, model.config.vocab_size)
     device = next(model.parameters()).device
-    precision = resolve_precision(config, model.config.n_embd, device.type)
+    precision = resolve_precision(config.precision, model.config.n_embd, device.type)
     training = Training(precision=precision)
     optimizer = make_optimizer(model, config)
     torch.manual_seed(seed)
@@ -355,22 +362,3 @@ def mean_loss(
             with autocast():
                 total += model(inputs, targets, return_type="loss").item() * len(inputs)
     return total / len(x)
-
-
-def resolve_precision(config: TrainConfig, n_embd: int, device: str) -> Precision:
-    """The precision to train in: as asked, or the one that measures faster.
-
-    Args:
-        config: the recipe.
-        n_embd: width of the model.
-        device: where it is trained, cpu or cuda; a GPU need not be in this machine.
-    """
-    if config.precision != "auto":
-        return config.precision
-    if device == "cuda":
-        here = torch.cuda.is_available()
-        return "bfloat16" if not here or torch.cuda.is_bf16_supported() else "float32"
-    # benchmarks/train.py: on CPUs with AMX bfloat16 pays for wide models; narrow ones spend their
-    # time in casts. Without AMX it never pays.
-    wide = n_embd >= 256
-    return "bfloat16" if wide and torch.cpu._is_amx_tile_supported() else "float32"
