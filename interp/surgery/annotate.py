@@ -36,6 +36,7 @@ MARKS = {
     "timeout": "…",
     "lost": "?",
     "scripted": "S",
+    "imported": "I",
     "dead": "·",
 }
 EFFECT = ("delta", "ci_low", "ci_high", "p_adjusted", "n")
@@ -50,6 +51,7 @@ LEGEND = {
     "timeout": "ended at its time limit",
     "lost": "the machine stopped it: not known",
     "scripted": "TorchScript runs it: not cut",
+    "imported": "runs when the file is imported: not cut",
     "dead": "never ran",
 }
 

@@ -3,10 +3,13 @@
 from typing import Any
 
 from interp.surgery.edits import Surgery, at_layers
-from interp.surgery.loaded import scripted_names
+from interp.surgery.kept import run_on_import
+from interp.surgery.loaded import made_on_import, scripted_names
 from interp.surgery.observing import why_without_cut
-from interp.surgery.syntax import parse
+from interp.surgery.syntax import SCOPE, parse
 from interp.surgery.uncut import Uncut
+
+WHEN_IMPORTED = "not cut: it may have run when the file was imported, and that is not done again"
 
 
 def layers_of(uncut: Uncut, surgery: Surgery) -> list[int]:
@@ -50,6 +53,7 @@ def lines_without_cut(uncut: Uncut) -> list[dict[str, Any]]:
     for source in uncut.sources:
         syntax = parse(source)
         noted, scripted = uncut.observations[source], scripted_names(source, uncut.model)
+        imported, made = run_on_import(syntax), {name for name, _ in made_on_import(source)}
         edits = [edit for cut in uncut.surgeries if cut.source == source for edit in cut.edits]
         cut = {syntax.statement_at(edit.start) for edit in edits}
         for node in syntax.statements:
@@ -57,6 +61,10 @@ def lines_without_cut(uncut: Uncut) -> list[dict[str, Any]]:
             if status == "dead" and syntax.qualname[node].partition(".")[0] in scripted:
                 status = "scripted"
                 detail = "not cut: TorchScript runs this line, and no cut of Python reaches it"
+            scope = syntax.qualname[syntax.parent[node]]
+            unseen = status == "dead" or (isinstance(node, SCOPE) and not noted.phases(node))
+            if unseen and scope.partition(".")[0] in imported and scope not in made:
+                status, detail = "imported", WHEN_IMPORTED
             if node not in cut and status:
                 name = f"{source.file}:{node.lineno}:{'dead' if status == 'dead' else 'none'}"
                 rows.append(

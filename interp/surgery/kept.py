@@ -125,6 +125,29 @@ def reach(parts: dict[str, set[str]], names: set[str]) -> set[str]:
     return found
 
 
+def run_on_import(syntax: Syntax) -> frozenset[str]:
+    """The functions of a file that may have run when it was imported: those that code outside
+    functions calls or decorates with, and those that these mention."""
+    mentioned: set[str] = set()
+    waiting: list[ast.AST] = list(syntax.tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, FUNCTION):
+            mentioned = mentioned.union(*map(names_in, node.decorator_list))
+            waiting += [default for default in ast.walk(node.args) if isinstance(default, ast.Call)]
+        elif isinstance(node, ast.ClassDef):
+            mentioned = mentioned.union(*map(names_in, node.decorator_list))
+            waiting += [*node.bases, *node.keywords, *node.body]
+        elif isinstance(node, ast.Call):
+            mentioned |= names_in(node)
+        elif not isinstance(node, ast.If) or "__name__" not in names_in(node.test):
+            waiting += ast.iter_child_nodes(node)
+    functions = {
+        node.name: names_in(node) for node in syntax.tree.body if isinstance(node, FUNCTION)
+    }
+    return frozenset(reach(functions, mentioned & {*functions}) & {*functions})
+
+
 def globals_of(source: Source) -> tuple[set[str], set[str]]:
     """The module-level names that functions of a file read, and those that they bind."""
     read, written = set(), set()

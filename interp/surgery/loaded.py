@@ -7,8 +7,9 @@ made_within(functions)           # those that they made in turn, such as closure
 import gc
 import sys
 from collections.abc import Iterable
-from functools import lru_cache
-from types import CodeType, FunctionType
+from functools import lru_cache, partial
+from types import CellType, CodeType, FunctionType
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,6 +37,55 @@ def loaded_functions(source: Source, node: FunctionNode) -> tuple[FunctionType, 
             del _found[other]  # or what is kept here would keep an older module alive
         known = _found[source] = version, functions_by_place(source)
     return known[1].get((parse(source).qualname[node], node.lineno), ())
+
+
+def made_on_import(source: Source) -> Functions:
+    """The functions that functions of a file made when it was imported, such as what a decorator
+    puts around a method, by qualified name and line of ``def``.
+
+    Raises:
+        SurgeryError: one of them is not what the file says.
+    """
+    module = sys.modules.get(source.module)
+    lines, codes = places(source), codes_of_file(source)
+    found: dict[Place, tuple[FunctionType, ...]] = {}
+    seen: dict[int, Any] = {}
+    waiting = [] if module is None else list(vars(module).values())
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen[id(item)] = item
+        if isinstance(item, type) and item.__module__ == source.module:
+            waiting += vars(item).values()
+        elif isinstance(item, (staticmethod, classmethod)):
+            waiting.append(item.__func__)
+        elif isinstance(item, property):
+            waiting += [item.fget, item.fset]
+        elif isinstance(item, partial):
+            waiting.append(item.func)
+        elif isinstance(item, (list, tuple)):
+            waiting += item
+        elif type(item) is dict:
+            waiting += item.values()
+        elif isinstance(item, FunctionType):
+            waiting += [cell.cell_contents for cell in item.__closure__ or () if is_full(cell)]
+            waiting += vars(item).values()
+            place = item.__code__.co_qualname, item.__code__.co_firstlineno
+            if item.__code__.co_filename != str(source.path) or "<locals>" not in place[0]:
+                continue
+            if place in lines and is_same_code(item.__code__, codes[place[0], lines[place]]):
+                known = place[0], lines[place]
+                found[known] = (*found.get(known, ()), item)
+    return found
+
+
+def is_full(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
 
 
 def version_of(source: Source) -> Version:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from interp.surgery.loaded import loaded_functions
-from interp.surgery.performing import compiled, edited_function, swapped
+from interp.surgery.performing import compiled, edited_function, inner_codes, swapped
 from interp.surgery.syntax import FUNCTION, NO_CODE, SCOPE, Edit, FunctionNode, Source, parse
 
 Place = tuple[int, int, int, int, str]  # first and last line and column, kind of syntax
@@ -144,6 +144,7 @@ def observing(
         body = Probes(table).visit_body(copy.deepcopy(plain.body))
         code = compiled(syntax, node, body, str(source.path))
         codes |= dict.fromkeys(functions, (node, code))
+        codes |= inner_codes(source, node, code)
 
     trace_into = cast(Any, torch._C)._set_tracing_state
 

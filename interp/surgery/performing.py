@@ -30,10 +30,10 @@ from torch.nn.modules.module import (
 from interp.errors import SurgeryError
 from interp.surgery.edits import Edit, Surgery
 from interp.surgery.kept import Kept, afresh
-from interp.surgery.loaded import loaded_functions
+from interp.surgery.loaded import codes_within, loaded_functions, made_on_import, places
 from interp.surgery.modules import edited_name, know_lines
 from interp.surgery.stand_ins import STAND_INS
-from interp.surgery.syntax import FUNCTION, FunctionNode, Syntax, parse
+from interp.surgery.syntax import FUNCTION, FunctionNode, Source, Syntax, parse
 
 _numbers = count()
 
@@ -74,6 +74,7 @@ def performed(
                 "before operating on it"
             )
         codes |= dict.fromkeys(functions, (node, code))
+        codes |= inner_codes(surgery.source, node, code)
     know_lines(filename, surgery.text)
     with ExitStack() as stack:
         chosen: Callable[[], bool] = everywhere
@@ -85,6 +86,39 @@ def performed(
         cut = {part for node in by_function(surgery) for part in syntax.qualname[node].split(".")}
         stack.enter_context(afresh([Kept(surgery.source)] if kept is None else kept, cut))
         yield
+
+
+def inner_codes(
+    source: Source, node: FunctionNode, code: CodeType
+) -> dict[FunctionType, tuple[FunctionNode, CodeType]]:
+    """The functions that a function made when its file was imported, each with its ``def`` and
+    what ``code``, other code for the function that made it, makes of it.
+
+    Raises:
+        SurgeryError: it would read a variable that the function in memory does not hold.
+    """
+    syntax = parse(source)
+    inside = {
+        (syntax.qualname[inner], inner.lineno): inner
+        for inner in ast.walk(node)
+        if isinstance(inner, FUNCTION) and inner is not node
+    }
+    if not inside:
+        return {}
+    lines = places(source)
+    made = made_on_import(source)
+    found: dict[FunctionType, tuple[FunctionNode, CodeType]] = {}
+    for other in codes_within([code]):
+        place = other.co_qualname, lines.get((other.co_qualname, other.co_firstlineno), 0)
+        for function in made.get(place, ()):
+            if place in inside:
+                if missing := {*other.co_freevars} - {*function.__code__.co_freevars}:
+                    raise SurgeryError(
+                        f"{place[0]} was made when the file was imported and holds no "
+                        f"{min(missing)}, which it would read with the cut"
+                    )
+                found[function] = inside[place], other
+    return found
 
 
 def everywhere() -> bool:
@@ -172,7 +206,7 @@ def passing_on(
     # a function keeps its closure only while its code has as many free variables
     free = [ast.Expr(ast.Name(cell, load)) for cell in code.co_freevars]
     body = [ast.copy_location(item, node) for item in (*free, ast.Return(call))]
-    return compiled(syntax, node, body, filename, ast.FunctionDef)
+    return compiled(syntax, node, body, filename, ast.FunctionDef, code.co_freevars)
 
 
 def layer_of(name: str) -> int | None:
@@ -277,9 +311,11 @@ def compiled(
     body: Sequence[ast.stmt],
     filename: str,
     kind: type[FunctionNode] | None = None,
+    free: Sequence[str] = (),
 ) -> CodeType:
     """The code object of a function with another body, as if compiled where it stands; ``kind``
-    makes a plain function of an ``async`` one."""
+    makes a plain function of an ``async`` one, and ``free`` are the variables of functions around
+    it."""
     function = (kind or type(node))(**dict(ast.iter_fields(node)))
     ast.copy_location(function, node)
     function.args = bare_arguments(node.args)
@@ -287,10 +323,15 @@ def compiled(
     function.decorator_list = []
     function.returns = None
     statement: ast.stmt = function
-    names = syntax.qualname[node].split(".")
-    for name in reversed(names[:-1]):
-        bare = ast.ClassDef(name, [], [], [statement], [])
-        bare.type_params = []  # type: ignore[attr-defined]  # Python 3.12 and later
+    *outer, own = syntax.qualname[node].replace(".<locals>", "<locals>").split(".")
+    names = [*(name.removesuffix("<locals>") for name in outer), own]
+    for name in reversed(outer):
+        bare: Any = ast.ClassDef(name, [], [], [statement], [])
+        if name.endswith("<locals>"):
+            held = [ast.arg(one) for one in free]
+            taken = ast.arguments([], held, None, [], [], None, [])
+            bare = ast.FunctionDef(name.removesuffix("<locals>"), taken, [statement], [])
+        bare.type_params = []  # Python 3.12 and later
         statement = ast.copy_location(bare, node)
     module = ast.fix_missing_locations(ast.Module([statement], []))
     flags = future_flags(syntax)

@@ -30,6 +30,7 @@ STATUSES = (
     "timeout",
     "lost",
     "scripted",
+    "imported",
     "dead",
 )
 COLUMNS = (
