@@ -4,6 +4,7 @@
 |------------------------------------------------------|-----------------|-------------------------|
 | hook_embed, hook_pos_embed, hook_resid_pre           | before a block  | adding the change       |
 | attn.hook_z, hook_attn_out, hook_resid_mid           | inside a block  | W_O of the head         |
+| hook_attn_in                                         | inside a block  | attention               |
 | attn.hook_q, attn.hook_k, attn.hook_v                | inside a block  | attention of the head   |
 | attn.hook_pattern                                    | inside a block  | the head's values       |
 | attn.hook_result                                     | inside a block  | the sum over heads      |
@@ -33,6 +34,7 @@ STAGES: dict[str, Stage] = {
     "hook_embed": "pre",
     "hook_pos_embed": "pre",
     "hook_resid_pre": "pre",
+    "hook_attn_in": "mid",
     "attn.hook_q": "mid",
     "attn.hook_k": "mid",
     "attn.hook_v": "mid",
@@ -69,13 +71,16 @@ class Entry:
             return [f"blocks.{self.layer}.{kind}" for kind in (*PROJECTIONS, "attn.hook_z")]
         if self.kind == "attn.hook_pattern":
             return [f"blocks.{self.layer}.attn.hook_v"]
+        if self.kind == "hook_attn_in":
+            return [f"blocks.{self.layer}.hook_resid_pre", f"blocks.{self.layer}.hook_attn_out"]
         if self.kind == "hook_mlp_in":
             return [f"blocks.{self.layer}.hook_resid_mid", f"blocks.{self.layer}.hook_mlp_out"]
         return []
 
     def reach(self, span: tuple[int, int], length: int) -> tuple[int, int]:
         """The positions of the residual stream that a change of these positions changes."""
-        return (span[0], length) if self.kind in ("attn.hook_k", "attn.hook_v") else span
+        later = ("hook_attn_in", "attn.hook_k", "attn.hook_v")
+        return (span[0], length) if self.kind in later else span
 
     def into(
         self,
@@ -99,6 +104,8 @@ class Entry:
         if self.kind == "attn.hook_z":
             change = placed(changes, shape, examples, span, 2 if heads else None)
             return through_heads(layer, change, heads)
+        if self.kind == "hook_attn_in":
+            return self.attention(layer, changes, clean, shape, examples, span)
         if self.kind in PROJECTIONS:
             return through_heads(
                 layer, self.attended(changes, heads, clean, shape, examples, span), heads
@@ -120,6 +127,23 @@ class Entry:
             mid, out = (clean[name][examples, slice(*span)] for name in self.needs)
             return layer.mlp(layer.ln2((mid + change).flatten(0, 1))).view(change.shape) - out
         return change
+
+    def attention(
+        self,
+        layer: Layer,
+        changes: Sequence[Change],
+        clean: Mapping[str, Tensor],
+        shape: Sequence[int],
+        examples: slice,
+        span: tuple[int, int],
+    ) -> Float[Tensor, "cell example pos d_model"]:
+        """What attention to a changed input adds, beyond what it added to the clean one."""
+        pre, out = (clean[name][examples] for name in self.needs)
+        x = pre + placed(changes, shape, examples, (0, shape[1]))
+        q, k, v = layer.split(layer.qkv(layer.ln1(x.flatten(0, 1))), 3)
+        z = attend(q[:, :, slice(*span)], k, v, list(range(*span)))
+        read = layer.out(z.transpose(1, 2).flatten(2))
+        return read.unflatten(0, (len(changes), -1)) - out[:, slice(*span)]
 
     def attended(
         self,

@@ -146,7 +146,7 @@ def perturbed(
         return value + noise[kind] if kind in noise else value
 
     x = at("hook_resid_pre", x)
-    parts = part.split(part.qkv(part.ln1(x)), 3)  # each [row head pos d_head]
+    parts = part.split(part.qkv(part.ln1(at("hook_attn_in", x))), 3)  # each [row head pos d_head]
     q, k, v = (
         at(kind, each.transpose(1, 2)).transpose(1, 2)
         for kind, each in zip(PROJECTIONS, parts, strict=True)
@@ -182,6 +182,7 @@ def prove_block(
         return lambda value, hook: kept.update({name: value.clone()})
 
     names = [f"blocks.{layer}.{kind}" for kind in (*INSIDE, "attn.hook_z")]
+    names += [name for entry in entries for name in entry.needs]
     names += [entry.hook for entry in entries if entry.hook.startswith("blocks")]
     with hooked([(points[name], keeping(name)) for name in dict.fromkeys(names)]):
         after = block(x)

@@ -30,6 +30,7 @@ KINDS = {
     "blocks.*.hook_resid_pre": ("pos", None),
     "blocks.*.hook_resid_mid": ("pos", None),
     "blocks.*.hook_resid_post": ("pos",),
+    "blocks.*.hook_attn_in": ("pos", None),
     "blocks.*.hook_attn_out": ("pos", None),
     "blocks.*.hook_mlp_in": ("pos",),
     "blocks.*.hook_mlp_out": ("pos", None),
