@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from interp.surgery.loaded import loaded_functions
+from interp.surgery.outcomes import has_name
 from interp.surgery.performing import compiled, edited_function, inner_codes, swapped
 from interp.surgery.syntax import FUNCTION, NO_CODE, SCOPE, Edit, FunctionNode, Source, parse
 
@@ -31,7 +32,9 @@ STATEMENTS = frozenset(kind.__name__ for kind in ast.stmt.__subclasses__())
 
 @dataclass
 class Seen:
-    """What one expression was, the first time that it ran."""
+    """What one expression was, the first time that it ran; ``kind`` is its class, or the first
+    above it that is found under its name: one made while a model is built, as parametrizations
+    are, is known in that process alone."""
 
     kind: type
     shape: tuple[int, ...] | None = None
@@ -49,13 +52,14 @@ class Seen:
 
 
 def seen(value: Any) -> Seen:
+    kind = next(cls for cls in type(value).__mro__ if has_name(cls))
     if isinstance(value, Tensor):
-        return Seen(type(value), tuple(value.shape), value.dtype)
+        return Seen(kind, tuple(value.shape), value.dtype)
     if isinstance(value, int) and not isinstance(value, bool):
-        return Seen(type(value), value=value)
+        return Seen(kind, value=value)
     if type(value) in (tuple, list) and len(value) <= 8:
-        return Seen(type(value), parts=tuple(seen(part) for part in value))
-    return Seen(type(value))
+        return Seen(kind, parts=tuple(seen(part) for part in value))
+    return Seen(kind)
 
 
 @dataclass(frozen=True)

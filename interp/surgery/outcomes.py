@@ -100,12 +100,15 @@ class Pickler(pickle.Pickler):
     """Classes that have no name in a module go by their address, which a fork shares."""
 
     def persistent_id(self, item: Any) -> int | None:
-        if not isinstance(item, type):
-            return None
-        found: Any = sys.modules.get(item.__module__)
-        for part in item.__qualname__.split("."):
-            found = getattr(found, part, None)
-        return None if found is item else id(item)
+        return id(item) if isinstance(item, type) and not has_name(item) else None
+
+
+def has_name(cls: type) -> bool:
+    """Whether a class is found under its name in its module."""
+    found: Any = sys.modules.get(cls.__module__)
+    for part in cls.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is cls
 
 
 class Unpickler(pickle.Unpickler):

@@ -192,3 +192,30 @@ def test_a_model_that_takes_positions_first_is_refused_with_what_to_do(studied):
 
     with pytest.raises(SurgeryError, match=r"\[pos batch\]"):
         studied(text, 0, judge=judged)
+
+
+PARAMETRIZED = """
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+class M(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.e = nn.Embedding(11, 8)
+        self.l = parametrizations.spectral_norm(nn.Linear(8, 8))
+        self.w = parametrizations.weight_norm(nn.Linear(8, 8))
+        self.h = nn.Linear(8, 11)
+    def forward(self, tokens):
+        x = self.e(tokens)
+        x = x + torch.tanh(self.l(x))
+        x = x + self.w(x)
+        return self.h(x)
+"""
+
+
+def test_a_class_that_building_makes_is_no_hindrance(studied):
+    tables = [studied(PARAMETRIZED, workers).posthoc() for workers in (0, 1)]
+    pd.testing.assert_frame_equal(*tables)
+    changed = tables[0][tables[0]["status"] == "changed"]
+    assert {"self.l", "self.w"} <= set(changed["target"])
