@@ -67,7 +67,8 @@ def kept_by(source: Source) -> Kept:
     found: list[Name] = []
     for node, scope in reversed(list(assignments(syntax))):
         names = names_of(node)
-        reached = reach(parts, names_in(node.value))
+        filled = [] if scope else [fill for name in names for fill in fills(syntax, name)]
+        reached = reach(parts, names_in(node.value).union(*map(names_in, filled)))
         is_read = bool(scope) or bool({*names} & read)
         if reached & own and is_read:
             read |= reached  # what it is made of is made anew too
@@ -95,6 +96,27 @@ def names_of(node: Assignment) -> list[str]:
     parts = [part for t in targets for part in (t.elts if isinstance(t, ast.Tuple) else [t])]
     found = [part.id for part in parts if isinstance(part, ast.Name)]
     return found if len(found) == len(parts) else []
+
+
+def fills(syntax: Syntax, name: str) -> list[ast.stmt]:
+    """The statements outside functions that change one name after it is bound and do nothing else:
+    a loop that appends to it, ``n[k] = v``, ``n *= v``. They call no methods but its own."""
+    found: list[ast.stmt] = []
+    for node in syntax.tree.body:
+        if isinstance(node, (ast.For, ast.Expr, ast.AugAssign, ast.Assign)):
+            written, calls_others = set(), False
+            for part in ast.walk(node):
+                if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute):
+                    written.add(last_name(part.func.value))
+                    calls_others |= part.func.attr not in CHANGES
+                elif isinstance(part, ast.Subscript) and not isinstance(part.ctx, ast.Load):
+                    written.add(last_name(part.value))
+                elif isinstance(part, ast.AugAssign) and isinstance(part.target, ast.Name):
+                    written.add(part.target.id)
+            binds = isinstance(node, ast.Assign) and bool(names_of(node))
+            if written == {name} and not calls_others and not binds:
+                found.append(node)
+    return found
 
 
 def names_in(tree: ast.AST) -> set[str]:
@@ -221,7 +243,8 @@ def make_anew(source: Source, name: Name) -> list[tuple[Any, str, Any]]:
         return []
     found = assignments(parse(source))
     node = next(node for node, scope in found if (node.lineno, scope) == (name.line, name.scope))
-    code = compile(ast.Module([node], []), str(source.path), "exec", dont_inherit=True)
+    filled = [] if name.scope else fills(parse(source), name.name)
+    code = compile(ast.Module([node, *filled], []), str(source.path), "exec", dont_inherit=True)
     local = dict(vars(owner))
     exec(code, vars(module), local)
     holders = [owner] if name.scope else modules_with(name.name, value, owner)

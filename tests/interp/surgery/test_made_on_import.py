@@ -125,3 +125,31 @@ def add_of(study):
 
 def forward_of(study):
     return study.spaces[0]["Block"].forward
+
+
+FILLED = """
+def slope(i):
+    s = torch.tensor(2.0) ** (-i - 1)
+    s = s * 3.0
+    return s
+
+SLOPES = []
+for i in range(2):
+    SLOPES.append(slope(i))
+BY = {}
+BY["a"] = slope(3)
+GAIN = 2.0
+GAIN *= slope(0)
+
+HEAD
+    def forward(self, idx):
+        x = self.e(idx)
+        x = x + F.relu(self.l(x)) * SLOPES[1] * GAIN + slope(1) * BY["a"]
+        return self.h(x)
+"""
+
+
+def test_tables_that_are_filled_after_they_are_bound_are_made_anew(tmp_path):
+    study = studied(load(tmp_path, whole(FILLED)))
+    check(tmp_path, study, study.posthoc())
+    assert len(study.spaces[0]["SLOPES"]) == 2
