@@ -26,7 +26,7 @@ def without_hooks() -> type[GPT]:
     text, checks = re.subn(r"watched\([^)]*\)", "False", text)
     text, calls = re.subn(r"self\.hook_\w+\((.+)\)\n", r"\1\n", text)
     text, points = re.subn(r"\n *self\.hook_\w+ = (Hook|Fork)Point\(\).*", "", text)
-    if not (checks == 3 and calls == points == 20):
+    if not (checks == 3 and calls == points == 21):
         sys.exit(f"the source has changed: {checks} checks, {calls} calls, {points} hook points")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "unhooked.py"

@@ -28,7 +28,7 @@ from benchmarks.train import our_step
 from experiments.executors import Processes, settle
 from experiments.retraining import sized
 from gpt import GPT
-from gpt.speed import compiled, repeatable, resolve_precision
+from gpt.speed import compile_model, repeatable, resolve_precision
 from gpt.text import CharTokenizer, load_corpus
 from gpt.train import PRESETS, Preset
 
@@ -58,7 +58,7 @@ def training(setting: Setting, tokens: torch.Tensor, pipe: Any) -> None:
         compile=setting.compile,
     )
     with repeatable(device):
-        run = compiled(model) if setting.compile else None
+        run = compile_model(model) if setting.compile else None
         step = our_step(model, recipe, tokens.to(device), run)
         while steps := pipe.recv():
             for _ in range(steps):

@@ -17,7 +17,7 @@ import torch
 from benchmarks.plain import PlainGPT, plain_trainer
 from benchmarks.timing import interleaved, ratio
 from gpt import GPT, GPTConfig
-from gpt.speed import autocast_to, compiled, masks_for
+from gpt.speed import autocast_to, compile_model, masks_for
 from gpt.text import CharTokenizer, batch, load_corpus
 from gpt.train import PRESETS, TrainConfig, descend, make_optimizer, update
 
@@ -60,7 +60,7 @@ def measure(size: str, tokens: torch.Tensor, vocab_size: int, rounds: int) -> No
             "nanoGPT's recipe": plain_trainer(plain, train, model.block_size, path),
             "ours, float32": our_step(GPT(model), train, tokens),
             "ours, bfloat16": our_step(GPT(model), replace(train, precision="bfloat16"), tokens),
-            "ours, compiled": our_step(hooked, train, tokens, compiled(hooked)),
+            "ours, compiled": our_step(hooked, train, tokens, compile_model(hooked)),
         }
         seconds = interleaved(candidates, rounds)
     per_step = train.batch_size * model.block_size

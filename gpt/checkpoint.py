@@ -126,7 +126,7 @@ def load(
         UsageError: the file is missing, damaged, or no checkpoint; the model's source differs.
     """
     tensors, metadata = read(path)
-    identity, characters, config = described(path, metadata)
+    identity, characters, config = parse_metadata(path, metadata)
     if build is build_gpt:
         check_sizes(config, tensors, path)
     try:
@@ -154,7 +154,7 @@ def identify(path: str | Path) -> Identity:
     Raises:
         UsageError: the file is missing, damaged, or no checkpoint.
     """
-    return described(path, read(path)[1])[0]
+    return parse_metadata(path, read(path)[1])[0]
 
 
 def verify(path: str | Path) -> str:
@@ -163,7 +163,7 @@ def verify(path: str | Path) -> str:
     Raises:
         UsageError: the file is missing, damaged, without a checksum, or not of this project.
     """
-    return checked(path)[1]["sha256"]
+    return read_verified(path)[1]["sha256"]
 
 
 def values_of(model: nn.Module) -> dict[str, Tensor]:
@@ -247,7 +247,7 @@ def check_sizes(config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: 
             )
 
 
-def described(
+def parse_metadata(
     path: str | Path, metadata: Mapping[str, Any]
 ) -> tuple[Identity, str | None, dict[str, Any]]:
     """Identity, characters and config of a checkpoint; a file that is none says what it is."""
@@ -334,12 +334,12 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         UsageError: the file is missing, damaged, without a checksum, or not of this project.
     """
-    tensors, texts = checked(path)
+    tensors, texts = read_verified(path)
     del texts["format"], texts["sha256"]
     return tensors, {key: json.loads(value) for key, value in texts.items()}
 
 
-def checked(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_verified(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """All that a file holds, its checksum compared."""
     advice = "restore it, or train it again"
     require_file(path)

@@ -74,7 +74,7 @@ def from_huggingface(gpt2: Any) -> GPT:
         name: tensor.T if name.endswith(matrices) and tensor.ndim == 2 else tensor
         for name, tensor in gpt2.state_dict().items()
     }
-    return built(config, weights, "the GPT-2 given")
+    return build_model(config, weights, "the GPT-2 given")
 
 
 def from_nanogpt(path: str | Path) -> GPT:
@@ -102,7 +102,7 @@ def from_nanogpt(path: str | Path) -> GPT:
         raise UsageError(f"{missing} sizes under 'model_args'")
     if not isinstance(saved.get("model"), Mapping) or not saved["model"]:
         raise UsageError(f"{missing} weights under 'model'")
-    return built(config_of(saved["model_args"], path), unwrapped(saved["model"]), path)
+    return build_model(config_of(saved["model_args"], path), strip_wrappers(saved["model"]), path)
 
 
 def config_of(sizes: Mapping[Any, Any], path: str | Path) -> GPTConfig:
@@ -129,7 +129,7 @@ def config_of(sizes: Mapping[Any, Any], path: str | Path) -> GPTConfig:
         raise UsageError(f"{path} holds no model that can be built: {error}") from error
 
 
-def unwrapped(weights: Mapping[str, Any]) -> dict[str, Any]:
+def strip_wrappers(weights: Mapping[str, Any]) -> dict[str, Any]:
     """The weights under the model's own names, without those of what it was wrapped in."""
     found = {str(name): tensor for name, tensor in weights.items()}
     while around := [each for each in WRAPPERS if all(name.startswith(each) for name in found)]:
@@ -137,7 +137,7 @@ def unwrapped(weights: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def built(config: GPTConfig, weights: Mapping[str, Any], origin: str | Path) -> GPT:
+def build_model(config: GPTConfig, weights: Mapping[str, Any], origin: str | Path) -> GPT:
     """The model of a size, with GPT-2's weights under GPT-2's names.
 
     Raises:

@@ -99,7 +99,7 @@ class HookedModel(HookedRootModule):
         forward = [(match, hook) for name, hook in fwd_hooks for match in self.hooks_named(name)]
         reached: set[str] = set()
         backward = [
-            (match, noting(hook, match, reached))
+            (match, note_reached(hook, match, reached))
             for name, hook in bwd_hooks
             for match in self.hooks_named(name)
         ]
@@ -195,7 +195,7 @@ class HookedModel(HookedRootModule):
         return output, ActivationCache(cache, self, has_batch_dim=not remove_batch_dim)
 
 
-def noting(hook: Callable, name: str, reached: set[str]) -> Callable:
+def note_reached(hook: Callable, name: str, reached: set[str]) -> Callable:
     """The same hook, which notes that its hook point was reached."""
 
     @wraps(hook)
@@ -216,17 +216,17 @@ def check_differentiable(output: Any) -> None:
 
 def no_gradient(names: Sequence[str]) -> str:
     return (
-        f"no gradient came past {shortened(names)}: call backward inside the block, on a loss that "
+        f"no gradient came past {shorten(names)}: call backward inside the block, on a loss that "
         "depends on them, with gradients enabled"
     )
 
 
-def shortened(names: Sequence[str]) -> str:
+def shorten(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def never_fired(names: Sequence[str]) -> str:
     return (
-        f"the run never came past {shortened(names)}: call the model inside the block, and "
+        f"the run never came past {shorten(names)}: call the model inside the block, and "
         "start_at_layer and stop_at_layer must include the hook points' layers"
     )

@@ -123,7 +123,7 @@ class CausalSelfAttention(AttentionWeights, nn.Module):
         z = z.transpose(1, 2)  # [batch pos head d_head]
         z = self.hook_z(z)
         if watched(self.hook_result):
-            out = self.sum_of_results(z)
+            out = self.sum_results(z)
         else:
             out = self.proj(z.reshape(batch, pos, d_model))
         out = F.dropout(out, self.dropout, self.training)
@@ -141,7 +141,7 @@ class CausalSelfAttention(AttentionWeights, nn.Module):
         z = pattern @ v
         return z
 
-    def sum_of_results(self, z: Float[Tensor, "batch pos head d_head"]) -> Stream:
+    def sum_results(self, z: Float[Tensor, "batch pos head d_head"]) -> Stream:
         result = torch.einsum("bphd,hdm->bphm", z, self.W_O)
         result = self.hook_result(result)
         out = result.sum(dim=2)

@@ -1,7 +1,7 @@
 """How is a training made fast, and repeatable all the same?
 
 with repeatable(device), autocast_to("bfloat16", device)():
-    loss = compiled(model)(tokens, targets, return_type="loss")
+    loss = compile_model(model)(tokens, targets, return_type="loss")
 """
 
 import os
@@ -52,7 +52,7 @@ def masks_for(model: LanguageModel, *, compile: bool) -> Callable[[], AbstractCo
     return quick_masks if quick else nullcontext
 
 
-def compiled(model: LanguageModel) -> Callable[..., Tensor]:
+def compile_model(model: LanguageModel) -> Callable[..., Tensor]:
     # What was compiled for earlier models counts towards a limit, past which torch compiles no
     # more and does not say so; its cache on disk stays.
     torch.compiler.reset()

@@ -31,7 +31,7 @@ from gpt.resuming import exists, interrupts, load_state, save_state
 from gpt.speed import (
     Precision,
     autocast_to,
-    compiled,
+    compile_model,
     masks_for,
     repeatable,
     resolve_precision,
@@ -201,7 +201,7 @@ def train(
         if stop_at is not None and step > stop_at:
             raise UsageError(f"{state} is at step {step} already, after stop_at ({stop_at})")
     kept = Kept.of(model, step)
-    compute_loss = compiled(model) if config.compile else model
+    compute_loss = compile_model(model) if config.compile else model
     train_tokens = data.train.to(device)
     blocks = {
         split: evaluation_blocks(tokens.to(device), model.config.block_size, config.eval_blocks)
@@ -225,8 +225,8 @@ def train(
             ):
                 losses = [mean_loss(model, *blocks[split], autocast) for split in ("train", "val")]
                 evaluation = Evaluation(step, *losses)
-                if what := not_finite(evaluation, model):
-                    raise diverged(model, kept, training, step, config, what)
+                if what := find_not_finite(evaluation, model):
+                    raise restore_kept(model, kept, training, step, config, what)
                 training.curve.append(evaluation)
                 kept = Kept.of(model, step)
                 if step < config.steps:
@@ -252,7 +252,7 @@ def train(
             last_loss, norm = torch.stack([loss, gradient]).tolist()
             step += 1
             if what := wrong_step(last_loss, norm):
-                raise diverged(model, kept, training, step, config, what)
+                raise restore_kept(model, kept, training, step, config, what)
             tokens_read += x.numel()
             seconds += time.perf_counter() - started
             report(Progress(step, config.steps, last_loss, tokens_read / seconds))
@@ -261,7 +261,7 @@ def train(
     return training
 
 
-def not_finite(evaluation: Evaluation, model: nn.Module) -> str:
+def find_not_finite(evaluation: Evaluation, model: nn.Module) -> str:
     """What of a model and its evaluation is no finite number; empty where all is."""
     for split, loss in (("train", evaluation.train_loss), ("val", evaluation.val_loss)):
         if not math.isfinite(loss):
@@ -270,7 +270,7 @@ def not_finite(evaluation: Evaluation, model: nn.Module) -> str:
     return name and f"{name} holds a number that is not finite"
 
 
-def diverged(
+def restore_kept(
     model: nn.Module, kept: Kept, training: Training, step: int, config: TrainConfig, what: str
 ) -> DivergedError:
     """Give the model back the values that were kept; the error that says so."""

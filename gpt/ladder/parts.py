@@ -123,7 +123,7 @@ class Attention(nn.Module):
             [nn.Linear(config.n_embd, self.d_head, bias=False) for _ in ("key", "query", "value")]
             for _ in range(heads)
         ]
-        self.key, self.query, self.value = map(side_by_side, zip(*maps, strict=True))
+        self.key, self.query, self.value = map(join_maps, zip(*maps, strict=True))
         # The lecture's code divides by the square root of the model's width. Its text, nanoGPT and
         # the last rung take the head's, which is the same only where there is one head.
         self.scale = config.n_embd**-0.5
@@ -169,7 +169,7 @@ class ProjectedAttention(AttentionWeights, Attention):
         return x
 
 
-def side_by_side(maps: Sequence[nn.Linear]) -> nn.Linear:
+def join_maps(maps: Sequence[nn.Linear]) -> nn.Linear:
     """The maps of several heads as one, drawn head by head as the lecture draws them."""
     width = sum(head.out_features for head in maps)
     joint = nn.utils.skip_init(nn.Linear, maps[0].in_features, width, bias=False)

@@ -40,12 +40,12 @@ def step(name: str) -> str:
         return ""
     below = names[place - 1]
     diff = difflib.unified_diff(
-        listing(RUNGS[below]), listing(RUNGS[name]), below, name, lineterm="", n=2
+        list_code(RUNGS[below]), list_code(RUNGS[name]), below, name, lineterm="", n=2
     )
     return "".join(f"{line if line[:2] != '@@' else ' ...'}\n" for line in diff)
 
 
-def listing(rung: type[Bigram]) -> list[str]:
+def list_code(rung: type[Bigram]) -> list[str]:
     """The code that a rung runs, line by line, wherever it was inherited from."""
     with torch.random.fork_rng(devices=[]):
         model = rung(replace(LECTURE, n_layer=1))
@@ -56,13 +56,13 @@ def listing(rung: type[Bigram]) -> list[str]:
             names = INSIDE_RUNG if part is rung else INSIDE_PARTS
             for name in names:
                 if hasattr(part, name):
-                    code = [unhooked(line) for line in written_out(part, name).splitlines()]
+                    code = [strip_hook(line) for line in write_out(part, name).splitlines()]
                     lines += [f"    {line}".rstrip() for line in code if line is not None]
                     lines.append("")
     return lines
 
 
-def unhooked(line: str) -> str | None:
+def strip_hook(line: str) -> str | None:
     """A line of code as it would be without its hook point; None for one that is nothing else."""
     if re.match(r"\s*self\.hook_\w+ = ", line):
         return None
@@ -72,7 +72,7 @@ def unhooked(line: str) -> str | None:
     return None if name == value else plain
 
 
-def written_out(part: type, name: str) -> str:
+def write_out(part: type, name: str) -> str:
     """A method's source without its docstring, calls of the inherited method put in their place."""
     owner = next(base for base in part.__mro__ if name in vars(base))
     code = textwrap.dedent(inspect.getsource(inspect.unwrap(vars(owner)[name])))
@@ -86,7 +86,7 @@ def written_out(part: type, name: str) -> str:
     parent = next((base for base in above if name in vars(base)), nn.Module)
     for line in body:
         if f"super().{name}(" in line and parent.__module__ in SHOWN:
-            inherited = written_out(parent, name).splitlines()
+            inherited = write_out(parent, name).splitlines()
             start = next(i for i, text in enumerate(inherited) if text.endswith(":")) + 1
             written += [text for text in inherited[start:] if not text.startswith("    return")]
         else:
