@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import docs.vocabulary
 import gpt
 import gpt.model
 import interp
@@ -132,6 +133,12 @@ def test_every_page_is_in_the_navigation(site: Path) -> None:
     for page in ROOT.glob("docs/**/*.md"):
         target = page.relative_to(ROOT / "docs").with_suffix(".html").as_posix()
         assert f'href="{target}"' in start or target == "index.html", target
+
+
+def test_the_table_of_boxes_is_that_of_the_model_as_it_is() -> None:
+    """Lines move: ``python -m docs.vocabulary`` writes the table again."""
+    page = docs.vocabulary.PAGE.read_text(encoding="utf-8")
+    assert docs.vocabulary.with_table(page) == page, "run python -m docs.vocabulary"
 
 
 def test_the_readme_names_every_experiment() -> None:

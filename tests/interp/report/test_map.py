@@ -10,7 +10,7 @@ from gpt.model import GPT, GPTConfig
 from interp.architecture import architecture
 from interp.errors import UsageError
 from interp.report import MapView, Page
-from interp.report.map import level_of
+from interp.report.boxes import level_of
 from interp.report.page import rendered
 from interp.surgery import read_source
 
