@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, cast
+from unicodedata import east_asian_width
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,8 @@ from interp.characters import marked
 from interp.errors import UsageError
 
 LEVELS = 255
+LETTERS = 9  # of a token, beyond which it is shortened
+SCALE = (0, 0.05, 0.25, 0.5, 1)  # weights named below the map
 
 
 @dataclass(frozen=True)
@@ -77,19 +80,53 @@ class AttentionView:
             layers.setdefault(layer, []).append(small)
         below = np.tril_indices(len(self.tokens))
         weights = b"".join(levels[name][below].tobytes() for name in names)
+        tokens = [Token.of(token) for token in self.tokens]
         return {
             "title": self.title,
             "layers": list(layers.items()),
             "columns": max(len(row) for row in layers.values()),
-            "characters": [marked(token) for token in self.tokens],
+            "tokens": tokens,
+            "letters": max(width_of(token.label) for token in tokens),
+            "size": side(len(tokens)),
+            "scale": [(f"{weight:g}", round(100 * weight**0.5, 1)) for weight in SCALE],
             "data": {
-                "tokens": [marked(token) for token in self.tokens],
+                "tokens": [token.whole for token in tokens],
+                "labels": [token.label for token in tokens],
                 "heads": [f"{layer}.{head}" for layer, head in names],
                 "chosen": names.index(self.chosen or names[0]),
                 "weights": base64.b64encode(weights).decode(),
                 "levels": LEVELS,
             },
         }
+
+
+class Token(NamedTuple):
+    """What a position is called: all of it, and so much of it as an axis has room for."""
+
+    whole: str
+    label: str
+
+    @staticmethod
+    def of(text: str) -> "Token":
+        whole = marked(text)
+        if width_of(whole) <= LETTERS:
+            return Token(whole, whole)
+        label = ""
+        for character in whole:
+            if width_of(label + character) >= LETTERS:
+                break
+            label += character
+        return Token(whole, f"{label}…")
+
+
+def width_of(text: str) -> int:
+    """In letters of a monospaced font; Chinese characters and emoji take two."""
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def side(length: int) -> float:
+    """Of the large map, in rem: cells that can be seen, and no more than a screen."""
+    return round(min(46.0, max(11.0, min(26.0, 1.6 * length), 0.36 * length)), 1)
 
 
 class SmallPattern(NamedTuple):

@@ -11,10 +11,12 @@
     const characters = [...root.querySelectorAll("[data-position]")];
     const canvas = root.querySelector("[data-pattern]");
     const row = root.querySelector("[data-row]");
+    const mark = root.querySelector("[data-cell]");
     const told = root.querySelector("[data-told]");
     const hover = root.querySelector("[data-hover]");
     let head = data.chosen;
     let query = length - 1;
+    let key = null; // the one pointed at
 
     const weight = (from, to) =>
       to > from ? 0 : packed[head * each + (from * (from + 1)) / 2 + to] / data.levels;
@@ -30,6 +32,37 @@
         }
       }
       canvas.getContext("2d", { willReadFrequently: true }).putImageData(picture, 0, 0);
+    };
+
+    /* One label for each token along an axis; where they would meet, only some of them are shown. */
+    const labelled = (axis, side) =>
+      data.labels.map((label, position) => {
+        const span = document.createElement("span");
+        span.textContent = label;
+        span.title = data.tokens[position];
+        span.style[side] = `${(100 * (position + 0.5)) / length}%`;
+        axis.append(span);
+        return span;
+      });
+    const axes = [root.querySelector("[data-queries]"), root.querySelector("[data-keys-looked-at]")];
+    const letters = Number(root.style.getPropertyValue("--letters"));
+    const wide = letters > 2;
+    axes[1].classList.toggle("turned", wide);
+    const labels = [labelled(axes[0], "top"), labelled(axes[1], "left")];
+
+    const thin = () => {
+      const size = canvas.getBoundingClientRect().width;
+      if (!size) return;
+      const em = parseFloat(getComputedStyle(axes[0]).fontSize);
+      const every = Math.ceil((1.15 * em * length) / size);
+      const across = wide ? every : Math.ceil(((0.6 * letters + 0.4) * em * length) / size);
+      [[query, every], [key, across]].forEach(([chosen, apart], axis) => {
+        labels[axis].forEach((label, position) => {
+          const near = chosen !== null && Math.abs(position - chosen) < apart;
+          label.hidden = position !== chosen && (near || position % apart !== 0);
+          label.classList.toggle("chosen", position === chosen);
+        });
+      });
     };
 
     const show = () => {
@@ -54,9 +87,21 @@
         .map((position) => `${called(position)} ${weight(query, position).toFixed(2)}`);
       told.textContent = `From ${called(query)} it looks at ${most.join(", ") || "nothing in particular"}.`;
       hover.textContent = "";
+      key = null;
+      mark.hidden = true;
+      thin();
     };
 
     const point = (from, to) => {
+      key = to;
+      mark.hidden = false;
+      Object.assign(mark.style, {
+        top: `${(100 * from) / length}%`,
+        left: `${(100 * to) / length}%`,
+        width: `${100 / length}%`,
+        height: `${100 / length}%`,
+      });
+      thin();
       hover.textContent =
         to > from
           ? `${called(to)} comes later: no attention.`
@@ -110,6 +155,17 @@
     };
     canvas.addEventListener("mousemove", (event) => point(...cell(event)));
     canvas.addEventListener("click", (event) => ask(cell(event)[0]));
+    canvas.addEventListener("keydown", (event) => {
+      const by = { ArrowDown: [1, 0], ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowLeft: [0, -1] }[event.key];
+      if (!by || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      const within = (position) => Math.min(length - 1, Math.max(0, position));
+      const from = within(query + by[0]);
+      const to = within((key ?? from) + by[1]);
+      if (from !== query) ask(from);
+      point(from, to);
+    });
+    new ResizeObserver(thin).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
     document.addEventListener("theme", draw);
     draw();

@@ -38,6 +38,16 @@
     if (event.key === "d") turn();
   });
 
+  // in a notebook's frame, a link within the page would load the notebook into the frame
+  if (location.protocol === "about:") {
+    document.addEventListener("click", (event) => {
+      const link = event.target.closest('a[href^="#"]');
+      if (!link || event.defaultPrevented) return;
+      event.preventDefault();
+      document.getElementById(decodeURIComponent(link.hash.slice(1)))?.scrollIntoView();
+    });
+  }
+
   const links = new Map();
   for (const link of document.querySelectorAll("[data-bar] nav a")) {
     const heading = document.getElementById(decodeURIComponent(link.hash.slice(1)));
