@@ -1,22 +1,40 @@
-"""Which experiments are there, and what question does each answer?"""
+"""Which experiments are there? ``nanogpt-interp`` lists them, ``nanogpt-interp NAME`` starts one.
 
-import ast
-from pathlib import Path
+The same as ``python -m experiments`` and ``python -m experiments.NAME``, from any folder.
+"""
 
-from experiments.cli import console
+import sys
+from difflib import get_close_matches
+from importlib.metadata import version
+
+from experiments.listing import command, questions
+
+USAGE = "the experiments, and the question each answers; --help of each teaches"
 
 
-def questions() -> dict[str, str]:
-    """Each experiment's name, and the first line of its docstring."""
-    found = {}
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
-            found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return found
+def main() -> None:
+    """The console command."""
+    called, *rest = sys.argv[1:] or ["--help"]
+    known = questions()
+    if called in ("-h", "--help"):
+        print(listing(known))
+    elif called == "--version":
+        print(f"nanogpt-interp {version('nanogpt-interp')}")
+    elif called in known:
+        from experiments.support.cli import launch
+
+        launch(*command(called), rest)
+    else:
+        near = get_close_matches(called, known, n=3, cutoff=0.0)
+        sys.exit(f"error: no experiment is called {called!r}; nearest: {', '.join(near)}")
+
+
+def listing(known: dict[str, str]) -> str:
+    """Every name with its question."""
+    width = max(map(len, known))
+    lines = [f"  {name:<{width}}  {question}" for name, question in known.items()]
+    return "\n".join([f"nanogpt-interp NAME [options]: {USAGE}.", "", *lines])
 
 
 if __name__ == "__main__":
-    console.print("The experiments, and the question each answers; --help of each teaches.\n")
-    for name, question in questions().items():
-        console.print(f"  python -m experiments.{name:<12} {question}", soft_wrap=True)
+    main()

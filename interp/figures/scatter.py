@@ -19,7 +19,19 @@ from matplotlib.lines import Line2D
 from interp.errors import UsageError
 from interp.figures.intervals import draw_intervals, reach_of
 from interp.figures.source import BARS, DAMAGE, LEAK, PLAIN, rows_of, seeds_of
-from interp.figures.style import HOLLOW, MARKERS, MONO, WIDTH, drawable, print_style, prose, require
+from interp.figures.style import (
+    CODE,
+    CODE_COLUMNS,
+    CODE_LINE,
+    HOLLOW,
+    MARKERS,
+    MONO,
+    WIDTH,
+    drawable,
+    print_style,
+    prose,
+    require,
+)
 from interp.verdicts import verdict_of
 
 
@@ -40,13 +52,16 @@ def damage_and_lasting_cost(lines: pd.DataFrame, trainings: pd.DataFrame | None 
         raise UsageError("no line of the table was retrained: cut some before training first")
     measured, aside = drawn[drawn["delta"].notna()], drawn[drawn["delta"].isna()]
     with print_style():
-        key = [f"{row['line']:4d}  {drawable(row['after'], MONO)}"[:48] for row in rows_of(drawn)]
-        figure = Figure(figsize=(10.0, 5.4), layout="constrained")
-        left, axes, legend = figure.subplots(1, 3, width_ratios=(1.5, 5.6, 3.2))
-        left.sharey(axes)
+        key = [key_line(row) for row in rows_of(drawn)]
+        sides = 1.0 if aside.empty else 1.6
+        below = (len(key) + 1) * CODE_LINE * 1.1
+        figure = Figure(figsize=(WIDTH, 4.4 + below), layout="constrained")
+        grid = figure.add_gridspec(2, 2, width_ratios=(sides, 6.0), height_ratios=(4.0, below))
+        axes = figure.add_subplot(grid[0, 1])
+        left = figure.add_subplot(grid[0, 0], sharey=axes)
+        legend = figure.add_subplot(grid[1, :])
         legend.set_axis_off()
-        legend.text(0, 1, "line  becomes", weight="bold", size=6.5, va="top", family=MONO)
-        legend.text(0, 0.96, "\n".join(key), size=6.2, va="top", family=MONO, linespacing=1.5)
+        legend.text(0, 1, "\n".join(["line", *key]), font=CODE, va="top", linespacing=1.3)
         axes.set_xscale("symlog", linthresh=0.1)
         axes.set_yscale("symlog", linthresh=0.01)
         whole = seeds_of(trainings, "")
@@ -65,15 +80,23 @@ def damage_and_lasting_cost(lines: pd.DataFrame, trainings: pd.DataFrame | None 
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PLAIN)
         axes.tick_params(labelleft=False)
-        left.set_xlim(-0.6, 1.6)
-        left.set_xticks([0, 1], ["as it is,\nother seeds", "damage not\nmeasured"], size=5.5)
+        names = ["as it is,\nother seeds", *([] if aside.empty else ["damage not\nmeasured"])]
+        left.set_xlim(-0.6, len(names) - 0.4)
+        left.set_xticks(range(len(names)), names, size=6)
         axes.set_xlabel("damage: loss of the trained model with the line cut, less without (nats)")
-        left.set_ylabel("lasting cost: loss when trained without the line, less with (nats)")
+        left.set_ylabel("lasting cost: loss when trained\nwithout the line, less with (nats)")
         figure.suptitle(f"Damage and lasting cost of the lines of {drawn['file'].iloc[0]}")
-        figure.supxlabel(f"small points: seeds; {BARS}; {HOLLOW}; diamond: leak", size=7)
+        figure.supxlabel(f"small points: seeds; {BARS}; {HOLLOW}; diamond: leak", size=6.5)
         figure.draw_without_rendering()
         name_points([(axes, measured), (left, aside.assign(delta=1.0))])
     return figure
+
+
+def key_line(row: dict[Any, Any]) -> str:
+    """A line of source and what became of it, for the key."""
+    code, after = (drawable(row[name].strip(), MONO) for name in ("code", "after"))
+    text = f"{row['line']:4d}  {code} → {after}"
+    return text if len(text) <= CODE_COLUMNS else f"{text[: CODE_COLUMNS - 1]}…"
 
 
 def draw_point(axes: Axes, x: float, row: dict[Any, Any], trainings: pd.DataFrame | None) -> None:

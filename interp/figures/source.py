@@ -140,6 +140,7 @@ def lines_by_layer(table: pd.DataFrame, at_most: int = 45) -> Figure:
     drawn = table[table["layer_deltas"] != ""]
     if drawn.empty:
         raise UsageError('no line of the table was cut layer by layer: posthoc(layers="each")')
+    drawn = drawn[drawn["status"].isin(TELLING)]
     size = drawn["delta"].abs().fillna(0.0)
     drawn = drawn.loc[size.sort_values(ascending=False).index[:at_most]].sort_values("line")
     layers = sorted({int(n) for text in drawn["layers"] for n in text.split(",")})
@@ -163,16 +164,25 @@ def lines_by_layer(table: pd.DataFrame, at_most: int = 45) -> Figure:
                 dark = np.isfinite(value) and abs(norm(value) - 0.5) > 0.35
                 axes.text(x, y, text, ha="center", va="center", size=5, color="w" if dark else "k")
             axes.grid(visible=False)
-        labels = [f"{r['line']}: {drawable(r['after'], MONO)}"[:60] for r in rows_of(drawn)]
+        labels = [layer_label(row) for row in rows_of(drawn)]
         left.set_yticks(range(len(drawn)), labels, family=MONO, size=5.5)
         left.set_xticks(range(len(layers)), [str(layer) for layer in layers], size=7)
         left.set_xlabel("cut in this layer alone")
         right.set_xticks([0], ["all"], size=7)
         right.tick_params(axis="y", left=False)
         right.set_xlabel("together")
-        figure.colorbar(image, ax=[left, right], shrink=0.6, label=NATS, format=PLAIN)
+        ticks = [tick for tick in (-10, -1, 0, 1, 10) if abs(tick) <= top] + [-top, top]
+        bar = figure.colorbar(image, ax=[left, right], shrink=0.6, label=NATS, ticks=ticks)
+        bar.ax.set_yticklabels([f"{tick:.2g}" for tick in ticks])
         figure.suptitle(f"Which layers need which lines of {drawn['file'].iloc[0]}")
     return figure
+
+
+def layer_label(row: dict) -> str:
+    """A line of source and what becomes of it, as short as a label must be."""
+    code, after = (drawable(row[name].strip(), MONO) for name in ("code", "after"))
+    text = f"{row['line']}: {code} → {after}"
+    return text if len(text) <= 76 else f"{text[:75]}…"
 
 
 def rows_of(table: pd.DataFrame) -> list[dict]:
