@@ -21,10 +21,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import gpt.model
-from experiments.cli import console, launch
 from experiments.course import REFERENCE
-from experiments.summary import points_of, trainings_of
-from experiments.trained import StudyOptions, Subject, studied
+from experiments.support.cli import console, launch
+from experiments.support.summary import points_of, trainings_of
+from experiments.support.trained import StudyOptions, Subject, studied
 from interp import Mean, Noise, Resample, Zero, cache, intervene, loss, sites, source_lines, surgery
 from interp.characters import marked
 from interp.figures import heads, learning_curves

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from experiments.cli import launch
+from experiments.support.cli import launch
 from interp.errors import UsageError
 from interp.runs import write_atomically
 

@@ -23,9 +23,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from experiments.cli import announce, console, launch
-from experiments.pages import write_page
-from experiments.trained import StudyOptions, Subject, studied
+from experiments.support.cli import announce, console, launch
+from experiments.support.pages import write_page
+from experiments.support.record import Experiment, Quoted
+from experiments.support.trained import StudyOptions, Subject, studied
 from gpt.errors import UsageError
 from gpt.model import GPTConfig
 from gpt.text import CharTokenizer
@@ -35,7 +36,6 @@ from interp.heads import attention_by_distance, attention_patterns, head_scores
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
 
-TITLE = "Attention"
 REAL, REPEATED = "validation text", "random strings, repeated"
 NEAR = 4  # tokens back
 SHOWN = 32  # characters of the text that is shown, where none is given
@@ -191,6 +191,18 @@ def readings(run: SavedRun) -> list[str]:
     )
     return said
 
+
+EXPERIMENT = Experiment(
+    name="attention",
+    title="Attention",
+    main=main,
+    config=Config,
+    parts=parts,
+    quoted=Quoted("results", ("site", "metric", "text")),
+    readings=readings,
+    rank=6,
+    chosen_head=chosen_head,
+)
 
 if __name__ == "__main__":
     launch(main, Config)

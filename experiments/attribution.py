@@ -26,9 +26,10 @@ from typing import Annotated
 import pandas as pd
 
 from experiments import patching
-from experiments.cli import Between, announce, console, launch
-from experiments.pages import write_page
 from experiments.patching import Task, asks_for_induction, induction, pairs_given
+from experiments.support.cli import Between, announce, console, launch
+from experiments.support.pages import write_page
+from experiments.support.record import Experiment, Quoted
 from interp.attribution import attribution_patching, audited
 from interp.figures import approximate_against_exact
 from interp.metrics import logit_difference
@@ -37,7 +38,6 @@ from interp.runs import Run, SavedRun
 from interp.site import Part as Axis
 from interp.site import Site, sites
 
-TITLE = "Attribution against exact patching"
 PARTS: dict[str, tuple[str, tuple[Axis, ...]]] = {
     "embedding": ("hook_embed", ("pos",)),
     "head": ("blocks.*.attn.hook_z", ("head", "pos")),
@@ -238,6 +238,18 @@ def overlooked(table: pd.DataFrame) -> list[str]:
         )
     return said
 
+
+EXPERIMENT = Experiment(
+    name="attribution",
+    title="Attribution against exact patching",
+    main=main,
+    config=Config,
+    parts=parts,
+    quoted=Quoted("results", ("panel", "kind", "site")),
+    readings=readings,
+    limits=limits,
+    rank=5,
+)
 
 if __name__ == "__main__":
     launch(main, Config)

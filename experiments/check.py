@@ -26,9 +26,9 @@ import tyro
 from PIL import Image
 
 import gpt.model
-from experiments.cli import console, launch
 from experiments.report import folder_of
-from experiments.retraining import sha256_of
+from experiments.support.cli import console, launch
+from experiments.support.retraining import sha256_of
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.text import load_corpus

@@ -23,11 +23,12 @@ import pandas as pd
 from torch import Tensor
 
 import gpt.model
-from experiments.cli import announce, console, launch
-from experiments.pages import write_page
-from experiments.telling import of_trained_model
-from experiments.trained import StudyOptions, studied
-from experiments.views import save_views
+from experiments.support.cli import announce, console, launch
+from experiments.support.pages import write_page
+from experiments.support.record import Experiment, Quoted
+from experiments.support.telling import of_trained_model
+from experiments.support.trained import StudyOptions, studied
+from experiments.support.views import save_views
 from gpt.protocol import LanguageModel
 from interp.caching import cache
 from interp.figures import ranked_effects
@@ -41,7 +42,6 @@ from interp.surgery import find, read_source
 from interp.sweeps import sweep
 from interp.verdicts import Verdict, interval_words, verdicts_of
 
-TITLE = "Components"
 KINDS = {
     "embedding": ("hook_embed", "hook_pos_embed"),
     "attention": ("blocks.*.hook_attn_out",),
@@ -163,6 +163,17 @@ def readings(table: pd.DataFrame) -> list[str]:
     )
     return said
 
+
+EXPERIMENT = Experiment(
+    name="components",
+    title="Components",
+    main=main,
+    config=Config,
+    parts=parts,
+    quoted=Quoted("results", ("site", "intervention")),
+    effects=effects,
+    rank=3,
+)
 
 if __name__ == "__main__":
     launch(main, Config)

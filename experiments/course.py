@@ -17,11 +17,12 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from experiments.cli import Options, Seeds, Workers, announce, console, launch, run_name
-from experiments.executors import Processes, at_once
-from experiments.pages import write_page
-from experiments.retraining import run_all, tasks_of
-from experiments.summary import (
+from experiments.support.cli import Options, Seeds, Workers, announce, console, launch, run_name
+from experiments.support.executors import Processes, at_once
+from experiments.support.pages import write_page
+from experiments.support.record import Experiment, Quoted
+from experiments.support.retraining import run_all, tasks_of
+from experiments.support.summary import (
     on_unigram_line,
     reading,
     shown,
@@ -29,9 +30,9 @@ from experiments.summary import (
     summarise,
     trainings_of,
 )
-from experiments.telling import limits_of_trainings, of_trainings
-from experiments.variants import BASELINE, course_variants
-from experiments.views import save_views, source_sha256
+from experiments.support.telling import limits_of_trainings, of_trainings
+from experiments.support.variants import BASELINE, course_variants
+from experiments.support.views import save_views, source_sha256
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer, Data, load_corpus, ngram_entropy, split
@@ -41,7 +42,6 @@ from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
 from interp.surgery import Surgery
 
-TITLE = "The course's ablations"
 # olinml2024/nanoGPT, ablation/shakespeare_char: one seed of each variant, at the course's full size
 REFERENCE = Path(__file__).parent / "reference" / "course_curves.csv"
 
@@ -214,6 +214,20 @@ def curves_caption(summary: pd.DataFrame, lines: pd.DataFrame) -> str:
         )
     return caption
 
+
+EXPERIMENT = Experiment(
+    name="course",
+    title="The course's ablations",
+    main=main,
+    config=Config,
+    parts=parts,
+    quoted=Quoted("summary", ("variant",)),
+    effects=effects,
+    limits=limits,
+    rank=0,
+    trains_cuts=True,
+    cuts_lines=True,
+)
 
 if __name__ == "__main__":
     launch(main, Config)

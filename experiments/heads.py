@@ -23,11 +23,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from experiments.cli import announce, console, launch
-from experiments.pages import write_page
-from experiments.telling import of_trained_model
-from experiments.trained import StudyOptions, Subject, studied
-from experiments.views import save_views
+from experiments.support.cli import announce, console, launch
+from experiments.support.pages import write_page
+from experiments.support.record import Experiment, Quoted
+from experiments.support.telling import of_trained_model
+from experiments.support.trained import StudyOptions, Subject, studied
+from experiments.support.views import save_views
 from interp import figures
 from interp.caching import cache
 from interp.figures import head_name, loss_change_by_character, loss_change_in_text
@@ -41,7 +42,6 @@ from interp.stats import bootstrap_interval
 from interp.sweeps import sweep
 from interp.verdicts import Verdict, interval_words, verdicts_of
 
-TITLE = "Heads"
 HEADS = "blocks.*.attn.hook_z"
 FEWEST = 20  # occurrences of a character, below which its mean says little
 SHOWN = 18  # characters in the figure
@@ -201,6 +201,17 @@ def readings(run: SavedRun) -> list[str]:
         )
     return said
 
+
+EXPERIMENT = Experiment(
+    name="heads",
+    title="Heads",
+    main=main,
+    config=Config,
+    parts=parts,
+    quoted=Quoted("results", ("site", "intervention")),
+    effects=effects,
+    rank=4,
+)
 
 if __name__ == "__main__":
     launch(main, Config)

@@ -31,12 +31,13 @@ import gpt.ladder.climbing
 import gpt.ladder.parts
 import gpt.ladder.rungs
 import gpt.model
-from experiments.cli import Options, Seed, announce, console, launch, run_name
 from experiments.course import entropies
-from experiments.executors import one_thread
-from experiments.pages import write_page
-from experiments.trained import NARROW, Device, device_named
-from experiments.views import sha256_of
+from experiments.support.cli import Options, Seed, announce, console, launch, run_name
+from experiments.support.executors import one_thread
+from experiments.support.pages import write_page
+from experiments.support.record import Experiment, Quoted
+from experiments.support.trained import NARROW, Device, device_named
+from experiments.support.views import sha256_of
 from gpt.errors import UsageError, nearest
 from gpt.ladder import RUNGS, SCALED, Bigram, Recipe, climb, step
 from gpt.model import GPTConfig
@@ -58,7 +59,6 @@ PUBLISHED = {
     "layer norm": (2.06, 2.09),
     "scaled": (1.48, 1.48),
 }
-TITLE = "The ladder"
 CODE = (
     gpt.ladder.rungs,
     gpt.ladder.parts,
@@ -398,6 +398,18 @@ def on_scaling(scores: pd.DataFrame) -> str:
 def slug(name: str) -> str:
     return name.replace(" ", "_")
 
+
+EXPERIMENT = Experiment(
+    name="ladder",
+    title="The ladder",
+    main=main,
+    config=Config,
+    parts=parts,
+    quoted=Quoted("summary", ("rung",)),
+    readings=readings,
+    limits=limits,
+    rank=9,
+)
 
 if __name__ == "__main__":
     launch(main, Config)

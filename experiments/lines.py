@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gpt.model
-from experiments.cli import (
+from experiments.support.cli import (
     Between,
     Options,
     Seeds,
@@ -38,13 +38,14 @@ from experiments.cli import (
     progress,
     run_name,
 )
-from experiments.executors import Processes, at_once, one_thread
-from experiments.pages import write_page
-from experiments.retraining import run_all, sized, tasks_of
-from experiments.subjects import chosen, trained_once
-from experiments.telling import AFTER, BEFORE, COLUMNS, of_failures, of_surgeries
-from experiments.variants import BASELINE
-from experiments.views import save_views, sha256_of
+from experiments.support.executors import Processes, at_once, one_thread
+from experiments.support.pages import write_page
+from experiments.support.record import Experiment, Quoted
+from experiments.support.retraining import run_all, sized, tasks_of
+from experiments.support.subjects import chosen, trained_once
+from experiments.support.telling import AFTER, BEFORE, COLUMNS, of_failures, of_surgeries
+from experiments.support.variants import BASELINE
+from experiments.support.views import save_views, sha256_of
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.model import GPT
@@ -63,7 +64,6 @@ from interp.surgery.judging import logits_of, weights_hash
 from interp.surgery.studies import Study
 from interp.verdicts import correct, verdicts_of
 
-TITLE = "Every line"
 FOREIGN_STEPS = 300  # of training somebody else's model in demo
 
 
@@ -394,6 +394,19 @@ def summary(table: pd.DataFrame) -> str:
         f"{single} more in one layer at a time."
     )
 
+
+EXPERIMENT = Experiment(
+    name="lines",
+    title="Every line",
+    main=main,
+    config=Config,
+    parts=parts,
+    quoted=Quoted("results", ("line",), surgery.headlines),
+    effects=effects,
+    limits=limits,
+    rank=2,
+    cuts_lines=True,
+)
 
 if __name__ == "__main__":
     launch(main, Config)

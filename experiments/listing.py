@@ -1,7 +1,7 @@
 """Which experiments are there, what question does each answer, and what is known of one?
 
     for name, question in questions().items(): ...
-    experiment("heads").parts(run)
+    record_of(run).parts(run)
 
 An experiment is a file of this folder. The list reads their first lines and imports none of them,
 so that it is shown at once.
@@ -14,8 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from gpt.errors import UsageError, nearest
+
 if TYPE_CHECKING:
     from experiments.support.record import Experiment
+    from interp.runs import SavedRun
 
 
 def questions() -> dict[str, str]:
@@ -29,11 +32,21 @@ def questions() -> dict[str, str]:
     return found
 
 
-def experiment(name: str) -> "Experiment | None":
-    """What is known of an experiment that makes runs; None where no file of that name has any."""
-    if name not in questions():
-        return None
-    return getattr(module(name), "EXPERIMENT", None)
+def record_of(run: "SavedRun") -> "Experiment":
+    """What is known of the experiment that made a run.
+
+    Raises:
+        UsageError: no experiment that is known here has made it.
+    """
+    name = str(run.description.get("experiment", ""))
+    known = questions()
+    found = getattr(module(name), "EXPERIMENT", None) if name in known else None
+    if found is None:
+        raise UsageError(
+            f"{run.folder} is of an experiment {name!r} that has no page; nearest: "
+            f"{nearest(name, known)}"
+        )
+    return found
 
 
 def command(name: str) -> tuple[Callable[[Any], Any], type]:

@@ -22,10 +22,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from experiments.cli import Options, Seed, announce, console, launch, run_name
 from experiments.ladder import plan, threads_for
-from experiments.pages import write_page
-from experiments.trained import kept, model_path
+from experiments.support.cli import Options, Seed, announce, console, launch, run_name
+from experiments.support.pages import write_page
+from experiments.support.record import Experiment, Quoted
+from experiments.support.trained import kept, model_path
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.ladder import RUNGS, Bigram, climb
@@ -36,7 +37,6 @@ from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
 from interp.site import Site
 
-TITLE = "Neurons"
 CHOSEN = 4  # neurons, where none is named
 READ = 5  # characters of a question, and of each side of an answer
 TEXTS = 6
@@ -217,6 +217,17 @@ def readings(run: SavedRun) -> list[str]:
         )
     return said
 
+
+EXPERIMENT = Experiment(
+    name="neurons",
+    title="Neurons",
+    main=main,
+    config=Config,
+    parts=parts,
+    quoted=Quoted("results", ("site", "kind", "character")),
+    readings=readings,
+    rank=8,
+)
 
 if __name__ == "__main__":
     launch(main, Config)

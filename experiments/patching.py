@@ -12,10 +12,9 @@ residual stream, attention and MLP outputs over layer and position, and for ever
 Without a pair the task is induction: a random string is repeated up to its last letter, which the
 model has to complete. Corrupted, the first occurrence has the letter before the answer somewhere
 else, so that another letter follows it (or, with --corrupt answer, another answer). A two-layer
-model that does it is trained in seconds (experiments/induction.py), or is the --checkpoint. The
-metric is the
-logit of the answer minus that of the wrong answer at the last position; left out, they are what the
-model predicts after the clean and after the corrupted text.
+model that does it is trained in seconds, or is the --checkpoint. The metric is the logit of the
+answer minus that of the wrong answer at the last position; left out, they are what the model
+predicts after the clean and after the corrupted text.
 """
 
 from collections.abc import Sequence
@@ -30,10 +29,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from experiments.cli import Examples, announce, console, launch, run_name
-from experiments.induction import Recipe, induction_model, swapped_cues
-from experiments.pages import write_page
-from experiments.trained import StudyOptions, device_named, opened, studied
+from experiments.support.cli import Examples, announce, console, launch, run_name
+from experiments.support.induction import Recipe, induction_model, swapped_cues
+from experiments.support.pages import write_page
+from experiments.support.record import Experiment, Quoted
+from experiments.support.trained import StudyOptions, device_named, opened, studied
 from gpt.errors import UsageError
 from gpt.model import GPTConfig
 from gpt.protocol import LanguageModel
@@ -47,7 +47,6 @@ from interp.report import Figure, Part, Section
 from interp.report.attention import AttentionView
 from interp.runs import Run, SavedRun, identity_of
 
-TITLE = "Activation patching"
 INDUCTION = "induction"
 COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "z", "q", "k", "v")
 
@@ -394,6 +393,18 @@ def best_of(rows: pd.DataFrame) -> str:
     )
     return f"{top['site']} ({top['recovered']:.2f}{interval})"
 
+
+EXPERIMENT = Experiment(
+    name="patching",
+    title="Activation patching",
+    main=main,
+    config=Config,
+    parts=parts,
+    quoted=Quoted("results", ("component", "site")),
+    readings=readings,
+    rank=7,
+    shows_attention=False,
+)
 
 if __name__ == "__main__":
     launch(main, Config)

@@ -22,10 +22,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from experiments.cli import console, launch
-from experiments.joining import quiz_of
-from experiments.pages import page_of, require_finished
-from experiments.quoting import numbers_of
+from experiments.support.cli import console, launch
+from experiments.support.joining import quiz_of
+from experiments.support.pages import page_of, require_finished
+from experiments.support.quoting import numbers_of
 from gpt.errors import UsageError, nearest
 from interp.report import Page, write_report
 from interp.report.markdown import write_markdown

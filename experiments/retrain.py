@@ -20,8 +20,10 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 
 import gpt.model
-from experiments.board import board_in
-from experiments.cli import (
+from experiments.course import REFERENCE, curves_caption, described, entropies
+from experiments.lines import judges, most_harmful
+from experiments.support.board import board_in
+from experiments.support.cli import (
     Between,
     Options,
     Seeds,
@@ -32,12 +34,11 @@ from experiments.cli import (
     launch,
     run_name,
 )
-from experiments.course import REFERENCE, curves_caption, described, entropies
-from experiments.executors import Executor, InProcess, Processes, at_once
-from experiments.lines import judges, most_harmful
-from experiments.pages import write_page
-from experiments.retraining import run_all, sized, tasks_of
-from experiments.summary import (
+from experiments.support.executors import Executor, InProcess, Processes, at_once
+from experiments.support.pages import write_page
+from experiments.support.record import Experiment, Quoted
+from experiments.support.retraining import run_all, sized, tasks_of
+from experiments.support.summary import (
     KINDS,
     detectable,
     improvements,
@@ -46,9 +47,9 @@ from experiments.summary import (
     summarise,
     trainings_of,
 )
-from experiments.telling import limits_of_trainings, of_trainings
-from experiments.variants import BASELINE, CUTS, course_variants
-from experiments.views import save_views, source_sha256
+from experiments.support.telling import limits_of_trainings, of_trainings
+from experiments.support.variants import BASELINE, CUTS, course_variants
+from experiments.support.views import save_views, source_sha256
 from gpt import checkpoint
 from gpt.errors import UsageError, nearest
 from gpt.model import GPT
@@ -60,7 +61,6 @@ from interp.runs import Run, SavedRun, holder, identity_of
 from interp.surgery import Study, Surgery
 from interp.verdicts import FEWEST, correct, interval_words, spread_of, verdict_words
 
-TITLE = "Retraining sweep"
 BASELINE_SEEDS = 5
 """The fewest trainings of the model as it is: with less, its spread is a guess."""
 
@@ -232,7 +232,7 @@ class Sweep:
 def executor_of(config: Config) -> Executor:
     """Where the trainings run. Raises ``UsageError`` where no cluster answers."""
     if config.ray:
-        from experiments.cluster import Cluster  # an extra, that not everyone has installed
+        from experiments.support.cluster import Cluster  # an extra, that not everyone has installed
 
         cluster = Cluster("" if config.ray == "local" else config.ray, config.workers, config.gpus)
         cluster.require()
@@ -383,6 +383,20 @@ def say_how_far(folder: Path) -> Path:
     console.print(f"{folder}: {f'held by {at_it}' if at_it else 'nobody is at it'}")
     return folder
 
+
+EXPERIMENT = Experiment(
+    name="retrain",
+    title="Retraining sweep",
+    main=main,
+    config=Config,
+    parts=parts,
+    quoted=Quoted("summary", ("variant",)),
+    effects=effects,
+    limits=limits,
+    rank=1,
+    trains_cuts=True,
+    cuts_lines=True,
+)
 
 if __name__ == "__main__":
     launch(main, Config)

@@ -21,8 +21,8 @@ from typing import Annotated
 import pandas as pd
 import tyro
 
-from experiments.cards import CARD, audited, save_card
-from experiments.cli import Between, console, launch, run_name
+from experiments.support.cards import CARD, audited, save_card
+from experiments.support.cli import Between, console, launch, run_name
 from gpt.text import load_corpus
 from interp.runs import Run
 from interp.texts import TextAudit

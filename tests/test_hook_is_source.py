@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import gpt.model
-from experiments.variants import course_variants
+from experiments.support.variants import course_variants
 from gpt import GPT, GPTConfig
 from interp import Zero, intervene, surgery
 from interp.surgery import Surgery

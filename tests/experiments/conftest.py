@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from experiments.cli import launch
+from experiments.support.cli import launch
 from gpt import GPTConfig
 from gpt.text import load_corpus
 from gpt.train import PRESETS, Preset, TrainConfig

@@ -10,8 +10,8 @@ import torch
 
 from experiments import attribution, patching
 from experiments.attribution import BLIND, Config, main
-from experiments.induction import Recipe
 from experiments.patching import induction
+from experiments.support.induction import Recipe
 from interp.caching import cache
 from interp.interventions import Patch, intervene
 from interp.metrics import logit_difference

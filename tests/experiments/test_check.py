@@ -10,7 +10,7 @@ import pytest
 
 from experiments import check, course
 from experiments.check import Config, main, verdicts
-from experiments.cli import launch
+from experiments.support.cli import launch
 from gpt.errors import UsageError
 from interp.runs import Run
 

@@ -9,7 +9,7 @@ import torch
 
 import gpt.model
 from experiments.components import Config, main
-from experiments.trained import StudyOptions, studied
+from experiments.support.trained import StudyOptions, studied
 from interp.metrics import loss
 
 

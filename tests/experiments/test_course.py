@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.cli import launch
 from experiments.course import Config, main
+from experiments.support.cli import launch
 from gpt import GPTConfig
 from gpt.train import PRESETS, Preset, TrainConfig
 
@@ -110,7 +110,7 @@ def test_trained_weights_know_which_lines_were_cut(run):
 
 def test_started_again_it_trains_nothing_and_gives_the_same_table(run, monkeypatch):
     monkeypatch.setitem(PRESETS, "demo", TINY)
-    monkeypatch.setattr("experiments.retraining.train_side_by_side", None)
+    monkeypatch.setattr("experiments.support.retraining.train_side_by_side", None)
     before = (run / "results.parquet").read_bytes()
     main(Config(runs=run.parent.parent, seeds=2))
     assert (run / "results.parquet").read_bytes() == before
@@ -121,7 +121,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_course import TINY
-from experiments.cli import launch
+from experiments.support.cli import launch
 from experiments.course import Config, main
 from gpt.train import PRESETS
 PRESETS["demo"] = TINY

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from experiments.heads import FEWEST, Config, main
-from experiments.trained import StudyOptions, studied
+from experiments.support.trained import StudyOptions, studied
 from interp.metrics import loss
 
 EXAMPLES = 24

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from experiments import ladder
-from experiments.cli import launch
 from experiments.ladder import Config, main, reading, scaling, summarised
+from experiments.support.cli import launch
 from gpt.ladder import RUNGS, Recipe
 
 

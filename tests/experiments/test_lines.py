@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import gpt.model
-from experiments import course, lines, retrain, retraining
-from experiments.cli import launch
+from experiments import course, lines, retrain
 from experiments.lines import Config
+from experiments.support import retraining
+from experiments.support.cli import launch
 from gpt.errors import UsageError
 from gpt.model import GPTConfig
 from gpt.text import CharTokenizer, load_corpus, split
@@ -200,7 +201,7 @@ def test_killed_at_any_instant_it_ends_with_the_same_tables(run, tmp_path):
 
 def test_started_again_when_finished_it_only_draws(run, monkeypatch):
     monkeypatch.setattr(surgery, "study", None)
-    monkeypatch.setattr("experiments.subjects.train_plainly", None)
+    monkeypatch.setattr("experiments.support.subjects.train_plainly", None)
     script = run.parents[2] / "plain_gpt.py"
     (run / "report.html").unlink()
     assert lines.main(config_of(script, run.parents[1])).is_file()

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from experiments import ladder, neurons
-from experiments.cli import launch
 from experiments.neurons import Config, main, read, through_embeddings
+from experiments.support.cli import launch
 from gpt.ladder import RUNGS, Recipe
 from gpt.model import GPTConfig
 from gpt.text import CharTokenizer

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.executors import InProcess, Processes
-from experiments.retraining import run_all, sized, tasks_of
-from experiments.variants import course_variants
+from experiments.support.executors import InProcess, Processes
+from experiments.support.retraining import run_all, sized, tasks_of
+from experiments.support.variants import course_variants
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS
 from interp.runs import Run

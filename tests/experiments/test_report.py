@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from experiments import attention, course, report
-from experiments.cli import launch
-from experiments.pages import page_of
 from experiments.report import Config, main
-from experiments.summary import trainings_of
+from experiments.support.cli import launch
+from experiments.support.pages import page_of
+from experiments.support.summary import trainings_of
 from gpt.errors import UsageError
 from interp.errors import UsageError as InterpError
 from interp.report.map import MapView

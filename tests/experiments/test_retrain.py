@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.cli import launch
-from experiments.executors import InProcess
 from experiments.retrain import Config, chosen, main
-from experiments.retraining import run_all, sized, tasks_of
+from experiments.support.cli import launch
+from experiments.support.executors import InProcess
+from experiments.support.retraining import run_all, sized, tasks_of
 from gpt import GPTConfig
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS, Preset, TrainConfig
@@ -115,7 +115,7 @@ def test_a_disk_that_is_full_is_one_sentence_and_nothing_is_lost(tmp_path, capfd
 
 
 def test_another_run_beside_it_lends_what_it_has_finished(run, monkeypatch):
-    monkeypatch.setattr("experiments.retraining.train_side_by_side", None)
+    monkeypatch.setattr("experiments.support.retraining.train_side_by_side", None)
     root = run.parents[1]
     page = main(Config(runs=root, workers=0, seeds=2, surgeries=("no_residual",), texts=4))
     lent = pd.read_parquet(page.parent / "results.parquet")

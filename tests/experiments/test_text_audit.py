@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-import experiments.cards
+import experiments.support.cards
 from experiments import course, patching, text_audit
-from experiments.cards import audited
-from experiments.cli import Options, launch
+from experiments.support.cards import audited
+from experiments.support.cli import Options, launch
 from gpt.text import load_corpus
 from interp.texts import TextAudit
 
@@ -65,7 +65,7 @@ def test_a_run_that_read_no_text_has_no_card(tmp_path, monkeypatch):
 def test_a_text_is_audited_once(text, tmp_path, monkeypatch):
     corpus = load_corpus(str(text))
     first = audited(corpus, tmp_path)
-    monkeypatch.setattr(experiments.cards, "audit_text", None)
+    monkeypatch.setattr(experiments.support.cards, "audit_text", None)
     assert audited(corpus, tmp_path) == first
     with pytest.raises(TypeError, match="not callable"):
         audited(corpus, tmp_path, at_least=51)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.variants import BASELINE
+from experiments.support.variants import BASELINE
 from gpt.errors import UsageError
 from interp import stats
 from interp.verdicts import (

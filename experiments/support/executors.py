@@ -1,7 +1,7 @@
 """Where does independent work run, and what becomes of it when a worker dies?
 
-One interface, three places: this process, processes on this machine, and (experiments.cluster) a
-Ray cluster. The work is the same function everywhere:
+One interface, three places: this process, processes on this machine, and a Ray cluster
+(``experiments.support.cluster``). The work is the same function everywhere:
 
     def work(shared, task, tell):
         tell("half way")

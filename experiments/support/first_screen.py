@@ -1,17 +1,17 @@
 """What stands on the first screen of a page of some runs?
 
-first, rest = first_screen(runs, modules, parts)
+first, rest = first_screen(told, parts)
 page = Page(..., parts=rest, first=first)
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
-from experiments.telling import AFTER, BEFORE
+from experiments.support.record import Experiment
+from experiments.support.telling import AFTER, BEFORE
 from interp.report import Figure, Part, Section
 from interp.report.first_screen import Effect, Finding, FirstScreen
 from interp.runs import SavedRun
@@ -22,12 +22,12 @@ LONGEST = 90  # characters of code
 
 
 def first_screen(
-    runs: Sequence[SavedRun], modules: Sequence[ModuleType], parts: Sequence[Part]
+    told: Sequence[tuple[Experiment, SavedRun]], parts: Sequence[Part]
 ) -> tuple[FirstScreen, list[Part]]:
     """The first figure of the parts and the largest effects of all runs; and the parts without
     that figure: nothing is shown twice."""
     figure, rest = first_figure(parts)
-    tables = [m.effects(r) for r, m in zip(runs, modules, strict=True) if hasattr(m, "effects")]
+    tables = [one.effects(run) for one, run in told if one.effects is not None]
     tables = [table for table in tables if len(table)]
     if not tables:
         return FirstScreen(figure), rest

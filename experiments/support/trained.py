@@ -19,8 +19,8 @@ from rich.progress import Progress
 from torch import Tensor
 
 import gpt.model
-from experiments.cli import Examples, Options, console, run_name
-from experiments.variants import course_variants
+from experiments.support.cli import Examples, Options, console, run_name
+from experiments.support.variants import course_variants
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.model import GPT, GPTConfig

@@ -1,47 +1,27 @@
 """How do the runs of experiments become one page?
 
-Each experiment tells of its own run, from what it has saved and from nothing else:
-
-| in its module  | gives                                                                     |
-|----------------|---------------------------------------------------------------------------|
-| the docstring  | the question, in its first line                                           |
-| ``TITLE``      | what its page is called                                                   |
-| ``parts``      | what the page shows                                                       |
-| ``effects``    | a table to rank (``experiments.telling``); or else                        |
-| ``readings``   | sentences                                                                 |
-| ``limits``     | what its numbers leave open, where there is more to say than of any run   |
+Each experiment tells of its own run, from what it has saved and from nothing else; its record
+(``experiments.support.record``) says how.
 
     write_report(path, page_of([SavedRun.at(folder), SavedRun.at(another)]))
 """
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 
-from experiments.first_screen import first_screen
-from experiments.joining import experiment, map_view, parts_of_quiz, source_view
-from experiments.telling import told
-from gpt.errors import UsageError, nearest
+from experiments.listing import questions, record_of
+from experiments.support.first_screen import first_screen
+from experiments.support.joining import map_view, parts_of_quiz, source_view
+from experiments.support.record import Experiment
+from experiments.support.telling import tell
+from gpt.errors import UsageError
 from interp.report import Page, Part, Section, write_report
 from interp.report.attention import AttentionView
 from interp.runs import SavedRun
 
-# The order in which experiments are told together: the whole before its parts.
-ORDER = (
-    "course",
-    "retrain",
-    "lines",
-    "components",
-    "heads",
-    "attribution",
-    "attention",
-    "patching",
-    "neurons",
-    "ladder",
-)
+Told = tuple[Experiment, SavedRun]
 
 
 def write_page(run: SavedRun) -> Path:
@@ -56,44 +36,28 @@ def page_of(runs: Sequence[SavedRun], title: str = "") -> Page:
         UsageError: a run has not come to its end, or is of an experiment that is not known here;
             a table is damaged; two runs show different sources of the same name.
     """
-    runs = sorted(runs, key=lambda run: place(experiment(run)))
-    modules = [module_of(run) for run in runs]
+    told = sorted(((record_of(run), run) for run in runs), key=lambda pair: pair[0].rank)
+    runs = [run for _, run in told]
     own: list[Part] = []
-    for run, module in zip(runs, modules, strict=True):
+    for experiment, run in told:
         require_finished(run)
-        own += module.parts(run)
-    first, own = first_screen(runs, modules, own)
-    shown = [*source_view(runs), *map_view(runs), *attention(runs), *own, *parts_of_quiz(runs)]
+        own += experiment.parts(run)
+    first, own = first_screen(told, own)
+    shown = [*source_view(runs), *map_view(runs), *attention(told), *own, *parts_of_quiz(runs)]
     warnings = mixed(runs)
     return Page(
-        title=title or " · ".join(dict.fromkeys(module.TITLE for module in modules)),
-        question=(modules[0].__doc__ or "").partition("\n")[0],
+        title=title or " · ".join(dict.fromkeys(experiment.title for experiment, _ in told)),
+        question=questions()[told[0][0].name],
         parts=[*shown, made_again(runs)],
         first=first,
         provenance=[run.description for run in runs],
-        summary=[*warnings, *studied(runs), *findings(runs, modules)],
-        limitations=[*warnings, *limitations(runs, modules)],
+        summary=[*warnings, *studied(runs), *findings(told)],
+        limitations=[*warnings, *limitations(told)],
     )
 
 
 def called(run: SavedRun) -> str:
-    return f"{experiment(run)}/{run.description.get('name', run.folder.name)}"
-
-
-def place(name: str) -> int:
-    return ORDER.index(name) if name in ORDER else len(ORDER)
-
-
-def module_of(run: SavedRun) -> ModuleType:
-    """The experiment that made a run."""
-    name = experiment(run)
-    known = sorted(path.stem for path in Path(__file__).parent.glob("*.py"))
-    if name in known:
-        module = importlib.import_module(f"experiments.{name}")
-        if hasattr(module, "parts"):
-            return module
-    near = nearest(name, [other for other in known if other in ORDER])
-    raise UsageError(f"{run.folder} is of an experiment {name!r} that has no page; nearest: {near}")
+    return f"{run.description.get('experiment', '')}/{run.description.get('name', run.folder.name)}"
 
 
 def require_finished(run: SavedRun) -> None:
@@ -105,13 +69,12 @@ def require_finished(run: SavedRun) -> None:
         )
 
 
-def attention(runs: Sequence[SavedRun]) -> list[Part]:
-    """The patterns of the model under study, from whichever run has looked at them first."""
-    for name in ("attention", *ORDER):
-        for run in runs:
-            if experiment(run) == name != "patching" and run.holds("patterns"):
-                chosen = getattr(module_of(run), "chosen_head", None)
-                return [AttentionView.of(run.table("patterns"), chosen and chosen(run))]
+def attention(told: Sequence[Told]) -> list[Part]:
+    """The patterns of the model under study, from a run that chose a head if there is one."""
+    kept = [one for one in told if one[0].shows_attention and one[1].holds("patterns")]
+    for experiment, run in sorted(kept, key=lambda one: one[0].chosen_head is None):
+        chosen = experiment.chosen_head and experiment.chosen_head(run)
+        return [AttentionView.of(run.table("patterns"), chosen)]
     return []
 
 
@@ -147,16 +110,16 @@ def text_of(run: SavedRun) -> tuple[str, str] | None:
     return None
 
 
-def findings(runs: Sequence[SavedRun], modules: Sequence[ModuleType]) -> list[str]:
+def findings(told: Sequence[Told]) -> list[str]:
     """The largest effects of all runs together; of runs without effects, what they read."""
     tables, said = [], []
-    for run, module in zip(runs, modules, strict=True):
-        if hasattr(module, "effects"):
-            tables.append(module.effects(run))
-        elif hasattr(module, "readings"):
-            said += module.readings(run)
+    for experiment, run in told:
+        if experiment.effects is not None:
+            tables.append(experiment.effects(run))
+        elif experiment.readings is not None:
+            said += experiment.readings(run)
     tables = [table for table in tables if len(table)]
-    return (told(pd.concat(tables, ignore_index=True)) if tables else []) + said
+    return (tell(pd.concat(tables, ignore_index=True)) if tables else []) + said
 
 
 def mixed(runs: Sequence[SavedRun]) -> list[str]:
@@ -183,14 +146,15 @@ def source_of(run: SavedRun) -> str:
     return str(given or run.description["config"].get("subject", {}).get("source", ""))
 
 
-def limitations(runs: Sequence[SavedRun], modules: Sequence[ModuleType]) -> list[str]:
+def limitations(told: Sequence[Told]) -> list[str]:
     """What the runs leave open; what is true of all is said once."""
     found: dict[str, list[str]] = {}
-    for run, module in zip(runs, modules, strict=True):
-        for sentence in [*(module.limits(run) if hasattr(module, "limits") else []), *of_any(run)]:
+    for experiment, run in told:
+        own = experiment.limits(run) if experiment.limits is not None else []
+        for sentence in [*own, *of_any(run)]:
             found.setdefault(sentence, []).append(called(run))
     return [
-        sentence if len(names) == len(runs) else f"{', '.join(names)}: {sentence}"
+        sentence if len(names) == len(told) else f"{', '.join(names)}: {sentence}"
         for sentence, names in found.items()
     ]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.executors import InProcess, Processes
+from experiments.support.executors import InProcess, Processes
 from gpt.errors import UsageError
 from interp.runs import write_atomically
 

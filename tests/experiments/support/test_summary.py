@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from experiments.summary import (
+from experiments.support.summary import (
     improvements,
     reading,
     shown,

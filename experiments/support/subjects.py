@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.trained import kept, model_path
+from experiments.support.trained import kept, model_path
 from gpt import checkpoint
 from gpt.diverging import check_step
 from gpt.errors import UsageError, nearest

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 import gpt.model
-from experiments.board import Board
-from experiments.executors import Executor, Tell
-from experiments.trained import device_named
+from experiments.support.board import Board
+from experiments.support.executors import Executor, Tell
+from experiments.support.trained import device_named
 from gpt import checkpoint
 from gpt import train as training
 from gpt.errors import DivergedError, UsageError

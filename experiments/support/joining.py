@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.summary import counted, reading, trainings_of
-from experiments.telling import lines_of, parted
-from experiments.variants import BASELINE
+from experiments.listing import record_of
+from experiments.support.summary import counted, reading, trainings_of
+from experiments.support.telling import lines_of, parted
+from experiments.support.variants import BASELINE
 from gpt.errors import UsageError
 from interp.report import Part
 from interp.report.map import MapView
@@ -27,12 +28,13 @@ OF_LINES = 6  # questions on cuts of the trained model
 ALIKE = 3  # lines that may share an answer
 
 
-def experiment(run: SavedRun) -> str:
-    return str(run.description.get("experiment", ""))
-
-
 def trained_with_cuts(runs: Sequence[SavedRun]) -> list[SavedRun]:
-    return [run for run in runs if experiment(run) in ("course", "retrain")]
+    return [run for run in runs if record_of(run).trains_cuts]
+
+
+def cut_after_training(runs: Sequence[SavedRun]) -> list[SavedRun]:
+    known = [(record_of(run), run) for run in runs]
+    return [run for one, run in known if one.cuts_lines and not one.trains_cuts]
 
 
 def source_lines_of(runs: Sequence[SavedRun]) -> pd.DataFrame | None:
@@ -64,10 +66,10 @@ def source_lines_of(runs: Sequence[SavedRun]) -> pd.DataFrame | None:
 def source_view(runs: Sequence[SavedRun]) -> list[Part]:
     """The source, with what is known of each line."""
     lines = source_lines_of(runs)
-    cut = [run for run in runs if experiment(run) in ("course", "retrain", "lines")]
+    cut = [run for run in runs if record_of(run).cuts_lines]
     if lines is None or not cut:
         return []
-    tables = [run.table() for run in runs if experiment(run) == "lines"]
+    tables = [run.table() for run in cut_after_training(runs)]
     curves = [run.table() for run in trained_with_cuts(runs)]
     again, trainings = retrained(runs)
     architecture = [run.table("architecture") for run in runs if run.holds("architecture")]
@@ -192,9 +194,8 @@ def quiz_of(runs: Sequence[SavedRun]) -> Quiz | None:
         return None
     file = str(lines["file"].iloc[0])
     questions = [q for run in trained_with_cuts(runs) for q in on_trainings(run, file)]
-    for run in runs:
-        if experiment(run) == "lines":
-            questions += on_trained_model(run.table(), file)
+    for run in cut_after_training(runs):
+        questions += on_trained_model(run.table(), file)
     questions = questions[:QUESTIONS]
     if not questions:
         return None

@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from experiments.executors import ATTEMPTS, Heard, Work, settle
+from experiments.support.executors import ATTEMPTS, Heard, Work, settle
 from gpt.errors import UsageError
 from interp.runs import write_atomically
 

@@ -8,26 +8,11 @@ in rows that begin with ``config``: ``course.config.model.n_layer``.
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
-from experiments.joining import experiment
+from experiments.listing import record_of
 from gpt.errors import UsageError
 from interp.report.page import facts
 from interp.runs import SavedRun
-from interp.surgery import headlines
 
-# The table that an experiment's numbers are taken from, and the columns that name its rows.
-ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "course": ("summary", ("variant",)),
-    "retrain": ("summary", ("variant",)),
-    "lines": ("results", ("line",)),
-    "components": ("results", ("site", "intervention")),
-    "heads": ("results", ("site", "intervention")),
-    "attention": ("results", ("site", "metric", "text")),
-    "patching": ("results", ("component", "site")),
-    "neurons": ("results", ("site", "kind", "character")),
-    "ladder": ("summary", ("rung",)),
-}
 RENAMED = {"best": "val_best", "last": "val_last"}
 
 
@@ -37,7 +22,7 @@ def numbers_of(runs: Sequence[SavedRun]) -> dict[str, dict[str, dict[str, Any]]]
     Raises:
         UsageError: two of the runs bear the same name.
     """
-    kinds = [experiment(run) for run in runs]
+    kinds = [record_of(run).name for run in runs]
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for run, kind in zip(runs, kinds, strict=True):
         name = str(run.description["name"])
@@ -55,22 +40,16 @@ def numbers_of(runs: Sequence[SavedRun]) -> dict[str, dict[str, dict[str, Any]]]
 
 def rows_of(run: SavedRun) -> dict[str, dict[str, Any]]:
     """The numbers of a run, by row and column."""
-    table, named = ROWS.get(experiment(run), ("results", ()))
+    quoted = record_of(run).quoted
     rows: dict[str, dict[str, Any]] = {}
-    if named:
-        for row in kept(run, table).to_dict("records"):
-            key = ".".join(str(row[name]) for name in named)
-            values = {RENAMED.get(str(k), str(k)): v for k, v in row.items() if scalar(v)}
-            rows.setdefault(key, values)
+    for row in quoted.select(run.table(quoted.table)).to_dict("records"):
+        key = ".".join(str(row[name]) for name in quoted.row)
+        values = {RENAMED.get(str(k), str(k)): v for k, v in row.items() if scalar(v)}
+        rows.setdefault(key, values)
     for fact, value in facts({"config": run.description["config"]}):
         row_name, _, column = fact.rpartition(".")
         rows.setdefault(row_name, {})[column] = value
     return rows
-
-
-def kept(run: SavedRun, name: str) -> pd.DataFrame:
-    table = run.table(name)
-    return headlines(table) if experiment(run) == "lines" else table
 
 
 def scalar(value: Any) -> bool:

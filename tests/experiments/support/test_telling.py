@@ -1,8 +1,14 @@
 import numpy as np
 import pandas as pd
 
-from experiments.summary import summarise, trainings_of
-from experiments.telling import BEFORE, limits_of_trainings, of_surgeries, of_trainings, told
+from experiments.support.summary import summarise, trainings_of
+from experiments.support.telling import (
+    BEFORE,
+    limits_of_trainings,
+    of_surgeries,
+    of_trainings,
+    told,
+)
 
 
 def effects(*deltas, **more):

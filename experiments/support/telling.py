@@ -28,8 +28,8 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.summary import best_differs, counted, points_of, stopped
-from experiments.variants import BASELINE
+from experiments.support.summary import best_differs, counted, points_of, stopped
+from experiments.support.variants import BASELINE
 from interp.verdicts import (
     FEWEST,
     Verdict,
@@ -180,7 +180,7 @@ def parted(label: str) -> tuple[str, str]:
     return "\n".join(edit[0] for edit in edits), "\n".join(edit[2] for edit in edits)
 
 
-def told(effects: pd.DataFrame) -> list[str]:
+def tell(effects: pd.DataFrame) -> list[str]:
     """The largest effects in a sentence each, whatever lowers the loss, what is not known to be
     more than noise, and for which cuts no effect is shown."""
     said = []

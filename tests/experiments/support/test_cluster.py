@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from experiments.cluster import Cluster
-from experiments.executors import InProcess
-from experiments.retraining import Task, perform
-from experiments.variants import course_variants
+from experiments.support.cluster import Cluster
+from experiments.support.executors import InProcess
+from experiments.support.retraining import Task, perform
+from experiments.support.variants import course_variants
 from gpt import GPTConfig, checkpoint
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import TrainConfig

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import gpt.errors
 import interp.errors
-from experiments.cards import card_beside
+from experiments.support.cards import card_beside
 from gpt.text import load_corpus
 from interp.runs.run import require_name
 

@@ -21,7 +21,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from experiments.cli import console
+from experiments.support.cli import console
 from gpt.errors import UsageError
 from interp.runs import write_atomically
 

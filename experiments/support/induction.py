@@ -21,8 +21,8 @@ from rich.progress import Progress
 from torch import Tensor
 
 import gpt.model
-from experiments.cli import console
-from experiments.trained import keep_to_one_thread, kept, model_path, opened
+from experiments.support.cli import console
+from experiments.support.trained import keep_to_one_thread, kept, model_path, opened
 from gpt import checkpoint
 from gpt.diverging import check_step
 from gpt.errors import UsageError

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import experiments.trained
+import experiments.support.trained
 import gpt.model
-from experiments.trained import StudyOptions, opened, studied
+from experiments.support.trained import StudyOptions, opened, studied
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("small")
 def test_a_model_is_trained_once_and_read_after_that(text, tmp_path, monkeypatch):
     options = StudyOptions(runs=tmp_path, text=str(text))
     first = studied(options)
-    monkeypatch.setattr(experiments.trained, "train", None)
+    monkeypatch.setattr(experiments.support.trained, "train", None)
     again = studied(options)
     tokens = first.examples(4)
     assert torch.equal(first.model(tokens), again.model(tokens))
@@ -45,7 +45,7 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(text, tmp_p
 
     options = StudyOptions(runs=tmp_path / "parts", text=str(text))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(experiments.trained, "train", interrupted)
+        patch.setattr(experiments.support.trained, "train", interrupted)
         studied(options)
     states = [path.suffix for path in (tmp_path / "parts" / "models").iterdir()]
     assert states == [".state"]

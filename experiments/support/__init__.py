@@ -1,0 +1,1 @@
+"""What the experiments share: their command line, their subjects, trainings, pages."""
