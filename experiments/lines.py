@@ -167,8 +167,7 @@ def main(config: Config) -> Path:
         page = write_page(run)
     lines = run.table("lines")
     lines = lines[~lines["status"].isin(["", "dead"])]
-    width = 10 if console.width > 100 else 5
-    console.print(annotate.terminal(lines, width), no_wrap=True, overflow="crop")
+    console.print(terminal(lines, console.width), soft_wrap=True)
     console.print(summary(run.table()))
     announce(run.folder)
     return page

@@ -5,7 +5,7 @@ to the loss, layer by layer, with what became of it. Post hoc and retrained effe
 side and are never merged.
 
     lines = annotated(source, study.posthoc(layers="each"))
-    console.print(terminal(lines), no_wrap=True, overflow="crop")
+    console.print(terminal(lines, console.width))
     part = SourceView("The source", lines, posthoc)  # interp.report: the same for a page
 """
 
@@ -14,13 +14,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.text import Text
 
-from interp.characters import visible
 from interp.site import Site
 from interp.surgery.rows import headlines, most_telling
 from interp.surgery.syntax import Source, lines_of
-from interp.verdicts import Verdict, verdict_of
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 # What stands in the place of a number where the loss alone does not tell.
@@ -140,77 +137,3 @@ def by_site(posthoc: pd.DataFrame, sites: Mapping[str, int]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def sparkline(deltas: str) -> str:
-    """Effects layer by layer as blocks, relative to the largest; ``x`` is no number."""
-    values = [float(value) for value in deltas.split(",") if value]
-    top = max((abs(value) for value in values if np.isfinite(value)), default=0.0)
-    return "".join(
-        "x"
-        if not np.isfinite(value)
-        else BLOCKS[round(abs(value) / top * (len(BLOCKS) - 1))]
-        if top
-        else BLOCKS[0]
-        for value in values
-    )
-
-
-def terminal(lines: pd.DataFrame, width: int = 10) -> Text:
-    """The annotated source for a terminal; lines without effect are left dim, a number in brackets
-    is one for which no effect is shown, and one with a star has no interval.
-
-    Columns that would be empty are left out. Print it with ``no_wrap=True, overflow="crop"``: one
-    line of source is one line.
-    """
-    top = largest(lines)
-    layers = max([6, *lines["layer_deltas"].map(lambda deltas: len(deltas.split(",")))])
-    widths = {"by hook": 7, "layers": layers, "retrained": 9}
-    filled = {
-        "by hook": lines["hook_delta"].notna().any(),
-        "layers": (lines["layer_deltas"] != "").any(),
-        "retrained": lines["retrained_delta"].notna().any(),
-    }
-    kept = [name for name in widths if filled[name]]
-    head = "".join(f"{name:>{widths[name]}} " for name in kept)
-    text = Text(f"line     nats  {'':{width}} {head} source\n", style="bold")
-    for row in lines.to_dict("records"):
-        status, verdict = row["status"], verdict_of(row)
-        quiet = status in ("", "dead", "equivalent") or verdict is Verdict.NOT_SHOWN
-        shown = {
-            "by hook": number(row["hook_delta"]),
-            "layers": f"{sparkline(row['layer_deltas']):{layers}}",
-            "retrained": judged_number(row, "retrained_"),
-        }
-        text.append(f"{row['line']:4d} {MARKS.get(status) or judged_number(row):>9} ", "not bold")
-        color = "magenta" if status == "leak" else "yellow"
-        text.append(f"{bar(row['delta'], top, width):{width}} ", f"not bold {color}")
-        text.append("".join(f"{shown[name]:>{widths[name]}} " for name in kept), "not bold")
-        text.append(f" {visible(row['code'])}\n", "not bold dim" if quiet else "not bold")
-    marks = [f"{MARKS[status]} {meaning}" for status, meaning in LEGEND.items()]
-    text.append("  ".join(["(+0.000) no effect shown", "+0.000* no interval", *marks]), "dim")
-    return text
-
-
-def judged_number(row: Mapping[Any, Any], kind: str = "") -> str:
-    """An effect with its verdict: in brackets where none is shown, with a star where there is no
-    interval."""
-    delta, verdict = number(row[f"{kind}delta"]), verdict_of(row, kind)
-    if verdict is Verdict.NOT_SHOWN and delta:
-        return f"({delta})"
-    return f"{delta}*" if verdict is Verdict.UNKNOWN and delta else delta
-
-
-def largest(lines: pd.DataFrame) -> float:
-    values = lines.loc[lines["status"].isin(["changed", "leak"]), "delta"].abs()
-    return float(values.max()) if len(values) else 0.0
-
-
-def number(value: float) -> str:
-    return "" if not np.isfinite(value) else f"{value:+.3f}"
-
-
-def bar(value: float, top: float, width: int) -> str:
-    if not np.isfinite(value) or not top:
-        return ""
-    return "█" * round(abs(value) / top * width)

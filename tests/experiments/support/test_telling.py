@@ -7,7 +7,7 @@ from experiments.support.telling import (
     limits_of_trainings,
     of_surgeries,
     of_trainings,
-    told,
+    tell,
 )
 
 
@@ -31,7 +31,7 @@ def effects(*deltas, **more):
 
 
 def sentences(table, trainings=None):
-    return told(of_surgeries(table, BEFORE, "seed", trainings))
+    return tell(of_surgeries(table, BEFORE, "seed", trainings))
 
 
 def test_the_summary_names_the_largest_effects_first():
@@ -99,7 +99,7 @@ def trained(**variants):
 
 
 def told_of(curves, steps=None):
-    return told(of_trainings(summarise(curves, steps), trainings_of(curves)))
+    return tell(of_trainings(summarise(curves, steps), trainings_of(curves)))
 
 
 def test_a_last_loss_without_an_effect_does_not_hide_the_best_one():

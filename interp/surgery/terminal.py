@@ -1,0 +1,116 @@
+"""What does every line do, for a terminal of any width?
+
+console.print(terminal(lines, console.width))
+"""
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.text import Text
+
+from interp.characters import visible
+from interp.surgery.annotate import LEGEND, MARKS
+from interp.verdicts import Verdict, verdict_of
+
+BLOCKS = " ▁▂▃▄▅▆▇█"
+BAR = 10  # characters of the longest bar
+INDENT = " " * 6
+
+
+def terminal(lines: pd.DataFrame, width: int = 80) -> Text:
+    """The lines with an effect, two rows each: the numbers and the cut's id, then the code and what
+    becomes of it. Of all others, how many there are and why. Nothing is cut off.
+
+    A number in brackets is one for which no effect is shown, one with a star has no interval.
+
+    Args:
+        lines: what ``annotated`` gives.
+        width: of the terminal, in characters.
+    """
+    shown = [row for row in lines.to_dict("records") if is_shown(row)]
+    top = max((abs(row["delta"]) for row in shown if np.isfinite(row["delta"])), default=0.0)
+    layers = max([6, *(len(sparkline(row["layer_deltas"])) for row in shown)])
+    lasting = any(np.isfinite(row["retrained_delta"]) for row in shown)
+    text = Text()
+    heads = (
+        f"line {'damage':>10} {'lasting' if lasting else '':>{10 * lasting}} {'layers':>{layers}}"
+    )
+    text.append(f"{heads} {'':{BAR}} cut\n", style="bold")
+    for row in shown:
+        damage = f"{judged_number(row)} {MARKS.get(row['status'], '')}".strip()
+        cost = judged_number(row, "retrained_")
+        text.append(f"{row['line']:4d} {damage:>10} {cost:>{10 * lasting}} ")
+        text.append(f"{sparkline(row['layer_deltas']):>{layers}} ")
+        text.append(f"{bar(row['delta'], top):{BAR}}", "magenta" if leaks(row) else "yellow")
+        text.append(f" {visible(row['surgery'])}\n", "bold")
+        code = f"{visible(row['code'].strip())} → {visible(row['after'].strip())}"
+        text.append(textwrap.fill(code, width, initial_indent=INDENT, subsequent_indent=INDENT))
+        text.append("\n")
+    text.append(textwrap.fill(legend(lines, shown), width), "dim")
+    return text
+
+
+def is_shown(row: Mapping[Any, Any]) -> bool:
+    """Whether a line has an effect, or might."""
+    verdicts = verdict_of(row), verdict_of(row, "retrained_")
+    measured = row["status"] in ("changed", "leak", "nonfinite", "mismatch")
+    return any(verdict.is_effect for verdict in verdicts) or (
+        measured and Verdict.UNKNOWN in verdicts
+    )
+
+
+def legend(lines: pd.DataFrame, shown: list[dict[Any, Any]]) -> str:
+    """What the marks mean, and what became of the lines that are not shown."""
+    numbers = {row["line"] for row in shown}
+    others = lines[~lines["line"].isin(numbers) & (lines["status"] != "")]["status"].value_counts()
+    counts = [
+        f"{count} {LEGEND.get(status, 'no effect shown')}" for status, count in others.items()
+    ]
+    seen = {row["status"] for row in shown}
+    marks = [f"{MARKS[status]}: {LEGEND[status]}" for status in LEGEND if status in seen]
+    said = [
+        "nats: loss with the cut, less without; (+0.000): no effect shown; +0.000*: no interval"
+    ]
+    return ". ".join(
+        [*said, *marks, f"Other lines: {', '.join(counts)}" if counts else ""]
+    ).rstrip()
+
+
+def sparkline(deltas: str) -> str:
+    """Effects layer by layer as blocks, relative to the largest; ``x`` is no number."""
+    values = [float(value) for value in deltas.split(",") if value]
+    top = max((abs(value) for value in values if np.isfinite(value)), default=0.0)
+    return "".join(
+        "x"
+        if not np.isfinite(value)
+        else BLOCKS[round(abs(value) / top * (len(BLOCKS) - 1))]
+        if top
+        else BLOCKS[0]
+        for value in values
+    )
+
+
+def judged_number(row: Mapping[Any, Any], kind: str = "") -> str:
+    """An effect with its verdict: in brackets where none is shown, with a star where there is no
+    interval."""
+    delta, verdict = number(row[f"{kind}delta"]), verdict_of(row, kind)
+    if verdict is Verdict.NOT_SHOWN and delta:
+        return f"({delta})"
+    return f"{delta}*" if verdict is Verdict.UNKNOWN and delta else delta
+
+
+def leaks(row: Mapping[Any, Any]) -> bool:
+    return bool(row["status"] == "leak")
+
+
+def number(value: float) -> str:
+    return "" if not np.isfinite(value) else f"{value:+.3f}"
+
+
+def bar(value: float, top: float) -> str:
+    if not np.isfinite(value) or not top:
+        return ""
+    return "█" * round(abs(value) / top * BAR)
