@@ -39,6 +39,7 @@ from experiments.support.cli import (
     run_name,
 )
 from experiments.support.executors import Processes, at_once, one_thread
+from experiments.support.joining import command_without
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
 from experiments.support.retraining import run_all, sized, tasks_of
@@ -62,6 +63,7 @@ from interp.surgery import Surgery, annotate
 from interp.surgery.imports import hash_of_imports
 from interp.surgery.judging import logits_of, weights_hash
 from interp.surgery.studies import Study
+from interp.surgery.terminal import terminal
 from interp.verdicts import correct, verdicts_of
 
 FOREIGN_STEPS = 300  # of training somebody else's model in demo
@@ -166,11 +168,18 @@ def main(config: Config) -> Path:
         draw(run)
         page = write_page(run)
     lines = run.table("lines")
-    lines = lines[~lines["status"].isin(["", "dead"])]
     console.print(terminal(lines, console.width), soft_wrap=True)
     console.print(summary(run.table()))
+    if not other:
+        said = command_without(run).format(surgery=worst_cut(lines))
+        console.print(f"train without one, by its id: {said}", soft_wrap=True, markup=False)
     announce(run.folder)
     return page
+
+
+def worst_cut(lines: pd.DataFrame) -> str:
+    """The id of the cut that costs the trained model most."""
+    return str(lines["surgery"].iloc[int(lines["delta"].abs().fillna(-1.0).argmax())])
 
 
 @dataclass(frozen=True)

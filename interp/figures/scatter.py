@@ -57,8 +57,8 @@ def damage_and_lasting_cost(lines: pd.DataFrame, trainings: pd.DataFrame | None 
         below = (len(key) + 1) * CODE_LINE * 1.1
         figure = Figure(figsize=(WIDTH, 4.4 + below), layout="constrained")
         grid = figure.add_gridspec(2, 2, width_ratios=(sides, 6.0), height_ratios=(4.0, below))
-        axes = figure.add_subplot(grid[0, 1])
-        left = figure.add_subplot(grid[0, 0], sharey=axes)
+        left = figure.add_subplot(grid[0, 0])
+        axes = figure.add_subplot(grid[0, 1], sharey=left)
         legend = figure.add_subplot(grid[1, :])
         legend.set_axis_off()
         legend.text(0, 1, "\n".join(["line", *key]), font=CODE, va="top", linespacing=1.3)

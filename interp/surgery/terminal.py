@@ -35,17 +35,17 @@ def terminal(lines: pd.DataFrame, width: int = 80) -> Text:
     layers = max([6, *(len(sparkline(row["layer_deltas"])) for row in shown)])
     lasting = any(np.isfinite(row["retrained_delta"]) for row in shown)
     text = Text()
-    heads = (
-        f"line {'damage':>10} {'lasting' if lasting else '':>{10 * lasting}} {'layers':>{layers}}"
-    )
-    text.append(f"{heads} {'':{BAR}} cut\n", style="bold")
+    cost_head = f"{'lasting':>10} " if lasting else ""
+    text.append(f"line {'damage':>10} {cost_head}{'layers':>{layers}} {'':{BAR}} cut\n", "bold")
     for row in shown:
         damage = f"{judged_number(row)} {MARKS.get(row['status'], '')}".strip()
-        cost = judged_number(row, "retrained_")
-        text.append(f"{row['line']:4d} {damage:>10} {cost:>{10 * lasting}} ")
+        cost = f"{judged_number(row, 'retrained_'):>10} " if lasting else ""
+        text.append(f"{row['line']:4d} {damage:>10} {cost}")
         text.append(f"{sparkline(row['layer_deltas']):>{layers}} ")
         text.append(f"{bar(row['delta'], top):{BAR}}", "magenta" if leaks(row) else "yellow")
-        text.append(f" {visible(row['surgery'])}\n", "bold")
+        cut = visible(row["surgery"])
+        narrow = len(text.plain.rpartition("\n")[2]) + len(cut) >= width
+        text.append(f"\n{INDENT}{cut}\n" if narrow else f" {cut}\n", "bold")
         code = f"{visible(row['code'].strip())} → {visible(row['after'].strip())}"
         text.append(textwrap.fill(code, width, initial_indent=INDENT, subsequent_indent=INDENT))
         text.append("\n")
@@ -55,28 +55,24 @@ def terminal(lines: pd.DataFrame, width: int = 80) -> Text:
 
 def is_shown(row: Mapping[Any, Any]) -> bool:
     """Whether a line has an effect, or might."""
-    verdicts = verdict_of(row), verdict_of(row, "retrained_")
+    damage, cost = verdict_of(row), verdict_of(row, "retrained_")
     measured = row["status"] in ("changed", "leak", "nonfinite", "mismatch")
-    return any(verdict.is_effect for verdict in verdicts) or (
-        measured and Verdict.UNKNOWN in verdicts
-    )
+    unknown = measured and damage is Verdict.UNKNOWN
+    return damage.is_effect or cost.is_effect or unknown
 
 
 def legend(lines: pd.DataFrame, shown: list[dict[Any, Any]]) -> str:
     """What the marks mean, and what became of the lines that are not shown."""
     numbers = {row["line"] for row in shown}
-    others = lines[~lines["line"].isin(numbers) & (lines["status"] != "")]["status"].value_counts()
+    others = lines[~lines["line"].isin(numbers) & (lines["status"] != "")]
     counts = [
-        f"{count} {LEGEND.get(status, 'no effect shown')}" for status, count in others.items()
+        f"{count} {LEGEND.get(str(status), 'no effect shown')}"
+        for status, count in others["status"].value_counts().items()
     ]
     seen = {row["status"] for row in shown}
-    marks = [f"{MARKS[status]}: {LEGEND[status]}" for status in LEGEND if status in seen]
-    said = [
-        "nats: loss with the cut, less without; (+0.000): no effect shown; +0.000*: no interval"
-    ]
-    return ". ".join(
-        [*said, *marks, f"Other lines: {', '.join(counts)}" if counts else ""]
-    ).rstrip()
+    said = ["nats, with the cut less without", "(+0.000): no effect shown", "+0.000*: no interval"]
+    said += [f"{MARKS[status]}: {LEGEND[status]}" for status in LEGEND if status in seen]
+    return "; ".join(said) + "." + (f" Other lines: {', '.join(counts)}." if counts else "")
 
 
 def sparkline(deltas: str) -> str:

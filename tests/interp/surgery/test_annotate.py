@@ -10,6 +10,7 @@ from rich.console import Console
 from interp import figures, surgery
 from interp.errors import UsageError
 from interp.surgery import annotate
+from interp.surgery.terminal import sparkline, terminal
 
 CODE = """
     class Model:
@@ -100,20 +101,27 @@ def test_every_line_of_the_file_is_there_with_its_headline(source, lines):
     assert by_line.loc[3, "status"] == ""
 
 
-def test_the_terminal_shows_one_line_for_each_and_bars_in_proportion(source, lines):
-    console = Console(width=200, record=True, file=io.StringIO())
-    console.print(annotate.terminal(lines), no_wrap=True, overflow="crop")
-    shown = console.export_text().splitlines()
-    assert len(shown) == 1 + len(source.text.splitlines()) + 1
-    assert shown[5].count("█") == 10 + 1  # the longest bar, and the largest of two layers
-    assert "+2.000" in shown[5] and "+0.300" in shown[5] and "x = x + y" in shown[5]
-    assert shown[4].split()[1] == "L"
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_terminal_shows_lines_with_an_effect_whole_and_counts_the_others(lines, width):
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(terminal(lines, width))
+    text = console.export_text()
+    shown = text.splitlines()
+    assert all(len(line) <= width for line in shown)
+    (at,) = [number for number, line in enumerate(shown) if line.startswith("   5 ")]
+    assert shown[at].count("█") == 10 + 1  # the longest bar, and the largest of two layers
+    assert "+2.000" in shown[at] and "+0.300" in shown[at]
+    assert " ".join(shown[at : at + 3]).count("small.py:5:cut-skip") == 1
+    assert "x = x + y → after cut-skip" in [line.strip() for line in shown[at : at + 3]]
+    (leak,) = [line for line in shown if line.startswith("   4 ")]
+    assert " L " in leak
+    assert "L: later tokens reach earlier logits" in " ".join(text.split())
 
 
 def test_sparklines_are_relative_to_the_largest_and_mark_what_is_no_number():
-    assert annotate.sparkline("0,0.5,-1,nan") == " ▄█x"
-    assert annotate.sparkline("") == ""
-    assert annotate.sparkline("0,0") == "  "
+    assert sparkline("0,0.5,-1,nan") == " ▄█x"
+    assert sparkline("") == ""
+    assert sparkline("0,0") == "  "
 
 
 @pytest.fixture
@@ -188,8 +196,8 @@ def test_two_seeds_are_points_without_error_bars_and_hollow(source, table, train
     assert [0.25, 0.3] in [list(line.get_ydata()) for line in axes.lines]
     (large,) = [line for line in axes.lines if line.get_markersize() == 5]
     assert large.get_markerfacecolor() == "white"
-    shown = annotate.terminal(lines).plain.splitlines()
-    assert "+1.310*" in shown[5] and "* no interval" in shown[-1]
+    shown = " ".join(terminal(lines).plain.split())
+    assert "+1.310*" in shown and "+0.000*: no interval" in shown
 
 
 def test_a_line_whose_damage_was_not_measured_stands_aside(source, table, retrained):
@@ -203,8 +211,8 @@ def test_a_line_whose_damage_was_not_measured_stands_aside(source, table, retrai
 
 def test_the_terminal_brackets_what_shows_no_effect(source, table):
     table = table.assign(p_adjusted=np.where(table["line"] == 5, 0.3, 0.001))
-    shown = annotate.terminal(annotate.annotated(source, table)).plain.splitlines()
-    assert "(+2.000)" in shown[5] and "(+0.000) no effect shown" in shown[-1]
+    shown = terminal(annotate.annotated(source, table)).plain
+    assert "(+2.000)" not in shown and "1 no effect shown" in " ".join(shown.split())
 
 
 def test_a_table_without_what_a_figure_shows_is_one_sentence(source, table):
