@@ -59,6 +59,7 @@ from interp.errors import UsageError as InterpError
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun, identity_of
 from interp.site import source_lines
+from interp.status import WITH_LOSS, Status
 from interp.surgery import Surgery, annotate
 from interp.surgery.imports import hash_of_imports
 from interp.surgery.judging import logits_of, weights_hash
@@ -211,9 +212,9 @@ class Trainings:
         for cut, seed in tasks:
             found = by_task[cut.id if cut else BASELINE, seed]
             row = {"status": found["status"], "detail": found["detail"]}
-            if row["status"] == "unchecked":  # trained before leaks were looked for
-                row = {"status": "changed", "detail": "not tested for leaks"}
-            if row["status"] in ("changed", "leak"):
+            if row["status"] == Status.UNCHECKED:  # trained before leaks were looked for
+                row = {"status": Status.CHANGED, "detail": "not tested for leaks"}
+            if row["status"] in WITH_LOSS:
                 row["value"] = found["loss"]
             rows.append(row)
         return rows
@@ -259,13 +260,13 @@ def posthoc(study: Study) -> pd.DataFrame:
     other = study.spelled_out(table)
     if other is None:
         return correct(table).assign(prepared="")
-    dead = set(table.loc[table["status"] == "dead", "line"])
+    dead = set(table.loc[table["status"] == Status.DEAD, "line"])
     ids = [cut.id for cut in other.surgeries if cut.line in dead]
     with progress("cutting lines of other branches") as tell:
         more = other.posthoc(ids, layers="each", progress=tell)
     assert other.prepare is not None
     known = set(more["line"])
-    table = table[~((table["status"] == "dead") & table["line"].isin(known))]
+    table = table[~((table["status"] == Status.DEAD) & table["line"].isin(known))]
     return correct(
         pd.concat(
             [table.assign(prepared=""), more.assign(prepared=other.prepare.id)], ignore_index=True
@@ -293,7 +294,7 @@ def trained_without(
 def most_harmful(table: pd.DataFrame, count: int) -> list[str]:
     """The ids of the headline surgeries that change the trained model's loss most."""
     lines = surgery.headlines(table)
-    lines = lines[lines["status"].isin(["changed", "leak"]) & (lines["same_as"] == "")]
+    lines = lines[lines["status"].isin(WITH_LOSS) & (lines["same_as"] == "")]
     lines = lines[lines["operator"] != "mean"]  # its stand-in is of the trained model
     order = lines["delta"].abs().sort_values(ascending=False).index
     return list(lines.loc[order, "id"][:count])
@@ -351,12 +352,12 @@ def effects(run: SavedRun) -> pd.DataFrame:
     """What the summary ranks: each line's headline surgery, on the trained model and retrained."""
     found = surgery.headlines(run.table())
     found = found[
-        (found["status"] == "changed") & found["delta"].notna() & (found["same_as"] == "")
+        (found["status"] == Status.CHANGED) & found["delta"].notna() & (found["same_as"] == "")
     ]
     tables = [of_surgeries(found, AFTER, "text")] if len(found) else []
     if run.holds("retrained"):
         again = run.table("retrained")
-        again = again[(again["status"] == "changed") & again["delta"].notna()]
+        again = again[(again["status"] == Status.CHANGED) & again["delta"].notna()]
         if len(again):
             tables.append(of_surgeries(again, BEFORE, "seed", run.table("trainings")))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
@@ -394,7 +395,7 @@ def summary(table: pd.DataFrame) -> str:
     """How many surgeries came to what."""
     together = table[(table["layer"] == "all") & (table["operator"] != "")]
     counts = together["status"].value_counts()
-    dead = int((table["status"] == "dead").sum())
+    dead = int((table["status"] == Status.DEAD).sum())
     parts = ", ".join(f"{count} {status}" for status, count in counts.items())
     single = int((table["layer"] != "all").sum())
     return (

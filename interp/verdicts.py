@@ -24,14 +24,13 @@ from jaxtyping import Float
 
 from interp import stats
 from interp.errors import UsageError
+from interp.status import BY_NATURE, COMPARED, Status
 
 FEWEST = 3
 """Seeds or texts from which an interval is given; two agree by accident too often."""
 ALPHA = 0.05
 ROUNDING = 1e-12
 """A spread below this share of the values is that of rounding, not of seeds or texts."""
-BY_NATURE = ("equivalent", "train-only", "retrain-only", "dead")
-COMPARED = ("changed", "unchecked", "")
 
 
 class Verdict(StrEnum):
@@ -67,7 +66,7 @@ def verdict_of(row: Mapping[Any, Any], kind: str = "") -> Verdict:
     status = row.get(f"{kind}status", row.get("status"))
     status = status if isinstance(status, str) else ""
     if status in BY_NATURE:
-        unmeasured = status == "retrain-only" and np.isnan(number(row.get(f"{kind}delta")))
+        unmeasured = status == Status.RETRAIN_ONLY and np.isnan(number(row.get(f"{kind}delta")))
         return Verdict.UNKNOWN if unmeasured else Verdict.NONE
     if status not in COMPARED:
         return Verdict.UNKNOWN

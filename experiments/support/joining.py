@@ -20,6 +20,7 @@ from interp.report.map import MapView
 from interp.report.quiz import Bar, Curve, Question, Quiz
 from interp.report.source import SourceView
 from interp.runs import SavedRun
+from interp.status import Status
 from interp.surgery import headlines
 from interp.verdicts import verdict_of, verdicts_of
 
@@ -114,7 +115,7 @@ def with_effects(lines: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
     columns = ["status", "delta", "ci_low", "ci_high", "p_adjusted", "n"]
     touched = again.assign(line=again["lines"].str.split(",")).explode("line")
     touched = touched.assign(line=touched["line"].astype(int)).drop_duplicates("line")
-    touched["status"] = touched["status"].replace("unchecked", "changed")
+    touched["status"] = touched["status"].replace(Status.UNCHECKED, Status.CHANGED)
     return lines.merge(touched[["line", *columns]], on="line", how="left").fillna({"status": ""})
 
 
@@ -201,7 +202,7 @@ def quiz_of(runs: Sequence[SavedRun]) -> Quiz | None:
         return None
     telling = lines["sites"] != ""
     if "status" in lines:
-        telling |= lines["status"] == "changed"
+        telling |= lines["status"] == Status.CHANGED
     return Quiz(questions, file, list(lines["code"]), list(lines.loc[telling, "line"]))
 
 
@@ -237,7 +238,7 @@ def on_trainings(run: SavedRun, file: str) -> list[Question]:
 
 def bar_of(row: dict[Any, Any], name: str, kind: str = "") -> Bar:
     """An effect as the quiz draws it."""
-    said = "" if row["status"] == "leak" else str(verdict_of(row, kind))
+    said = "" if row["status"] == Status.LEAK else str(verdict_of(row, kind))
     value, low, high = (float(row[f"{kind}{part}"]) for part in ("delta", "ci_low", "ci_high"))
     return Bar(name, value, low, high, said)
 
@@ -260,7 +261,7 @@ def curve_of(rows: pd.DataFrame) -> Curve:
 def on_trained_model(table: pd.DataFrame, file: str) -> list[Question]:
     """Questions on the lines whose cut costs the trained model most: bars, layer by layer. A cut
     that many lines share, as of all that is read from nothing, is no question."""
-    together = table[(table["layer"] == "all") & (table["status"] == "changed")]
+    together = table[(table["layer"] == "all") & (table["status"] == Status.CHANGED)]
     found = headlines(table[table["file"] == file])
     sure = found[verdicts_of(found).map(lambda verdict: verdict.is_effect).astype(bool)]
     sure = sure.loc[sure["delta"].abs().sort_values(ascending=False).index]

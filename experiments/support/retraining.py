@@ -29,6 +29,7 @@ from gpt.text import CharTokenizer, Data, evaluation_blocks
 from gpt.train import Preset, TrainConfig
 from interp.runs import Run, identity_of, recorded_elsewhere, write_atomically
 from interp.runs.files import note
+from interp.status import Status
 from interp.surgery import Surgery, edited_module, read_source
 from interp.surgery.judging import calls_of, sees_the_future
 from interp.surgery.modules import edited_name
@@ -157,7 +158,13 @@ def run_all(
     if left:
         train_side_by_side(run, tasks, list(left.values()), (data, tokenizer), executor)
     return [
-        {"status": "unchecked", "detail": "", **row, "variant": task.variant, "seed": task.seed}
+        {
+            "status": Status.UNCHECKED,
+            "detail": "",
+            **row,
+            "variant": task.variant,
+            "seed": task.seed,
+        }
         for task in tasks
         for row in run.task(task.identity) or []
     ]
@@ -192,7 +199,7 @@ def sha256_of(path: Path) -> str:
 def record(run: Run, task: Task, rows: Rows) -> None:
     """Keep what came of a training, and beforehand the checksum of its weights."""
     if task.weights is not None:
-        made = all(row.get("status") != "error" for row in rows)
+        made = all(row.get("status") != Status.ERROR for row in rows)
         kept = {"file": task.weights.name, "sha256": sha256_of(task.weights) if made else ""}
         run.forget(weights_of(task))  # of a training that was lost
         run.record(weights_of(task), [kept])
@@ -296,7 +303,7 @@ def perform(shared: Shared, task: Task, tell: Tell) -> Rows:
         if task.surgery is None or not the_variants_own(error, task.surgery):
             raise
         row = {"step": 0, "split": "val", "loss": float("nan"), "precision": ""}
-        return [{**row, "status": "error", "detail": one_sentence(error)}]
+        return [{**row, "status": Status.ERROR, "detail": one_sentence(error)}]
     if task.weights is not None:
         keep_weights(task, model, tokenizer)
     finite = all(
@@ -304,14 +311,14 @@ def perform(shared: Shared, task: Task, tell: Tell) -> Rows:
         for evaluation in trained.curve
         for loss in (evaluation.train_loss, evaluation.val_loss)
     )
-    status = "leak" if ahead else "changed"
+    status = Status.LEAK if ahead else Status.CHANGED
     return [
         {
             "step": evaluation.step,
             "split": split,
             "loss": getattr(evaluation, f"{split}_loss"),
             "precision": trained.precision,
-            "status": status if finite else "nonfinite",
+            "status": status if finite else Status.NONFINITE,
             "detail": "earlier logits depend on later tokens" if ahead else "",
         }
         for evaluation in trained.curve

@@ -10,6 +10,7 @@ import pandas as pd
 from experiments.support.variants import BASELINE
 from gpt.errors import UsageError
 from interp import stats
+from interp.status import Status
 from interp.verdicts import (
     FEWEST,
     Verdict,
@@ -24,7 +25,14 @@ from interp.verdicts import (
 ON_THE_LINE = 0.03
 """Nats within which a loss counts as that of an n-gram model."""
 KINDS = {"best_": "best", "": "last"}  # what stands before a column's name, and the loss it is of
-STATUSES = ("lost", "error", "nonfinite", "leak", "unchecked", "changed")  # the worst first
+WORST_FIRST = (
+    Status.LOST,
+    Status.ERROR,
+    Status.NONFINITE,
+    Status.LEAK,
+    Status.UNCHECKED,
+    Status.CHANGED,
+)
 
 
 def trainings_of(curves: pd.DataFrame) -> pd.DataFrame:
@@ -155,8 +163,8 @@ def steps_to(target: float, curve: pd.DataFrame) -> float:
 
 def worst_status(rows: pd.DataFrame) -> str:
     if "status" not in rows:
-        return "unchecked"
-    return min(rows["status"], key=STATUSES.index)
+        return Status.UNCHECKED
+    return min(rows["status"], key=WORST_FIRST.index)
 
 
 def improvements(summary: pd.DataFrame) -> list[str]:
@@ -181,7 +189,7 @@ def best_differs(row: Mapping[Any, Any]) -> bool:
 
 def stopped(row: Mapping[Any, Any]) -> str:
     """Where a run was stopped before the end of its schedule, in words; empty for a whole one."""
-    if row["step"] >= row["steps"] or row["status"] == "error":
+    if row["step"] >= row["steps"] or row["status"] == Status.ERROR:
         return ""
     return f"stopped at step {row['step']} of {row['steps']}"
 
@@ -261,18 +269,18 @@ def reading(row: Mapping[Any, Any], entropies: pd.DataFrame, trainings: pd.DataF
             f"The model as it is ends at {row['last']:.3f} nats per character{where}"
             f"{its_best(row)}. {power(row)}"
         )
-    if row["status"] in ("error", "nonfinite"):
-        what = {"error": "cannot be trained", "nonfinite": "has a loss that is no number"}
+    if row["status"] in (Status.ERROR, Status.NONFINITE):
+        what = {Status.ERROR: "cannot be trained", Status.NONFINITE: "has a loss that is no number"}
         return f"With this cut the model {what[row['status']]}."
-    if row["status"] == "lost":
+    if row["status"] == Status.LOST:
         return "A training with this cut was lost by the machine: nothing is known of it."
     ends = f"Trained with this cut, the model ends at {row['last']:.3f} nats per character{where}"
-    if row["status"] == "leak":
+    if row["status"] == Status.LEAK:
         return f"{ends}, but it sees the tokens it is to predict: its loss means nothing."
     interval = interval_words(row, points=points_of(trainings, row["variant"]))
     said = f"{ends}, {row['delta']:+.3f} against the model as it is ({counted(row)}: {interval})"
     said += f": {verdict_words(row)}."
-    if row["status"] == "unchecked" and verdict_of(row) is Verdict.LOWERS:
+    if row["status"] == Status.UNCHECKED and verdict_of(row) is Verdict.LOWERS:
         said += " Whether it sees later tokens was not checked."
     return said + against_counts(row, entropies) + by_the_best(row, trainings)
 

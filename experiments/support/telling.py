@@ -30,6 +30,7 @@ import pandas as pd
 
 from experiments.support.summary import best_differs, counted, points_of, stopped
 from experiments.support.variants import BASELINE
+from interp.status import Status
 from interp.verdicts import (
     FEWEST,
     Verdict,
@@ -52,7 +53,7 @@ LABEL = re.compile(r"^(?P<file>[^\s:]+):(?P<line>\d+)  (?P<code>.*)$", re.MULTIL
 def of_trainings(summary: pd.DataFrame, trainings: pd.DataFrame) -> pd.DataFrame:
     """The effects of cuts made before training, on the last loss, and on the best where that says
     something else; ``summarise``'s table and ``trainings_of``'s."""
-    trained = summary[summary["status"].isin(["changed", "unchecked"])]
+    trained = summary[summary["status"].isin([Status.CHANGED, Status.UNCHECKED])]
     rows = trained[(trained["variant"] != BASELINE) & trained["delta"].notna()]
     return pd.DataFrame(
         [
@@ -256,11 +257,11 @@ def limits_of_trainings(summary: pd.DataFrame) -> list[str]:
         )
     cuts = summary[summary["variant"] != BASELINE]
     for status, meaning in (
-        ("unchecked", "Not checked for leaks of later tokens"),
-        ("leak", "Seeing the tokens that are to be predicted, so that the loss means nothing"),
-        ("nonfinite", "With a loss that is no number"),
-        ("error", "Not to be trained"),
-        ("lost", "Lost by the machine, so that nothing is known"),
+        (Status.UNCHECKED, "Not checked for leaks of later tokens"),
+        (Status.LEAK, "Seeing the tokens that are to be predicted, so that the loss means nothing"),
+        (Status.NONFINITE, "With a loss that is no number"),
+        (Status.ERROR, "Not to be trained"),
+        (Status.LOST, "Lost by the machine, so that nothing is known"),
     ):
         if names := list(cuts.loc[cuts["status"] == status, "variant"]):
             said.append(f"{meaning}: {', '.join(names)}.")

@@ -45,6 +45,7 @@ from interp.figures.style import (
     prose,
     require,
 )
+from interp.status import Status
 
 LEAK = "leak: it sees the tokens to be predicted, so its loss means nothing"
 MARKERS_PER_CURVE = 8
@@ -174,7 +175,7 @@ def looks_of(table: pd.DataFrame) -> dict[str, Look]:
     """The variants, in the table's order; the model as it is is black."""
     palette = sns.color_palette("colorblind")
     colors = [palette[i] for i in (0, 3, 2, 1, 4, 9, 5, 6, 8)]  # neighbours far apart in lightness
-    ahead = table.get("status", pd.Series("", table.index)) == "leak"
+    ahead = table.get("status", pd.Series("", table.index)) == Status.LEAK
     leaks = set(table.loc[ahead, "variant"])
     looks: dict[str, Look] = {}
     edited = 0

@@ -32,6 +32,7 @@ from interp.figures.style import (
     prose,
     require,
 )
+from interp.status import Status
 from interp.verdicts import verdict_of
 
 
@@ -101,7 +102,7 @@ def key_line(row: dict[Any, Any]) -> str:
 
 def draw_point(axes: Axes, x: float, row: dict[Any, Any], trainings: pd.DataFrame | None) -> None:
     """One line's damage and lasting cost, each with its interval, and the seeds of the latter."""
-    leak = "leak" in (row["status"], row["retrained_status"])
+    leak = Status.LEAK in (row["status"], row["retrained_status"])
     color = LEAK if leak else DAMAGE
     sure = verdict_of(row, "retrained_").is_effect
     looks: dict[str, Any] = {"capsize": 0, "linewidth": 0.9, "color": color}

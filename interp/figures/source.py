@@ -16,10 +16,9 @@ from matplotlib.ticker import FuncFormatter
 from interp.errors import UsageError
 from interp.figures.intervals import draw_intervals, reach_of
 from interp.figures.style import HOLLOW, MONO, drawable, print_style
-from interp.surgery.annotate import MARKS
+from interp.status import MARKS, QUIET, TELLING, Status
 from interp.verdicts import verdicts_of
 
-TELLING = ("changed", "leak", "nonfinite", "mismatch", "error", "timeout")
 DAMAGE, LEAK = "#c2571a", "#7a3b8f"
 NATS = "loss with the cut, less without (nats)"
 BARS = "error bars: 95 % intervals, from three texts or seeds on"
@@ -61,7 +60,7 @@ def lines(table: pd.DataFrame, trainings: pd.DataFrame | None = None) -> Figure:
         else:
             right.axis("off")
         for height, text, status in zip(y, texts, shown["status"], strict=True):
-            quiet = status in ("", "dead", "equivalent")
+            quiet = status in QUIET
             code.text(
                 0,
                 height,
@@ -88,7 +87,7 @@ def draw_bars(axes: Axes, y: np.ndarray, rows: pd.DataFrame, kind: str, title: s
     """A bar for each row with its interval and its number; hollow where no effect is shown."""
     values, low, high = (rows[f"{kind}{name}"] for name in ("delta", "ci_low", "ci_high"))
     status, verdicts = rows[f"{kind}status"], verdicts_of(rows, kind)
-    leaks = status == "leak"
+    leaks = status == Status.LEAK
     sure = leaks | verdicts.map(lambda verdict: verdict.is_effect)
     colors = [LEAK if leak else DAMAGE for leak in leaks]
     bars = axes.barh(y, values.fillna(0.0), color=colors, height=0.8)

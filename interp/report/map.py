@@ -22,6 +22,7 @@ from interp.report.boxes import Box, Group, add, grouped, level_of
 from interp.report.map_drawing import draw_map
 from interp.report.source import empty, named, number_at, prefix_of, signed, split_numbers
 from interp.report.vocabulary import SOFTMAX, VISUALISATION, vocabulary
+from interp.status import WITH_LOSS, Status
 from interp.verdicts import Verdict, verdict_of, verdict_words
 
 
@@ -151,7 +152,7 @@ class MapView:
             if row is None:
                 continue
             box.status = str(row.get("status") or "")
-            if box.status not in ("changed", "leak"):
+            if box.status not in WITH_LOSS:
                 continue
             low, high = number_at(row, "ci_low"), number_at(row, "ci_high")
             box.delta = number_at(row, "delta")
@@ -188,9 +189,9 @@ class MapView:
             "effect": box.effect,
             "interval": box.interval,
             "null": box.verdict is Verdict.NOT_SHOWN,
-            "unknown": box.verdict is Verdict.UNKNOWN and box.status == "changed",
+            "unknown": box.verdict is Verdict.UNKNOWN and box.status == Status.CHANGED,
             "said": box.said,
-            "leak": box.status == "leak",
+            "leak": box.status == Status.LEAK,
             "layers": [(name, signed(delta) or "no number") for name, delta, _ in box.layers],
             "kind": box.kind,
         }

@@ -8,6 +8,7 @@ from interp.characters import visible
 from interp.report.boxes import Box, Group
 from interp.report.drawing import short, text
 from interp.report.source import signed
+from interp.status import Status
 
 WIDTH, SPINE, INDENT, RIGHT = 420.0, 30.0, 76.0, 12.0
 CHIP, CELL = 20.0, 16.0  # heights
@@ -42,7 +43,7 @@ class Pen:
             box.number,
             kind,
             box.level,
-            " leak" if box.status == "leak" else "",
+            " leak" if box.status == Status.LEAK else "",
             visible(said),
         )
 

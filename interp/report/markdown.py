@@ -24,6 +24,7 @@ from interp.report.quiz import Bar, Quiz, Worksheet, shuffled
 from interp.report.sections import Figure, Section, paragraphs, shown
 from interp.report.source import SourceView
 from interp.runs import write_atomically
+from interp.status import WITH_LOSS
 from interp.verdicts import verdicts_of
 
 ROWS = 40  # of a table, before the rest is left to the run's own files
@@ -117,7 +118,7 @@ def of_source(view: SourceView) -> list[str]:
     wanted = ["line", "code", "status", "delta", "ci_low", "ci_high"]
     blocks = []
     if {"status", "delta"} <= {*lines}:
-        cut = lines[lines["delta"].notna() & lines["status"].isin(["changed", "leak"])]
+        cut = lines[lines["delta"].notna() & lines["status"].isin(WITH_LOSS)]
         order = cut["delta"].abs().sort_values(ascending=False).index
         cut = cut.assign(code=cut["code"].str.strip(), verdict=verdicts_of(cut).astype(str))
         table = cut.loc[order, [*wanted, "verdict"]]

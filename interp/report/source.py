@@ -25,11 +25,10 @@ from pygments.lexers.python import PythonLexer
 from interp.characters import visible
 from interp.errors import UsageError
 from interp.report.drawing import Dot, curves_svg, intervals_svg, profile_path
-from interp.surgery.annotate import LEGEND, MARKS
-from interp.verdicts import COMPARED, Verdict, interval_words, spread_of, verdict_of, verdict_words
+from interp.status import COMPARED, MARKS, MEANINGS, QUIET, TELLING, TOOK_EFFECT, WITH_LOSS, Status
+from interp.verdicts import Verdict, interval_words, spread_of, verdict_of, verdict_words
 
 ENDS = ("delta", "ci_low", "ci_high")
-TELLING = ("changed", "leak", "nonfinite", "mismatch", "error", "timeout")
 Row = dict[str, Any]
 
 
@@ -77,7 +76,7 @@ class SourceView:
         return {
             "files": files,
             "unit": self.unit,
-            "legend": [(MARKS[status], LEGEND[status]) for status in LEGEND if status in seen],
+            "legend": [(MARKS[status], MEANINGS[status]) for status in MEANINGS if status in seen],
             "layers": any(row["profile"] for row in rows),
             "posthoc": any(row["nats"] for row in rows),
             "retrained": any(row["again"] for row in rows),
@@ -107,7 +106,7 @@ class SourceView:
         tried = self._tried(name)
         again = self._again(name)
         points = self._points(name)
-        shown = [row for row in lines if row.get("status") in ("changed", "leak")]
+        shown = [row for row in lines if row.get("status") in WITH_LOSS]
         scale = Scale.of(shown)
         scale_again = Scale.of([row for rows in again.values() for row in rows])
         prefix = prefix_of(name, several=not alone)
@@ -148,16 +147,16 @@ class SourceView:
             "code": row["html"],
             "status": status,
             "mark": MARKS.get(status, ""),
-            "meaning": LEGEND.get(status, ""),
+            "meaning": MEANINGS.get(status, ""),
             "null": verdict is Verdict.NOT_SHOWN,
-            "unknown": verdict is Verdict.UNKNOWN and status == "changed",
-            "quiet": status in ("", "dead", "equivalent") and retrained is None,
+            "unknown": verdict is Verdict.UNKNOWN and status == Status.CHANGED,
+            "quiet": status in QUIET and retrained is None,
             "effect": verdict.is_effect
-            or (verdict is Verdict.UNKNOWN and status in ("changed", "leak", "nonfinite"))
+            or (verdict is Verdict.UNKNOWN and status in TOOK_EFFECT)
             or lasting.is_effect
             or lasting is Verdict.UNKNOWN,
             "nats": signed(number_at(row, "delta")) if status in TELLING else "",
-            "bar": bar_of(row, scales[0]) if status in ("changed", "leak") else None,
+            "bar": bar_of(row, scales[0]) if status in WITH_LOSS else None,
             "profile": profile_path(split_numbers(row.get("layer_deltas"))),
             "again": signed(retrained["delta"]) if retrained else "",
             "jointly": "" if retrained is None or retrained["alone"] else retrained["without"],
@@ -232,7 +231,7 @@ class SourceView:
             )
         }
         diff = row.get("diff")
-        single_cut = self.command and told["operator"] and told["status"] != "dead"
+        single_cut = self.command and told["operator"] and told["status"] != Status.DEAD
         return told | {
             "surgery": surgery,
             "command": self.command.format(surgery=surgery) if single_cut else "",
@@ -244,8 +243,8 @@ class SourceView:
             "p_adjusted": number_at(row, "p_adjusted"),
             "points": points,
             "hook_nats": signed(number_at(row, "hook_delta")),
-            "meaning": LEGEND.get(told["status"], ""),
-            "nats": signed(delta) if told["status"] in (*TELLING, "unchecked", "") else "",
+            "meaning": MEANINGS.get(told["status"], ""),
+            "nats": signed(delta) if told["status"] in (*TELLING, Status.UNCHECKED, "") else "",
             "interval": f"{signed(low)} to {signed(high)}"
             if np.isfinite([low, high]).all()
             else "",
@@ -368,7 +367,7 @@ def bar_of(row: Mapping[Any, Any], scale: Scale, points: Sequence[float] = ()) -
     if not np.isfinite(delta) or scale.low == scale.high:
         return None
     sign = -1 if delta < 0 else 1
-    kind = "leak" if row.get("status") == "leak" else "harm" if delta >= 0 else "gain"
+    kind = "leak" if row.get("status") == Status.LEAK else "harm" if delta >= 0 else "gain"
     known = bool(np.isfinite([low, high]).all())
     ends = sorted((sign * low, sign * high)) if known else [abs(delta)] * 2
     start = scale.at(0.0)

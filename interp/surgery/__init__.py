@@ -11,19 +11,20 @@ Source edits of a model file: find the cuts that apply, make one, run it, retrai
 """
 
 from interp.errors import SurgeryError
+from interp.status import Status
 from interp.surgery.by_line import lines
 from interp.surgery.edits import Surgery, at_layers, combine
 from interp.surgery.finding import enumerate_surgeries, find, find_all
 from interp.surgery.modules import edited_module
 from interp.surgery.performing import performed
-from interp.surgery.rows import STATUSES, headlines, over_seeds
+from interp.surgery.rows import headlines, over_seeds
 from interp.surgery.studies import Study, study
 from interp.surgery.syntax import Edit, Source, read_source
 
 __all__ = [
-    "STATUSES",
     "Edit",
     "Source",
+    "Status",
     "Study",
     "Surgery",
     "SurgeryError",

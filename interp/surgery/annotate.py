@@ -19,38 +19,7 @@ from interp.site import Site
 from interp.surgery.rows import headlines, most_telling
 from interp.surgery.syntax import Source, lines_of
 
-BLOCKS = " ▁▂▃▄▅▆▇█"
-# What stands in the place of a number where the loss alone does not tell.
-MARKS = {
-    "changed": "",
-    "leak": "L",
-    "nonfinite": "N",
-    "mismatch": "≠",
-    "equivalent": "=",
-    "train-only": "T",
-    "retrain-only": "R",
-    "error": "E",
-    "timeout": "…",
-    "lost": "?",
-    "scripted": "S",
-    "imported": "I",
-    "dead": "·",
-}
 EFFECT = ("delta", "ci_low", "ci_high", "p_adjusted", "n")
-LEGEND = {
-    "leak": "later tokens reach earlier logits",
-    "nonfinite": "the loss is no number",
-    "mismatch": "the line and its hook point disagree",
-    "equivalent": "the same function",
-    "train-only": "acts in training only",
-    "retrain-only": "acts when a model is built",
-    "error": "the model does not run without it",
-    "timeout": "ended at its time limit",
-    "lost": "the machine stopped it: not known",
-    "scripted": "TorchScript runs it: not cut",
-    "imported": "runs when the file is imported: not cut",
-    "dead": "never ran",
-}
 
 
 def annotated(

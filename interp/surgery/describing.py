@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from interp.status import Status
 from interp.surgery.edits import Surgery, at_layers
 from interp.surgery.kept import run_on_import
 from interp.surgery.loaded import made_on_import, scripted_names
@@ -58,13 +59,13 @@ def lines_without_cut(uncut: Uncut) -> list[dict[str, Any]]:
         cut = {syntax.statement_at(edit.start) for edit in edits}
         for node in syntax.statements:
             status, detail = why_without_cut(node, ran=bool(noted.phases(node)))
-            if status == "dead" and syntax.qualname[node].partition(".")[0] in scripted:
-                status = "scripted"
+            if status == Status.DEAD and syntax.qualname[node].partition(".")[0] in scripted:
+                status = Status.SCRIPTED
                 detail = "not cut: TorchScript runs this line, and no cut of Python reaches it"
             scope = syntax.qualname[syntax.parent[node]]
-            unseen = status == "dead" or (isinstance(node, SCOPE) and not noted.phases(node))
+            unseen = status == Status.DEAD or (isinstance(node, SCOPE) and not noted.phases(node))
             if unseen and scope.partition(".")[0] in imported and scope not in made:
-                status, detail = "imported", WHEN_IMPORTED
+                status, detail = Status.IMPORTED, WHEN_IMPORTED
             if node not in cut and status:
                 name = f"{source.file}:{node.lineno}:{'dead' if status == 'dead' else 'none'}"
                 rows.append(

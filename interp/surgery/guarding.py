@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from interp.errors import SurgeryError
+from interp.status import Status
 from interp.surgery.outcomes import Outcome, ending, one_sentence, outcome_of, unpickled
 from interp.surgery.overseeing import oversee
 
@@ -73,7 +74,7 @@ def guarded(
                 worker = next(w for w in running if w.pipe is pipe)
                 index, outcome, lives = worker.index, *hear(worker)
                 attempts[index] += 1
-                if outcome.status == "lost" and attempts[index] < ATTEMPTS:
+                if outcome.status == Status.LOST and attempts[index] < ATTEMPTS:
                     waiting.insert(0, index)  # last, when those that crowded it out have ended
                 else:
                     yield index, finally_lost(outcome)
@@ -95,7 +96,7 @@ def guarded(
 
 def attempted(task: Callable[[], Any]) -> Outcome:
     """A task's outcome, in this process. Raises ``SurgeryError`` where no other could follow."""
-    outcome = Outcome("lost")
+    outcome = Outcome(Status.LOST)
     for _ in range(ATTEMPTS):
         try:
             return Outcome("done", task())
@@ -107,7 +108,7 @@ def attempted(task: Callable[[], Any]) -> Outcome:
             ) from error
         except (Exception, SystemExit) as error:
             outcome = outcome_of(error)
-        if outcome.status != "lost":
+        if outcome.status != Status.LOST:
             return outcome
         gc.collect()
         torch.cuda.empty_cache()
@@ -116,7 +117,7 @@ def attempted(task: Callable[[], Any]) -> Outcome:
 
 def finally_lost(outcome: Outcome) -> Outcome:
     """The outcome; one that is lost says how often it was tried."""
-    if outcome.status != "lost":
+    if outcome.status != Status.LOST:
         return outcome
     return replace(outcome, detail=f"{outcome.detail}; tried {ATTEMPTS} times")
 
@@ -151,11 +152,11 @@ def hear(worker: Worker) -> tuple[Outcome, bool]:
         said = worker.pipe.recv_bytes()
     except (EOFError, OSError):
         worker.process.join()
-        return Outcome("lost", detail=f"its overseer {ending(worker.process.exitcode)}"), False
+        return Outcome(Status.LOST, detail=f"its overseer {ending(worker.process.exitcode)}"), False
     try:
         outcome = unpickled(said)
     except Exception as error:
-        outcome = Outcome("error", detail=f"its result cannot be read: {one_sentence(error)}")
+        outcome = Outcome(Status.ERROR, detail=f"its result cannot be read: {one_sentence(error)}")
     return outcome, True
 
 

@@ -20,6 +20,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from interp.status import Status
 from interp.surgery.loaded import loaded_functions
 from interp.surgery.outcomes import has_name
 from interp.surgery.performing import compiled, edited_function, inner_codes, swapped
@@ -273,7 +274,7 @@ def why_without_cut(statement: ast.stmt, ran: bool) -> tuple[str, str]:
         and own_expressions(statement)
         and not isinstance(statement, (ast.Raise, ast.Assert))
     ):
-        return "dead", "the line never ran"
+        return Status.DEAD, "the line never ran"
     if ran and isinstance(statement, ast.Break):
-        return "timeout", "not cut: the loop would not end without it"
-    return ("equivalent", "not cut: it computes nothing") if ran else ("", "")
+        return Status.TIMEOUT, "not cut: the loop would not end without it"
+    return (Status.EQUIVALENT, "not cut: it computes nothing") if ran else ("", "")

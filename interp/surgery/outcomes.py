@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from interp.errors import UsageError
+from interp.status import Status
 
 CRASHES = (
     signal.SIGSEGV,
@@ -41,8 +42,8 @@ class Outcome:
 
 def outcome_of(error: BaseException) -> Outcome:
     if is_the_machines(error):
-        return Outcome("lost", detail=f"the machine had no room left: {one_sentence(error)}")
-    return Outcome("error", detail=one_sentence(error))
+        return Outcome(Status.LOST, detail=f"the machine had no room left: {one_sentence(error)}")
+    return Outcome(Status.ERROR, detail=one_sentence(error))
 
 
 def is_the_machines(error: BaseException | None) -> bool:

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from interp.status import Status
 from interp.surgery.outcomes import (
     CRASHES,
     Outcome,
@@ -117,7 +118,7 @@ def serve(task: Callable[[], Any], writing: int, overseer: int, memory_gib: floa
         said = pickled(outcome)
     except Exception as error:
         detail = f"its result cannot be handed on: {one_sentence(error)}"
-        said = pickled(Outcome("error", detail=detail))
+        said = pickled(Outcome(Status.ERROR, detail=detail))
     said = len(said).to_bytes(8, "little") + said
     while said:
         said = said[os.write(writing, said) :]
@@ -162,7 +163,7 @@ def pickled_answer(
         else:
             took += max(0.0, min(looked - before, 2 * GLANCE_S) - idle)
         if took > limit_s:
-            return pickled(Outcome("timeout", detail="ended at its time limit"))
+            return pickled(Outcome(Status.TIMEOUT, detail="ended at its time limit"))
 
 
 def waited_for_a_processor(process: int) -> float:
@@ -193,10 +194,10 @@ def fate(child: int) -> Outcome:
     """What became of a child that ended without an answer."""
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code == NO_ROOM:
-        return Outcome("lost", detail="the machine had no memory left for its process")
+        return Outcome(Status.LOST, detail="the machine had no memory left for its process")
     if code >= 0 or -code in CRASHES:
-        return Outcome("error", detail=f"the process {ending(code)}")
-    return Outcome("lost", detail=f"its process {ending(code)}")
+        return Outcome(Status.ERROR, detail=f"the process {ending(code)}")
+    return Outcome(Status.LOST, detail=f"its process {ending(code)}")
 
 
 def adopt_orphans() -> None:

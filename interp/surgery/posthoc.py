@@ -13,6 +13,7 @@ from torch import nn
 
 from interp.errors import SurgeryError
 from interp.interventions import intervene
+from interp.status import Status
 from interp.surgery.edits import Surgery, at_layers
 from interp.surgery.judging import (
     FirstNaN,
@@ -40,7 +41,7 @@ def try_twin(uncut: Uncut, twin: Twin) -> Row:
     ):
         judgement = judged(uncut.model, uncut.judge)
     return {
-        "status": "changed",
+        "status": Status.CHANGED,
         "intervention": twin.kind,
         "hook": twin.hook,
         "hook_delta": float((judgement.values - uncut.baseline.values).mean()),
@@ -94,13 +95,13 @@ def compare_with_uncut(
     if difference is not None and difference < FLOAT_NOISE:
         if np.allclose(judgement.values, uncut.baseline.values, rtol=FLOAT_NOISE, atol=FLOAT_NOISE):
             detail = f"the same logits, up to {difference:.1g} of their spread"
-            return {**row, "status": "equivalent", "detail": detail}
+            return {**row, "status": Status.EQUIVALENT, "detail": detail}
         detail = "the same logits: what changes is the loss that the model hands out"
-        return {**row, "status": "changed", "detail": detail}
+        return {**row, "status": Status.CHANGED, "detail": detail}
     if ahead:
         detail = "earlier logits depend on later tokens"
-        return {**row, "status": "leak", "detail": detail}
-    return {**row, "status": "changed", "detail": without_place(left_out)}
+        return {**row, "status": Status.LEAK, "detail": detail}
+    return {**row, "status": Status.CHANGED, "detail": without_place(left_out)}
 
 
 def without_place(weights: Sequence[str]) -> str:
@@ -162,11 +163,11 @@ def try_without_weights(
     """A surgery after which the trained model cannot be had: only whether one can be built and
     trained with it is known."""
     row = try_in_training(uncut, surgery, made, filenames)
-    if row["status"] == "error":
+    if row["status"] == Status.ERROR:
         return row
     unmeasured = {"value": np.nan, "delta": np.nan, "fingerprint": np.nan}
     detail = f"what it does to the trained model is not known: {why}"
-    return {**row, **unmeasured, "status": "retrain-only", "detail": detail}
+    return {**row, **unmeasured, "status": Status.RETRAIN_ONLY, "detail": detail}
 
 
 def try_in_training(uncut: Uncut, surgery: Surgery, made: Surgery, filenames: set[str]) -> Row:
@@ -179,7 +180,7 @@ def try_in_training(uncut: Uncut, surgery: Surgery, made: Surgery, filenames: se
         "fingerprint": uncut.baseline.fingerprint,
     }
     if surgery.layers is not None or needs_mean(made):  # a mean is of the trained model
-        return {**same, "status": "equivalent", "detail": "the same logits, to the bit"}
+        return {**same, "status": Status.EQUIVALENT, "detail": "the same logits, to the bit"}
     try:
         with uncut.made_in_building(made), same_draws():
             cut = training_fingerprint(uncut.build, uncut.baseline.calls[0], uncut.targets)
@@ -187,17 +188,17 @@ def try_in_training(uncut: Uncut, surgery: Surgery, made: Surgery, filenames: se
         return failed("build or train", error, filenames)
     if uncut._training is None:
         detail = "the same logits, to the bit; what it does in training is not known"
-        return {**same, "status": "equivalent", "detail": detail}
+        return {**same, "status": Status.EQUIVALENT, "detail": detail}
     if cut == uncut._training:
-        return {**same, "status": "equivalent", "detail": "the same logits, to the bit"}
+        return {**same, "status": Status.EQUIVALENT, "detail": "the same logits, to the bit"}
     phases = uncut.phases(surgery)
     if "judge" not in phases and phases & {"import", "build"}:
         detail = "acts when a model is built: the trained weights stand in for what it does"
-        return {**same, "status": "retrain-only", "detail": detail}
+        return {**same, "status": Status.RETRAIN_ONLY, "detail": detail}
     if cut.logits == uncut._training.logits and cut.beside != uncut._training.beside:
         detail = "changes what the model hands out beside its logits, such as a loss of its own"
-        return {**same, "status": "train-only", "detail": detail}
-    return {**same, "status": "train-only", "detail": "acts in training only"}
+        return {**same, "status": Status.TRAIN_ONLY, "detail": detail}
+    return {**same, "status": Status.TRAIN_ONLY, "detail": "acts in training only"}
 
 
 def trace_nan(model: nn.Module, judgement: Judgement, filenames: set[str]) -> Row:
@@ -208,4 +209,4 @@ def trace_nan(model: nn.Module, judgement: Judgement, filenames: set[str]) -> Ro
     detail = f"the first NaN is made by {first.operation}{where}"
     if first.operation is None:
         detail = "an infinity, and no NaN before the loss"
-    return {"status": "nonfinite", "detail": detail, "fingerprint": judgement.fingerprint}
+    return {"status": Status.NONFINITE, "detail": detail, "fingerprint": judgement.fingerprint}

@@ -5,6 +5,7 @@ row = retrain(uncut, cut, seed=0)   # status, detail, value
 
 from typing import Any
 
+from interp.status import Status
 from interp.surgery.edits import Surgery
 from interp.surgery.judging import judged, same_draws, sees_the_future
 from interp.surgery.modules import edited_name
@@ -26,7 +27,7 @@ def retrain(uncut: Uncut, surgery: Surgery | None, seed: int) -> dict[str, Any]:
             judgement = judged(model, uncut.judge)
             if not judgement.is_finite:
                 return {
-                    "status": "nonfinite",
+                    "status": Status.NONFINITE,
                     "detail": "the trained model's loss is no number",
                 }
             leaks = sees_the_future(model, judgement.calls[0])
@@ -34,5 +35,5 @@ def retrain(uncut: Uncut, surgery: Surgery | None, seed: int) -> dict[str, Any]:
         return failed(stage, error, filenames)
     row = {"value": float(judgement.values.mean()), "n": len(judgement.values)}
     if leaks and surgery is not None and not uncut._baseline_leaks:
-        return {**row, "status": "leak", "detail": "earlier logits depend on later tokens"}
-    return {**row, "status": "changed", "detail": ""}
+        return {**row, "status": Status.LEAK, "detail": "earlier logits depend on later tokens"}
+    return {**row, "status": Status.CHANGED, "detail": ""}

@@ -12,33 +12,18 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import SurgeryError
+from interp.status import TOOK_EFFECT, Status
 from interp.surgery.judging import Judgement
 from interp.surgery.operators import OPERATORS
 from interp.surgery.outcomes import Outcome, is_the_machines, one_sentence
 from interp.surgery.twins import Twin
 from interp.verdicts import compare_seeds, compare_texts, spread_of
 
-STATUSES = (
-    "changed",
-    "leak",
-    "nonfinite",
-    "mismatch",
-    "equivalent",
-    "train-only",
-    "retrain-only",
-    "error",
-    "timeout",
-    "lost",
-    "scripted",
-    "imported",
-    "dead",
-)
 COLUMNS = (
     *("id", "surgery", "file", "qualname", "line", "lines", "operator", "target", "code", "after"),
     *("reading", "phases", "layer", "intervention", "hook", "hook_delta", "status", "detail"),
     *("value", "baseline", "n", "delta", "ci_low", "ci_high", "p", "fingerprint"),
 )
-UNJUDGED = ("error", "timeout", "lost")
 NO_TWIN = {"intervention": "", "hook": "", "hook_delta": np.nan}
 WITHOUT = ("bypass-call", "delete-statement")  # a line is left out, and what it takes passes on
 SAME_CUT = 1e-6  # nats between a surgery and the intervention that is the same cut
@@ -49,7 +34,7 @@ Row = dict[str, Any]
 def checked_by_hook(row: Row) -> Row:
     """A row, with the status ``mismatch`` where the intervention that is the same cut does another
     thing to the loss than the surgery."""
-    if not row["hook"] or row["status"] == "mismatch":
+    if not row["hook"] or row["status"] == Status.MISMATCH:
         return row
     by_line, by_hook = row.get("delta", np.nan), row["hook_delta"]
     if np.isnan([by_line, by_hook]).all() or abs(by_line - by_hook) <= SAME_CUT:
@@ -58,13 +43,13 @@ def checked_by_hook(row: Row) -> Row:
         f"the line changes the loss by {by_line:+.9f}, and {row['intervention']} at {row['hook']} "
         f"by {by_hook:+.9f}: the same cut, so one of them is not what it says"
     )
-    return {**row, "status": "mismatch", "detail": detail}
+    return {**row, "status": Status.MISMATCH, "detail": detail}
 
 
 def with_twin(row: Row, twin: Twin, by_hook: Row) -> Row:
     """A surgery's row, and what the intervention that is the same cut has done: where that failed,
     the surgery is what it is."""
-    if by_hook["status"] == "changed":
+    if by_hook["status"] == Status.CHANGED:
         return {**row, **{name: by_hook[name] for name in NO_TWIN}}
     why = f"not compared with {twin.kind} at {twin.hook}: {by_hook['detail']}"
     return {**row, "detail": "; ".join(filter(None, [row["detail"], why]))}
@@ -116,7 +101,7 @@ def failed(stage: str, error: BaseException, filenames: set[str]) -> Row:
         if frame.filename in filenames
     ]
     where = f"{stage}, line {lines[-1]}" if lines else stage
-    return {"status": "error", "detail": f"{where}: {one_sentence(error)}"}
+    return {"status": Status.ERROR, "detail": f"{where}: {one_sentence(error)}"}
 
 
 def compared(values: np.ndarray, baseline: np.ndarray) -> Row:
@@ -143,7 +128,7 @@ def over_seeds(trainings: pd.DataFrame) -> pd.DataFrame:
         SurgeryError: the model as it is does not train.
     """
     uncut = trainings[trainings["id"] == ""]
-    wrong = uncut[(uncut["status"] != "changed") | uncut["value"].isna()]
+    wrong = uncut[(uncut["status"] != Status.CHANGED) | uncut["value"].isna()]
     if len(wrong) or uncut.empty:
         detail = wrong["detail"].iloc[0] if len(wrong) else "it was not trained"
         raise SurgeryError(f"the model as it is cannot be trained and judged: {detail}")
@@ -151,7 +136,7 @@ def over_seeds(trainings: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for _, trained in trainings[trainings["id"] != ""].groupby("id", sort=False):
         values = trained.sort_values("seed")["value"].to_numpy(dtype=float)
-        worst = max(trained.to_dict("records"), key=lambda row: STATUSES.index(row["status"]))
+        worst = max(trained.to_dict("records"), key=lambda row: [*Status].index(row["status"]))
         rows.append(
             {
                 **{str(name): cell for name, cell in worst.items() if name != "seed"},
@@ -172,7 +157,7 @@ def folded(table: pd.DataFrame) -> pd.DataFrame:
     ``same_as``, one of a line that runs whenever the model does before one that runs as it is
     built; those that leave the model as it is do not: what they do is seen when a model is built or
     trained, and need not be the same."""
-    took_effect = table["status"].isin(["changed", "leak", "nonfinite"])
+    took_effect = table["status"].isin(TOOK_EFFECT)
     fingerprints = table["fingerprint"].where(took_effect)
     in_building = ~table["phases"].fillna("").astype(str).str.contains("judge")
     first: dict[str, str] = {}
@@ -207,8 +192,10 @@ def first_of_lines(table: pd.DataFrame, passes: Sequence[str]) -> pd.DataFrame:
     """
     rank = {operator: number for number, operator in enumerate(OPERATORS)}
     table = table[table["layer"] == "all"]
-    idle = table["operator"].isin(list(passes)) & table["status"].isin(["equivalent", "train-only"])
-    effect = (~table["status"].isin(["changed", "leak", "nonfinite", "mismatch"])).astype(int)
+    idle = table["operator"].isin(list(passes)) & table["status"].isin(
+        [Status.EQUIVALENT, Status.TRAIN_ONLY]
+    )
+    effect = (~table["status"].isin([*TOOK_EFFECT, Status.MISMATCH])).astype(int)
     operator = table["operator"].map(rank).fillna(len(rank))
     order = table.assign(_effect=effect.mask(idle, -1), _operator=operator)
     order = order.sort_values(["file", "line", "_effect", "_operator"], kind="stable")

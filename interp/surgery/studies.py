@@ -24,6 +24,7 @@ from torch import nn
 
 from interp.errors import SurgeryError, SurgeryWarning, nearest
 from interp.runs import Run, identity_of
+from interp.status import TOOK_EFFECT, UNJUDGED, Status
 from interp.surgery.describing import describe, layers_of, lines_without_cut
 from interp.surgery.edits import Surgery, at_layers, combine
 from interp.surgery.imports import hash_of_imports
@@ -37,7 +38,6 @@ from interp.surgery.posthoc import try_cut, try_twin
 from interp.surgery.retraining import retrain
 from interp.surgery.rows import (
     NO_TWIN,
-    UNJUDGED,
     Row,
     checked_by_hook,
     close,
@@ -150,7 +150,7 @@ class Study(Uncut):
         """
         same = table[
             (table["operator"] == "force-branch")
-            & (table["status"] == "equivalent")
+            & (table["status"] == Status.EQUIVALENT)
             & (table["fingerprint"] != self.baseline.fingerprint)
             & (table["file"] == self.sources[0].file)
         ]
@@ -212,7 +212,7 @@ class Study(Uncut):
             single = [
                 at_layers(surgery, [layer])
                 for surgery, outcome in zip(chosen, outcomes, strict=True)
-                if outcome["status"] in ("changed", "leak", "nonfinite")
+                if outcome["status"] in TOOK_EFFECT
                 for layer in layers_of(self, surgery)
             ]
             outcomes += self._tried(single, progress)
@@ -364,7 +364,7 @@ class Study(Uncut):
             self.limit_s,
             progress,
         )
-        judged_well = [row["status"] not in (*UNJUDGED, "retrain-only") for row in rows]
+        judged_well = [row["status"] not in (*UNJUDGED, Status.RETRAIN_ONLY) for row in rows]
         by_row = [
             self.twins.of(surgery) if well else None
             for surgery, well in zip(surgeries, judged_well, strict=True)

@@ -12,7 +12,7 @@ import pandas as pd
 from rich.text import Text
 
 from interp.characters import visible
-from interp.surgery.annotate import LEGEND, MARKS
+from interp.status import MARKS, MEANINGS, TOOK_EFFECT, Status
 from interp.verdicts import Verdict, verdict_of
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -56,7 +56,7 @@ def terminal(lines: pd.DataFrame, width: int = 80) -> Text:
 def is_shown(row: Mapping[Any, Any]) -> bool:
     """Whether a line has an effect, or might."""
     damage, cost = verdict_of(row), verdict_of(row, "retrained_")
-    measured = row["status"] in ("changed", "leak", "nonfinite", "mismatch")
+    measured = row["status"] in (*TOOK_EFFECT, Status.MISMATCH)
     unknown = measured and damage is Verdict.UNKNOWN
     return damage.is_effect or cost.is_effect or unknown
 
@@ -66,12 +66,12 @@ def legend(lines: pd.DataFrame, shown: list[dict[Any, Any]]) -> str:
     numbers = {row["line"] for row in shown}
     others = lines[~lines["line"].isin(numbers) & (lines["status"] != "")]
     counts = [
-        f"{count} {LEGEND.get(str(status), 'no effect shown')}"
+        f"{count} {MEANINGS.get(str(status), 'no effect shown')}"
         for status, count in others["status"].value_counts().items()
     ]
     seen = {row["status"] for row in shown}
     said = ["nats, with the cut less without", "(+0.000): no effect shown", "+0.000*: no interval"]
-    said += [f"{MARKS[status]}: {LEGEND[status]}" for status in LEGEND if status in seen]
+    said += [f"{MARKS[status]}: {MEANINGS[status]}" for status in MEANINGS if status in seen]
     return "; ".join(said) + "." + (f" Other lines: {', '.join(counts)}." if counts else "")
 
 
@@ -99,7 +99,7 @@ def judged_number(row: Mapping[Any, Any], kind: str = "") -> str:
 
 
 def leaks(row: Mapping[Any, Any]) -> bool:
-    return bool(row["status"] == "leak")
+    return bool(row["status"] == Status.LEAK)
 
 
 def number(value: float) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from interp.errors import SurgeryError
 from interp.runs import Run
+from interp.status import Status
 from interp.surgery.examining import is_same_judgement
 from interp.surgery.guarding import guarded
 from interp.surgery.preserving import Snapshot
@@ -36,7 +37,7 @@ def try_all(
         tasks = [partial(snapshot.restored_after, task) for task in tasks]
     for number, outcome in guarded(tasks, limit_s=limit_s, workers=uncut.workers):
         index, row = left[number], row_of(outcome)
-        if store is not None and row["status"] != "lost":
+        if store is not None and row["status"] != Status.LOST:
             row = store.record(identities[index], [row])[0]
         rows[index] = row
         if snapshot is not None:

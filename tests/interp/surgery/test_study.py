@@ -95,7 +95,7 @@ def test_every_line_of_a_forward_has_an_effect_or_a_status(study, table):
 
 
 def test_statuses_are_told_and_none_is_missing(table):
-    assert set(table["status"]) <= set(surgery.STATUSES)
+    assert set(table["status"]) <= set(surgery.Status)
     assert table["status"].notna().all()
     changed = table[table["status"] == "changed"]
     assert changed["delta"].notna().all()
