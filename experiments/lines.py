@@ -108,7 +108,7 @@ def main(config: Config) -> Path:
         steps = steps or FOREIGN_STEPS
     preset = sized(preset, tokenizer.vocab_size, steps)
     data = split(corpus, tokenizer, preset.model.block_size)
-    other = chosen(config.model, data, preset) if config.model else None
+    other = chosen(config.model, data, preset, config.seed, config.runs) if config.model else None
     module = other.module if other else gpt.model
     source = surgery.read_source(module)
     top = config.retrain_top

@@ -26,7 +26,7 @@ from experiments.ladder import plan, threads_for
 from experiments.support.cli import Options, Seed, announce, console, launch, run_name
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
-from experiments.support.trained import kept, model_path
+from experiments.support.trained import kept, model_path, require_same
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.ladder import RUNGS, Bigram, climb
@@ -103,7 +103,13 @@ def trained_rung(config: Config, data: Data, tokenizer: CharTokenizer) -> Bigram
     identity = checkpoint.Identity.of(rung(size), text=data.sha256, seed=config.seed)
     about = {"rung": config.rung, "recipe": asdict(recipe), **asdict(identity)}
     path = model_path(config.runs, "rung", about | {"size": asdict(size)})
-    if loaded := kept(path, lambda path: checkpoint.load(path, lambda _: rung(size))):
+
+    def load(path: Path) -> checkpoint.Checkpoint:
+        found = checkpoint.load(path, lambda _: rung(size))
+        require_same(path, found.identity, identity)
+        return found
+
+    if loaded := kept(path, load):
         assert isinstance(loaded.model, rung)
         return loaded.model
     with console.status("training the rung"), threads_for(size):

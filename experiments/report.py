@@ -16,6 +16,7 @@ Numbers are quoted by reference, {{ course.no_residual.val_best:.2f }}: run or e
 column, and if wanted a format; --references lists them all, and one that names nothing is an error.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -87,12 +88,13 @@ def folder_of(name: str, root: Path) -> Path:
         UsageError: there is none; the nearest are named.
     """
     for folder in (Path(name), root / name):
-        if (folder / "run.json").exists():
-            return folder
+        with suppress(OSError, ValueError):  # no name that a file can have
+            if (folder / "run.json").exists():
+                return folder
     there = [f"{path.parent.parent.name}/{path.parent.name}" for path in root.glob("*/*/run.json")]
     if not there:
-        raise UsageError(f"{name} is no run's folder, and there are no runs in {root}")
-    raise UsageError(f"{name} is no run's folder; nearest in {root}: {nearest(name, there)}")
+        raise UsageError(f"{name[:200]} is no run's folder, and there are no runs in {root}")
+    raise UsageError(f"{name[:200]} is no run's folder; nearest in {root}: {nearest(name, there)}")
 
 
 def written(page: Page, config: Config, folder: Path) -> Path:

@@ -10,6 +10,7 @@ it holds, which is compared before anything of it is used: a flipped bit is stil
     verify("model.safetensors")  # whole, or a UsageError that says what is wrong
 """
 
+import fcntl
 import hashlib
 import json
 import linecache
@@ -307,10 +308,11 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # says that somebody writes it
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+            temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
         raise UsageError(f"{path} could not be saved: {error.strerror or error}") from error

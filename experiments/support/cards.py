@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gpt.text import Corpus
 from interp.runs import identity_of, write_atomically
+from interp.runs.files import remove_unfinished
 from interp.texts import TextAudit, audit_text, html
 from interp.texts.auditing import method
 from interp.texts.finding import REGIONS
@@ -27,6 +28,7 @@ def audited(
     decided = method(TRAINED_ON, at_least, regions)
     identity = identity_of(text=corpus.sha256, method=decided)
     path = runs / "texts" / f"{identity[:16]}.json"
+    remove_unfinished(path.parent)
     with suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged: audited again
         kept = json.loads(path.read_bytes())
         if kept["sha256"] == identity_of(identity=identity, audit=kept["audit"]):

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import gpt.model
 from experiments.support.cli import console
-from experiments.support.trained import keep_to_one_thread, kept, model_path, opened
+from experiments.support.trained import keep_to_one_thread, kept, model_path, opened, require_same
 from gpt import checkpoint
 from gpt.diverging import check_step
 from gpt.errors import UsageError
@@ -102,9 +102,6 @@ def induction_model(
     path = model_path(runs, "induction", about)
     described = {"model": path.stem, "recipe": asdict(recipe), "seed": seed, "surgery": cut.id}
     tokenizer = CharTokenizer(recipe.letters)
-    if found := kept(path, opened):
-        model, tokenizer, _ = found
-        return model.to(device), tokenizer, described
     module = edited_module(source, cut)
     size = GPTConfig(
         block_size=recipe.block_size,
@@ -114,11 +111,19 @@ def induction_model(
         n_embd=recipe.n_embd,
     )
     model = module.GPT(module.GPTConfig(**asdict(size)), seed=seed).to(device)
-    keep_to_one_thread(model)
-    train_on_repeats(model, recipe, seed)
     identity = checkpoint.Identity.of(
         model, text=identity_of(**asdict(recipe)), seed=seed, surgery=cut.id
     )
+
+    def load(path: Path) -> tuple[LensModel, CharTokenizer, dict[str, Any]]:
+        require_same(path, checkpoint.identify(path), identity)
+        return opened(path)
+
+    if found := kept(path, load):
+        model, tokenizer, _ = found
+        return model.to(device), tokenizer, described
+    keep_to_one_thread(model)
+    train_on_repeats(model, recipe, seed)
     model.tokenizer = tokenizer
     checkpoint.save(path, model, identity, tokenizer)
     return model, tokenizer, described

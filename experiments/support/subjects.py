@@ -3,7 +3,7 @@
 The class of any file: a script of sixty lines or a modelling file that came with a library. It is
 built small for the text at hand and trained for a moment, once.
 
-    subject = chosen("modeling_gpt2.py:GPT2LMHeadModel", data, preset)
+    subject = chosen("modeling_gpt2.py:GPT2LMHeadModel", data, preset, 0, runs)
     model = trained_once(subject, 0, runs)
 """
 
@@ -11,8 +11,9 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, is_dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,13 +21,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parameter import is_lazy
 
-from experiments.support.trained import kept, model_path
+from experiments.support.trained import kept, model_path, require_same
 from gpt import checkpoint
 from gpt.diverging import check_step
-from gpt.errors import UsageError, nearest
+from gpt.errors import DivergedError, UsageError, nearest
 from gpt.text import Data, batch
 from gpt.train import Preset
+from interp.runs.identity import plain
 from interp.surgery.imports import hash_of_imports
 from interp.surgery.judging import logits_of
 from interp.surgery.syntax import module_name, read_source
@@ -54,12 +57,12 @@ class Subject:
     about: dict[str, Any]
 
 
-def chosen(model: str, data: Data, preset: Preset) -> Subject:
-    """The class that ``FILE:Class`` names.
+def chosen(model: str, data: Data, preset: Preset, seed: int, runs: Path) -> Subject:
+    """The class that ``FILE:Class`` names; where it was not trained with this seed yet, tried out.
 
     Raises:
         UsageError: no such class in the file, or one that cannot be built from a vocabulary and
-            sizes alone.
+            sizes alone, run, or trained.
         SurgeryError: a file that is none, or with a syntax error.
     """
     path, _, name = model.rpartition(":")
@@ -75,14 +78,8 @@ def chosen(model: str, data: Data, preset: Preset) -> Subject:
         ]
         raise UsageError(f"{path} has no module class {name!r}; nearest: {nearest(name, known)}")
 
-    try:
+    with blamed(f"the config of {model} cannot be made"):
         given = arguments(found, module, preset)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(
-            f"the config of {model} cannot be made: {type(error).__name__}: {error}"
-        ) from error
 
     def build(seed: int) -> nn.Module:
         torch.manual_seed(seed)
@@ -102,7 +99,10 @@ def chosen(model: str, data: Data, preset: Preset) -> Subject:
         "train": asdict(preset.train),
         "trained_on": data.sha256,
     }
-    return Subject(module, name, build, train, about)
+    subject = Subject(module, name, build, train, about)
+    if not path_of(subject, seed, runs).exists():
+        require_trainable(model, build, data, preset)
+    return subject
 
 
 def require_logits(
@@ -115,14 +115,11 @@ def require_logits(
     """
     size = preset.model
     tokens = data.train[None, : size.block_size]
-    try:
-        with torch.no_grad():
-            shape = tuple(logits_of(build(0).eval()(tokens)).shape)
-    except (Exception, SystemExit) as error:
-        raise UsageError(
-            f"{named} cannot be built and run on tokens of shape {tuple(tokens.shape)}: "
-            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        ) from error
+    with (
+        blamed(f"{named} cannot be built and run on tokens of shape {tuple(tokens.shape)}"),
+        torch.no_grad(),
+    ):
+        shape = tuple(logits_of(build(0).eval()(tokens)).shape)
     if shape[:2] != (1, size.block_size) or len(shape) != 3 or shape[2] < size.vocab_size:
         raise UsageError(
             f"{named} gives {list(shape)} for tokens of shape {list(tokens.shape)}; a study needs "
@@ -130,20 +127,88 @@ def require_logits(
         )
 
 
+def require_trainable(
+    named: str, build: Callable[[int], nn.Module], data: Data, preset: Preset
+) -> None:
+    """Train a model for one step, before anything is begun.
+
+    Raises:
+        UsageError: it cannot be trained, or has other parameters afterwards, which nothing could
+            put into a model that is built again.
+    """
+    one_step = replace(preset, train=replace(preset.train, steps=1))
+    shape = (preset.train.batch_size, preset.model.block_size)
+    with blamed(f"{named} runs, but cannot be trained on tokens of shape {shape}"):
+        model = build(0)
+        before = shapes_of(model)
+        train_plainly(model, data, one_step, 0)
+        after = shapes_of(model)
+    for name in before | after:
+        if before.get(name) != after.get(name):
+            raise UsageError(
+                f"{named} makes its parameter {name} while it runs: make it in __init__ and give "
+                f"it its size there, so that what was trained can be put into a new model"
+            )
+
+
+def shapes_of(model: nn.Module) -> dict[str, Any]:
+    """Of every parameter; None where it waits for a first run, as those of Lazy modules do."""
+    return {
+        name: None if is_lazy(parameter) else parameter.shape
+        for name, parameter in model.named_parameters()
+    }
+
+
+@contextmanager
+def blamed(what: str) -> Iterator[None]:
+    """Turn whatever somebody's file raises, its own exits included, into one sentence."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if isinstance(error, UsageError) and not isinstance(error, DivergedError):
+            raise
+        raise UsageError(f"{what}: {told(error)}") from error
+
+
+def told(error: BaseException) -> str:
+    """An exception's name and what it says, on one line."""
+    try:
+        said = " ".join(str(error).split())
+    except Exception:
+        said = "it cannot say why"
+    return f"{type(error).__name__}: {said}"[:300]
+
+
 def trained_once(subject: Subject, seed: int, runs: Path) -> nn.Module:
     """The subject, trained: read, if it was trained before."""
-    path = model_path(runs, subject.name, {**subject.about, "seed": seed})
-    found = kept(path, checkpoint.read)
-    if found is None:
+    path = path_of(subject, seed, runs)
+    about = {"about": subject.about, "seed": seed}
+
+    def read(path: Path) -> dict[str, Tensor]:
+        tensors, metadata = checkpoint.read(path)
+        require_same(path, metadata, plain(about))
+        return tensors
+
+    tensors = kept(path, read)
+    if tensors is None:
         model = subject.build(seed)
-        subject.train(model, seed)
-        checkpoint.write(path, state_of(model), {"about": subject.about, "seed": seed})
-        found = checkpoint.read(path)
-    model, (tensors, _) = subject.build(seed), found
+        with blamed(f"{subject.name} cannot be trained"):
+            subject.train(model, seed)
+        checkpoint.write(path, state_of(model), about)
+        tensors = read(path)
+    model = subject.build(seed)
     with torch.no_grad():
         for name, tensor in state_of(model).items():
+            if tensor.shape != tensors[name].shape:  # a buffer that grows as it runs
+                tensor.data = torch.empty_like(tensors[name])
             tensor.copy_(tensors[name])
     return model.eval()
+
+
+def path_of(subject: Subject, seed: int, runs: Path) -> Path:
+    return model_path(runs, subject.name, {**subject.about, "seed": seed})
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
@@ -156,24 +221,16 @@ def load_module(path: str) -> ModuleType:
     source = read_source(path)
     name = module_name(source.path)
     if "." in name:
-        try:
+        with blamed(f"{path} cannot be imported"):
             return importlib.import_module(name)
-        except (Exception, SystemExit) as error:
-            raise UsageError(
-                f"{path} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}"
-            ) from error
     if name in sys.modules and getattr(sys.modules[name], "__file__", "") == str(source.path):
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(f"studied_{name}", source.path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    try:
+    with blamed(f"{path} cannot be imported"):
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise UsageError(
-            f"{path} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}"
-        ) from error
     return module
 
 

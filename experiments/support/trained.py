@@ -29,7 +29,7 @@ from gpt.speed import resolve_precision
 from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
 from gpt.train import PRESETS, Preset, train
 from interp.runs import identity_of
-from interp.runs.files import note
+from interp.runs.files import note, remove_unfinished
 from interp.surgery import edited_module, enumerate_surgeries, read_source
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -179,7 +179,14 @@ def trained_once(
         "seed": seed,
     }
     path = model_path(runs, "gpt", about)
-    if loaded := kept(path, checkpoint.load):
+    identity = checkpoint.Identity.of(model, text=data.sha256, seed=seed)
+
+    def load(path: Path) -> checkpoint.Checkpoint:
+        found = checkpoint.load(path)
+        require_same(path, (found.identity, found.model.config), (identity, preset.model))
+        return found
+
+    if loaded := kept(path, load):
         return loaded.model, about
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("training a model to study", total=preset.train.steps)
@@ -191,7 +198,6 @@ def trained_once(
             state=path.with_suffix(".state"),
             report=lambda at: progress.update(bar, completed=at.step),
         )
-    identity = checkpoint.Identity.of(model, text=data.sha256, seed=seed)
     checkpoint.save(path, model, identity, tokenizer)
     return model.eval(), about
 
@@ -201,6 +207,7 @@ Loaded = TypeVar("Loaded")
 
 def kept(path: Path, load: Callable[[Path], Loaded]) -> Loaded | None:
     """What was trained before, None where nothing was; or where it is damaged, which is said."""
+    remove_unfinished(path.parent)
     if not path.exists():
         return None
     try:
@@ -208,6 +215,12 @@ def kept(path: Path, load: Callable[[Path], Loaded]) -> Loaded | None:
     except UsageError as error:
         note(f"{error}; it is trained again now")
         return None
+
+
+def require_same(path: Path, held: Any, wanted: Any) -> None:
+    """Raises ``UsageError`` where a file is of another training than its name says."""
+    if held != wanted:
+        raise UsageError(f"{path} holds the weights of another training")
 
 
 def model_path(runs: Path, kind: str, about: dict[str, Any]) -> Path:

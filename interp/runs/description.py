@@ -77,7 +77,8 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def require_keys(description: Any) -> None:
-    """Raises ``ValueError`` where a description lacks something, or has something else there."""
+    """Raises ``ValueError`` where a description lacks something, has something else there, or is
+    not the one that its checksum is of."""
     if not isinstance(description, dict):
         raise ValueError("it is no JSON object")
     for key, kind in KEYS.items():
@@ -88,6 +89,8 @@ def require_keys(description: Any) -> None:
     for change in description["resumed"]:
         if not isinstance(change, dict) or "at" not in change:
             raise ValueError("'resumed' is not what it was")
+    if description.get("sha256") != sealed(description)["sha256"]:
+        raise ValueError("it was changed since the run wrote it")
 
 
 def sealed(description: dict[str, Any]) -> dict[str, Any]:

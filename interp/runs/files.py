@@ -1,9 +1,10 @@
 """How does a file come onto the disk whole, or not at all?"""
 
+import fcntl
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from interp.errors import UsageError
@@ -20,10 +21,11 @@ def write_atomically(path: Path, content: bytes) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("wb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # says that somebody writes it
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(path)
+                partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
@@ -33,6 +35,16 @@ def write_atomically(path: Path, content: bytes) -> Path:
         finally:
             os.close(folder)
     return path
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes were writing in a folder when they were killed; what others write there
+    now stays: they hold its lock from its first byte on."""
+    for leftover in folder.glob(".*.partial"):
+        with suppress(OSError), leftover.open("rb") as file:
+            if os.fstat(file.fileno()).st_size:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                leftover.unlink()
 
 
 @contextmanager

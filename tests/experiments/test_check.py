@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import check, course
+from experiments import check, course, report
 from experiments.check import Config, main, verdicts
 from experiments.support.cli import launch
 from gpt.errors import UsageError
@@ -67,11 +67,6 @@ def change_row(path):
         ("figures/loss_bars.png", flip, "it is damaged"),
         ("figures/loss_bars.svg", lambda path: path.write_bytes(path.read_bytes()[:-9]), "damaged"),
         ("figures/loss_bars.pdf", lambda path: path.write_bytes(path.read_bytes()[:-9]), "damaged"),
-        (
-            "run.json",
-            lambda path: path.write_text(path.read_text().replace('"python": "3', '"python": "2')),
-            "it was changed since the run wrote it",
-        ),
     ],
 )
 def test_what_is_damaged_is_named_and_nothing_else_but_what_hangs_on_it(
@@ -85,6 +80,28 @@ def test_what_is_damaged_is_named_and_nothing_else_but_what_hangs_on_it(
         launch(check.main, Config, [str(copied)])
     assert exit_.value.code == 1
     assert "the command that makes them anew" in capsys.readouterr().out
+
+
+def test_a_description_that_was_changed_is_believed_by_nobody(copied, capsys):
+    path = copied / "run.json"
+    path.write_text(path.read_text().replace('"python": "3', '"python": "2'))
+    (fault,) = wrong(copied).values()
+    assert "it was changed since the run wrote it" in fault
+    for command in (check, report):
+        with pytest.raises(SystemExit) as exit_:
+            launch(command.main, command.Config, [str(copied)])
+        assert exit_.value.code in (1, 2)
+        said = capsys.readouterr()
+        assert "it was changed since the run wrote it" in said.out + said.err
+
+
+@pytest.mark.parametrize("command", [check, report])
+@pytest.mark.parametrize("name", ["x" * 300, "", "a\0b"])
+def test_what_can_name_no_folder_is_one_sentence(command, name, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        launch(command.main, command.Config, [name, "--runs", str(tmp_path)])
+    assert exit_.value.code == 2
+    assert re.fullmatch(r"error: [^\n]* is no run's folder[^\n]*\n", capsys.readouterr().err)
 
 
 def test_a_figure_beside_a_newer_table_is_named(copied):

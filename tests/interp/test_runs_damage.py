@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import select
 import shutil
@@ -11,10 +12,21 @@ from contextlib import closing
 
 import pandas as pd
 import pytest
+import torch
 from matplotlib.figure import Figure
 
+from gpt import checkpoint
 from interp.errors import UsageError
-from interp.runs import Run, SavedRun, description, identity_of, locking, recorded_elsewhere
+from interp.runs import (
+    Run,
+    SavedRun,
+    description,
+    identity_of,
+    locking,
+    recorded_elsewhere,
+    write_atomically,
+)
+from interp.runs.files import remove_unfinished
 from interp.runs.store import Store, faults
 
 CONFIG = {"steps": 200}
@@ -220,6 +232,46 @@ def test_a_description_that_was_edited_is_one_sentence(tmp_path, change):
     for read in (lambda: begin(tmp_path), lambda: SavedRun.at(path.parent)):
         with pytest.raises(UsageError, match=r"^[^\n]+does not describe a run"):
             read()
+
+
+def test_no_flipped_bit_of_a_description_passes_for_what_was_written(tmp_path):
+    begin(tmp_path).close()
+    path = tmp_path / "course" / "demo" / "run.json"
+    whole, written = path.read_bytes(), SavedRun.at(path.parent).description
+    draws = random.Random(0)
+    for _ in range(100):
+        damaged = bytearray(whole)
+        damaged[draws.randrange(len(whole))] ^= 1 << draws.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            assert SavedRun.at(path.parent).description == written  # a blank between two words
+        except UsageError as error:
+            assert "does not describe a run" in str(error)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: write_atomically(path, b"all of it"),
+        lambda path: checkpoint.write(path, {"weight": torch.ones(2)}, {}),
+    ],
+)
+def test_what_is_left_of_a_killed_writer_is_removed_and_what_is_being_written_stays(
+    tmp_path, monkeypatch, write
+):
+    (tmp_path / ".model.state.1f2e.partial").write_bytes(b"half of it")
+    synced, seen = os.fsync, []
+
+    def sync(descriptor):
+        remove_unfinished(tmp_path)  # as another process that begins now
+        seen.append([path.name for path in tmp_path.iterdir()])
+        synced(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write(tmp_path / "new")
+    ((partial,), *_) = seen
+    assert partial.startswith(".new.") and partial.endswith(".partial")
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
 def test_a_name_too_long_for_a_folder_is_one_sentence(tmp_path):

@@ -1,5 +1,6 @@
 """Which model an experiment studies: trained once, read after that, resumed in between."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,17 @@ def test_a_model_is_trained_once_and_read_after_that(text, tmp_path, monkeypatch
     assert first.config == again.config
     with pytest.raises(TypeError, match="not callable"):
         studied(StudyOptions(runs=tmp_path, text=str(text), seed=1))
+
+
+def test_weights_of_another_training_are_not_taken_for_these(text, tmp_path, capsys):
+    first, other = (StudyOptions(runs=tmp_path, text=str(text), seed=seed) for seed in (0, 1))
+    weights = studied(first).model.wte.weight.clone()
+    (path,) = (tmp_path / "models").iterdir()
+    studied(other)
+    (others,) = set((tmp_path / "models").iterdir()) - {path}
+    shutil.copy(others, path)
+    assert torch.equal(studied(first).model.wte.weight, weights)
+    assert "holds the weights of another training; it is trained again" in capsys.readouterr().err
 
 
 def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(text, tmp_path, monkeypatch):
