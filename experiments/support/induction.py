@@ -115,7 +115,7 @@ def induction_model(
         model, text=identity_of(**asdict(recipe)), seed=seed, surgery=cut.id
     )
 
-    def load(path: Path) -> tuple[LensModel, CharTokenizer, dict[str, Any]]:
+    def load(path: Path) -> tuple[LanguageModel, CharTokenizer, dict[str, Any]]:
         require_same(path, checkpoint.identify(path), identity)
         return opened(path)
 
