@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments import lines
-from experiments.subjects import chosen, path_of, trained_once
+from experiments.support.subjects import chosen, path_of, trained_once
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS, Preset
 
