@@ -120,19 +120,6 @@ class HookedModel(HookedRootModule):
         if missed and reset_hooks_end:
             raise HookNeverFiredError(no_gradient(missed))
 
-    def run_with_hooks(
-        self,
-        *model_args: Any,
-        fwd_hooks: Sequence[tuple[HookName, Callable]] = (),
-        bwd_hooks: Sequence[tuple[HookName, Callable]] = (),
-        reset_hooks_end: bool = True,
-        clear_contexts: bool = False,
-        **model_kwargs: Any,
-    ) -> Any:
-        """TransformerLens' ``run_with_hooks``, through a call of the model: all it takes goes."""
-        with self.hooks(fwd_hooks, bwd_hooks, reset_hooks_end, clear_contexts):
-            return self(*model_args, **model_kwargs)
-
     def run_with_cache(
         self,
         *model_args: Any,

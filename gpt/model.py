@@ -1,9 +1,8 @@
 """What is a GPT, line by line?
 
-The model of nanoGPT, one operation per line, so that one line is one thing to ablate; a comment has
-nanoGPT's name where ours differs. A hook point hands a value on, to whoever looks at it or changes
-it. Where nobody does, torch's fused kernels do what ``normalize`` and ``attend`` spell out. This is
-the residual stream, with the hook points by their names in TransformerLens:
+nanoGPT's model, one operation per line, so that one line is one thing to ablate; comments have its
+names where ours differ. Where nobody looks at a hook point, torch's fused kernels do what is spelt
+out here. The residual stream, and its hook points under their names in TransformerLens:
 
     tokens ─→ wte ─→ hook_embed ─→ + ←─ hook_pos_embed ←─ wpe ←─ positions
     ┌ Block, n_layer times ────────┼─────────────────────────────────────┐
@@ -34,6 +33,7 @@ from transformer_lens.hook_points import HookPoint
 from gpt.errors import check_config
 from gpt.hooks import ForkPoint, watched
 from gpt.protocol import AttentionWeights, LanguageModel, MLPWeights
+from gpt.running import takes_options
 
 Stream = Float[Tensor, "batch pos d_model"]
 Heads = Float[Tensor, "batch head pos d_head"]
@@ -206,7 +206,7 @@ class Block(nn.Module):
 
 
 class GPT(LanguageModel):
-    """The whole: for each token, the logits of the next. Loss, generation: ``LanguageModel``."""
+    """The whole: for each token, the logits of the next. It writes, too: ``LanguageModel``."""
 
     def __init__(self, config: GPTConfig, seed: int = 0) -> None:
         super().__init__()
@@ -223,6 +223,7 @@ class GPT(LanguageModel):
         self.init_weights(seed)
         self.setup()
 
+    @takes_options  # to give a loss, or to run some of the layers
     def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
         x = self.embed(tokens)
         for block in self.blocks:

@@ -1,36 +1,20 @@
-"""What must a model of text offer, so that this project and TransformerLens' functions run on it?
+"""What must a model offer so that TransformerLens' own functions run on it unchanged?
 
-``LanguageModel`` adds to a ``HookedModel`` what a call can ask for beside logits (a loss, some of
-the layers), ``generate``, and what ``transformer_lens.patching``, ``head_detector`` and
-``ActivationCache`` read: a ``cfg``, tokens from text, and the weights under the names and in the
-layouts of the field.
-
-    logits, loss = model(tokens, return_type="both")
-    residual = model(tokens, stop_at_layer=2)
-    logits = model(residual, start_at_layer=2)
+``LanguageModel`` adds to a ``HookedModel`` what ``transformer_lens.patching``, ``head_detector``,
+and ``ActivationCache`` ask for: a ``cfg``, tokens from text, and weights under the names and in the
+layouts of the field; and ``generate``. What a call of the model can ask for is in ``running``.
 """
 
-import sys
 from collections.abc import Sequence
-from copy import copy
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Literal,
-    NoReturn,
-    Protocol,
-    cast,
-    runtime_checkable,
-)
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformer_lens.config import TransformerLensConfig
 
-from gpt.errors import UsageError, check_choice
+from gpt.errors import UsageError
 from gpt.generating import generate
 from gpt.hooks import HookedModel
 
@@ -48,12 +32,10 @@ class Tokenizer(Protocol):
 
 
 class LanguageModel(HookedModel):
-    """A hooked model of text: all that it can do beside turning tokens into logits.
+    """A hooked model of text: what it can do beside turning tokens into logits.
 
-    A subclass turns them, [batch pos] into [batch pos vocab], in its ``forward``. Where this goes
-    through ``self.embed(tokens)`` and then ``for block in self.blocks``, a call can ask for some of
-    the layers. Set ``tokenizer`` to let the model take text where it takes tokens. Axes of weights
-    and biases are those of the annotations, head by head, as in TransformerLens.
+    Set ``tokenizer`` to let it take text where it takes tokens. Axes of weights and biases are
+    those of the annotations, head by head, as in TransformerLens.
     """
 
     config: "GPTConfig"
@@ -62,49 +44,6 @@ class LanguageModel(HookedModel):
     ln_final: "LayerNorm"
     lm_head: nn.Linear
     tokenizer: Tokenizer | None = None
-
-    def __call__(
-        self,
-        tokens: Int[Tensor, "batch pos"] | Float[Tensor, "batch pos d_model"],
-        targets: Int[Tensor, "batch pos"] | None = None,
-        *,
-        return_type: Literal["logits", "loss", "both"] | None = "logits",
-        start_at_layer: int | None = None,
-        stop_at_layer: int | None = None,
-    ) -> Any:
-        """Run the model.
-
-        Args:
-            tokens: token ids; or, with ``start_at_layer``, the residual stream entering that layer.
-            targets: the token that should follow each position; without it the tokens themselves,
-                one to the right.
-            return_type: logits [batch pos vocab], the mean loss in nats per token, both, or None.
-            start_at_layer: the first layer to run, without the embeddings.
-            stop_at_layer: the first layer not to run; the residual stream entering it is returned.
-
-        Raises:
-            UsageError: more positions than the block holds; a loss asked for without targets;
-                another ``return_type``; some of the layers of a model that has none.
-        """
-        check_choice("return_type", return_type, ("logits", "loss", "both", None))
-        if start_at_layer is None and tokens.shape[1] > self.config.block_size:
-            raise UsageError(
-                f"{tokens.shape[1]} tokens are too many: "
-                f"this model's block holds {self.config.block_size}"
-            )
-        if stop_at_layer is not None:
-            return self._run_layers(tokens, start_at_layer, stop_at_layer)
-        if return_type is None:
-            self._run_layers(tokens, start_at_layer, sys.maxsize)
-            return None
-        if start_at_layer is not None:
-            logits = self._run_layers(tokens, start_at_layer, None)
-        else:
-            logits = super().__call__(tokens)
-        if return_type == "logits":
-            return logits
-        loss = next_token_loss(logits, tokens, targets)
-        return loss if return_type == "loss" else (logits, loss)
 
     generate = generate
 
@@ -205,38 +144,6 @@ class LanguageModel(HookedModel):
             total = total + self._blocks[layer].attn.b_O
         return total
 
-    def _run_layers(self, tokens: Tensor, start: int | None, stop: int | None) -> Tensor:
-        """The model's own ``forward``, on a copy that has other blocks: those asked for, and, to
-        stop at one, a block that ends the run with what it is given."""
-        if not (hasattr(self, "blocks") and hasattr(self, "embed")):
-            raise UsageError(
-                f"{type(self).__name__} has no layers in self.blocks that read self.embed(tokens): "
-                "it can only be run whole"
-            )
-        part = copy(self)  # with the same weights and hook points
-        blocks: list[Any] = list(self.blocks)[start:stop]
-        part.__dict__["blocks"] = blocks if stop is None else [*blocks, end_run]
-        if start is not None:
-            residual = tokens
-            if not residual.is_floating_point():
-                raise UsageError(
-                    "a run that starts at a layer takes the residual stream [batch pos d_model], "
-                    "not token ids"
-                )
-            part.__dict__["embed"] = lambda tokens: residual
-            shape, device = residual.shape[:2], residual.device
-            tokens = torch.empty(shape, dtype=torch.long, device=device).as_subclass(UnknownTokens)
-        try:
-            logits = nn.Module.__call__(part, tokens)
-        except RunEnded as ended:
-            return ended.residual
-        if stop is not None:
-            raise UsageError(
-                f"{type(self).__name__}.forward does not go through self.blocks, so it cannot stop "
-                "at one of them"
-            )
-        return logits
-
     @property
     def _blocks(self) -> list["Block"]:
         return cast("list[Block]", list(self.blocks))
@@ -314,50 +221,6 @@ class MLPWeights:
     @property
     def b_out(self) -> Float[Tensor, "d_model"]:
         return bias_of(self.proj)
-
-
-class UnknownTokens(Tensor):
-    """The tokens of a run that starts behind the embeddings: how many there are, and no more."""
-
-    @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func.__name__ == "__get__":  # an attribute, such as their shape
-            return super().__torch_function__(func, types, args, kwargs or {})
-        raise UsageError(
-            "this model's forward reads its tokens elsewhere than in self.embed, so a run of it "
-            "cannot start at a layer"
-        )
-
-
-class RunEnded(Exception):  # noqa: N818 - no error
-    """A run has come to the layer where it was to stop."""
-
-    def __init__(self, residual: Tensor) -> None:
-        super().__init__()
-        self.residual = residual
-
-
-def end_run(x: Float[Tensor, "batch pos d_model"]) -> NoReturn:
-    raise RunEnded(x)
-
-
-def next_token_loss(
-    logits: Float[Tensor, "batch pos vocab"],
-    tokens: Tensor,
-    targets: Int[Tensor, "batch pos"] | None,
-) -> Float[Tensor, ""]:
-    """The mean loss in nats per token; without targets, of the tokens themselves.
-
-    Raises:
-        UsageError: neither is there, for the run started at a layer.
-    """
-    if targets is None:
-        if tokens.is_floating_point():
-            raise UsageError("a loss needs targets when the run starts at a layer")
-        logits, targets = logits[:, :-1], tokens[:, 1:]
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 def activation_of(mlp: nn.Module | None) -> str:

@@ -7,6 +7,7 @@ every addition that joins a branch to the residual stream, each with its line an
     table[table["kind"] == "add"][["block", "line", "code"]]    # 0  189  x = x + attn_out
 """
 
+import inspect
 import linecache
 import re
 import sys
@@ -257,7 +258,7 @@ def class_line(event: Event) -> int | None:
     """Where a module's class begins, if that is in the file that calls it."""
     if event.line is None or event.module is None:
         return None
-    code = getattr(event.module.forward, "__wrapped__", event.module.forward).__code__
+    code = inspect.unwrap(event.module.forward).__code__
     if code.co_filename != event.line.path:
         return None
     head = re.compile(rf"\s*class {re.escape(event.module.__name__)}\b")

@@ -12,6 +12,7 @@ are [batch pos head neuron], and so are results and inputs per head; scores and 
 [batch head query key], where ``pos`` is the query; everything else is [batch pos neuron].
 """
 
+import inspect
 import itertools
 import re
 import sys
@@ -26,7 +27,6 @@ import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from interp.calls import call_parameters
 from interp.display import table_html
 from interp.errors import HookNameError, SiteError
 from interp.hooking import OwnHook, bare, evaluating, hooked, modules_of
@@ -250,7 +250,8 @@ def stopping(model: Model, names: Sequence[str]) -> dict[str, int]:
     takes no ``stop_at_layer``, or one of them lies behind the blocks.
     """
     sites = [site for name in names for site, _ in match(model, name)]
-    if "stop_at_layer" not in call_parameters(model):
+    takes = inspect.signature(getattr(model, "forward", model)).parameters
+    if "stop_at_layer" not in takes:
         return {}
     if any(site.layer is None and site.hook not in EMBEDDINGS for site in sites):
         return {}

@@ -25,6 +25,7 @@ from gpt.ladder.parts import (
 )
 from gpt.model import GPTConfig, LayerNorm
 from gpt.protocol import LanguageModel
+from gpt.running import takes_options
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Bigram(LanguageModel):
     def build(self) -> None:
         self.wte = nn.Embedding(self.config.vocab_size, self.config.vocab_size)
 
+    @takes_options
     def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
         logits = self.wte(tokens)
         logits = self.hook_embed(logits)
@@ -88,6 +90,7 @@ class PlusPosition(Bigram):
     def make_blocks(self) -> Sequence[nn.Module]:
         return []
 
+    @takes_options
     def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
         x = self.embed(tokens)
         for block in self.blocks:

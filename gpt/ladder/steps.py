@@ -64,7 +64,7 @@ def list_code(rung: type[Bigram]) -> list[str]:
 
 def strip_hook(line: str) -> str | None:
     """A line of code as it would be without its hook point; None for one that is nothing else."""
-    if re.match(r"\s*self\.hook_\w+ = ", line):
+    if re.match(r"\s*(self\.hook_\w+ = |@)", line):
         return None
     line = line.partition("  # type: ignore")[0]
     plain = re.sub(r"self\.hook_\w+\((.*)\)$", r"\1", line)

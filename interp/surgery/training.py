@@ -6,6 +6,7 @@ Every bit counts: what a cut does to the weights, to the logits, or to a loss of
 """
 
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -15,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from interp.calls import call_parameters
 from interp.surgery.judging import Call, bytes_of, check_width, logits_of
 from interp.surgery.traces import digest_of
 
@@ -91,7 +91,7 @@ def statistics_of(model: nn.Module) -> dict[tuple[str, str], str]:
 def targets_of(model: nn.Module, call: Call) -> str:
     """The parameter by which a model takes targets for a loss of its own, where the call leaves it
     out; empty where there is none, or a call that gives it fails."""
-    known = call_parameters(model)
+    known = inspect.signature(model.forward).parameters
     for name in [name for name in TARGETS if name in known][:1]:
         given = with_targets(call, name)
         if given is call:

@@ -7,6 +7,7 @@ that the metric reads get a gradient; the others are NaN, so that a read that wa
 cannot pass for a result.
 """
 
+import inspect
 from typing import Any, cast
 
 import torch
@@ -14,7 +15,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from interp.calls import call_parameters
 from interp.hooking import hooked
 from interp.logits import ReadLogits, Reads, found_in, logits_of
 from interp.metrics import Metric, precise
@@ -29,7 +29,7 @@ def behind_blocks(model: Any) -> int | None:
     if not isinstance(model, nn.Module) or watched_by(model):
         return None
     unembedding = getattr(model, "W_U", None)  # [d_model vocab]
-    starts = "start_at_layer" in call_parameters(model)
+    starts = "start_at_layer" in inspect.signature(model.forward).parameters
     if not starts or unembedding is None or unembedding.shape[1] < unembedding.shape[0]:
         return None
     end = stopping(cast(Model, model), ["blocks.*"]).get("stop_at_layer")

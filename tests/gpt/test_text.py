@@ -262,6 +262,7 @@ def test_a_vocabulary_is_sorted_and_unique(characters: str) -> None:
 
 
 @given(block_size=st.integers(1, 500), spare=st.integers(-20, 20))
+@settings(deadline=None)
 def test_a_text_is_split_nine_to_one_or_the_length_it_needs_is_named(
     block_size: int, spare: int
 ) -> None:

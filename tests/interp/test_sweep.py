@@ -420,7 +420,7 @@ def test_logits_are_found_in_whatever_a_model_returns(wrapped, text_tokens, how)
 
 
 def test_a_model_without_logits_is_a_sentence(model, text_tokens):
-    model.forward = lambda tokens: GPT.forward(model, tokens).mean()
+    model.forward = lambda tokens: GPT.forward(model, tokens, return_type="loss")
     with pytest.raises(UsageError, match="there are no logits"):
         sweep(model, text_tokens, {"blocks.0.hook_mlp_out": Zero()}, loss, progress=False)
 

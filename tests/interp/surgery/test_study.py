@@ -364,37 +364,14 @@ def test_a_judge_that_never_calls_the_model_is_one_sentence():
         surgery.study(build=build, judge=lambda m: 1.0, files=[model_file], workers=0)
 
 
-class WithoutLogits(nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, tokens):
-        return self.model(tokens, return_type="loss")
-
-
 def test_a_model_without_logits_is_one_sentence():
     with pytest.raises(SurgeryError, match="so that it returns logits"):
         surgery.study(
-            build=lambda seed: WithoutLogits(build(seed)),
-            judge=lambda m: m(TOKENS),
+            build=build,
+            judge=lambda m: m(TOKENS, return_type="loss"),
             files=[model_file],
             workers=0,
         )
-
-
-def test_a_judge_can_ask_our_model_for_its_loss(study):
-    other = surgery.study(
-        build=build,
-        judge=lambda m: m.eval()(TOKENS, return_type="loss"),
-        files=[model_file],
-        model=study.model,
-        workers=0,
-    )
-    cut = surgery.find(study.sources[0], "bypass-call", qualname="MLP.forward", target="gelu").id
-    ours, theirs = (each.posthoc([cut]).iloc[0]["delta"] for each in (other, study))
-    assert ours == pytest.approx(theirs, abs=1e-6)
-    assert abs(ours) > 0.01
 
 
 def test_retraining_without_train_is_one_sentence(study):
