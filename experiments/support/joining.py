@@ -24,6 +24,7 @@ from interp.status import Status
 from interp.surgery import headlines
 from interp.verdicts import verdict_of, verdicts_of
 
+HANDED_ON = r"= self\.hook_\w+\("  # a hook point hands a value on
 QUESTIONS = 12
 OF_LINES = 6  # questions on cuts of the trained model
 ALIKE = 3  # lines that may share an answer
@@ -203,6 +204,7 @@ def quiz_of(runs: Sequence[SavedRun]) -> Quiz | None:
     telling = lines["sites"] != ""
     if "status" in lines:
         telling |= lines["status"] == Status.CHANGED
+    telling &= ~lines["code"].str.contains(HANDED_ON)  # cutting it cuts what the line above made
     return Quiz(questions, file, list(lines["code"]), list(lines.loc[telling, "line"]))
 
 

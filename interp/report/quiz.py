@@ -1,8 +1,9 @@
 """Which line was it: can a reader tell the cut from what it did?
 
 Each question shows what a cut did, a learning curve or the bars of an ablation, without a name; the
-reader picks the line of the source. The page says whether it was right and why, and keeps score in
-the reader's own browser. For a class there is a worksheet that holds no answers, and a key to it.
+reader picks the line, among a handful or anywhere in the source. The page gives a hint where asked,
+says whether the line was right and why, and keeps score in the reader's own browser. For a class
+there is a worksheet that holds no answers, and a key to it.
 
     quiz = Quiz(questions, source)
     worksheet(quiz)    # a part that can be handed out
@@ -14,7 +15,7 @@ The order of the questions tells nothing: it is that of a hash.
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any, ClassVar, NamedTuple
@@ -24,9 +25,13 @@ import numpy as np
 from interp.characters import visible
 from interp.errors import UsageError
 from interp.report.page import harmless
+from interp.report.vocabulary import functions_of
 
 WIDTH, HEIGHT = 480.0, 240.0  # of a drawing, in its own units
-LEFT, BOTTOM, TOP = 44.0, 30.0, 8.0  # margins
+LEFT, RIGHT, BOTTOM, TOP = 44.0, 64.0, 30.0, 8.0  # margins; that at the right names the levels
+LABEL = 12.0  # from one name of a level to the next
+OFFERED = 5  # lines to choose from
+COARSE = 0.1  # nats: effects are told in such steps, for exact ones are found by a search
 
 
 class Curve(NamedTuple):
@@ -79,7 +84,7 @@ class Quiz:
         questions: in any order.
         file: what the source is called.
         source: its lines.
-        choices: numbers of lines worth offering beside the right ones.
+        choices: numbers of lines worth offering beside a right one; each question offers a handful.
         title: its heading.
     """
 
@@ -101,19 +106,41 @@ class Quiz:
 
     def context(self) -> dict[str, Any]:
         questions = shuffled(self.questions)
-        right = {line for question in questions for line in question.lines}
+        functions = functions_of("\n".join(self.source))
         return {
-            "questions": drawn(questions),
+            "questions": [
+                (one, [(line, self.source[line - 1].strip()) for line in self.offered(question)])
+                for one, question in zip(drawn(questions, exact=False), questions, strict=True)
+            ],
             "file": self.file,
             "source": numbered(self.source),
-            "choices": [
-                (line, self.source[line - 1].strip()) for line in sorted(right | {*self.choices})
-            ],
             "data": {
                 "name": digest(self.file, *(question.diff for question in questions))[:16],
-                "answers": [veiled(question) for question in questions],
+                "answers": [veiled(question, functions) for question in questions],
             },
         }
+
+    def offered(self, question: Question) -> list[int]:
+        """A right line and others that might be it, in the order of the source.
+
+        Half of the others stand near the right one, so that knowing the function is not enough;
+        which they are is a hash's choice. A line that reads as a right one does is not offered.
+        """
+
+        def code(line: int) -> str:
+            return self.source[line - 1].strip()
+
+        def drawn_lot(line: int) -> str:
+            return digest(question.diff, str(line))
+
+        right = min(question.lines, key=drawn_lot)
+        answers = {code(line) for line in question.lines}
+        others = {*self.choices, *(line for one in self.questions for line in one.lines)}
+        lots = {code(line): line for line in sorted(others, key=drawn_lot)}  # one of those alike
+        rest = sorted((line for text, line in lots.items() if text not in answers), key=drawn_lot)
+        near = sorted(rest, key=lambda line: abs(line - right))[: OFFERED // 2]
+        far = [line for line in rest if line not in near]
+        return sorted([right, *near, *far[: OFFERED - 1 - len(near)]])
 
 
 @dataclass(frozen=True)
@@ -131,7 +158,7 @@ class Worksheet:
     def context(self) -> dict[str, Any]:
         questions = shuffled(self.questions)
         return {
-            "questions": drawn(questions),
+            "questions": drawn(questions, exact=True),
             "file": self.file,
             "source": () if self.answers else numbered(self.source),
             "answers": [
@@ -165,10 +192,24 @@ def digest(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def veiled(question: Question) -> str:
-    """The answer, so that it cannot be read at a glance."""
-    answer = {"lines": list(question.lines), "why": question.why, "diff": question.diff}
+def veiled(question: Question, functions: Mapping[int, str]) -> str:
+    """The answer, so that neither a glance nor a search of the page finds it."""
+    answer = {
+        "lines": list(question.lines),
+        "hint": hint_of(question, functions),
+        "why": question.why,
+        "diff": question.diff,
+    }
     return base64.b64encode(json.dumps(harmless(answer)).encode()).decode()
+
+
+def hint_of(question: Question, functions: Mapping[int, str]) -> str:
+    """The function that a right line is in; outside of all, the ten lines around it."""
+    names = list(dict.fromkeys(functions.get(line, "") for line in question.lines))
+    if all(names):
+        return f"It is in {' or in '.join(names)}."
+    tens = sorted({(line - 1) // 10 for line in question.lines})
+    return f"It is in {' or in '.join(f'lines {10 * ten + 1} to {10 * ten + 10}' for ten in tens)}."
 
 
 def numbered(source: Sequence[str]) -> list[tuple[int, str]]:
@@ -181,7 +222,7 @@ class Drawn(NamedTuple):
     name: str
     said: str
     curves: list[tuple[str, str, str]]  # kind, points of the line, points of the band
-    levels: list[tuple[str, float]]  # name, height in the drawing
+    levels: list[tuple[str, float, float]]  # name, height in the drawing, height of the name
     x_ticks: list[tuple[str, float]]
     y_ticks: list[tuple[str, float]]
     bars: list["DrawnBar"]
@@ -198,8 +239,11 @@ class DrawnBar(NamedTuple):
     reach: float | None
 
 
-def drawn(questions: Sequence[Question]) -> list[Drawn]:
-    """All questions on the same axes: how large an effect is must be seen, not guessed."""
+def drawn(questions: Sequence[Question], exact: bool) -> list[Drawn]:
+    """All questions on the same axes: how large an effect is must be seen, not guessed.
+
+    Numbers are ``exact`` where nobody can search for them, on paper.
+    """
     axes = Axes.of(questions)
     bars = [value for question in questions for bar in question.bars for value in bar[1:4]]
     finite = [value for value in bars if np.isfinite(value)]
@@ -207,16 +251,16 @@ def drawn(questions: Sequence[Question]) -> list[Drawn]:
     return [
         Drawn(
             name=letter(number),
-            said=said(question),
+            said=said(question, exact),
             curves=[
                 (kind, axes.points(curve.steps, curve.losses), axes.band(curve))
                 for kind, curve in (("whole", question.whole), ("cut", question.curve))
                 if curve is not None
             ],
-            levels=[(name, axes.y(nats)) for name, nats in question.levels],
+            levels=axes.named_levels(question.levels),
             x_ticks=axes.x_ticks(),
             y_ticks=axes.y_ticks(),
-            bars=[drawn_bar(bar, low, high) for bar in question.bars],
+            bars=[drawn_bar(bar, low, high, exact) for bar in question.bars],
         )
         for number, question in enumerate(questions)
     ]
@@ -228,14 +272,14 @@ def letter(number: int) -> str:
     return (letter(more - 1) if more else "") + ascii_uppercase[last]
 
 
-def said(question: Question) -> str:
+def said(question: Question, exact: bool) -> str:
     """What is drawn, in words."""
-    parts = []
+    digits, parts = 3 if exact else 1, []
     for name, curve in (("the cut model", question.curve), ("the model as it is", question.whole)):
         if curve is not None and len(curve.losses):
             parts.append(
-                f"{name} goes from {curve.losses[0]:.3f} to {curve.losses[-1]:.3f} nats "
-                f"at step {curve.steps[-1]:.0f}"
+                f"{name} goes from {curve.losses[0]:.{digits}f} to {curve.losses[-1]:.{digits}f} "
+                f"nats at step {curve.steps[-1]:.0f}"
             )
     return "; ".join(parts)
 
@@ -258,11 +302,24 @@ class Axes(NamedTuple):
         return Axes(float(steps) or 1.0, low - margin, high + margin)
 
     def x(self, step: float) -> float:
-        return round(LEFT + step / self.steps * (WIDTH - LEFT - TOP), 1)
+        return round(LEFT + step / self.steps * (WIDTH - LEFT - RIGHT), 1)
 
     def y(self, nats: float) -> float:
         share = (nats - self.low) / (self.high - self.low)
         return round(HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP), 1)
+
+    def named_levels(self, levels: Sequence[tuple[str, float]]) -> list[tuple[str, float, float]]:
+        """Levels that are in the drawing, from the highest; their names beside it, none on another.
+
+        A name is moved down where it would stand on the one above it.
+        """
+        found: list[tuple[str, float, float]] = []
+        for name, nats in sorted(levels, key=lambda level: -level[1]):
+            height = self.y(nats)
+            if TOP <= height <= HEIGHT - BOTTOM:
+                above = found[-1][2] + LABEL if found else 0.0
+                found.append((name, height, max(height, above)))
+        return found
 
     def points(self, steps: Sequence[float], losses: Sequence[float]) -> str:
         """Of a polyline; what is not finite is left out."""
@@ -287,14 +344,12 @@ class Axes(NamedTuple):
         return [(f"{nats:.1f}", self.y(nats)) for nats in whole[::every].tolist()]
 
 
-def drawn_bar(bar: Bar, low: float, high: float) -> DrawnBar:
+def drawn_bar(bar: Bar, low: float, high: float, exact: bool) -> DrawnBar:
     def place(value: float) -> float:
         return round(100 * (value - low) / ((high - low) or 1.0), 2)
 
-    text = f"{bar.value:+.3f}" if np.isfinite(bar.value) else "no number"
     ends = np.isfinite([bar.value, bar.low, bar.high])
-    if ends[1] and ends[2]:
-        text += f" ({bar.low:+.3f} to {bar.high:+.3f})"
+    text = told_exactly(bar) if exact else told_coarsely(bar.value)
     if bar.said:
         text += f", {bar.said}"
     value = bar.value if ends[0] else 0.0
@@ -306,3 +361,20 @@ def drawn_bar(bar: Bar, low: float, high: float) -> DrawnBar:
         low=place(bar.low) if ends.all() else None,
         reach=place(bar.high) - place(bar.low) if ends.all() else None,
     )
+
+
+def told_exactly(bar: Bar) -> str:
+    if not np.isfinite(bar.value):
+        return "no number"
+    text = f"{bar.value:+.3f}"
+    if np.isfinite([bar.low, bar.high]).all():
+        text += f" ({bar.low:+.3f} to {bar.high:+.3f})"
+    return text
+
+
+def told_coarsely(value: float) -> str:
+    if not np.isfinite(value):
+        return "no number"
+    if abs(value) < COARSE:
+        return f"less than {COARSE}"
+    return f"about {value:+.1f}"

@@ -7,10 +7,11 @@
     const questions = [...root.querySelectorAll("[data-question]")];
     const lines = [...root.querySelectorAll("[data-line]")];
     const source = root.querySelector("[data-source]");
-    const choice = root.querySelector("[data-choice]");
+    const choices = [...root.querySelectorAll("[data-choice]")];
+    const end = root.querySelector("[data-end]");
     const score = root.querySelector("[data-score]");
     const key = `which-line:${data.name}`;
-    const untouched = () => data.answers.map(() => ({ tries: 0, right: false, shown: false }));
+    const untouched = () => data.answers.map(() => ({ tries: 0, right: false, shown: false, hinted: false }));
     let at = 0;
     let picked = 0;
     let records = kept();
@@ -45,17 +46,29 @@
         const chosen = Number(row.dataset.line) === line;
         row.setAttribute("aria-selected", String(chosen));
         row.tabIndex = chosen ? 0 : -1;
-        if (chosen && scroll) source.scrollTop = row.offsetTop - source.offsetTop - source.clientHeight / 2;
+        if (chosen && scroll) bring(row);
       }
       if (!line) lines[0].tabIndex = 0;
-      if (line && ![...choice.options].some((option) => option.value === String(line))) {
-        choice.querySelector("[data-other]")?.remove();
-        const code = lines[line - 1].querySelector("code").textContent.trim();
-        const option = new Option(`${line}: ${code}`, String(line));
-        option.dataset.other = "";
-        choice.append(option);
+      for (const choice of choices) {
+        choice.checked = questions[at].contains(choice) && Number(choice.value) === line;
       }
-      choice.value = line ? String(line) : "";
+    };
+
+    /* A row of the source into the middle of its box. */
+    const bring = (row) => {
+      source.scrollTop = row.offsetTop - source.offsetTop - source.clientHeight / 2;
+    };
+
+    /* The lines that were cut are marked in the source, once the answer is out. */
+    const markLines = (right) => {
+      for (const row of lines) row.toggleAttribute("data-answer-line", right.includes(Number(row.dataset.line)));
+    };
+
+    const showLines = (number) => {
+      const { lines: right } = answer(number);
+      markLines(right);
+      bring(lines[right[0] - 1]);
+      source.scrollIntoView({ block: "nearest" });
     };
 
     const explain = (number) => {
@@ -83,16 +96,31 @@
       told.className = `quiz-verdict ${kind}`;
     };
 
+    const hint = (number) => {
+      const told = questions[number].querySelector("[data-hint]");
+      told.textContent = records[number].hinted ? `Hint: ${answer(number).hint}` : "";
+    };
+
     const count = () => {
-      const right = records.filter((record) => record.right).length;
-      const first = records.filter((record) => record.right && record.tries === 1).length;
+      const found = records.filter((record) => record.right);
+      const right = found.length;
+      const first = found.filter((record) => record.tries === 1).length;
+      const hinted = found.filter((record) => record.hinted).length;
+      const shown = records.filter((record) => record.shown).length;
+      end.textContent =
+        right + shown < records.length
+          ? ""
+          : `All ${records.length} are answered: you found ${right} (${first} at the first try, ${hinted} with a hint) and had ${shown} shown.`;
       score.textContent = `Question ${at + 1} of ${questions.length}. Right so far: ${right}, ${first} at the first try.`;
     };
 
     const show = (number) => {
       at = (number + questions.length) % questions.length;
       questions.forEach((question, other) => question.classList.toggle("current", other === at));
+      const { right, shown } = records[at];
       pick(0);
+      if (right || shown) markLines(answer(at).lines);
+      else markLines([]);
       count();
     };
 
@@ -100,6 +128,7 @@
       records.forEach((record, number) => {
         questions[number].querySelector("[data-answer]").replaceChildren();
         verdict(number, "", "");
+        hint(number);
         if (record.right) verdict(number, "Right, as you found before.", "right");
         if (record.right || record.shown) explain(number);
       });
@@ -121,8 +150,9 @@
       if (hit) {
         verdict(at, `Right: line ${picked}.`, "right");
         explain(at);
+        showLines(at);
       } else {
-        verdict(at, `Not line ${picked}. Look again, or have the answer shown.`, "wrong");
+        verdict(at, `Not line ${picked}. Look again, take the hint, or have the answer shown.`, "wrong");
       }
       count();
     };
@@ -132,7 +162,14 @@
       keep();
       verdict(at, records[at].right ? "Right." : "Shown, so it does not count.", "");
       explain(at);
+      showLines(at);
       count();
+    };
+
+    const ask = () => {
+      if (!records[at].right && !records[at].shown) records[at].hinted = true;
+      keep();
+      hint(at);
     };
 
     const again = () => {
@@ -142,7 +179,12 @@
       show(0);
     };
 
-    choice.addEventListener("change", () => pick(Number(choice.value), true));
+    for (const choice of choices) {
+      choice.addEventListener("change", () => pick(Number(choice.value), true));
+      choice.addEventListener("keydown", (event) => {
+        if (event.key === "Enter") check();
+      });
+    }
     source.addEventListener("click", (event) => {
       const row = event.target.closest("[data-line]");
       if (row) pick(Number(row.dataset.line));
@@ -163,12 +205,13 @@
       }
     });
     root.querySelector("[data-check]").addEventListener("click", check);
+    root.querySelector("[data-hint-asked]").addEventListener("click", ask);
     root.querySelector("[data-reveal]").addEventListener("click", reveal);
     root.querySelector("[data-again]").addEventListener("click", again);
     for (const button of root.querySelectorAll("[data-move]")) {
       button.addEventListener("click", () => show(at + Number(button.dataset.move)));
     }
-    const first = [...choice.options].map((option) => Number(option.value)).find((line) => line > 0);
+    const first = Math.min(...choices.map((choice) => Number(choice.value)));
     source.scrollTop = lines[Math.max(0, first - 4)].offsetTop - source.offsetTop;
     recall();
     const open = records.findIndex((record) => !record.right && !record.shown);

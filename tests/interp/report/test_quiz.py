@@ -13,10 +13,12 @@ from interp.report.quiz import (
     Question,
     Quiz,
     answer_key,
+    hint_of,
     letter,
     shuffled,
     worksheet,
 )
+from interp.report.vocabulary import functions_of
 
 NAN = float("nan")
 SOURCE = ["import torch", "", "def forward(x):", "    x = x + branch(x)", "    return x </script>"]
@@ -55,8 +57,46 @@ def test_answers_are_in_the_page_but_not_to_be_read_at_a_glance(tmp_path):
     assert sorted(answer["lines"] for answer in answers) == [[1, 5], [4]]
 
 
-def test_the_choices_are_the_right_lines_and_those_offered_beside_them():
-    assert [line for line, _ in QUIZ.context()["choices"]] == [1, 3, 4, 5]
+def test_nothing_of_an_answer_is_found_by_a_search_of_the_page(tmp_path):
+    html = html_of(QUIZ, tmp_path)
+    for told in ("frequencies alone", "cannot run", "branch(x)\n", "+1.800", "1.700", "0.250"):
+        assert told not in html
+    assert "about +1.8" in html and "about -0.2" in html
+
+
+def test_each_question_offers_a_handful_with_one_right_line():
+    source = [f"x = f{number}(x)" for number in range(1, 61)]
+    source[29] = source[9]  # reads as line 10 does
+    ten = Question([10], "Why.", "-a\n+b\n", bars=[Bar("all", 1.0)])
+    others = [replace(ten, lines=[n, n + 1], diff=f"-{n}\n") for n in (20, 40, 50)]
+    quiz = Quiz([ten, *others], "model.py", source, choices=range(1, 61))
+    for question in quiz.questions:
+        lines = quiz.offered(question)
+        assert len(lines) == 5 == len({source[line - 1] for line in lines})
+        assert lines == sorted(lines)
+        assert len({*lines} & {*question.lines}) == 1
+        assert lines == quiz.offered(question)  # the same each time
+    assert 30 not in quiz.offered(ten)
+    places = [
+        quiz.offered(one).index(min(one.lines))
+        for one in quiz.questions
+        if min(one.lines) in quiz.offered(one)
+    ]
+    assert len(set(places)) > 1  # the right one has no place of its own
+
+
+def test_a_quiz_of_few_lines_offers_those_it_has():
+    assert QUIZ.offered(RESIDUAL) in ([1, 3, 4], [1, 3, 4, 5], [3, 4, 5])
+
+
+def test_a_hint_names_the_function_or_the_lines_around():
+    source = ["import x", "class A:", "  def f(self):", "    return 1", "y = 2"]
+    functions = functions_of("\n".join(source))
+    assert hint_of(replace(OTHER, lines=[4]), functions) == "It is in A.f."
+    assert hint_of(replace(OTHER, lines=[4, 2]), functions) == "It is in A.f or in A."
+    assert hint_of(replace(OTHER, lines=[5, 12]), functions) == (
+        "It is in lines 1 to 10 or in lines 11 to 20."
+    )
 
 
 def test_a_worksheet_is_the_same_whatever_the_answers_are(tmp_path):
@@ -71,13 +111,14 @@ def test_worksheet_and_key_ask_the_same_questions_in_the_same_order(tmp_path):
     sheet, key = (html_of(part, tmp_path) for part in (worksheet(QUIZ), answer_key(QUIZ)))
     drawings = [re.findall(r"<polyline[^>]*>|<i style[^>]*>", html) for html in (sheet, key)]
     assert drawings[0] == drawings[1] and len(drawings[0]) == 5
+    assert "+1.800 (+1.700 to +1.900)" in sheet  # on paper nobody searches
     assert RESIDUAL.why in key and OTHER.why in key
     assert key.index("It cannot run") > 0
     assert "\n   4      x = x + branch(x)\n" in sheet
 
 
 def test_all_questions_are_drawn_on_the_same_axes():
-    drawn = QUIZ.context()["questions"]
+    drawn = [question for question, _ in QUIZ.context()["questions"]]
     first = next(question for question in drawn if question.curves)
     (kind, line, band), (other, cut, cut_band) = first.curves
     assert (kind, other) == ("whole", "cut")
@@ -87,13 +128,13 @@ def test_all_questions_are_drawn_on_the_same_axes():
     assert heights[0] == heights[3] < heights[5] < heights[2]
     bars = {bar.name: bar for question in drawn for bar in question.bars}
     assert bars["all"].left < bars["last loss"].left
-    assert bars["last loss"].value == "+1.800 (+1.700 to +1.900)"
+    assert bars["last loss"].value == "about +1.8"
     assert bars["layer 0 alone"].value == "no number"
 
 
 def test_losses_that_are_no_numbers_leave_a_gap():
     broken = replace(RESIDUAL, curve=Curve([0.0, 10.0, 20.0], [4.0, NAN, float("inf")]))
-    (drawn,) = Quiz([broken], "model.py", SOURCE).context()["questions"]
+    ((drawn, _),) = Quiz([broken], "model.py", SOURCE).context()["questions"]
     assert len(drawn.curves[1][1].split()) == 1
 
 
