@@ -236,7 +236,7 @@ class Peers:
             work.tokens,
             self.questions(work),
             work.metric,
-            against=work.clean,
+            metric_tokens=work.clean,
             progress=False,
         )
         return effects.values.mean(axis=1)
@@ -319,7 +319,9 @@ def compare(name: str, size: Size, peers: Peers, exact: Peers, work: Workload, r
         tool: [second * (1 if tool == "interp.sweep" else scale) for second in times]
         for tool, times in seconds.items()
     }
-    planned = plan(peers.ours, work.tokens, peers.questions(work), work.metric, against=work.clean)
+    planned = plan(
+        peers.ours, work.tokens, peers.questions(work), work.metric, metric_tokens=work.clean
+    )
     assert planned.flops and planned.loop_flops
     floor = planned.loop_flops / planned.flops
     middle = statistics.median(seconds["interp.sweep"])

@@ -33,7 +33,7 @@ from interp.stats import bootstrap_interval
 from interp.streams import Pair, on_stream
 from interp.sweeps import effects_of
 from interp.sweeps.fused import frozen_linear_maps
-from interp.sweeps.reading import behind_blocks, measured_of_run
+from interp.sweeps.reading import behind_blocks, measure_run
 from interp.sweeps.resuming import Store
 from interp.verdicts import FEWEST
 
@@ -140,7 +140,7 @@ def attribution_patching(
         corrupted,
         [(where[i], Patch(kept)) for i in chosen],
         metric,
-        against=clean,
+        metric_tokens=clean,
         progress=progress,
         allow_no_effect=True,
         run=run,
@@ -249,7 +249,7 @@ def by_part(
 def gradients(
     model: Model,
     tokens: Int[Tensor, "batch pos"],
-    against: Int[Tensor, "batch pos"],
+    metric_tokens: Int[Tensor, "batch pos"],
     metric: Metric,
     hooks: Sequence[str],
     embedded: Tensor | None,
@@ -289,7 +289,7 @@ def gradients(
         pairs = [(put, lambda value, hook: embedded.clone()), *pairs]
     with hooked(first, first=True), hooked(pairs), graphs(), torch.enable_grad():
         proven = embedded is not None
-        measured, end = measured_of_run(model, tokens, against, metric, end, proven)
+        measured, end = measure_run(model, tokens, metric_tokens, metric, end, proven)
         if missed := [name for name in hooks if name not in values]:
             raise SiteError(f"the corrupted texts' run never came past {missed[0]}")
         total = measured.sum()

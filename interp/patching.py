@@ -25,7 +25,7 @@ from interp.metrics import Metric, logit_difference
 from interp.site import Model, Part, Site, sites
 from interp.sweeps import effects_of
 from interp.sweeps.resuming import Store
-from interp.sweeps.scoring import checked
+from interp.sweeps.scoring import check_scores
 from interp.tokens import strings_of, token_of, tokens_of
 from interp.verdicts import intervals_over_texts
 
@@ -192,7 +192,9 @@ def patch_each(
         raise UsageError("there are no sites to patch")
 
     def measured(tokens: Int[Tensor, "batch pos"]) -> Float[np.ndarray, "batch"]:
-        value = checked(metric(logits_of(model(tokens), tokens), clean), len(clean), finite=False)
+        value = check_scores(
+            metric(logits_of(model(tokens), tokens), clean), len(clean), finite=False
+        )
         return value.double().cpu().numpy()
 
     with evaluating(model):
@@ -205,7 +207,7 @@ def patch_each(
             corrupted,
             patches,
             metric,
-            against=clean,
+            metric_tokens=clean,
             progress=progress,
             allow_no_effect=True,
             run=run,

@@ -12,61 +12,43 @@ parts under the field's names get all of it, after they were seen to use them so
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
 from interp.errors import NoEffectError, UsageError
 from interp.hooking import evaluating
+from interp.memory import keeping_within
 from interp.metrics import Metric, metric_name
 from interp.padding import check_padding
 from interp.site import Model
-from interp.sweeps.cells import Cell, Questions, cells_of
-from interp.sweeps.plans import Plan, plan_for
+from interp.sweeps.answering import Effects, answer_request
+from interp.sweeps.budget import parse_memory
+from interp.sweeps.plans import Plan, make_plan
+from interp.sweeps.request import Request
 from interp.sweeps.resuming import Store
+from interp.sweeps.routing import find_routes
 from interp.sweeps.scoring import UnforeseenReadError
+from interp.sweeps.trials import Interventions, trials_of
 from interp.verdicts import intervals_over_texts
-
-
-@dataclass(frozen=True)
-class Effects:
-    """What every cell of a sweep did to every example.
-
-    Args:
-        cells: one per entry.
-        values: the metric.
-        baseline: the metric without any intervention.
-        changed: how many numbers each intervention changed.
-        plan: how it was computed.
-    """
-
-    cells: list[Cell]
-    values: Float[np.ndarray, "cell batch"]
-    baseline: Float[np.ndarray, "batch"]
-    changed: list[int]
-    plan: Plan
-
-    @property
-    def skipped(self) -> Bool[np.ndarray, "cell"]:
-        """Which cells change nothing that can reach what the metric reads."""
-        return np.isin(np.arange(len(self.cells)), self.plan.untouched)
 
 
 def sweep(
     model: Model,
     tokens: Int[Tensor, "batch pos"],
-    interventions: Questions,
+    interventions: Interventions,
     metric: Metric,
     *,
-    against: Int[Tensor, "..."] | None = None,
+    metric_tokens: Int[Tensor, "..."] | None = None,
     memory: str | int | None = None,
     screen: Literal["bfloat16"] | None = None,
     verify: int = 16,
@@ -81,7 +63,7 @@ def sweep(
         interventions: by site or its text, or pairs of the two. An entry's glob is one question:
             everything that it matches is intervened on together.
         metric: of the logits; one number per example.
-        against: the tokens that the metric is given; by default those that the model is given.
+        metric_tokens: the tokens that the metric is given; by default the model's.
         memory: what the sweep may hold at a time, beside the model and the plain loop's own needs,
             such as "512MiB". By default 2 GiB; on a GPU a quarter of what is free.
         screen: compute everything in this precision, on a copy of the model; errors are a few
@@ -113,13 +95,13 @@ def sweep(
     if screen not in (None, "bfloat16") or verify < 1:
         raise UsageError("screen must be None or 'bfloat16', and verify at least 1")
 
-    def computed(model: Model, questions: Questions) -> Effects:
+    def computed(model: Model, questions: Interventions) -> Effects:
         return effects_of(
             model,
             tokens,
             questions,
             metric,
-            against=against,
+            metric_tokens=metric_tokens,
             memory=memory,
             progress=progress,
             run=run,
@@ -147,10 +129,10 @@ def sweep(
 def plan(
     model: Model,
     tokens: Int[Tensor, "batch pos"],
-    interventions: Questions,
+    interventions: Interventions,
     metric: Metric,
     *,
-    against: Int[Tensor, "..."] | None = None,
+    metric_tokens: Int[Tensor, "..."] | None = None,
     memory: str | int | None = None,
 ) -> Plan:
     """How ``sweep`` would compute it; ``explain()`` says so for people.
@@ -161,20 +143,21 @@ def plan(
     """
     check_padding(model, tokens)
     with evaluating(model):
-        cells = cells_of(model, interventions)
-        found = plan_for(model, tokens, checked_pair(tokens, against), cells, metric, memory)
-        for _ in found.windows():
-            pass
-        return found
+        request = make_request(model, tokens, interventions, metric, metric_tokens, memory)
+        routes = find_routes(request)
+        try:
+            return make_plan(request, routes)
+        except UnforeseenReadError:  # a metric that reads where its logits tell it to
+            return make_plan(request, routes, list(range(request.length)))
 
 
 def effects_of(
     model: Model,
     tokens: Int[Tensor, "batch pos"],
-    interventions: Questions,
+    interventions: Interventions,
     metric: Metric,
     *,
-    against: Int[Tensor, "..."] | None = None,
+    metric_tokens: Int[Tensor, "..."] | None = None,
     memory: str | int | None = None,
     progress: bool = True,
     allow_no_effect: bool = False,
@@ -191,54 +174,32 @@ def effects_of(
     check_padding(model, tokens)
     console = Console(stderr=True)
     with evaluating(model), Progress(console=console, transient=True, disable=not progress) as bar:
-        cells = cells_of(model, interventions)
-        found = plan_for(model, tokens, checked_pair(tokens, against), cells, metric, memory)
-        for note in found.notes if progress else ():
+        request = make_request(model, tokens, interventions, metric, metric_tokens, memory)
+        routes = find_routes(request)
+        for note in routes.notes if progress else ():
             bar.console.print(note)
-        values: dict[int, np.ndarray] = {}
-        changed: dict[int, int] = {}
-        task = bar.add_task("sweep", total=len(cells))
+        task = bar.add_task("sweep", total=len(request.trials))
         try:
-            collect(found, values, changed, run, lambda count: bar.advance(task, count))
+            effects = answer_request(request, routes, run, partial(bar.advance, task))
         except UnforeseenReadError:  # a metric that reads where its logits tell it to
-            found.reads = list(range(tokens.shape[1]))
-            collect(found, values, changed, run, lambda count: None)
-    if not allow_no_effect and not any(changed.values()):
+            every = list(range(request.length))
+            bar.reset(task)
+            effects = answer_request(request, routes, run, partial(bar.advance, task), every)
+    if not allow_no_effect and not any(effects.changed):
         raise NoEffectError(
-            f"none of {len(cells)} interventions changed anything: the values were already so"
+            f"none of {len(effects.trials)} interventions changed anything: the values were "
+            "already so"
         )
-    assert found.baseline is not None
-    order = range(len(cells))
-    return Effects(
-        cells,
-        np.stack([values[cell] for cell in order]),
-        found.baseline.double().cpu().numpy(),
-        [changed[cell] for cell in order],
-        found,
-    )
-
-
-def collect(
-    plan: Plan,
-    values: dict[int, Float[np.ndarray, "batch"]],
-    changed: dict[int, int],
-    run: Store | None,
-    advance: Callable[[int], None],
-) -> None:
-    """Every cell's values and number of changes, as they come."""
-    for answer in plan.answers(run):
-        for cell, value, count in zip(answer.cells, answer.values, answer.changed, strict=True):
-            values[cell], changed[cell] = value, count
-        advance(len(answer.cells))
+    return effects
 
 
 def effects_table(
     effects: Effects, metric: str, precision: Sequence[str] | np.ndarray
 ) -> pd.DataFrame:
-    """One row per cell, as ``sweep`` returns them."""
+    """One row per trial, as ``sweep`` returns them."""
     deltas = effects.values - effects.baseline
-    table = pd.DataFrame([cell.site.columns() | {"site": cell.key} for cell in effects.cells])
-    table["intervention"] = [str(cell.intervention) for cell in effects.cells]
+    table = pd.DataFrame([trial.site.columns() | {"site": trial.key} for trial in effects.trials])
+    table["intervention"] = [str(trial.intervention) for trial in effects.trials]
     table["metric"] = metric
     table["baseline"] = effects.baseline.mean()
     table["value"] = effects.values.mean(axis=1)
@@ -251,13 +212,25 @@ def effects_table(
     return table
 
 
-def checked_pair(
-    tokens: Int[Tensor, "batch pos"], against: Int[Tensor, "..."] | None
-) -> Int[Tensor, "batch pos"]:
-    """The tokens that the metric is given."""
-    if against is not None and against.shape != tokens.shape:
+def make_request(
+    model: Model,
+    tokens: Int[Tensor, "batch pos"],
+    interventions: Interventions,
+    metric: Metric,
+    metric_tokens: Int[Tensor, "..."] | None,
+    memory: str | int | None,
+) -> Request:
+    """What is asked, looked up in the model.
+
+    Raises:
+        HookNameError, UsageError: it cannot be asked.
+    """
+    trials = trials_of(model, interventions)
+    if metric_tokens is not None and metric_tokens.shape != tokens.shape:
         raise UsageError(
-            f"the model is given {list(tokens.shape)} tokens, the metric {list(against.shape)}: "
-            "they must be pairs, position for position"
+            f"the model is given {list(tokens.shape)} tokens, the metric "
+            f"{list(metric_tokens.shape)}: they must be pairs, position for position"
         )
-    return tokens if against is None else against
+    pair = tokens if metric_tokens is None else metric_tokens
+    budget = parse_memory(memory, tokens.device)
+    return Request(model, tokens, pair, trials, metric, budget, keeping_within(budget))

@@ -12,7 +12,7 @@
 
 Everything before is as in the clean run, and so is every position before the first that changed.
 What is not listed (attention scores, what is inside a norm, what an activation function is given)
-runs from its layer on, several cells at a time.
+runs from its layer on, several trials at a time.
 """
 
 import re
@@ -25,8 +25,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.site import Site
-from interp.sweeps.anatomy import Layer, attend
-from interp.sweeps.cells import Cell, Change, placed, same_number
+from interp.sweeps.components import Layer, attend
+from interp.sweeps.trials import Change, Trial, common_number, stack_changes
 
 Stage = Literal["pre", "mid", "post"]
 
@@ -82,53 +82,53 @@ class Entry:
         later = ("hook_attn_in", "attn.hook_k", "attn.hook_v")
         return (span[0], length) if self.kind in later else span
 
-    def into(
+    def residual_delta(
         self,
         layer: Layer,
-        cells: Sequence[Cell],
+        trials: Sequence[Trial],
         changes: Sequence[Change],
         clean: Mapping[str, Tensor],
         shape: Sequence[int],
         examples: slice,
         span: tuple[int, int],
-    ) -> Float[Tensor, "cell example pos d_model"]:
-        """What cells of this hook point add to the residual stream at their stage.
+    ) -> Float[Tensor, "trial example pos d_model"]:
+        """What trials of this hook point add to the residual stream at their stage.
 
         Args:
-            changes: of the hook point, one per cell.
+            changes: of the hook point, one per trial.
             clean: the values that this entry needs.
             shape: of the hook point's value.
             span: the positions wanted.
         """
-        heads, neurons = same_number(cells, "head"), same_number(cells, "neuron")
+        heads, neurons = common_number(trials, "head"), common_number(trials, "neuron")
         if self.kind == "attn.hook_z":
-            change = placed(changes, shape, examples, span, 2 if heads else None)
+            change = stack_changes(changes, shape, examples, span, 2 if heads else None)
             return through_heads(layer, change, heads)
         if self.kind == "hook_attn_in":
-            return self.attention(layer, changes, clean, shape, examples, span)
+            return self.attention_delta(layer, changes, clean, shape, examples, span)
         if self.kind in PROJECTIONS:
             return through_heads(
-                layer, self.attended(changes, heads, clean, shape, examples, span), heads
+                layer, self.readout_delta(changes, heads, clean, shape, examples, span), heads
             )
         if self.kind == "attn.hook_pattern":
-            change = placed(changes, shape, examples, span, 1 if heads else None)
+            change = stack_changes(changes, shape, examples, span, 1 if heads else None)
             v = clean[self.needs[0]][examples].transpose(1, 2)  # [example head key d_head]
             read = v[:, heads].transpose(0, 1)[:, :, None] if heads else v
             return through_heads(layer, (change @ read).transpose(2, 3), heads)
         if self.kind == "attn.hook_result":
-            return placed(changes, shape, examples, span, 2 if heads else None).sum(dim=3)
+            return stack_changes(changes, shape, examples, span, 2 if heads else None).sum(dim=3)
         if self.kind == "mlp.hook_post":
-            change = placed(changes, shape, examples, span, 2 if neurons else None)
+            change = stack_changes(changes, shape, examples, span, 2 if neurons else None)
             if neurons:
                 return change * layer.W_post[neurons][:, None, None]
             return change @ layer.W_post
-        change = placed(changes, shape, examples, span)
+        change = stack_changes(changes, shape, examples, span)
         if self.kind == "hook_mlp_in":
             mid, out = (clean[name][examples, slice(*span)] for name in self.needs)
             return layer.mlp(layer.ln2((mid + change).flatten(0, 1))).view(change.shape) - out
         return change
 
-    def attention(
+    def attention_delta(
         self,
         layer: Layer,
         changes: Sequence[Change],
@@ -136,16 +136,16 @@ class Entry:
         shape: Sequence[int],
         examples: slice,
         span: tuple[int, int],
-    ) -> Float[Tensor, "cell example pos d_model"]:
+    ) -> Float[Tensor, "trial example pos d_model"]:
         """What attention to a changed input adds, beyond what it added to the clean one."""
         pre, out = (clean[name][examples] for name in self.needs)
-        x = pre + placed(changes, shape, examples, (0, shape[1]))
+        x = pre + stack_changes(changes, shape, examples, (0, shape[1]))
         q, k, v = layer.split(layer.qkv(layer.ln1(x.flatten(0, 1))), 3)
         z = attend(q[:, :, slice(*span)], k, v, list(range(*span)))
         read = layer.out(z.transpose(1, 2).flatten(2))
         return read.unflatten(0, (len(changes), -1)) - out[:, slice(*span)]
 
-    def attended(
+    def readout_delta(
         self,
         changes: Sequence[Change],
         heads: list[int] | None,
@@ -153,10 +153,10 @@ class Entry:
         shape: Sequence[int],
         examples: slice,
         span: tuple[int, int],
-    ) -> Float[Tensor, "cell example pos head d_head"]:
+    ) -> Float[Tensor, "trial example pos head d_head"]:
         """What changed queries, keys or values add to what heads read out."""
         length, count = shape[1], len(changes)
-        change = placed(changes, shape, examples, (0, length), 2 if heads else None)
+        change = stack_changes(changes, shape, examples, (0, length), 2 if heads else None)
 
         def of_heads(name: str) -> Tensor:
             value = clean[name][examples]  # [example pos head d_head]
@@ -184,11 +184,11 @@ def entry_of(site: Site, layers: int) -> Entry | None:
 
 
 def through_heads(
-    layer: Layer, z: Float[Tensor, "cell example pos head d_head"], heads: list[int] | None
-) -> Float[Tensor, "cell example pos d_model"]:
+    layer: Layer, z: Float[Tensor, "trial example pos head d_head"], heads: list[int] | None
+) -> Float[Tensor, "trial example pos d_model"]:
     """A change of what heads read out, as a change of the residual stream."""
     if heads is None:
         return z.flatten(3) @ layer.out.weight.T
-    cell, example, pos, _, d_head = z.shape
-    rows = z.reshape(cell, example * pos, d_head)
-    return torch.bmm(rows, layer.W_O[heads]).view(cell, example, pos, -1)
+    trial, example, pos, _, d_head = z.shape
+    rows = z.reshape(trial, example * pos, d_head)
+    return torch.bmm(rows, layer.W_O[heads]).view(trial, example, pos, -1)

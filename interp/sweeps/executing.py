@@ -1,6 +1,6 @@
-"""How is a group of cells carried from where it enters the residual stream to the metric?
+"""How is a group of trials carried from where it enters the residual stream to the metric?
 
-Rows are [cell example], positions are those from the first changed one on: the model is causal, so
+Rows are [trial example], positions are those from the first changed one on: the model is causal, so
 earlier ones are as in the clean run, whose keys and values attention reads.
 """
 
@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.sweeps.anatomy import Anatomy, Layer
-from interp.sweeps.cells import Cell, Change
-from interp.sweeps.planning import Group, flight_on
-from interp.sweeps.scoring import Score, in_parts
+from interp.sweeps.components import Components, Layer
+from interp.sweeps.grouping import Group, batch_limits
+from interp.sweeps.scoring import Score, logits_in_parts
+from interp.sweeps.trials import Change, Trial
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Clean:
         values: of hook points, by name.
         pre: the residual stream entering each layer, and after the last; None where not needed.
         prefix: each layer's keys and values [batch head pos d_head].
-        shapes: of the values of the cells' hook points.
+        shapes: of the values of the trials' hook points.
     """
 
     values: Mapping[str, Tensor]
@@ -39,28 +39,28 @@ class Clean:
         return value
 
 
-def measured(
+def measure_group(
     group: Group,
-    anatomy: Anatomy,
-    cells: Sequence[Cell],
+    components: Components,
+    trials: Sequence[Trial],
     changes: Sequence[Change],
     clean: Clean,
     score: Score,
-) -> Float[Tensor, "cell batch"]:
-    """The metric of every cell of a group."""
+) -> Float[Tensor, "trial batch"]:
+    """The metric of every trial of a group."""
     batch = len(score.tokens)
     scores: list[Tensor] = []
     waiting: list[Tensor] = []
     for begin in range(0, batch, group.examples):
         examples = slice(begin, min(begin + group.examples, batch))
-        x, fresh = carried(group, anatomy, cells, changes, clean, score, examples)
+        x, fresh = carry(group, components, trials, changes, clean, score, examples)
         if score.by_example:
             scores.append(
-                row_scores(x, fresh, anatomy, score, examples).unflatten(0, (len(cells), -1))
+                score_rows(x, fresh, components, score, examples).unflatten(0, (len(trials), -1))
             )
         else:
             waiting.append(
-                logits_of(x, fresh, anatomy, score, examples).unflatten(0, (len(cells), -1))
+                group_logits(x, fresh, components, score, examples).unflatten(0, (len(trials), -1))
             )
     if score.by_example:
         return torch.cat(scores, dim=1)
@@ -69,10 +69,10 @@ def measured(
     return torch.stack([score.of(logits, everyone) for logits in together])
 
 
-def carried(
+def carry(
     group: Group,
-    anatomy: Anatomy,
-    cells: Sequence[Cell],
+    components: Components,
+    trials: Sequence[Trial],
     changes: Sequence[Change],
     clean: Clean,
     score: Score,
@@ -80,22 +80,22 @@ def carried(
 ) -> tuple[Float[Tensor, "row fresh d_model"], list[int]]:
     """The residual stream after the last block, and at which of the read positions it is new."""
     entry, (start, stop) = group.entry, group.span
-    layer, last = anatomy.layers[entry.layer], len(anatomy.layers) - 1
+    layer, last = components.layers[entry.layer], len(components.layers) - 1
     ended = entry.stage != "pre" and entry.layer == last
-    change = entry.into(
-        layer, cells, changes, clean.values, clean.shapes[entry.hook], examples, group.span
+    change = entry.residual_delta(
+        layer, trials, changes, clean.values, clean.shapes[entry.hook], examples, group.span
     )
     if ended:
         fresh = [read for read in score.reads if start <= read < stop]
-        change = narrowed(change, [read - start for read in fresh])
+        change = select_positions(change, [read - start for read in fresh])
     else:
         fresh = list(range(start, stop))
     if entry.stage == "mid":
         mid = clean.values[f"blocks.{entry.layer}.hook_resid_mid"][examples]
-        changed = fed(layer, narrowed(mid, fresh)[None] + change)
+        changed = run_mlp(layer, select_positions(mid, fresh)[None] + change)
     else:
         after = clean.entering(entry.layer + (entry.stage == "post"))[examples]
-        changed = narrowed(after, fresh)[None] + change
+        changed = select_positions(after, fresh)[None] + change
     if ended:
         return changed.flatten(0, 1), fresh
     following = entry.layer + (entry.stage != "pre")
@@ -103,84 +103,84 @@ def carried(
     x = changed
     if stop < length:
         rest = clean.entering(following)[examples, stop:]
-        x = torch.cat([changed, rest.expand(len(cells), *rest.shape)], dim=2)
-    return suffix(x.flatten(0, 1), following, start, anatomy, clean, score.reads, examples)
+        x = torch.cat([changed, rest.expand(len(trials), *rest.shape)], dim=2)
+    return run_suffix(x.flatten(0, 1), following, start, components, clean, score.reads, examples)
 
 
-def suffix(
+def run_suffix(
     x: Float[Tensor, "row pos d_model"],
     layer: int,
     start: int,
-    anatomy: Anatomy,
+    components: Components,
     clean: Clean,
     reads: list[int],
     examples: slice,
 ) -> tuple[Float[Tensor, "row fresh d_model"], list[int]]:
     """The residual stream after the last block, of the read positions from ``start`` on."""
     fresh = [read for read in reads if read >= start]
-    last = len(anatomy.layers) - 1
+    last = len(components.layers) - 1
     for number in range(layer, last + 1):
         prefix = None
         if start:
             keys, values = clean.prefix[number]
             prefix = keys[examples, :, :start], values[examples, :, :start]
         wanted = [read - start for read in fresh] if number == last else None
-        x = anatomy.layers[number].forward(x, prefix, wanted)
+        x = components.layers[number].forward(x, prefix, wanted)
     return x, fresh
 
 
-def fed(
-    layer: Layer, mid: Float[Tensor, "cell example pos d_model"]
-) -> Float[Tensor, "cell example pos d_model"]:
-    return layer.feed(mid.flatten(0, 1)).view(mid.shape)
+def run_mlp(
+    layer: Layer, mid: Float[Tensor, "trial example pos d_model"]
+) -> Float[Tensor, "trial example pos d_model"]:
+    return layer.add_mlp(mid.flatten(0, 1)).view(mid.shape)
 
 
-def narrowed(x: Float[Tensor, "... pos d_model"], positions: list[int]) -> Tensor:
+def select_positions(x: Float[Tensor, "... pos d_model"], positions: list[int]) -> Tensor:
     """Some positions of a residual stream, as a view where they are neighbours."""
     if positions and positions[-1] - positions[0] == len(positions) - 1:
         return x.narrow(-2, positions[0], len(positions))
     return x[..., positions, :]
 
 
-def row_scores(
+def score_rows(
     x: Float[Tensor, "row fresh d_model"],
     fresh: list[int],
-    anatomy: Anatomy,
+    components: Components,
     score: Score,
     examples: slice,
 ) -> Float[Tensor, "row"]:
-    """The metric row by row, with no more logits in flight than suit the device."""
+    """The metric row by row, with no more logits under way than suit the device."""
     batch = len(score.tokens[examples])
-    example = numbered(examples, score, len(x) // batch)
-    rows = max(1, flight_on(x.device).logits // (len(score.reads) * score.clean.shape[2]))
+    example = example_numbers(examples, score, len(x) // batch)
+    rows = max(1, batch_limits(x.device).logits // (len(score.reads) * score.clean.shape[2]))
     scores = []
     for begin in range(0, len(x), rows):
         chosen = example[begin : begin + rows]
-        logits = with_clean(anatomy.logits(x[begin : begin + rows]), fresh, score, chosen)
+        logits = fill_in_clean(components.logits(x[begin : begin + rows]), fresh, score, chosen)
         scores.append(score.of(logits, chosen))
     return torch.cat(scores)
 
 
-def numbered(examples: slice, score: Score, times: int) -> Int[Tensor, "row"]:
+def example_numbers(examples: slice, score: Score, times: int) -> Int[Tensor, "row"]:
     """Which example each row is of, where rows are some examples again and again."""
     first, last, _ = examples.indices(len(score.tokens))
     return torch.arange(first, last, device=score.tokens.device).repeat(times)
 
 
-def logits_of(
+def group_logits(
     x: Float[Tensor, "row fresh d_model"],
     fresh: list[int],
-    anatomy: Anatomy,
+    components: Components,
     score: Score,
     examples: slice,
 ) -> Float[Tensor, "row read vocab"]:
     batch = len(score.tokens[examples])
-    example = numbered(examples, score, len(x) // batch)
-    logits = in_parts(x, anatomy.logits, score.clean.shape[2])
-    return with_clean(logits, fresh, score, example)
+    example = example_numbers(examples, score, len(x) // batch)
+    logits = logits_in_parts(x, components.logits, score.clean.shape[2])
+    return fill_in_clean(logits, fresh, score, example)
 
 
-def with_clean(
+def fill_in_clean(
     logits: Float[Tensor, "row fresh vocab"], fresh: list[int], score: Score, example: Tensor
 ) -> Float[Tensor, "row read vocab"]:
     """New logits among the clean ones of the positions that nothing reached."""

@@ -95,7 +95,7 @@ def in_one_pass(x: Tensor) -> bool:
 
 
 @dataclass(frozen=True)
-class FeedForward:
+class FastMLP:
     """Two linear maps with an activation function between; what comes out is added to ``plus``
     where that is given."""
 
@@ -106,8 +106,8 @@ class FeedForward:
     def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         return self.outer(self.inner(x, then=self.activation), plus=plus)
 
-    def in_order(self) -> "FeedForward":
-        return FeedForward(self.inner.in_order(), self.activation, self.outer.in_order())
+    def in_order(self) -> "FastMLP":
+        return FastMLP(self.inner.in_order(), self.activation, self.outer.in_order())
 
     @property
     def own_bytes(self) -> int:
@@ -115,7 +115,7 @@ class FeedForward:
 
 
 @dataclass(frozen=True)
-class AsItIs:
+class OpaqueMLP:
     """The same for an MLP of which nothing else is known."""
 
     module: Callable[[Tensor], Tensor]
@@ -124,14 +124,11 @@ class AsItIs:
     def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         return self.module(x) if plus is None else plus + self.module(x)
 
-    def in_order(self) -> "AsItIs":
+    def in_order(self) -> "OpaqueMLP":
         return self
 
 
-Feed = FeedForward | AsItIs
-
-
-def feed_of(mlp: Any) -> Feed:
+def recognise_mlp(mlp: Any) -> FastMLP | OpaqueMLP:
     """An MLP as two linear maps around an activation function, where it is just that.
 
     It is when it shows weights ``W_in`` [d_model d_mlp] and ``W_out`` [d_mlp d_model] (biases
@@ -144,7 +141,7 @@ def feed_of(mlp: Any) -> Feed:
             for name in ("in", "out")
         )
     except AttributeError:
-        return AsItIs(mlp)
+        return OpaqueMLP(mlp)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(16, inner.weight.shape[1], generator=generator).to(inner.weight)
     probe = torch.stack([noise * size / inner.weight[:16].std().clamp(min=1e-6) for size in WIDE])
@@ -152,11 +149,11 @@ def feed_of(mlp: Any) -> Feed:
     reach = theirs.abs().amax(dim=(1, 2))
     tolerance = torch.finfo(theirs.dtype).eps ** 0.75 * reach
     for activation in KNOWN:
-        feed = FeedForward(inner, activation, outer)
+        feed = FastMLP(inner, activation, outer)
         apart = feed(probe) - theirs
         if bool((apart.abs().amax(dim=(1, 2)) <= tolerance).all()):
             return feed
-    return AsItIs(mlp)
+    return OpaqueMLP(mlp)
 
 
 class frozen_linear_maps(TorchFunctionMode):  # noqa: N801 - reads as the block it opens

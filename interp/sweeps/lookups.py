@@ -38,7 +38,7 @@ class Lookups:
 def lookups_in(code: CodeType) -> Lookups:
     found = Lookups()
     for each in codes_in(code):
-        read(each, found)
+        collect(each, found)
     return found
 
 
@@ -49,7 +49,7 @@ def codes_in(code: CodeType) -> Iterator[CodeType]:
             yield from codes_in(constant)
 
 
-def read(code: CodeType, found: Lookups) -> None:
+def collect(code: CodeType, found: Lookups) -> None:
     found.names |= {*code.co_names, *(text for text in code.co_consts if isinstance(text, str))}
     chain: tuple[str, ...] = ()
     module = ""

@@ -1,7 +1,7 @@
 """How is a sweep run on a model that cannot be taken apart?
 
 One forward pass after the other; or, where a model takes ``start_at_layer``, from the layer that
-changes on, several cells at a time.
+changes on, several trials at a time.
 """
 
 from collections.abc import Sequence
@@ -18,32 +18,32 @@ from interp.logits import found_in, logits_of
 from interp.metrics import Metric
 from interp.receipts import Effect
 from interp.site import Model
-from interp.sweeps.cells import Cell
-from interp.sweeps.scoring import checked
+from interp.sweeps.scoring import check_scores
+from interp.sweeps.trials import Trial
 
 
-def alone(
-    model: Model, tokens: Tensor, against: Tensor, cell: Cell, metric: Metric
+def run_one(
+    model: Model, tokens: Tensor, metric_tokens: Tensor, trial: Trial, metric: Metric
 ) -> tuple[Float[Tensor, "batch"], list[Effect]]:
-    """One cell, with a whole forward pass of its own.
+    """One trial, with a whole forward pass of its own.
 
     Raises:
         NonFiniteError: an intervention or the metric is not finite.
     """
-    with intervene(model, {cell.key: cell.intervention}, allow_no_effect=True) as receipt:
-        value = checked(metric(logits_of(model(tokens), tokens), against), len(tokens))
+    with intervene(model, {trial.key: trial.intervention}, allow_no_effect=True) as receipt:
+        value = check_scores(metric(logits_of(model(tokens), tokens), metric_tokens), len(tokens))
     return value, list(receipt)
 
 
-def from_layer(
+def run_from_layer(
     model: Any,
     x: Float[Tensor, "batch pos d_model"],
-    against: Tensor,
+    metric_tokens: Tensor,
     layer: int,
-    cells: Sequence[Cell],
+    trials: Sequence[Trial],
     metric: Metric,
-) -> tuple[Float[Tensor, "cell batch"], list[Effect]]:
-    """Cells of one layer as rows of one batch, from that layer on.
+) -> tuple[Float[Tensor, "trial batch"], list[Effect]]:
+    """Trials of one layer as rows of one batch, from that layer on.
 
     Args:
         x: the clean residual stream entering the layer.
@@ -52,19 +52,19 @@ def from_layer(
         NonFiniteError: an intervention or the metric is not finite.
     """
     batch = len(x)
-    effects = [Effect(cell.key, str(cell.intervention), [cell.site]) for cell in cells]
+    effects = [Effect(trial.key, str(trial.intervention), [trial.site]) for trial in trials]
     claims = [
         Claim(
-            cell.site,
-            model.hook_dict[cell.site.hook],
-            cell.intervention,
+            trial.site,
+            model.hook_dict[trial.site.hook],
+            trial.intervention,
             effects[number],
             slice(number * batch, (number + 1) * batch),
         )
-        for number, cell in enumerate(cells)
+        for number, trial in enumerate(trials)
     ]
     with claims_in_place(model, claims):
-        output = model(x.repeat(len(cells), 1, 1), start_at_layer=layer)
+        output = model(x.repeat(len(trials), 1, 1), start_at_layer=layer)
     logits = found_in(output)
     for effect in effects:
         if effect.broken:
@@ -72,6 +72,8 @@ def from_layer(
                 f"{effect.intervention} on {effect.key} made {effect.broken} of "
                 f"{effect.elements} values NaN or infinite"
             )
-    each = logits.unflatten(0, (len(cells), batch))
-    measured = [checked(metric(logits_of(part, against), against), batch) for part in each]
+    each = logits.unflatten(0, (len(trials), batch))
+    measured = [
+        check_scores(metric(logits_of(part, metric_tokens), metric_tokens), batch) for part in each
+    ]
     return torch.stack(measured), effects

@@ -19,8 +19,8 @@ from interp.hooking import hooked
 from interp.logits import ReadLogits, Reads, found_in, logits_of
 from interp.metrics import Metric, precise
 from interp.site import Model, stopping
-from interp.sweeps.proof import agree_everywhere, watched_by
-from interp.sweeps.scoring import checked
+from interp.sweeps.scoring import check_scores
+from interp.sweeps.verifying import check_same_everywhere, watched_by
 
 
 def behind_blocks(model: Any) -> int | None:
@@ -37,26 +37,30 @@ def behind_blocks(model: Any) -> int | None:
     return end if final in cast(Model, model).hook_dict else None
 
 
-def measured_of_run(
+def measure_run(
     model: Any,
     tokens: Int[Tensor, "batch pos"],
-    against: Int[Tensor, "batch pos"],
+    metric_tokens: Int[Tensor, "batch pos"],
     metric: Metric,
     end: int | None,
-    proven: bool,
+    verified: bool,
 ) -> tuple[Float[Tensor, "batch"], int | None]:
     """A metric of one run, with its gradient.
 
     Args:
-        against: the tokens that the metric is given.
+        metric_tokens: the tokens that the metric is given.
         end: what ``behind_blocks`` said.
-        proven: whether an earlier run showed that to be so.
+        verified: whether an earlier run showed that to be so.
 
     Returns:
         The metric; and ``end``, None where it proved wrong.
     """
     try:
-        value = None if end is None else spared(model, tokens, against, metric, end, proven)
+        value = (
+            None
+            if end is None
+            else measure_spared(model, tokens, metric_tokens, metric, end, verified)
+        )
     except Exception:  # whatever a model answers to arguments that it takes in its own way
         value = None
     if value is not None:
@@ -65,18 +69,18 @@ def measured_of_run(
     seen = logits_of(logits.detach(), tokens)
     if isinstance(seen, ReadLogits):  # of the last position only, which is an error to read past
         with torch.no_grad():
-            metric(seen, against)
+            metric(seen, metric_tokens)
         logits = F.pad(logits, (0, 0, tokens.shape[1] - 1, 0), value=torch.nan)
-    return checked(metric(logits, against), len(tokens), finite=False), None
+    return check_scores(metric(logits, metric_tokens), len(tokens), finite=False), None
 
 
-def spared(
+def measure_spared(
     model: Any,
     tokens: Int[Tensor, "batch pos"],
-    against: Int[Tensor, "batch pos"],
+    metric_tokens: Int[Tensor, "batch pos"],
     metric: Metric,
     end: int,
-    proven: bool,
+    verified: bool,
 ) -> Float[Tensor, "batch"] | None:
     """A metric whose gradient is spared the logits that it does not read; None where the model
     gives others for them alone, or the metric reads what it was not expected to."""
@@ -87,22 +91,22 @@ def spared(
         return value.detach().clone()  # what follows in this run is seen, and takes no gradient
 
     with hooked([(model.hook_dict[f"blocks.{end - 1}.hook_resid_post"], ending)]):
-        output = model(tokens, **({"stop_at_layer": end} if proven else {}))
+        output = model(tokens, **({"stop_at_layer": end} if verified else {}))
     (final,) = kept
     shape = (*tokens.shape, int(model.W_U.shape[1]))
-    reads = positions_read(metric, shape, final, against)
-    alone = precise(found_in(model(final[:, reads], start_at_layer=end)))
-    if not proven:
-        agree_everywhere(
-            alone.detach(), logits_of(output, tokens).detach()[:, reads], "unembedding"
+    reads = find_reads(metric, shape, final, metric_tokens)
+    unembedded = precise(found_in(model(final[:, reads], start_at_layer=end)))
+    if not verified:
+        check_same_everywhere(
+            unembedded.detach(), logits_of(output, tokens).detach()[:, reads], "unembedding"
         )
-    logits = alone.new_full(shape, torch.nan)
-    logits[:, reads] = alone
-    value = checked(metric(logits, against), len(tokens), finite=False)
+    logits = unembedded.new_full(shape, torch.nan)
+    logits[:, reads] = unembedded
+    value = check_scores(metric(logits, metric_tokens), len(tokens), finite=False)
     return value if torch.isfinite(value).all() else None
 
 
-def positions_read(
+def find_reads(
     metric: Metric, shape: tuple[int, int, int], like: Tensor, tokens: Int[Tensor, "batch pos"]
 ) -> list[int]:
     """The positions that a metric reads of logits that are all zero.

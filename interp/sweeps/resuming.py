@@ -1,8 +1,8 @@
 """How does a sweep that was interrupted go on where it was?
 
-Every batch of cells is recorded as soon as it is answered, under a digest of all that decides the
-answer: the model, the texts, the metric and what it makes of the clean texts, the cells and their
-interventions, and which cells shared a batch (so that the last bit is the same too). A batch is
+Every batch of trials is recorded as soon as it is answered, under a digest of all that decides the
+answer: the model, the texts, the metric and what it makes of the clean texts, the trials and their
+interventions, and which trials shared a batch (so that the last bit is the same too). A batch is
 taken from the record where everything agrees, and computed where anything differs.
 """
 
@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from interp.errors import UsageError
-from interp.sweeps.cells import Cell
 from interp.sweeps.identity import Digests
 from interp.sweeps.libraries import version_of
-from interp.sweeps.proof import watched_by
+from interp.sweeps.trials import Trial
+from interp.sweeps.verifying import watched_by
 
 
 @runtime_checkable
@@ -29,7 +29,7 @@ class Store(Protocol):
 
 
 Answers = tuple[np.ndarray, list[int]]
-"""The metric [cell batch], and how many numbers each cell changed."""
+"""The metric [trial batch], and how many numbers each trial changed."""
 
 
 class Recorder:
@@ -54,14 +54,14 @@ class Recorder:
         self._sweep = self._digests.of([*settings(), model, *decisive])
 
     def answer(
-        self, how: Sequence[Any], cells: Sequence[Cell], compute: Callable[[], Answers]
+        self, how: Sequence[Any], trials: Sequence[Trial], compute: Callable[[], Answers]
     ) -> Answers:
-        """What these cells gave, from the record or else computed and recorded.
+        """What these trials gave, from the record or else computed and recorded.
 
         Args:
             how: what else decides the last bit of the answer.
         """
-        asked = [[cell.key, cell.names, cell.intervention] for cell in cells]
+        asked = [[trial.key, trial.names, trial.intervention] for trial in trials]
         identity = self._digests.of([self._sweep, *how, asked])
         rows = self.store.task(identity)
         if rows is None:

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from interp.caching import cache
 from interp.site import Model, stopping
-from interp.sweeps.planning import flight_on
+from interp.sweeps.grouping import batch_limits
 
 
-def at_once(tokens: Int[Tensor, "batch pos"]) -> int:
-    """How many cells run together where whole texts run again."""
-    return max(1, flight_on(tokens.device).rows // tokens.numel())
+def trials_at_once(tokens: Int[Tensor, "batch pos"]) -> int:
+    """How many trials run together where whole texts run again."""
+    return max(1, batch_limits(tokens.device).rows // tokens.numel())
 
 
 def parts_of(tokens: Int[Tensor, "batch pos"], vocab: int = 0) -> Iterator[slice]:
@@ -21,8 +21,8 @@ def parts_of(tokens: Int[Tensor, "batch pos"], vocab: int = 0) -> Iterator[slice
     Args:
         vocab: logits of each token, where there are to be any.
     """
-    flight, (batch, length) = flight_on(tokens.device), tokens.shape
-    rows = min(flight.rows, flight.logits // vocab) if vocab else flight.rows
+    limits, (batch, length) = batch_limits(tokens.device), tokens.shape
+    rows = min(limits.rows, limits.logits // vocab) if vocab else limits.rows
     step = max(1, rows // length)
     for begin in range(0, batch, step):
         yield slice(begin, begin + step)

@@ -12,8 +12,8 @@ from torch import Tensor
 from interp.errors import NonFiniteError, UsageError
 from interp.logits import ReadLogits, Reads
 from interp.metrics import Metric
-from interp.sweeps.anatomy import Anatomy
-from interp.sweeps.planning import flight_on
+from interp.sweeps.components import Components
+from interp.sweeps.grouping import batch_limits
 
 
 class UnforeseenReadError(Exception):
@@ -41,10 +41,10 @@ class Score:
 
     def of(self, logits: Float[Tensor, "row read vocab"], example: Tensor) -> Tensor:
         """The metric of rows, given which example each is of."""
-        return scored(self.metric, logits, self.tokens[example], self.reads)
+        return score_logits(self.metric, logits, self.tokens[example], self.reads)
 
 
-def scored(
+def score_logits(
     metric: Metric, logits: Float[Tensor, "row read vocab"], tokens: Tensor, reads: list[int]
 ) -> Float[Tensor, "row"]:
     """A metric of logits at the positions that it reads.
@@ -56,7 +56,7 @@ def scored(
     """
     length = tokens.shape[1]
     if len(reads) == length:
-        return checked(metric(logits, tokens), len(tokens))
+        return check_scores(metric(logits, tokens), len(tokens))
     columns = {position: column for column, position in enumerate(reads)}
 
     def at(positions: list[int]) -> Tensor:
@@ -69,10 +69,10 @@ def scored(
         return logits[:, chosen]
 
     shape = (len(logits), length, logits.shape[2])
-    return checked(metric(ReadLogits(shape, logits, at), tokens), len(tokens))
+    return check_scores(metric(ReadLogits(shape, logits, at), tokens), len(tokens))
 
 
-def checked(value: Any, batch: int, finite: bool = True) -> Float[Tensor, "row"]:
+def check_scores(value: Any, batch: int, finite: bool = True) -> Float[Tensor, "row"]:
     """A metric's numbers, one for each example, in single precision at least.
 
     Args:
@@ -100,10 +100,10 @@ def checked(value: Any, batch: int, finite: bool = True) -> Float[Tensor, "row"]
     return value
 
 
-def score_of(
+def prepare_score(
     metric: Metric,
     tokens: Tensor,
-    anatomy: Anatomy,
+    components: Components,
     final: Float[Tensor, "batch pos d_model"],
     reads: list[int] | None = None,
 ) -> Score:
@@ -115,13 +115,13 @@ def score_of(
         reads: the positions to hold ready; by default what the metric turns out to read.
 
     Raises:
-        UsageError, NonFiniteError: as ``scored``.
+        UsageError, NonFiniteError: as ``score_logits``.
     """
     batch, length, _ = final.shape
-    vocab = len(anatomy.unembedding.weight)
+    vocab = len(components.unembedding.weight)
 
     def compute(positions: list[int]) -> Tensor:
-        return in_parts(final[:, positions], anatomy.logits, vocab)
+        return logits_in_parts(final[:, positions], components.logits, vocab)
 
     if reads is None:
         noted = Reads()
@@ -132,16 +132,18 @@ def score_of(
         except Exception:  # what is wrong, or fails with a tensor of this kind alone, fails below
             reads = list(range(length))
     clean = compute(reads)
-    baseline = scored(metric, clean, tokens, reads)
-    return Score(metric, tokens, reads, clean, baseline, alone(metric, clean, tokens, reads))
+    baseline = score_logits(metric, clean, tokens, reads)
+    return Score(
+        metric, tokens, reads, clean, baseline, is_per_example(metric, clean, tokens, reads)
+    )
 
 
-def in_parts(
+def logits_in_parts(
     x: Float[Tensor, "row pos d_model"], logits: Callable[[Tensor], Tensor], vocab: int
 ) -> Float[Tensor, "row pos vocab"]:
     """Logits, no more of them at a time than suits the device."""
     row, pos, _ = x.shape
-    rows = max(1, flight_on(x.device).logits // max(1, pos * vocab))
+    rows = max(1, batch_limits(x.device).logits // max(1, pos * vocab))
     if rows >= row:
         return logits(x)
     dtype = torch.promote_types(x.dtype, torch.float32)
@@ -151,14 +153,14 @@ def in_parts(
     return whole
 
 
-def alone(metric: Metric, logits: Tensor, tokens: Tensor, reads: list[int]) -> bool:
+def is_per_example(metric: Metric, logits: Tensor, tokens: Tensor, reads: list[int]) -> bool:
     """Whether a metric gives each example the same number whatever stands beside it.
 
     Seen by asking again, with the examples in reverse, in pieces, and repeated. A metric that
     holds something of each example in order, as answers or a baseline, does not pass.
     """
     batch = len(tokens)
-    whole = scored(metric, logits, tokens, reads)
+    whole = score_logits(metric, logits, tokens, reads)
     if batch == 1:
         logits, tokens, whole = (torch.cat([each, each]) for each in (logits, tokens, whole))
         batch = 2
@@ -166,7 +168,7 @@ def alone(metric: Metric, logits: Tensor, tokens: Tensor, reads: list[int]) -> b
     orders += [torch.cat([orders[1], orders[1]])]
     for order in orders:
         try:
-            again = scored(metric, logits[order], tokens[order], reads)
+            again = score_logits(metric, logits[order], tokens[order], reads)
         except UnforeseenReadError:
             raise
         except Exception:  # whatever a metric raises over fewer examples, it needs them all

@@ -97,7 +97,7 @@ def test_started_again_nothing_is_patched_again_and_the_table_is_the_same(
     folder, config, table, monkeypatch
 ):
     monkeypatch.setattr(patching, "Recipe", partial(Recipe, steps=500))
-    monkeypatch.setattr("interp.sweeps.plans.measured", None)
+    monkeypatch.setattr("interp.sweeps.answering.measure_group", None)
     main(config)
     again = pd.read_parquet(folder / "results.parquet")
     pd.testing.assert_frame_equal(table, again, check_exact=True)

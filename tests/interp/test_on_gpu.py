@@ -50,8 +50,8 @@ def test_a_sweep_gives_what_a_plain_loop_gives(there, clean, corrupted, hook, me
     kept = cache(there, clean, hook)
     found = sites(there, hook, each=KINDS[hook], tokens=clean)
     questions = [(site, Zero()) for site in found] + [(site, Patch(kept)) for site in found]
-    swept = effects_of(there, corrupted, questions, metric, against=clean, progress=False)
-    assert swept.plan.entered
+    swept = effects_of(there, corrupted, questions, metric, metric_tokens=clean, progress=False)
+    assert swept.plan.routes.fast_path
     for number in range(0, len(questions), max(1, len(questions) // 12)):
         site, what = questions[number]
         with torch.no_grad(), intervene(there, {site: what}, allow_no_effect=True):

@@ -22,7 +22,8 @@ from interp.metrics import accuracy, kl_from, logit_difference, loss, loss_at
 from interp.patching import patch_each
 from interp.site import Site, sites
 from interp.sweeps import effects_of, plan, sweep
-from interp.sweeps.anatomy import anatomy_of
+from interp.sweeps.budget import least_bytes
+from interp.sweeps.components import components_of
 
 VOCAB = 13
 
@@ -128,7 +129,7 @@ def test_a_sweep_equals_the_plain_loop(
     found = sites(model, kind, each=each, tokens=tokens)
     found = found[:6] + found[-6:]
     effects = assert_as_the_loop(model, tokens, [(site, intervention) for site in found], measure)
-    assert not effects.plan.looped or "ln_final" in kind
+    assert not effects.plan.routes.looped or "ln_final" in kind
 
 
 FROM_THEIR_LAYER = {
@@ -145,9 +146,9 @@ def test_every_kind_of_site_is_answered_in_the_cheapest_way_there_is_for_it(kind
     found = [site for each in KINDS[kind] for site in sites(model, kind, each=each, tokens=tokens)]
     grid = [(site, Patch(reference)) for site in found]
     effects = assert_as_the_loop(model, tokens, grid, loss)
-    started = sum(map(len, effects.plan.started.values()))
+    started = sum(map(len, effects.plan.routes.from_layer.values()))
     assert started == (len(grid) if kind in FROM_THEIR_LAYER else 0)
-    assert not effects.plan.looped
+    assert not effects.plan.routes.looped
 
 
 def test_cells_before_the_first_difference_of_two_texts_cost_nothing_and_are_zero(model):
@@ -182,7 +183,7 @@ def test_a_plan_costs_less_than_the_loop_and_less_the_later_the_layer(model, tex
 def test_a_glob_is_one_question_about_all_that_it_matches(model, text_tokens):
     questions = [("blocks.*.attn.hook_z[head=1]", Zero()), ("blocks.1.hook_mlp_out", Zero())]
     effects = assert_as_the_loop(model, text_tokens, questions, loss)
-    assert effects.plan.looped == [0]
+    assert effects.plan.routes.looped == [0]
     table = sweep(model, text_tokens, dict(questions), loss, progress=False)
     assert table["site"].tolist() == [key for key, _ in questions]
 
@@ -210,6 +211,9 @@ def test_a_metric_that_reads_where_the_logits_tell_it_to_gets_what_it_reads(mode
     questions = [(site, Zero()) for site in sites(model, "blocks.*.attn.hook_z", each="head")]
     effects = assert_as_the_loop(model, text_tokens, questions, wandering)
     assert len(np.unique(np.sign(effects.values.mean(1) - effects.baseline.mean()))) > 1
+    explained = plan(model, text_tokens, questions, wandering).explain()
+    assert explained == effects.plan.explain()
+    assert "the metric reads" not in explained
 
 
 def test_a_screened_sweep_says_which_values_are_exact(model, text_tokens):
@@ -318,15 +322,15 @@ def test_an_edited_model_never_gets_a_wrong_fast_path(edit):
         for site in sites(model, kind, each=each, tokens=tokens)
     ]
     effects = assert_as_the_loop(model, tokens, questions, loss)
-    assert effects.plan.anatomy is None
-    assert effects.plan.notes
+    assert effects.plan.routes.fast_path is None
+    assert effects.plan.routes.notes
 
 
 def test_a_hook_that_was_there_before_sends_the_sweep_through_the_plain_loop(model, text_tokens):
     questions = [(Site("blocks.1.attn.hook_z", head=head), Zero()) for head in range(4)]
     with intervene(model, {"blocks.0.hook_mlp_out": Zero()}):
         effects = assert_as_the_loop(model, text_tokens, questions, loss)
-    assert effects.plan.looped == [0, 1, 2, 3]
+    assert effects.plan.routes.looped == [0, 1, 2, 3]
     assert "there are hooks on its blocks.0.hook_mlp_out" in effects.plan.explain()
 
 
@@ -336,7 +340,7 @@ def test_a_bridge_gets_the_same_answers_from_the_plain_loop(bridge):
         (site, Zero()) for site in sites(bridge, "blocks.*.attn.hook_z", each="head", tokens=tokens)
     ]
     effects = assert_as_the_loop(bridge, tokens, questions, loss)
-    assert len(effects.plan.looped) == len(questions)
+    assert len(effects.plan.routes.looped) == len(questions)
 
 
 def test_rounds_that_fit_into_little_memory_give_the_same(model, text_tokens):
@@ -345,17 +349,17 @@ def test_rounds_that_fit_into_little_memory_give_the_same(model, text_tokens):
         for site in sites(model, "blocks.*.hook_resid_pre", each="pos", tokens=text_tokens)
     ]
     wide = effects_of(model, text_tokens, questions, loss, progress=False)
-    assert len(wide.plan.entered) == 1
-    needed = wide.plan.least_memory()
+    assert len(wide.plan.routes.fast_path.rounds) == 1
+    needed = least_bytes(wide.plan.request, wide.plan.routes.fast_path)
     narrow = effects_of(model, text_tokens, questions, loss, progress=False, memory=needed)
-    assert len(narrow.plan.entered) > 1
+    assert len(narrow.plan.routes.fast_path.rounds) > 1
     np.testing.assert_allclose(narrow.values, wide.values, atol=1e-5)
-    second_copy = wide.plan.anatomy.own_bytes - anatomy_of(model).own_bytes
+    second_copy = wide.plan.routes.fast_path.components.own_bytes - components_of(model).own_bytes
     assert second_copy >= sum(weight.nbytes for weight in model.blocks.parameters())
     tight = effects_of(
         model, text_tokens, questions, loss, progress=False, memory=needed - second_copy
     )
-    assert not tight.plan.anatomy.unembedding.reordered
+    assert not tight.plan.routes.fast_path.components.unembedding.reordered
     np.testing.assert_allclose(tight.values, wide.values, atol=1e-5)
     with pytest.raises(UsageError, match="fewer texts"):
         sweep(model, text_tokens, questions, loss, progress=False, memory=needed // 2)
@@ -497,4 +501,4 @@ def test_a_metric_must_give_a_finite_number_per_example(model, text_tokens):
     with pytest.raises(UsageError, match="gives complex64"):
         sweep(model, text_tokens, question, lambda logits, _: logits[:, 0, 0] * 1j, progress=False)
     with pytest.raises(UsageError, match="they must be pairs"):
-        sweep(model, text_tokens, question, loss, against=text_tokens[:2], progress=False)
+        sweep(model, text_tokens, question, loss, metric_tokens=text_tokens[:2], progress=False)

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from interp.sweeps import fused
-from interp.sweeps.fused import AsItIs, FeedForward, Linear, feed_of, frozen_linear_maps
+from interp.sweeps.fused import FastMLP, Linear, OpaqueMLP, frozen_linear_maps, recognise_mlp
 
 
 @pytest.fixture(params=["in one pass", "in one pass, weights reordered", "plain torch"])
@@ -65,19 +65,19 @@ def test_views_are_as_good_as_copies(reordered):
 def test_a_known_mlp_is_taken_apart(reordered, name, bias):
     mlp = MLP(ACTIVATIONS[name], bias)
     with torch.no_grad():
-        feed = feed_of(mlp)
+        feed = recognise_mlp(mlp)
         feed = feed.in_order() if reordered else feed
         x, plus = torch.randn(3, 5, 24), torch.randn(3, 5, 24)
-        assert isinstance(feed, FeedForward)
+        assert isinstance(feed, FastMLP)
         assert torch.allclose(feed(x), mlp(x), atol=1e-4)
         assert torch.allclose(feed(x, plus), plus + mlp(x), atol=1e-4)
 
 
 def test_the_two_gelus_are_told_apart():
     with torch.no_grad():
-        assert feed_of(MLP(nn.GELU())).activation.variant == "none"
-        assert feed_of(MLP(nn.GELU("tanh"))).activation.variant == "tanh"
-        assert feed_of(MLP(nn.GELU("tanh")).double()).activation.variant == "tanh"
+        assert recognise_mlp(MLP(nn.GELU())).activation.variant == "none"
+        assert recognise_mlp(MLP(nn.GELU("tanh"))).activation.variant == "tanh"
+        assert recognise_mlp(MLP(nn.GELU("tanh")).double()).activation.variant == "tanh"
 
 
 @pytest.mark.parametrize(
@@ -88,15 +88,15 @@ def test_the_two_gelus_are_told_apart():
 def test_any_other_mlp_is_called_as_it_is(activation):
     mlp = MLP(activation)
     with torch.no_grad():
-        feed = feed_of(mlp)
+        feed = recognise_mlp(mlp)
         x, plus = torch.randn(2, 3, 24), torch.randn(2, 3, 24)
-        assert isinstance(feed, AsItIs)
+        assert isinstance(feed, OpaqueMLP)
         assert torch.equal(feed(x), mlp(x))
         assert torch.equal(feed(x, plus), plus + mlp(x))
 
 
 def test_a_function_without_weights_is_called_as_it_is():
-    assert feed_of(torch.sin).module is torch.sin
+    assert recognise_mlp(torch.sin).module is torch.sin
 
 
 def test_reordered_weights_are_counted(reordered):

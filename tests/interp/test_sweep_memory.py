@@ -41,7 +41,7 @@ with torch.no_grad(), intervene(model, {questions[0][0]: Zero()}):
 loop = peak() - before
 before = reset()
 effects = effects_of(model, tokens, questions, measure, progress=False, memory=budget)
-print(len(effects.plan.entered), peak() - before, loop)
+print(len(effects.plan.routes.fast_path.rounds), peak() - before, loop)
 """
 
 

@@ -196,7 +196,7 @@ def test_a_sweep_is_the_loop_whatever_text_comes_first_or_stands_alone(model, te
                     expected = metric(model(tokens), tokens)
                 np.testing.assert_allclose(values, expected, atol=1e-6, err_msg=str(site))
         if len(tokens) > 1:
-            assert (effects.plan.anatomy is not None) == (edit in TAKEN_APART)
+            assert (effects.plan.routes.fast_path is not None) == (edit in TAKEN_APART)
 
 
 @pytest.mark.parametrize("edit", EDITS)

@@ -4,7 +4,7 @@ Those that show the field's parts: ``blocks`` of ``ln1``, ``attn`` (with ``W_Q W
 ``ln2`` and ``mlp``, joined by residual connections; then ``ln_final`` and ``W_U``. The norms
 are called as they are, and the MLPs where nothing is known of them; causal attention is computed
 here, for any suffix of the positions.
-That a model shows these parts does not mean that it uses them in this way: see ``proof``.
+That a model shows these parts does not mean that it uses them in this way: see ``verifying``.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from interp.sweeps.fused import Feed, Linear, bias_of, feed_of
+from interp.sweeps.fused import FastMLP, Linear, OpaqueMLP, bias_of, recognise_mlp
 
 
 class NotRecognisedError(Exception):
@@ -30,7 +30,7 @@ class Layer:
 
     ln1: Callable[[Tensor], Tensor]
     ln2: Callable[[Tensor], Tensor]
-    mlp: Feed
+    mlp: FastMLP | OpaqueMLP
     projections: tuple[Linear, ...]  # of queries, keys, values
     out: Linear
     W_O: Tensor  # [head d_head d_model]
@@ -51,11 +51,11 @@ class Layer:
 
     @cached_property
     def qkv(self) -> Linear:
-        return stacked(self.projections)
+        return concatenate(self.projections)
 
     @cached_property
     def kv(self) -> Linear:
-        return stacked(self.projections[1:])
+        return concatenate(self.projections[1:])
 
     def forward(
         self,
@@ -83,40 +83,40 @@ class Layer:
         start = 0
         if prefix is not None:
             start = prefix[0].shape[2]
-            k, v = joined(prefix[0], k), joined(prefix[1], v)
+            k, v = prepend_clean(prefix[0], k), prepend_clean(prefix[1], v)
         z = attend(q, k, v, [start + read for read in reads])
-        return self.feed(self.out(z.transpose(1, 2).flatten(2), plus=x))
+        return self.add_mlp(self.out(z.transpose(1, 2).flatten(2), plus=x))
 
     def split(self, x: Float[Tensor, "row pos heads"], count: int) -> tuple[Tensor, ...]:
         """Queries, keys and values, each [row head pos d_head], of their concatenation."""
         row, pos, _ = x.shape
         return x.view(row, pos, count, self.heads, -1).permute(2, 0, 3, 1, 4).unbind()
 
-    def feed(self, x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos d_model"]:
+    def add_mlp(self, x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos d_model"]:
         """The residual stream after the MLP, from that before."""
         return self.mlp(self.ln2(x), plus=x)
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class Components:
     """A model's parts."""
 
     layers: list[Layer]
     ln_final: Callable[[Tensor], Tensor]
     unembedding: Linear
 
-    def in_order(self) -> "Anatomy":
+    def in_order(self) -> "Components":
         """The same, with weights held a second time in the order that is fastest."""
         layers = [layer.in_order() for layer in self.layers]
-        return Anatomy(layers, self.ln_final, self.unembedding.in_order())
+        return Components(layers, self.ln_final, self.unembedding.in_order())
 
     @property
     def own_bytes(self) -> int:
         """Memory of the weights that it holds beside the model's own."""
         last = self.layers[-1]
-        apart = last.projections[0].own_bytes + sum(map(own_bytes, last.projections[1:]))
+        apart = last.projections[0].own_bytes + sum(map(bytes_in_stack, last.projections[1:]))
         layers = sum(
-            sum(map(own_bytes, layer.projections)) + layer.out.own_bytes + layer.mlp.own_bytes
+            sum(map(bytes_in_stack, layer.projections)) + layer.out.own_bytes + layer.mlp.own_bytes
             for layer in self.layers
         )
         return layers + apart + self.unembedding.own_bytes
@@ -143,7 +143,7 @@ def attend(
     return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
 
 
-def joined(
+def prepend_clean(
     prefix: Float[Tensor, "example head before d_head"], new: Float[Tensor, "row head pos d_head"]
 ) -> Float[Tensor, "row head key d_head"]:
     """Keys, or values, of the clean positions before and of the new ones."""
@@ -155,7 +155,7 @@ def joined(
     return whole
 
 
-def anatomy_of(model: Any) -> Anatomy:
+def components_of(model: Any) -> Components:
     """The parts that a model shows.
 
     Raises:
@@ -164,7 +164,7 @@ def anatomy_of(model: Any) -> Anatomy:
     try:
         layers = [layer_of(block) for block in model.blocks]
         unembedding = Linear(model.W_U.detach().T, bias_of(model, "b_U"))
-        return Anatomy(layers, model.ln_final, unembedding)
+        return Components(layers, model.ln_final, unembedding)
     except (AttributeError, TypeError) as error:
         raise NotRecognisedError(f"it shows no {getattr(error, 'name', None) or error}") from error
     except RuntimeError as error:  # an MLP that expects the whole model around it
@@ -186,7 +186,7 @@ def layer_of(block: Any) -> Layer:
     return Layer(
         block.ln1,
         block.ln2,
-        feed_of(block.mlp),
+        recognise_mlp(block.mlp),
         projections,
         Linear(W_O.flatten(0, 1).T, bias_of(attn, "b_O")),
         W_O,
@@ -194,7 +194,7 @@ def layer_of(block: Any) -> Layer:
     )
 
 
-def stacked(maps: Sequence[Linear]) -> Linear:
+def concatenate(maps: Sequence[Linear]) -> Linear:
     """Linear maps of the same input as one, their outputs side by side."""
     weight, reordered = torch.cat([each.weight for each in maps]), maps[0].reordered
     if all(each.bias is None for each in maps):
@@ -204,6 +204,6 @@ def stacked(maps: Sequence[Linear]) -> Linear:
     return Linear(weight, torch.cat(biases), reordered)
 
 
-def own_bytes(part: Linear) -> int:
+def bytes_in_stack(part: Linear) -> int:
     """Memory of a linear map's share of a stack."""
     return part.weight.nbytes + part.own_bytes

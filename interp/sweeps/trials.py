@@ -13,11 +13,11 @@ from interp.masks import future_of
 from interp.places import Intervention, Place, replacement
 from interp.site import Model, Site, match, names_by_point
 
-Questions = Mapping[Any, Any] | Sequence[tuple[Any, Any]]
+Interventions = Mapping[Any, Any] | Sequence[tuple[Any, Any]]
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One intervention, alone in the model.
 
     Args:
@@ -39,7 +39,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Change:
-    """What a cell adds to the clean value of its hook point.
+    """What a trial adds to the clean value of its hook point.
 
     Args:
         index: the part of the value, each axis kept.
@@ -64,8 +64,8 @@ class Change:
         return (offset + int(where[0]), offset + int(where[-1]) + 1)
 
 
-def cells_of(model: Model, interventions: Questions) -> list[Cell]:
-    """The cells of a sweep, one per entry.
+def trials_of(model: Model, interventions: Interventions) -> list[Trial]:
+    """The trials of a sweep, one per entry.
 
     Raises:
         HookNameError: an entry that no hook point matches.
@@ -73,47 +73,47 @@ def cells_of(model: Model, interventions: Questions) -> list[Cell]:
     """
     entries = interventions.items() if isinstance(interventions, Mapping) else interventions
     names = names_by_point(model)
-    cells = []
+    trials = []
     for key, what in entries:
         matched = match(model, key)
         intervention = intervention_of(key, what)
         found = tuple(site for site, _ in matched)
-        cells.append(Cell(str(key), found, intervention, names[matched[0][1]]))
-    if not cells:
+        trials.append(Trial(str(key), found, intervention, names[matched[0][1]]))
+    if not trials:
         raise UsageError("there is nothing to sweep: give at least one site and intervention")
-    return cells
+    return trials
 
 
-def change_of(cell: Cell, clean: Tensor) -> Change:
-    """What a cell's intervention makes of the clean value of its hook point.
+def change_of(trial: Trial, clean: Tensor) -> Change:
+    """What a trial's intervention makes of the clean value of its hook point.
 
     Raises:
         InterventionError: it does not fit its site.
         NonFiniteError: it makes a NaN or an infinity.
     """
     if not clean.is_floating_point():
-        raise InterventionError(f"{cell.site.hook} carries no activation that can be changed")
-    place = Place(cell.site, cell.names, tuple(clean.shape))
+        raise InterventionError(f"{trial.site.hook} carries no activation that can be changed")
+    place = Place(trial.site, trial.names, tuple(clean.shape))
     if "key" in place.axes:  # models that are taken apart hide nothing but the future
         place = replace(place, masked=future_of(clean).expand(clean.shape))
-    old, new = clean[place.index], replacement(cell.intervention, clean, place)
+    old, new = clean[place.index], replacement(trial.intervention, clean, place)
     if broken := int((~new.isfinite() & old.isfinite()).sum()):
         raise NonFiniteError(
-            f"{cell.intervention} on {cell.key} made {broken} of {new.numel()} values NaN or "
+            f"{trial.intervention} on {trial.key} made {broken} of {new.numel()} values NaN or "
             "infinite"
         )
     axis = place.axes.index("pos")
     return Change(place.index, new - old, int((new != old).sum()), axis)
 
 
-def placed(
+def stack_changes(
     changes: Sequence[Change],
     shape: Sequence[int],
     examples: slice,
     span: tuple[int, int],
     single: int | None = None,
 ) -> Tensor:
-    """Changes of one hook point, stacked: [cell example pos ...], zero outside each one's part.
+    """Changes of one hook point, stacked: [trial example pos ...], zero outside each one's part.
 
     Args:
         shape: of the hook point's whole value.
@@ -142,7 +142,7 @@ def placed(
     return stacked
 
 
-def same_number(cells: Sequence[Cell], part: str) -> list[int] | None:
-    """Every cell's head, or neuron, where all of them name one."""
-    numbers = [getattr(cell.site, part) for cell in cells]
+def common_number(trials: Sequence[Trial], part: str) -> list[int] | None:
+    """Every trial's head, or neuron, where all of them name one."""
+    numbers = [getattr(trial.site, part) for trial in trials]
     return None if any(number is None for number in numbers) else numbers

@@ -1,6 +1,6 @@
-"""Does a model do with its parts what its anatomy says, or was it edited, subclassed, or different?
+"""Does a model use its components as a sweep expects, or was it edited, subclassed, or different?
 
-A wrong fast path would be worse than a slow one. Before a sweep relies on the anatomy, or on
+A wrong fast path would be worse than a slow one. Before a sweep relies on the components, or on
 ``start_at_layer``, the model itself is run beside it: every block on inputs far from the clean
 ones, with noise at every hook point that the sweep is about, on a suffix of the positions, with
 other rows in the batch; and the whole model, on every text, from the first changed layer to the
@@ -21,41 +21,41 @@ from interp.hooking import OwnHook, hooked
 from interp.interventions import Zero
 from interp.logits import found_in
 from interp.site import EMBEDDINGS, Site, axes_of, stopping
-from interp.sweeps.anatomy import Anatomy, Layer, NotRecognisedError, attend
-from interp.sweeps.cells import Cell, Change
+from interp.sweeps.components import Components, Layer, NotRecognisedError, attend
 from interp.sweeps.entries import PROJECTIONS, Entry
-from interp.sweeps.running import at_once, clean_values, parts_of
+from interp.sweeps.running import clean_values, parts_of, trials_at_once
+from interp.sweeps.trials import Change, Trial
 
 ENDS = ("hook_resid_pre", "hook_resid_post")
 SHORT = 24  # positions are enough to see a block
 INSIDE = ("hook_resid_mid", "hook_mlp_out", "attn.hook_q", "attn.hook_k", "attn.hook_v")
 
 
-def prove(
-    model: Any, anatomy: Anatomy, tokens: Int[Tensor, "batch pos"], entries: Sequence[Entry]
+def verify_components(
+    model: Any, components: Components, tokens: Int[Tensor, "batch pos"], entries: Sequence[Entry]
 ) -> None:
-    """Run the model and its anatomy side by side, from the first entry on.
+    """Run the model beside its components, from the first entry on.
 
     Raises:
         NotRecognisedError: they disagree, or one of them does not run so; the message says where.
     """
     try:
-        prove_blocks(model, anatomy, tokens, entries)
-        prove_texts(model, anatomy, tokens, entries)
+        verify_blocks(model, components, tokens, entries)
+        verify_texts(model, components, tokens, entries)
         for entry in entries:
             if entry.kind in EMBEDDINGS:
-                prove_embedding(model, tokens, entry)
+                verify_embedding(model, tokens, entry)
     except NotRecognisedError:
         raise
     except Exception as error:  # whatever a part answers that expects the whole model around it
         raise NotRecognisedError(f"its parts do not run alone ({error})") from error
 
 
-def prove_blocks(
-    model: Any, anatomy: Anatomy, tokens: Int[Tensor, "batch pos"], entries: Sequence[Entry]
+def verify_blocks(
+    model: Any, components: Components, tokens: Int[Tensor, "batch pos"], entries: Sequence[Entry]
 ) -> None:
-    """Every block, alone, beside its anatomy, on what the first text makes of it."""
-    points, count = model.hook_dict, len(anatomy.layers)
+    """Every block, alone, beside its components, on what the first text makes of it."""
+    points, count = model.hook_dict, len(components.layers)
     names = [f"blocks.{layer}.{kind}" for layer in range(count) for kind in (*ENDS, *INSIDE)]
     if missing := [name for name in names if name not in points]:
         raise NotRecognisedError(f"it has no hook point {missing[0]}")
@@ -65,20 +65,20 @@ def prove_blocks(
     for layer in range(first, count):
         x = clean[f"blocks.{layer}.hook_resid_pre"][:, :SHORT]
         here = {entry.kind: entry for entry in entries if entry.layer == layer}
-        x = noisy(x, layer)
-        prove_block(model, anatomy, layer, torch.cat([x, 10 * x]), list(here.values()))
+        x = add_noise(x, layer)
+        verify_block(model, components, layer, torch.cat([x, 10 * x]), list(here.values()))
 
 
-def prove_texts(
-    model: Any, anatomy: Anatomy, tokens: Int[Tensor, "batch pos"], entries: Sequence[Entry]
+def verify_texts(
+    model: Any, components: Components, tokens: Int[Tensor, "batch pos"], entries: Sequence[Entry]
 ) -> None:
-    """The whole model on all texts, beside the anatomy of every block and of the logits.
+    """The whole model on all texts, beside the components of every block and of the logits.
 
     A model may treat texts differently: by documents packed into one, by padding, by experts
     chosen by the token. So every text is seen: every other one as it is, the rest with noise
     wherever the sweep will change something.
     """
-    first, count = min(entry.layer for entry in entries), len(anatomy.layers)
+    first, count = min(entry.layer for entry in entries), len(components.layers)
     changed = {(entry.layer, entry.kind) for entry in entries if entry.kind not in EMBEDDINGS}
     changed.add((first, "hook_resid_pre"))
     entering = f"blocks.{first}.hook_resid_pre"
@@ -101,8 +101,8 @@ def prove_texts(
         calling[0] = True
         for rows in parts_of(tokens):  # backwards: a part must not know which text is in which row
             there = {kind: of_rows(each, rows).flip(0) for kind, each in noise.items()}
-            ours = perturbed(anatomy.layers[layer], stream[0][rows].flip(0), there).flip(0)
-            agree_everywhere(ours, after[rows], f"block {layer}")
+            ours = run_perturbed(components.layers[layer], stream[0][rows].flip(0), there).flip(0)
+            check_same_everywhere(ours, after[rows], f"block {layer}")
         calling[0] = False
 
     def watching(layer: int, kind: str) -> Callable[..., Tensor | None]:
@@ -111,7 +111,7 @@ def prove_texts(
                 return None
             if kind == "hook_resid_pre":
                 if layer == first:
-                    agree_everywhere(alone, value, "a run of fewer texts")
+                    check_same_everywhere(alone, value, "a run of fewer texts")
                 stream[0] = value.clone()
                 noise.clear()
             if kind == "hook_resid_post":
@@ -134,10 +134,12 @@ def prove_texts(
     with hooked(pairs):
         logits = found_in(model(tokens))
     for rows in parts_of(tokens, logits.shape[-1]):
-        agree_everywhere(anatomy.logits(stream[0][rows]), logits[rows], "what gives the logits")
+        check_same_everywhere(
+            components.logits(stream[0][rows]), logits[rows], "what gives the logits"
+        )
 
 
-def perturbed(
+def run_perturbed(
     part: Layer, x: Float[Tensor, "row pos d_model"], noise: Mapping[str, Tensor]
 ) -> Float[Tensor, "row pos d_model"]:
     """The residual stream after a block, with noise at some of its hook points."""
@@ -167,15 +169,15 @@ def perturbed(
     return x + at("hook_mlp_out", out)
 
 
-def prove_block(
+def verify_block(
     model: Any,
-    anatomy: Anatomy,
+    components: Components,
     layer: int,
     x: Float[Tensor, "row pos d_model"],
     entries: list[Entry],
 ) -> None:
-    """One block beside its anatomy, on every row."""
-    block, part, points = model.blocks[layer], anatomy.layers[layer], model.hook_dict
+    """One block beside its components, on every row."""
+    block, part, points = model.blocks[layer], components.layers[layer], model.hook_dict
     kept: dict[str, Tensor] = {}
 
     def keeping(name: str) -> Callable[..., None]:
@@ -189,50 +191,54 @@ def prove_block(
     if missing := [name for name in names if name not in kept]:
         raise NotRecognisedError(f"a run does not come past {missing[0]}")
     where = f"block {layer}"
-    agree(part.forward(torch.cat([noisy(x, 1), x]))[len(x) :], after, where)
+    check_same(part.forward(torch.cat([add_noise(x, 1), x]))[len(x) :], after, where)
     half = x.shape[1] // 2
     if half:
         keys, values = (kept[f"blocks.{layer}.attn.hook_{kind}"] for kind in "kv")
         prefix = keys.transpose(1, 2)[:, :, :half], values.transpose(1, 2)[:, :, :half]
-        agree(part.forward(x[:, half:], prefix), after[:, half:], f"{where}, from the middle on")
+        check_same(
+            part.forward(x[:, half:], prefix), after[:, half:], f"{where}, from the middle on"
+        )
     for entry in entries:
         if entry.hook not in kept:
             continue
         value = kept[entry.hook]
-        noise = noisy(value, 2) - value
+        noise = add_noise(value, 2) - value
         axis = axes_of((entry.hook,), value.ndim).index("pos")
         noise.narrow(axis, 0, half).zero_()
         with hooked([(points[entry.hook], lambda value, hook, noise=noise: value + noise)]):
             changed = block(x)
         change = Change(tuple(slice(None) for _ in value.shape), noise, noise.numel(), axis)
-        cell = [Cell(entry.hook, (Site(entry.hook),), Zero(), (entry.hook,))]
-        (into,) = entry.into(part, cell, [change], kept, value.shape, slice(None), (0, x.shape[1]))
-        ours = after + into
+        trial = [Trial(entry.hook, (Site(entry.hook),), Zero(), (entry.hook,))]
+        (delta,) = entry.residual_delta(
+            part, trial, [change], kept, value.shape, slice(None), (0, x.shape[1])
+        )
+        ours = after + delta
         if entry.stage == "pre":
-            ours = part.forward(x + into)
+            ours = part.forward(x + delta)
         elif entry.stage == "mid":
-            ours = part.feed(kept[f"blocks.{layer}.hook_resid_mid"] + into)
-        agree(ours, changed, f"an intervention on {entry.hook}")
-        agree(changed[:, :half], after[:, :half], f"causality after {entry.hook}")
+            ours = part.add_mlp(kept[f"blocks.{layer}.hook_resid_mid"] + delta)
+        check_same(ours, changed, f"an intervention on {entry.hook}")
+        check_same(changed[:, :half], after[:, :half], f"causality after {entry.hook}")
 
 
-def prove_embedding(model: Any, tokens: Int[Tensor, "batch pos"], entry: Entry) -> None:
+def verify_embedding(model: Any, tokens: Int[Tensor, "batch pos"], entry: Entry) -> None:
     entering = "blocks.0.hook_resid_pre"
     short = stopping(model, [entering])
     clean = cache(model, tokens, [entry.hook, entering], **short)
     if clean[entry.hook].shape != clean[entering].shape:
         raise NotRecognisedError(f"{entry.hook} is not as wide as the residual stream")
-    new = noisy(clean[entry.hook], 3)
+    new = add_noise(clean[entry.hook], 3)
     with hooked([(model.hook_dict[entry.hook], lambda value, hook: new.clone())]):
         changed = cache(model, tokens, entering, **short)
-    agree_everywhere(
+    check_same_everywhere(
         clean[entering] + new - clean[entry.hook],
         changed[entering],
         f"an intervention on {entry.hook}",
     )
 
 
-def prove_start(model: Any, tokens: Int[Tensor, "batch pos"], layer: int) -> None:
+def verify_start(model: Any, tokens: Int[Tensor, "batch pos"], layer: int) -> None:
     """Run all texts from a layer on, beside whole runs that are given the same residual stream.
 
     Raises:
@@ -245,25 +251,25 @@ def prove_start(model: Any, tokens: Int[Tensor, "batch pos"], layer: int) -> Non
         clean = cache(model, tokens, entering, **stopping(model, [entering]))[entering]
     except SiteError as error:  # a run comes past there several times, or not at all
         raise NotRecognisedError(str(error)) from error
-    x = noisy(clean, layer)
+    x = add_noise(clean, layer)
     with hooked([(model.hook_dict[entering], lambda value, hook: x.clone())]):
         whole = found_in(model(tokens))
-    rows = [x] if at_once(tokens) == 1 else [noisy(x, -1), x]
+    rows = [x] if trials_at_once(tokens) == 1 else [add_noise(x, -1), x]
     try:
         started = found_in(model(torch.cat(rows), start_at_layer=layer))
     except Exception as error:  # whatever a model answers to an argument it does not know
         raise NotRecognisedError(f"it does not take start_at_layer ({error})") from error
-    agree_everywhere(started[-len(tokens) :], whole, f"a run from layer {layer} on")
+    check_same_everywhere(started[-len(tokens) :], whole, f"a run from layer {layer} on")
 
 
-def noisy(x: Tensor, seed: int) -> Tensor:
+def add_noise(x: Tensor, seed: int) -> Tensor:
     """A value with as much noise as it has of itself."""
     generator = torch.Generator().manual_seed(seed % 2**32)
     noise = torch.randn(x.shape, generator=generator).to(x)
     return x + (x.std() + 0.1) * noise
 
 
-def agree_everywhere(
+def check_same_everywhere(
     ours: Float[Tensor, "row pos width"], theirs: Float[Tensor, "row pos width"], what: str
 ) -> None:
     """Nothing where two results are the same at every position, to the precision of their type.
@@ -279,7 +285,7 @@ def agree_everywhere(
         raise NotRecognisedError(f"{what} does something else than its parts say")
 
 
-def agree(ours: Any, theirs: Any, what: str) -> None:
+def check_same(ours: Any, theirs: Any, what: str) -> None:
     """Nothing where two results are the same, row by row, to the precision of their type."""
     if not isinstance(theirs, Tensor) or ours.shape != theirs.shape:
         raise NotRecognisedError(f"{what} does not come out in the expected shape")

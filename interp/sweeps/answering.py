@@ -1,0 +1,221 @@
+"""What does every trial of a sweep give?"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interp.caching import cache
+from interp.errors import NoEffectError
+from interp.logits import logits_of
+from interp.receipts import Effect
+from interp.sweeps.components import Components
+from interp.sweeps.executing import measure_group
+from interp.sweeps.grouping import Group
+from interp.sweeps.looping import run_from_layer, run_one
+from interp.sweeps.plans import Plan
+from interp.sweeps.request import Request, Routes
+from interp.sweeps.resuming import Answers, Recorder, Store
+from interp.sweeps.rounds import Round, prepare_rounds
+from interp.sweeps.running import trials_at_once
+from interp.sweeps.scoring import check_scores
+from interp.sweeps.trials import Trial
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What every intervention of a sweep did to every example.
+
+    Args:
+        trials: one per intervention.
+        values: the metric.
+        baseline: the metric without any intervention.
+        changed: how many numbers each intervention changed.
+        plan: how it was computed.
+    """
+
+    trials: Sequence[Trial]
+    values: Float[np.ndarray, "trial batch"]
+    baseline: Float[np.ndarray, "batch"]
+    changed: list[int]
+    plan: Plan
+
+    @property
+    def skipped(self) -> Bool[np.ndarray, "trial"]:
+        """Which interventions change nothing that can reach what the metric reads."""
+        return np.isin(np.arange(len(self.trials)), self.plan.untouched)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Trials that are computed together.
+
+    Args:
+        how: what, beside the trials, decides the last bit of their answer; None where the answer
+            is not worth being kept.
+    """
+
+    trials: Sequence[int]
+    how: tuple[Any, ...] | None
+    compute: Callable[[], Answers]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Batches that can be computed, and what making them ready showed.
+
+    Args:
+        baseline: the metric of the clean texts.
+        reads: the positions that the metric reads; None where that did not matter.
+    """
+
+    batches: Iterator[Batch]
+    baseline: Float[Tensor, "batch"]
+    reads: list[int] | None
+    groups: Sequence[Group] = ()
+    untouched: Sequence[int] = ()
+
+
+def answer_request(
+    request: Request,
+    routes: Routes,
+    store: Store | None,
+    advance: Callable[[int], None],
+    reads: list[int] | None = None,
+) -> Effects:
+    """Run everything, a batch at a time.
+
+    Args:
+        store: where answers are kept, and taken from where they are there already.
+        advance: told how many trials were answered, each time that some were.
+        reads: the positions that the metric reads; by default what it reads of the clean logits.
+
+    Raises:
+        UsageError: a store, and a model, metric or intervention that cannot be known again.
+        UnforeseenReadError: the metric reads other positions of other logits.
+    """
+    values: dict[int, np.ndarray] = {}
+    changed: dict[int, int] = {}
+    groups: list[Group] = []
+    untouched: list[int] = []
+    recorder = None
+    for stage in make_stages(request, routes, reads):
+        baseline, reads = stage.baseline, stage.reads
+        groups += stage.groups
+        untouched += stage.untouched
+        if store is not None and recorder is None:  # now the clean texts have been run
+            decisive = [request.tokens, request.metric_tokens, request.metric, baseline, reads]
+            recorder = Recorder(store, request.model, decisive)
+        for batch in stage.batches:
+            if recorder is None or batch.how is None:
+                found = batch.compute()
+            else:
+                asked = [request.trials[trial] for trial in batch.trials]
+                found = recorder.answer(batch.how, asked, batch.compute)
+            values.update(zip(batch.trials, found[0], strict=True))
+            changed.update(zip(batch.trials, found[1], strict=True))
+            advance(len(batch.trials))
+            del batch  # with them the clean activations, which must not be held
+            request.give_back()
+        del stage  # while the next ones are made
+    order = range(len(request.trials))
+    return Effects(
+        request.trials,
+        np.stack([values[trial] for trial in order]),
+        to_numbers(baseline),
+        [changed[trial] for trial in order],
+        Plan(request, routes, reads, groups, untouched),
+    )
+
+
+def make_stages(request: Request, routes: Routes, reads: list[int] | None) -> Iterator[Stage]:
+    """What can be computed, one stage after the other: let go of each before the next."""
+    baseline, path = None, routes.fast_path
+    for prepared in prepare_rounds(request, path, reads):
+        assert path is not None
+        baseline, reads = prepared.score.baseline, prepared.score.reads
+        yield Stage(
+            round_batches(request, path.components, prepared),
+            baseline,
+            reads,
+            prepared.groups,
+            prepared.untouched,
+        )
+        del prepared
+    if not (routes.from_layer or routes.looped):
+        return
+    if baseline is None:
+        logits = logits_of(request.model(request.tokens), request.tokens)
+        baseline = check_scores(request.metric(logits, request.metric_tokens), request.batch)
+        del logits
+    yield Stage(other_batches(request, routes), baseline, reads)
+
+
+def round_batches(request: Request, components: Components, prepared: Round) -> Iterator[Batch]:
+    """The batches of a round of the fast path."""
+    changes, score = prepared.changes, prepared.score
+
+    def give_baseline() -> Answers:
+        same = score.baseline.expand(len(prepared.untouched), -1)
+        return to_numbers(same), [changes[trial].elements for trial in prepared.untouched]
+
+    def compute(group: Group) -> Answers:
+        trials = [request.trials[trial] for trial in group.trials]
+        theirs = [changes[trial] for trial in group.trials]
+        values = measure_group(group, components, trials, theirs, prepared.clean, score)
+        return to_numbers(values), [change.elements for change in theirs]
+
+    if prepared.untouched:
+        yield Batch(prepared.untouched, None, give_baseline)
+    for group in prepared.groups:
+        yield Batch(group.trials, (group.span, group.examples), partial(compute, group))
+
+
+def other_batches(request: Request, routes: Routes) -> Iterator[Batch]:
+    """The batches that run from a layer on, and those of one forward pass each."""
+    model, tokens = request.model, request.tokens
+
+    def compute_from(layer: int, x: Tensor, members: Sequence[int]) -> Answers:
+        trials = [request.trials[trial] for trial in members]
+        values, effects = run_from_layer(
+            model, x, request.metric_tokens, layer, trials, request.metric
+        )
+        return to_numbers(values), [count_changed([effect]) for effect in effects]
+
+    def compute_one(trial: int) -> Answers:
+        values, effects = run_one(
+            model, tokens, request.metric_tokens, request.trials[trial], request.metric
+        )
+        return to_numbers(values[None]), [count_changed(effects)]
+
+    for layer, numbers in routes.from_layer.items():
+        entering = f"blocks.{layer}.hook_resid_pre"
+        x = cache(model, tokens, entering)[entering]
+        step = trials_at_once(tokens)
+        for begin in range(0, len(numbers), step):
+            members = numbers[begin : begin + step]
+            yield Batch(members, ("from layer", layer), partial(compute_from, layer, x, members))
+    for trial in routes.looped:
+        yield Batch([trial], ("loop",), partial(compute_one, trial))
+
+
+def to_numbers(values: Tensor) -> Float[np.ndarray, "..."]:
+    return values.double().cpu().numpy()
+
+
+def count_changed(effects: Sequence[Effect]) -> int:
+    """How many numbers an intervention changed.
+
+    Raises:
+        NoEffectError: a site that no run came past.
+    """
+    for effect in effects:
+        if effect.missed:
+            raise NoEffectError(
+                f"{effect.intervention} never fired at {effect.missed[0]}: no run came past there"
+            )
+    return sum(effect.changed for effect in effects)

@@ -1,0 +1,81 @@
+"""What does a model offer, as far as that is verified, and which trials can make use of it?"""
+
+import torch
+
+from interp.sweeps.budget import fit_fast_path
+from interp.sweeps.components import NotRecognisedError, components_of
+from interp.sweeps.entries import entry_of
+from interp.sweeps.request import FastPath, Request, Routes
+from interp.sweeps.verifying import verify_components, verify_start, watched_by
+
+
+def find_routes(request: Request) -> Routes:
+    """Sort the trials by the fastest way there is for each.
+
+    Raises:
+        UsageError: too little memory for any of them.
+    """
+    notes: list[str] = []
+    fast_path = None
+    from_layer: dict[int, list[int]] = {}
+    hooked = watched_by(request.model)
+    try:
+        fast_path = find_fast_path(request, hooked)
+    except NotRecognisedError as error:
+        notes.append(f"this model is not taken apart: {error}")
+    rest = set(range(len(request.trials))).difference(fast_path.entries if fast_path else ())
+    if not hooked:
+        try:
+            from_layer = find_starts(request, sorted(rest))
+        except NotRecognisedError as error:
+            notes.append(f"it runs from its first layer on: {error}")
+    rest.difference_update(*from_layer.values())
+    return Routes(fast_path, from_layer, sorted(rest), notes)
+
+
+def find_fast_path(request: Request, hooked: str | None) -> FastPath | None:
+    """The fast path of the trials that enter the residual stream; None where there are none.
+
+    Args:
+        hooked: a module of the model that somebody hooked.
+
+    Raises:
+        NotRecognisedError: the model cannot be taken apart.
+        UsageError: too little memory.
+    """
+    if hooked:
+        raise NotRecognisedError(f"there are hooks on its {hooked}")
+    if torch.is_autocast_enabled(request.tokens.device.type):
+        raise NotRecognisedError("autocast chooses the precision of its parts")
+    components = components_of(request.model)
+    entries = {
+        number: entry
+        for number, trial in enumerate(request.trials)
+        if len(trial.sites) == 1 and (entry := entry_of(trial.site, len(components.layers)))
+    }
+    if not entries:
+        return None
+    verify_components(
+        request.model, components, request.tokens, list(dict.fromkeys(entries.values()))
+    )
+    request.give_back()
+    return fit_fast_path(request, components, entries)
+
+
+def find_starts(request: Request, numbers: list[int]) -> dict[int, list[int]]:
+    """Trials that can run from their layer on, by layer.
+
+    Args:
+        numbers: of the trials to be sorted.
+
+    Raises:
+        NotRecognisedError: the model does not run from a layer on.
+    """
+    by_layer: dict[int, list[int]] = {}
+    for number in numbers:
+        trial = request.trials[number]
+        if len(trial.sites) == 1 and trial.site.layer is not None:
+            by_layer.setdefault(trial.site.layer, []).append(number)
+    if by_layer:
+        verify_start(request.model, request.tokens, min(by_layer))
+    return by_layer
