@@ -2,8 +2,8 @@
 
 Its size and symbols, lines and passages that come twice, above all across the border between the
 training and the validation text, strings that look like somebody's address, number or key, and its
-languages: a data card, as a page and as JSON. Every other experiment saves the same card beside its
-run.
+languages: a data card, as a page and as JSON. It needs what ``pip install 'nanogpt-interp[texts]'``
+brings.
 
     python -m experiments.text_audit shakespeare
     python -m experiments.text_audit my_chats.txt --regions DE FR
@@ -14,6 +14,7 @@ the text. A search that finds nothing has not proved that there is nothing; and 
 whether you may use the text.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,13 +22,17 @@ from typing import Annotated
 import pandas as pd
 import tyro
 
-from experiments.support.cards import CARD, audited, save_card
 from experiments.support.cli import Between, console, launch, run_name
 from gpt.text import load_corpus
 from interp.runs import Run
-from interp.texts import TextAudit
-from interp.texts.card import percent
-from interp.texts.finding import REGIONS
+
+try:
+    from experiments.support.cards import CARD, audited, save_card
+    from interp.texts import TextAudit
+    from interp.texts.card import percent
+    from interp.texts.finding import REGIONS
+except ModuleNotFoundError as missing:
+    sys.exit(f"error: this needs {missing.name}: pip install 'nanogpt-interp[texts]'")
 
 
 @dataclass(frozen=True)

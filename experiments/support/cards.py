@@ -1,6 +1,5 @@
-"""What was the text that this run read?
+"""What is known of a text, as a card: ``data_card.json``, and ``data_card.html`` to read?
 
-Beside every run lies the data card of its text: ``data_card.json``, and ``data_card.html`` to read.
 A text is audited once and the audit kept in ``runs/texts`` under everything that decides it.
 """
 
@@ -46,11 +45,3 @@ def save_card(folder: Path, corpus: Corpus, audit: TextAudit) -> Path:
     text = json.dumps(card, indent=2, ensure_ascii=False)
     write_atomically(folder / f"{CARD}.json", text.encode())
     return write_atomically(folder / f"{CARD}.html", html(audit, corpus.name).encode())
-
-
-def card_beside(folder: Path, corpus: Corpus, runs: Path) -> Path | None:
-    """Put the card of a text beside a run, if the run's description says that it read this text."""
-    described = folder / "run.json"
-    if not described.exists() or corpus.sha256 not in described.read_text(encoding="utf-8"):
-        return None
-    return save_card(folder, corpus, audited(corpus, runs))

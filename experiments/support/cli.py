@@ -20,7 +20,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import gpt.errors
 import interp.errors
-from experiments.support.cards import card_beside
 from gpt.text import load_corpus
 from interp.runs.run import require_name
 
@@ -61,8 +60,7 @@ class Options:
 def launch(main: Callable[[Any], Any], config_type: type, argv: list[str] | None = None) -> None:
     """Parse the command line, run ``main``, and answer bad input with one sentence.
 
-    What should be known of a text is said first; beside a run that read it lies its data card
-    afterwards. Exit status 2 after bad input, 130 after Ctrl-C.
+    What should be known of a text is said first. Exit status 2 after bad input, 130 after Ctrl-C.
     """
     module = sys.modules[main.__module__]
     config: Any = tyro.cli(
@@ -74,14 +72,9 @@ def launch(main: Callable[[Any], Any], config_type: type, argv: list[str] | None
     )
     try:
         check(config)
-        corpus = load_corpus(config.text) if isinstance(config, Options) else None
-        for note in corpus.notes if corpus else ():
+        for note in load_corpus(config.text).notes if isinstance(config, Options) else ():
             console.print(f"note    {note}", soft_wrap=True, markup=False)
-        page = main(config)
-        if corpus and isinstance(page, Path):
-            card = card_beside(page.parent, corpus, config.runs)
-            if card is not None:
-                console.print(f"text    {card}", soft_wrap=True)
+        main(config)
     except (gpt.errors.UsageError, interp.errors.UsageError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

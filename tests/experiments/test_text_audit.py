@@ -1,12 +1,14 @@
-"""A text's data card: from its own command, and beside every run that read the text."""
+"""A text's data card."""
 
 import hashlib
 import json
+import subprocess
+import sys
 
 import pytest
 
 import experiments.support.cards
-from experiments import course, patching, text_audit
+from experiments import text_audit
 from experiments.support.cards import audited
 from experiments.support.cli import Options, launch
 from gpt.text import load_corpus
@@ -41,25 +43,15 @@ def test_what_should_be_known_of_a_text_is_said_before_anything_is_done(tmp_path
     assert "short.txt has 950 characters" in capsys.readouterr().out
 
 
-def test_a_run_that_trains_on_a_text_has_its_card_beside_it(text, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(course, "draw", lambda run, _: None)
-    monkeypatch.setattr(course, "write_page", lambda run: run.folder / "report.html")
-    arguments = ["--text", str(text), "--runs", str(tmp_path), "--seeds", "1", "--workers", "1"]
-    launch(course.main, course.Config, [*arguments, "--only", "single_head"])
-    folder = tmp_path / "course" / "demo-docs.txt"
-    card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
-    assert card["sha256"] in (folder / "run.json").read_text(encoding="utf-8")
-    assert (folder / "data_card.html").exists()
-    assert "data_card.html" in capsys.readouterr().out
-
-
-def test_a_run_that_read_no_text_has_no_card(tmp_path, monkeypatch):
-    folder = tmp_path / "patching" / "induction"
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text("{}", encoding="utf-8")
-    monkeypatch.setattr(patching, "main", lambda config: folder / "report.html")
-    launch(patching.main, course.Config, ["--runs", str(tmp_path)])
-    assert [path.name for path in folder.iterdir()] == ["run.json"]
+def test_without_the_libraries_the_command_says_what_to_install(tmp_path):
+    """And no other command needs them."""
+    hidden = "import sys; sys.modules['phonenumbers'] = None; "
+    audit = [sys.executable, "-c", hidden + "import experiments.text_audit"]
+    done = subprocess.run(audit, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == ("error: this needs phonenumbers: pip install 'nanogpt-interp[texts]'\n")
+    others = hidden + "import interp, experiments.course, experiments.report, experiments.lines"
+    assert subprocess.run([sys.executable, "-c", others]).returncode == 0
 
 
 def test_a_text_is_audited_once(text, tmp_path, monkeypatch):
