@@ -306,20 +306,18 @@ def mixes_positions(model):
 
 def forbids_what_a_text_has_said(model):
     """Only the second text has said 3, so that the first one shows nothing."""
+    run = model.forward
 
-    class Forbidding(type(model)):
-        def __call__(self, tokens, *, start_at_layer=None, stop_at_layer=None):
-            out = super().__call__(
-                tokens, start_at_layer=start_at_layer, stop_at_layer=stop_at_layer
-            )
-            if start_at_layer is not None or stop_at_layer is not None:
-                return out
+    def forward(tokens, *args, start_at_layer=None, stop_at_layer=None, **kwargs):
+        out = run(
+            tokens, *args, start_at_layer=start_at_layer, stop_at_layer=stop_at_layer, **kwargs
+        )
+        if start_at_layer is None and stop_at_layer is None:
             said = (tokens == 3).cumsum(dim=1) > 0
-            return torch.cat(
-                [out[..., :3], out[..., 3:4] / (1 + said[..., None]), out[..., 4:]], -1
-            )
+            out = torch.cat([out[..., :3], out[..., 3:4] / (1 + said[..., None]), out[..., 4:]], -1)
+        return out
 
-    model.__class__ = Forbidding
+    model.forward = forward
 
 
 @pytest.mark.parametrize("edit", [mixes_positions, forbids_what_a_text_has_said])

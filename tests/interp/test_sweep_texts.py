@@ -30,13 +30,13 @@ def model():
 
 def before_each_run(model, note):
     """Tell the model's parts about the tokens of a run, and what to do where there are none."""
+    run = model.forward
 
-    class Noting(GPT):
-        def __call__(self, tokens, *, start_at_layer=None, **kwargs):
-            note(None if start_at_layer is not None else tokens)
-            return super().__call__(tokens, start_at_layer=start_at_layer, **kwargs)
+    def forward(tokens, *args, start_at_layer=None, **kwargs):
+        note(None if start_at_layer is not None else tokens)
+        return run(tokens, *args, start_at_layer=start_at_layer, **kwargs)
 
-    model.__class__ = Noting
+    model.forward = forward
 
 
 def masking(model, mask_of):
@@ -92,17 +92,17 @@ def with_experts_chosen_by_the_token(model):
 
 
 def with_a_penalty_for_what_was_said(model):
-    class Penalising(GPT):
-        def __call__(self, tokens, *, start_at_layer=None, stop_at_layer=None):
-            logits = super().__call__(
-                tokens, start_at_layer=start_at_layer, stop_at_layer=stop_at_layer
-            )
-            if start_at_layer is not None or stop_at_layer is not None:
-                return logits
-            said = (tokens == END).cumsum(dim=1) > 0
-            return torch.cat([logits[..., :3] - 2.0 * said[..., None], logits[..., 3:]], dim=-1)
+    run = model.forward
 
-    model.__class__ = Penalising
+    def forward(tokens, *args, start_at_layer=None, stop_at_layer=None, **kwargs):
+        ends = {"start_at_layer": start_at_layer, "stop_at_layer": stop_at_layer}
+        logits = run(tokens, *args, **ends, **kwargs)
+        if start_at_layer is None and stop_at_layer is None:
+            said = (tokens == END).cumsum(dim=1) > 0
+            logits = torch.cat([logits[..., :3] - 2.0 * said[..., None], logits[..., 3:]], dim=-1)
+        return logits
+
+    model.forward = forward
 
 
 def with_embeddings_scaled_by_the_token(model):
