@@ -44,7 +44,6 @@ def takes_options(forward: Callable[..., Tensor]) -> Callable[..., Any]:
             ``self.embed(tokens)`` or go through ``self.blocks``.
     """
 
-    @wraps(forward)
     def run(
         self: "LanguageModel",
         tokens: Int[Tensor, "batch pos"] | Float[Tensor, "batch pos d_model"],
@@ -74,9 +73,10 @@ def takes_options(forward: Callable[..., Tensor]) -> Callable[..., Any]:
         loss = next_token_loss(logits, tokens, targets)
         return loss if return_type == "loss" else (logits, loss)
 
-    parameters = inspect.signature(run, follow_wrapped=False)
-    run.__signature__ = parameters  # type: ignore[attr-defined]
-    return run
+    parameters = inspect.signature(run)
+    taking = wraps(forward)(run)  # what it runs is forward's code; what it takes is not
+    taking.__signature__ = parameters  # type: ignore[attr-defined]
+    return taking
 
 
 def run_layers(
