@@ -6,9 +6,11 @@ Python would write, they can be read and do nothing.
 
     visible("a\\x1b[31mb")     # the eight characters \\x1b[31m between a and b, harmless
     marked(" ")               # ␣: for a tick label, where a blank would look like none
+    shortened("Ġinternationalization", 10)        # Ġinternat…
 """
 
 import re
+from unicodedata import east_asian_width
 
 # controls but for newline and tab; marks that reorder text; line separators; surrogates
 UNSHOWABLE = re.compile(
@@ -37,3 +39,20 @@ def marked(text: str) -> str:
 def escape(character: str) -> str:
     """The character as Python's ``repr`` would write it."""
     return character.encode("unicode_escape").decode()
+
+
+def width_of(text: str) -> int:
+    """In letters of a monospaced font; Chinese characters and emoji take two."""
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def shortened(text: str, letters: int) -> str:
+    """Text that is at most so wide; what is cut off leaves an ellipsis."""
+    if width_of(text) <= letters:
+        return text
+    kept = ""
+    for character in text:
+        if width_of(kept + character) >= letters:
+            break
+        kept += character
+    return f"{kept}…"

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from interp.characters import marked
+from interp.characters import width_of
 from interp.errors import UsageError
 from interp.figures.intervals import draw_intervals
 from interp.figures.style import (
@@ -20,8 +20,8 @@ from interp.figures.style import (
     DIVERGING,
     SANS,
     WIDTH,
+    cell_text,
     centred,
-    drawable,
     finish_layout,
     print_style,
     prose,
@@ -79,7 +79,12 @@ def loss_change_in_text(table: pd.DataFrame, title: str = "Where in the text it 
     """
     require(table, ["example", "pos", "character", "delta"])
     examples = list(table["example"].drop_duplicates())
-    wrapped = 64
+    # cells as wide as the longest token needs, a character's escape as one in two rows
+    widest = max(
+        (width_of(tick_label(token)) if len(token) > 1 else 1 for token in table["character"]),
+        default=1,
+    )
+    wrapped = max(6, 64 // widest)
     rows = []
     for example in examples:
         part = table[table["example"] == example].sort_values("pos")
@@ -101,7 +106,7 @@ def loss_change_in_text(table: pd.DataFrame, title: str = "Where in the text it 
             for x, (character, delta) in enumerate(
                 zip(row["character"], row["delta"], strict=True)
             ):
-                shown = drawable(marked(character), SANS)
+                shown, size = cell_text(character, SANS, CODE_SIZE * widest)
                 red, green, blue, _ = DIVERGING(scale(delta))
                 dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
                 axes.text(
@@ -110,7 +115,8 @@ def loss_change_in_text(table: pd.DataFrame, title: str = "Where in the text it 
                     shown,
                     ha="center",
                     va="center",
-                    size=CODE_SIZE if len(shown) == 1 else CODE_SIZE - 3,
+                    size=min(CODE_SIZE, size),
+                    linespacing=1.0,
                     color="white" if dark else "black",
                 )
         axes.set_xlim(0, width)

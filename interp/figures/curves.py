@@ -49,6 +49,17 @@ from interp.status import Status
 
 LEAK = "leak: it sees the tokens to be predicted, so its loss means nothing"
 MARKERS_PER_CURVE = 8
+Dashes = str | tuple[float, tuple[float, ...]]
+SOLID = "-"
+# neither the dots of entropies nor the dashes of published curves; as many as share no factor with
+# markers and colours, so that all three come round together late
+LINES: tuple[Dashes, ...] = (
+    SOLID,
+    (0, (9, 1.5)),
+    (0, (6, 1.5, 1, 1.5)),
+    (0, (3, 1, 1, 1, 1, 1)),
+    (0, (14, 2, 3, 2)),
+)
 
 
 def learning_curves(
@@ -86,6 +97,8 @@ def learning_curves(
         names = []
         for place, (variant, look) in enumerate(looks.items()):
             rows = curves[curves["variant"] == variant]
+            if published is not None:
+                look = look._replace(line=SOLID)  # dashes are theirs
             keys.append(draw_curve(axes, rows, look, stagger=place / len(looks)))
             names.append("\n  ".join([code(variant), *look.label]))
         if published is not None:
@@ -140,9 +153,9 @@ def variant_curves(
                 grey = base._replace(color="0.55")
                 keys[f"{other}, validation"] = draw_curve(axes, rows, grey)
         rows = training[training["variant"] == variant]
-        keys["train"] = draw_curve(axes, rows, look._replace(marker=""), linestyle="--")
+        keys["train"] = draw_curve(axes, rows, look._replace(marker="", line=DASHES))
         rows = validation[validation["variant"] == variant]
-        keys["validation"] = draw_curve(axes, rows, look, stagger=0.5)
+        keys["validation"] = draw_curve(axes, rows, look._replace(line=SOLID), stagger=0.5)
         if entropies is not None:
             keys["entropy (validation)"] = draw_entropies(axes, entropies)
         axes.legend(
@@ -161,11 +174,12 @@ def variant_curves(
 
 
 class Look(NamedTuple):
-    """How a variant is told from the others, in colour and without; what was cut; and whether it
-    sees the future, which is drawn hollow."""
+    """How a variant is told from the others: by colour, and in print by marker and dashes; what was
+    cut; and whether it sees the future, which is drawn hollow."""
 
     color: str | tuple[float, float, float]
     marker: str
+    line: Dashes
     leak: bool
     label: list[str]  # lines fit for a figure
     diff: str
@@ -183,12 +197,13 @@ def looks_of(table: pd.DataFrame) -> dict[str, Look]:
         table[["variant", "label", "diff"]].drop_duplicates("variant").itertuples(index=False)
     ):
         if diff == "":
-            looks[variant] = Look("black", "o", False, [], diff)
+            looks[variant] = Look("black", "o", SOLID, False, [], diff)
         else:
             color, marker = colors[edited % len(colors)], MARKERS[edited % len(MARKERS)]
+            line = LINES[edited % len(LINES)]
             leak = variant in leaks
             text = code(label).split("\n") + [LEAK] * leak
-            looks[variant] = Look(color, marker, leak, text, diff)
+            looks[variant] = Look(color, marker, line, leak, text, diff)
             edited += 1
     return looks
 
@@ -209,9 +224,7 @@ def curves_of(table: pd.DataFrame, split: str) -> pd.DataFrame:
     return curves
 
 
-def draw_curve(
-    axes: Axes, rows: pd.DataFrame, look: Look, stagger: float = 0.0, linestyle: str = "-"
-) -> Line2D:
+def draw_curve(axes: Axes, rows: pd.DataFrame, look: Look, stagger: float = 0.0) -> Line2D:
     """The mean over seeds within a band from the lowest to the highest; its key for a legend.
 
     A step that some seed lacks, or where it is NaN, is a gap: a mean of those that survived would
@@ -227,7 +240,7 @@ def draw_curve(
         marker=look.marker,
         markerfacecolor="white" if look.leak else look.color,
         markevery=(int(stagger * every), every),
-        linestyle=linestyle,
+        linestyle=look.line,
     )
     if by_seed.shape[1] > 1:
         low, high = by_seed.min(axis=1, skipna=False), by_seed.max(axis=1, skipna=False)

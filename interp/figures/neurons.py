@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from interp.characters import marked
 from interp.errors import UsageError
-from interp.figures.style import CODE, MONO, WIDTH, drawable, print_style, require
+from interp.figures.style import CODE_SIZE, MONO, WIDTH, cell_text, drawable, print_style, require
 
 TEXTS = 6
 
@@ -76,11 +76,14 @@ def draw_texts(axes: Axes, rows: pd.DataFrame) -> None:
         strength = max(row["activation"], 0.0) / highest
         x, y = row["pos"], row["rank"]
         axes.fill_between([x, x + 1], y, y + 0.9, color=colors(strength * 0.85), linewidth=0)
+        letter, size = cell_text(row["character"], MONO, CODE_SIZE)
         axes.text(
             x + 0.5,
             y + 0.45,
-            drawable(marked(row["character"]), MONO),
-            font=CODE,
+            letter,
+            family=MONO,
+            size=size,
+            linespacing=1.0,
             ha="center",
             va="center",
             color="white" if strength > 0.7 else "black",

@@ -1,5 +1,6 @@
 """What do all figures share: sizes, fonts, colours, and text that can be drawn?"""
 
+import re
 import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -9,21 +10,36 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
-from interp.characters import escape, marked, visible
+from interp.characters import escape, marked, shortened, visible, width_of
 from interp.errors import UsageError
+from interp.figures.ticks import fit_ticks
 
 WIDTH = 7.2  # inches: two columns of a paper
 CODE_SIZE = 7.0  # points
 CODE_LINE = CODE_SIZE * 1.35 / 72  # inches from one line of code to the next
 CODE_COLUMNS = 108  # characters of code across a figure
-SANS, MONO = "DejaVu Sans", "DejaVu Sans Mono"  # they come with matplotlib: the same everywhere
+# DejaVu comes with matplotlib: it looks the same everywhere. What it lacks, Chinese or emoji, is
+# taken from the first of these that this machine has; fonts of coloured bitmaps cannot be drawn.
+WIDER = [
+    name
+    for name in (
+        *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP"),
+        *("Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback"),
+        *("PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Yu Gothic", "SimHei", "MS Gothic"),
+        *("Noto Emoji", "Symbola", "Segoe UI Emoji", "Noto Sans Symbols2", "Arial Unicode MS"),
+        *("Unifont", "Unifont Upper"),
+    )
+    if name in fontManager.get_font_names()
+]
+SANS, MONO = ["DejaVu Sans", *WIDER], ["DejaVu Sans Mono", *WIDER]
 CODE = FontProperties(family=MONO, size=CODE_SIZE)
 MARKERS = "sD^vPX*<"  # not as many as colours, so that a pair of the two comes round late
 DOTS, DASHES = (0, (1, 2)), (0, (4, 2))
 DIVERGING = sns.color_palette("vlag", as_cmap=True)
 SEQUENTIAL = sns.color_palette("mako_r", as_cmap=True)
+LETTERS = 10  # of a token, beyond which a label shortens it
 HOLLOW = "hollow: no effect shown"
 
 
@@ -83,11 +99,11 @@ def prose(text: str) -> str:
     return textwrap.fill(drawable(text, SANS), 84)
 
 
-def drawable(text: str, family: str) -> str:
-    """``text`` with what the font cannot draw written as escapes."""
-    font = get_font(findfont(family))
+def drawable(text: str, family: Sequence[str]) -> str:
+    """``text`` with what none of the fonts can draw written as escapes."""
+    fonts = [get_font(findfont(name)) for name in family]
     return "".join(
-        c if c == "\n" or font.get_char_index(ord(c)) else escape(c)
+        c if c == "\n" or any(font.get_char_index(ord(c)) for font in fonts) else escape(c)
         for c in visible(text).expandtabs(4)
     )
 
@@ -101,14 +117,30 @@ def count_lines(text: str) -> int:
     return text.count("\n") + 1
 
 
-def tick_label(character: str) -> str:
-    """A character as a tick label that can be seen."""
-    return drawable(marked(character), SANS)
+def tick_label(token: str) -> str:
+    """A token as a tick label that can be seen, a long one shortened."""
+    return shortened(drawable(marked(token), SANS), LETTERS)
+
+
+def cell_text(token: str, family: Sequence[str], size: float) -> tuple[str, float]:
+    """A token for a cell as wide as a letter of this size, and the size at which it fits there.
+
+    A character that no font has is the digits of its escape, in two rows.
+    """
+    shown = shortened(drawable(marked(token), family), LETTERS)
+    digits = re.fullmatch(r"\\(?:x|u|U00?0?)(\w+)", shown)
+    if len(token) == 1 and digits:
+        half = -(-len(digits[1]) // 2)
+        return f"{digits[1][:half]}\n{digits[1][half:]}", size / half
+    return shown, size / max(1, width_of(shown))
 
 
 def finish_layout(figure: Figure) -> None:
     """Lay the figure out, once: each of its formats would else do it again."""
     figure.draw_without_rendering()
+    if fit_ticks(figure):
+        for _ in range(2):  # an axis' name finds its place after the labels have theirs
+            figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
 

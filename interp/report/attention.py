@@ -13,17 +13,16 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, cast
-from unicodedata import east_asian_width
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
 
-from interp.characters import marked
+from interp.characters import marked, shortened, width_of
 from interp.errors import UsageError
 
 LEVELS = 255
-LETTERS = 9  # of a token, beyond which it is shortened
+LETTERS = 10  # of a token, beyond which it is shortened
 SCALE = (0, 0.05, 0.25, 0.5, 1)  # weights named below the map
 
 
@@ -109,19 +108,7 @@ class Token(NamedTuple):
     @staticmethod
     def of(text: str) -> "Token":
         whole = marked(text)
-        if width_of(whole) <= LETTERS:
-            return Token(whole, whole)
-        label = ""
-        for character in whole:
-            if width_of(label + character) >= LETTERS:
-                break
-            label += character
-        return Token(whole, f"{label}…")
-
-
-def width_of(text: str) -> int:
-    """In letters of a monospaced font; Chinese characters and emoji take two."""
-    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
+        return Token(whole, shortened(whole, LETTERS))
 
 
 def side(length: int) -> float:

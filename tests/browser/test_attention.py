@@ -152,7 +152,7 @@ def test_labels_never_overlap_and_shortened_ones_have_the_whole_in_a_title(
     if tokens is WIDE:
         for place in ("[data-queries]", "[data-keys-looked-at]", "[data-text]"):
             label = there.locator(f"{place} span").nth(4)
-            assert label.inner_text() == "Ġinterna…"
+            assert label.inner_text() == "Ġinternat…"
             assert label.get_attribute("title") == "Ġinternationalization"
 
 

@@ -266,3 +266,15 @@ def test_a_table_that_is_no_table_of_curves_is_one_sentence():
 def test_what_would_not_show_is_written_as_an_escape():
     assert visible("a\x1b[31m\x00\u202e\ud800b") == "a\\x1b[31m\\x00\\u202e\\ud800b"
     assert visible("plain: é 漢 → $x_1$\n\tnext") == "plain: é 漢 → $x_1$\n\tnext"
+
+
+def test_curves_are_told_apart_without_colour():
+    cuts = {"none": ("none", "")} | {
+        f"cut {number}": (f"model.py:{number}  a → b", f"-a\n+{number}\n") for number in range(39)
+    }
+    figure = learning_curves(curves(1, cuts))
+    looks = {
+        (line.get_marker(), str(line._unscaled_dash_pattern), line.get_markerfacecolor() == "white")
+        for line in figure.axes[0].get_lines()
+    }
+    assert len(looks) == len(cuts)

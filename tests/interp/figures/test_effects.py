@@ -63,7 +63,7 @@ def test_text_is_shown_character_by_character_in_order():
         {"example": [1] * 3 + [0] * 3, "pos": [2, 1, 3] * 2, "character": [*"b a\nd\x00"]}
     ).assign(delta=[0.1, 0.2, 0.3] * 2)
     figure = loss_change_in_text(table)
-    assert [text.get_text() for text in figure.axes[0].texts] == [*"␣ba", "d", "⏎", "\\x00"]
+    assert [text.get_text() for text in figure.axes[0].texts] == [*"␣ba", "d", "⏎", "0\n0"]
 
 
 @pytest.mark.parametrize("shift", [0.0, -3.0, -50.0])
