@@ -138,6 +138,7 @@ class MadeBy(NamedTuple):
 
     name: str
     command: str
+    brief: str
     facts: list[tuple[str, str]]
 
 
@@ -164,7 +165,20 @@ def anchors_of(titles: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
 def made_by(description: Mapping[str, Any]) -> MadeBy:
     names = [str(description[key]) for key in ("experiment", "name") if key in description]
     shown = [fact for fact in facts(description) if fact[0] != "command"]
-    return MadeBy(" ".join(names), str(description.get("command") or ""), shown)
+    return MadeBy(" ".join(names), str(description.get("command") or ""), brief(shown), shown)
+
+
+def brief(facts: Iterable[tuple[str, str]]) -> str:
+    """The facts that tell one run from another, on one line: commit, text, versions."""
+    known = {name.removeprefix("provenance."): value for name, value in facts}
+    commit, *rest = known.get("commit", "").split(" ", 1)
+    told = {
+        "commit": " ".join([commit[:12], *rest]),
+        "text": known.get("text_sha256", "")[:12],
+        "Python": known.get("python", ""),
+        "torch": known.get("packages.torch", ""),
+    }
+    return ", ".join(f"{name} {value}" for name, value in told.items() if value)
 
 
 def facts(provenance: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:

@@ -183,3 +183,21 @@ def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot write"):
         write_report(tmp_path / "file" / "report.html", Page("T", "Q?", []))
+
+
+def test_provenance_is_a_line_for_each_run_with_the_rest_folded(tmp_path):
+    page = written(
+        tmp_path,
+        command="python -m experiments.lines",
+        commit="0123456789abcdef with uncommitted changes",
+        python="3.11.7",
+        packages={"torch": "2.13.0", "einops": "0.8.2"},
+        provenance={"text_sha256": "feedbeef" * 8},
+    )
+    [brief] = page.texts("p", **{"class": "brief"})
+    assert brief == (
+        "commit 0123456789ab with uncommitted changes, text feedbeeffeed, "
+        "Python 3.11.7, torch 2.13.0"
+    )
+    [folded] = [text for text in page.texts("details") if "einops" in text]
+    assert "packages.einops" in folded and "command" not in folded
