@@ -163,7 +163,9 @@ class SourceView:
             "again_bar": retrained and bar_of(retrained, scales[1], retrained["points"]),
             "again_null": lasting is Verdict.NOT_SHOWN,
             "again_unknown": lasting is Verdict.UNKNOWN,
-            "panel": self._panel(row, tried, again, points) if tried or again or points else None,
+            "panel": self._panel(row, tried, again, points)
+            if tried or again or points or status in MEANINGS  # why nothing was tried
+            else None,
         }
 
     def _panel(

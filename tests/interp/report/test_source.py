@@ -105,6 +105,18 @@ def test_a_line_opens_on_every_surgery_with_its_interval_and_layers():
     assert panel(page(view), 9) is None
 
 
+def test_a_line_that_never_ran_opens_and_says_so():
+    lines = lines_of(status={7: "dead", 8: "changed"}, delta={8: 1.5})
+    page = rendered(
+        Page("T", "Q", [SourceView("The source", lines, pd.DataFrame([tried(8, 1.5, 1, 2)]))])
+    )
+    panels = dict(re.findall(r'aria-label="Line (\d+)"[^>]*>(.*?)</article>', page, re.S))
+    assert set(panels) == {"7", "8"}  # a line of which nothing is known opens on nothing
+    assert "Nothing was cut here: never ran." in panels["7"]
+    assert "Nothing was cut here" not in panels["8"]
+    assert '<a href="#L7">7</a>' in page
+
+
 def test_a_cut_of_several_lines_is_told_on_each_with_its_verdict():
     again = pd.DataFrame([tried(7, 1.4, 1.3, 1.5, lines="7,8"), tried(9, 0.01, -0.2, 0.2)])
     curves = pd.DataFrame(
