@@ -138,7 +138,9 @@ def main(config: Config) -> Path:
         decided = {"source": source.text, "weights": weights_hash(model), "top": top, **settings}
         decided["imports"] = hash_of_imports([source])
         finished = identity_of(what="every line", limit_s=config.limit_s, **decided)
-        if run.task(finished) is None or not run.is_sound("results", "lines", "sites", "notes"):
+        if run.task(finished) is None or not run.is_sound(
+            "results", "lines", "layers", "sites", "notes"
+        ):
             judge, reference = judges(data, preset.model.block_size, config.texts)
             study = noted(
                 run,
@@ -162,6 +164,7 @@ def main(config: Config) -> Path:
                 run.save_table(again, "retrained")
             where = sites_of(model, source.path)
             run.save_table(annotate.annotated(source, run.table(), again, where), "lines")
+            run.save_table(annotate.by_layer(run.table()), "layers")
             run.save_table(annotate.by_site(run.table(), where), "sites")
             if isinstance(model, LanguageModel):
                 save_views(run, model, tokenizer, data.val)
@@ -169,7 +172,7 @@ def main(config: Config) -> Path:
         draw(run)
         page = write_page(run)
     lines = run.table("lines")
-    console.print(terminal(lines, console.width), soft_wrap=True)
+    console.print(terminal(lines, run.table("layers"), console.width), soft_wrap=True)
     console.print(summary(run.table()))
     if not other:
         said = command_without(run).format(surgery=worst_cut(lines))
@@ -316,22 +319,22 @@ def draw(run: Run) -> None:
     lines = run.table("lines")
     trainings = run.table("trainings") if run.holds("trainings") else None
     run.save_figure(figures.lines(lines, trainings), "annotated_source")
-    if by_layer(lines):
-        run.save_figure(figures.lines_by_layer(lines), "line_by_layer")
+    if has_layers(run):
+        run.save_figure(figures.lines_by_layer(lines, run.table("layers")), "line_by_layer")
     if lines["retrained_delta"].notna().any():
         figure = figures.damage_and_lasting_cost(lines, trainings)
         run.save_figure(figure, "damage_and_lasting_cost")
 
 
-def by_layer(lines: pd.DataFrame) -> bool:
-    return bool((lines["layer_deltas"] != "").any())
+def has_layers(run: SavedRun) -> bool:
+    return not run.table("layers").empty
 
 
 def parts(run: SavedRun) -> list[Part]:
     """What the page shows beside the source, from saved tables and figures alone."""
     table, lines = run.table(), run.table("lines")
     shown = []
-    if by_layer(lines):
+    if has_layers(run):
         shown.append(Figure.saved("Which layers need which lines.", run.figure("line_by_layer")))
     if lines["retrained_delta"].notna().any():
         shown.append(

@@ -108,7 +108,9 @@ def map_view(runs: Sequence[SavedRun]) -> list[Part]:
     again, _ = retrained(runs)
     if "delta" not in lines and again is not None:
         lines = with_effects(lines, again)
-    return [MapView("The map of the model", kept[0].table("architecture"), lines)]
+    layers = [run.table("layers") for run in runs if run.holds("layers")]
+    boxes = kept[0].table("architecture")
+    return [MapView("The map of the model", boxes, lines, layers[0] if layers else None)]
 
 
 def with_effects(lines: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:

@@ -125,36 +125,32 @@ def seeds_of(trainings: pd.DataFrame | None, surgery: str) -> list[float]:
     return list(trainings.loc[trainings["surgery"] == surgery, "delta"].dropna())
 
 
-def lines_by_layer(table: pd.DataFrame, at_most: int = 45) -> Figure:
+def lines_by_layer(table: pd.DataFrame, layers: pd.DataFrame, at_most: int = 45) -> Figure:
     """Each line's effect in each layer alone, and in all layers together in a column of its own:
     effects do not add up.
 
     Args:
         table: as for ``lines``.
+        layers: columns surgery, layer, delta: what each cut does in one layer alone.
         at_most: how many lines are shown, those of the largest effect.
 
     Raises:
         UsageError: no line was cut layer by layer.
     """
-    drawn = table[table["layer_deltas"] != ""]
+    drawn = table[table["surgery"].isin(set(layers["surgery"]))]
     if drawn.empty:
         raise UsageError('no line of the table was cut layer by layer: posthoc(layers="each")')
     drawn = drawn[drawn["status"].isin(TELLING)]
     size = drawn["delta"].abs().fillna(0.0)
     drawn = drawn.loc[size.sort_values(ascending=False).index[:at_most]].sort_values("line")
-    layers = sorted({int(n) for text in drawn["layers"] for n in text.split(",")})
-    grid = np.full((len(drawn), len(layers)), np.nan)
-    for place, row in enumerate(drawn.to_dict("records")):
-        for layer, delta in zip(
-            row["layers"].split(","), row["layer_deltas"].split(","), strict=True
-        ):
-            grid[place, layers.index(int(layer))] = float(delta)
+    alone = layers.pivot_table("delta", "surgery", "layer", dropna=False)
+    grid = alone.reindex(drawn["surgery"]).to_numpy(dtype=float)
     together = drawn["delta"].to_numpy()[:, None]
     top = float(np.nanmax(np.abs(np.hstack([grid, together]))))
     norm = SymLogNorm(linthresh=max(top, 1e-6) / 50, vmin=-top, vmax=top)
     with print_style():
         figure = Figure(figsize=(7.6, 1.2 + 0.17 * len(drawn)), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(len(layers), 1), sharey=True)
+        left, right = figure.subplots(1, 2, width_ratios=(grid.shape[1], 1), sharey=True)
         for axes, values in ((left, grid), (right, together)):
             axes.set_facecolor("0.93")
             image = axes.imshow(values, aspect="auto", cmap="RdBu_r", norm=norm)
@@ -165,7 +161,7 @@ def lines_by_layer(table: pd.DataFrame, at_most: int = 45) -> Figure:
             axes.grid(visible=False)
         labels = [layer_label(row) for row in rows_of(drawn)]
         left.set_yticks(range(len(drawn)), labels, family=MONO, size=5.5)
-        left.set_xticks(range(len(layers)), [str(layer) for layer in layers], size=7)
+        left.set_xticks(range(grid.shape[1]), [str(layer) for layer in alone.columns], size=7)
         left.set_xlabel("cut in this layer alone")
         right.set_xticks([0], ["all"], size=7)
         right.tick_params(axis="y", left=False)

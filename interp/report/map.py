@@ -20,7 +20,7 @@ import pandas as pd
 from interp.errors import UsageError
 from interp.report.boxes import Box, Group, add, grouped, level_of
 from interp.report.map_drawing import draw_map
-from interp.report.source import empty, named, number_at, prefix_of, signed, split_numbers
+from interp.report.source import empty, named, number_at, prefix_of, signed
 from interp.report.vocabulary import SOFTMAX, VISUALISATION, vocabulary
 from interp.status import WITH_LOSS, Status
 from interp.verdicts import Verdict, verdict_of, verdict_words
@@ -35,6 +35,7 @@ class MapView:
         boxes: what ``interp.architecture.architecture`` found.
         lines: what ``annotated`` gives for the files that the boxes are in: their effects, and
             what they link to.
+        layers: columns surgery, layer, delta: what each cut does in one layer alone.
     """
 
     template: ClassVar[str] = "map.html.j2"
@@ -42,6 +43,7 @@ class MapView:
     title: str
     boxes: pd.DataFrame
     lines: pd.DataFrame | None = None
+    layers: pd.DataFrame | None = None
     unit: str = "nats"
 
     def context(self) -> dict[str, Any]:
@@ -146,6 +148,10 @@ class MapView:
             (PurePath(str(row["file"])).name, row["line"]): row
             for row in self.lines.to_dict("records")
         }
+        alone: dict[Any, list[tuple[int, float]]] = {}
+        if self.layers is not None:
+            for cut, rows in self.layers.groupby("surgery"):
+                alone[cut] = list(rows[["layer", "delta"]].itertuples(index=False, name=None))
         for box in boxes:
             where = PurePath(str(box.facts["file"])).name, box.facts["line"]
             row = known.get(where)
@@ -160,10 +166,8 @@ class MapView:
             if np.isfinite([low, high]).all():
                 box.interval = f"{signed(low)} to {signed(high)}"
             box.verdict, box.said = verdict_of(row), verdict_words(row)
-            names = [name for name in str(row.get("layers") or "").split(",") if name]
-            deltas = split_numbers(row.get("layer_deltas"))
-            if box.block != "" and len(names) == len(deltas):
-                box.layers = [(name, delta, 0) for name, delta in zip(names, deltas, strict=True)]
+            if box.block != "":
+                box.layers = [(str(n), delta, 0) for n, delta in alone.get(row.get("surgery"), [])]
         finite = [abs(box.delta) for box in boxes if np.isfinite(box.delta)]
         finite += [abs(d) for box in boxes for _, d, _ in box.layers if np.isfinite(d)]
         top = max(finite, default=0.0)

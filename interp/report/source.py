@@ -26,6 +26,7 @@ from interp.characters import visible
 from interp.errors import UsageError
 from interp.report.drawing import Dot, curves_svg, intervals_svg, profile_path
 from interp.status import COMPARED, MARKS, MEANINGS, QUIET, TELLING, TOOK_EFFECT, WITH_LOSS, Status
+from interp.surgery.annotate import by_layer
 from interp.verdicts import Verdict, interval_words, spread_of, verdict_of, verdict_words
 
 ENDS = ("delta", "ci_low", "ci_high")
@@ -106,6 +107,10 @@ class SourceView:
         tried = self._tried(name)
         again = self._again(name)
         points = self._points(name)
+        layers: dict[Any, list[float]] = {}
+        if self.table is not None:
+            found = by_layer(self.table)
+            layers = {cut: list(rows["delta"]) for cut, rows in found.groupby("surgery")}
         shown = [row for row in lines if row.get("status") in WITH_LOSS]
         scale = Scale.of(shown)
         scale_again = Scale.of([row for rows in again.values() for row in rows])
@@ -116,6 +121,7 @@ class SourceView:
                 tried.get(row["line"], []),
                 again.get(row["line"], []),
                 points.get(row["line"], []) or split_names(row.get("sites")),
+                layers.get(row.get("surgery", ""), []),
                 (scale, scale_again),
             )
             for row, code in zip(lines, codes, strict=True)
@@ -132,6 +138,7 @@ class SourceView:
         tried: list[Row],
         again: list[Row],
         points: list[Row],
+        layers: list[float],
         scales: "tuple[Scale, Scale]",
     ) -> Row:
         status = row.get("status") or ""
@@ -157,7 +164,7 @@ class SourceView:
             or lasting is Verdict.UNKNOWN,
             "nats": signed(number_at(row, "delta")) if status in TELLING else "",
             "bar": bar_of(row, scales[0]) if status in WITH_LOSS else None,
-            "profile": profile_path(split_numbers(row.get("layer_deltas"))),
+            "profile": profile_path(layers),
             "again": signed(retrained["delta"]) if retrained else "",
             "jointly": "" if retrained is None or retrained["alone"] else retrained["without"],
             "again_bar": retrained and bar_of(retrained, scales[1], retrained["points"]),
@@ -401,10 +408,6 @@ def signed(value: float) -> str:
     if not np.isfinite(value):
         return ""
     return "0" if value == 0 else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
-
-
-def split_numbers(text: Any) -> list[float]:
-    return [float(part) for part in str(text or "").split(",") if part] if text == text else []
 
 
 def split_names(text: Any) -> list[Row]:

@@ -38,7 +38,7 @@ def annotated(
 
     Returns:
         Columns ``line code`` and, where a surgery was made, ``surgery operator after reading status
-        detail delta ci_low ci_high p_adjusted n layers layer_deltas``; where an intervention is the
+        detail delta ci_low ci_high p_adjusted n``; where an intervention is the
         same cut, ``intervention hook hook_delta``; of the retrained ones ``retrained_delta
         retrained_ci_low retrained_ci_high retrained_p_adjusted retrained_n retrained_status``;
         ``sites``, comma-separated. NaN is what was not measured.
@@ -59,10 +59,6 @@ def annotated(
             row[name] = value if isinstance(value, str) else ""
         for name in (*EFFECT, "hook_delta"):
             row[name] = found.get(name, np.nan)
-        single = table[(table["surgery"] == row["surgery"]) & table["layer"].str.isdigit()]
-        single = single.assign(number=single["layer"].astype(int)).sort_values("number")
-        row["layers"] = ",".join(single["layer"])
-        row["layer_deltas"] = ",".join(repr(float(delta)) for delta in single["delta"])
         again = trained.get(row["surgery"], {})
         for name in EFFECT:
             row[f"retrained_{name}"] = again.get(name, np.nan)
@@ -70,6 +66,14 @@ def annotated(
         row["sites"] = ",".join(where.get(number, []))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def by_layer(posthoc: pd.DataFrame) -> pd.DataFrame:
+    """What each surgery does in one layer alone: ``surgery layer delta``, layers in order."""
+    single = posthoc[posthoc["layer"].astype(str).str.isdigit()]
+    single = single.assign(layer=single["layer"].astype(int))
+    kept = single[["surgery", "layer", "delta"]].drop_duplicates(["surgery", "layer"])
+    return kept.sort_values(["surgery", "layer"], kind="stable", ignore_index=True)
 
 
 def by_site(posthoc: pd.DataFrame, sites: Mapping[str, int]) -> pd.DataFrame:

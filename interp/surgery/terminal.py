@@ -1,10 +1,10 @@
 """What does every line do, for a terminal of any width?
 
-console.print(terminal(lines, console.width))
+console.print(terminal(lines, by_layer(posthoc), console.width))
 """
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ BAR = 10  # characters of the longest bar
 INDENT = " " * 6
 
 
-def terminal(lines: pd.DataFrame, width: int = 80) -> Text:
+def terminal(lines: pd.DataFrame, layers: pd.DataFrame, width: int = 80) -> Text:
     """The lines with an effect, two rows each: the numbers and the cut's id, then the code and what
     becomes of it. Of all others, how many there are and why. Nothing is cut off.
 
@@ -28,20 +28,22 @@ def terminal(lines: pd.DataFrame, width: int = 80) -> Text:
 
     Args:
         lines: what ``annotated`` gives.
+        layers: what ``by_layer`` gives.
         width: of the terminal, in characters.
     """
     shown = [row for row in lines.to_dict("records") if is_shown(row)]
     top = max((abs(row["delta"]) for row in shown if np.isfinite(row["delta"])), default=0.0)
-    layers = max([6, *(len(sparkline(row["layer_deltas"])) for row in shown)])
+    alone = {cut: list(rows["delta"]) for cut, rows in layers.groupby("surgery")}
+    wide = max([6, *map(len, alone.values())])
     lasting = any(np.isfinite(row["retrained_delta"]) for row in shown)
     text = Text()
     cost_head = f"{'lasting':>10} " if lasting else ""
-    text.append(f"line {'damage':>10} {cost_head}{'layers':>{layers}} {'':{BAR}} cut\n", "bold")
+    text.append(f"line {'damage':>10} {cost_head}{'layers':>{wide}} {'':{BAR}} cut\n", "bold")
     for row in shown:
         damage = f"{judged_number(row)} {MARKS.get(row['status'], '')}".strip()
         cost = f"{judged_number(row, 'retrained_'):>10} " if lasting else ""
         text.append(f"{row['line']:4d} {damage:>10} {cost}")
-        text.append(f"{sparkline(row['layer_deltas']):>{layers}} ")
+        text.append(f"{sparkline(alone.get(row['surgery'], [])):>{wide}} ")
         text.append(f"{bar(row['delta'], top):{BAR}}", "magenta" if leaks(row) else "yellow")
         cut = visible(row["surgery"])
         narrow = len(text.plain.rpartition("\n")[2]) + len(cut) >= width
@@ -75,9 +77,8 @@ def legend(lines: pd.DataFrame, shown: list[dict[Any, Any]]) -> str:
     return "; ".join(said) + "." + (f" Other lines: {', '.join(counts)}." if counts else "")
 
 
-def sparkline(deltas: str) -> str:
+def sparkline(values: Sequence[float]) -> str:
     """Effects layer by layer as blocks, relative to the largest; ``x`` is no number."""
-    values = [float(value) for value in deltas.split(",") if value]
     top = max((abs(value) for value in values if np.isfinite(value)), default=0.0)
     return "".join(
         "x"

@@ -29,14 +29,17 @@ def lines(boxes):
     )
     rows = []
     for number, code in enumerate(read_source(gpt.model).text.splitlines(), 1):
-        row = {"file": "model.py", "line": number, "code": code, "status": "", "layers": ""}
+        row = {"file": "model.py", "line": number, "code": code, "status": "", "surgery": ""}
         if number == attention:
             row |= {"status": "changed", "delta": 1.5, "ci_low": 1.0, "ci_high": 2.0}
-            row |= {"layers": "0,1,2", "layer_deltas": "1.0,0.01,nan"}
+            row |= {"surgery": "model.py:attn"}
         if number == mlp:
             row |= {"status": "changed", "delta": 0.1, "ci_low": -1.0, "ci_high": 1.0}
         rows.append(row)
-    return pd.DataFrame(rows).fillna({"layer_deltas": ""})
+    return pd.DataFrame(rows)
+
+
+LAYERS = pd.DataFrame({"surgery": "model.py:attn", "layer": [0, 1, 2], "delta": [1.0, 0.01, None]})
 
 
 def page(view):
@@ -77,7 +80,7 @@ def test_a_block_that_differs_stands_alone(boxes):
 
 
 def test_every_box_leads_to_what_is_known_of_it_and_to_its_lines(boxes, lines):
-    text = page(MapView("The map", boxes, lines))
+    text = page(MapView("The map", boxes, lines, LAYERS))
     ids = re.findall(r'<article id="the-map-box-(\d+)"', text)
     assert sorted(number for number, *_ in links(text)) == sorted(ids)
     attention = details(text, "attn")
@@ -95,7 +98,7 @@ def test_every_box_leads_to_what_is_known_of_it_and_to_its_lines(boxes, lines):
 
 
 def test_boxes_are_shaded_by_the_effect_of_the_line_that_calls_them(boxes, lines):
-    text = page(MapView("The map", boxes, lines))
+    text = page(MapView("The map", boxes, lines, LAYERS))
     number = {title: re.search(r"box-(\d+)", details(text, title))[1] for title in ("attn", "mlp")}
     levels = {number: level for number, _, level in links(text)}
     assert levels[number["attn"]] == "4"

@@ -93,8 +93,7 @@ def test_a_line_opens_on_every_surgery_with_its_interval_and_layers():
             surgery={8: "model.py:8:cut-skip"},
             status={8: "changed"},
             delta={8: 2.0},
-            layer_deltas={8: "0.75,1.25"},
-        ).fillna({"surgery": "", "status": "", "layer_deltas": ""}),
+        ).fillna({"surgery": "", "status": ""}),
         table,
     )
     told = panel(page(view), 8)

@@ -88,12 +88,16 @@ def lines(source, table, retrained):
     return annotate.annotated(source, table, retrained, {"hook_y": 4, "hook_x": 5})
 
 
+def test_a_cut_in_each_layer_alone_is_a_row_each(table):
+    alone = annotate.by_layer(table).set_index(["surgery", "layer"])["delta"]
+    assert alone["small.py:4:bypass-call"].to_dict() == {0: -0.25, 1: 0.125}
+
+
 def test_every_line_of_the_file_is_there_with_its_headline(source, lines):
     assert lines["code"].tolist() == source.text.splitlines()
     by_line = lines.set_index("line")
     assert by_line.loc[4, "operator"] == "bypass-call"
     assert by_line.loc[4, "status"] == "leak"
-    assert by_line.loc[4, "layer_deltas"] == "-0.25,0.125"
     assert by_line.loc[5, "retrained_delta"] == 0.3
     assert by_line.loc[5, "delta"] == 2.0
     assert by_line.loc[5, "sites"] == "hook_x"
@@ -102,9 +106,9 @@ def test_every_line_of_the_file_is_there_with_its_headline(source, lines):
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
-def test_the_terminal_shows_lines_with_an_effect_whole_and_counts_the_others(lines, width):
+def test_the_terminal_shows_lines_with_an_effect_whole_and_counts_others(lines, table, width):
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(terminal(lines, width))
+    console.print(terminal(lines, annotate.by_layer(table), width))
     text = console.export_text()
     shown = text.splitlines()
     assert all(len(line) <= width for line in shown)
@@ -119,9 +123,9 @@ def test_the_terminal_shows_lines_with_an_effect_whole_and_counts_the_others(lin
 
 
 def test_sparklines_are_relative_to_the_largest_and_mark_what_is_no_number():
-    assert sparkline("0,0.5,-1,nan") == " ▄█x"
-    assert sparkline("") == ""
-    assert sparkline("0,0") == "  "
+    assert sparkline([0.0, 0.5, -1.0, float("nan")]) == " ▄█x"
+    assert sparkline([]) == ""
+    assert sparkline([0.0, 0.0]) == "  "
 
 
 @pytest.fixture
@@ -141,7 +145,7 @@ def reached(axes, along=0):
     return [pair for pair in ends if pair[0] != pair[1]]
 
 
-def test_figures_draw_what_the_table_holds(lines, trainings):
+def test_figures_draw_what_the_table_holds(lines, table, trainings):
     before = dict(plt.rcParams)
     drawn = figures.lines(lines, trainings)
     left, right, code = drawn.axes
@@ -151,7 +155,7 @@ def test_figures_draw_what_the_table_holds(lines, trainings):
     text = "\n".join(item.get_text() for item in code.texts)
     assert "x = x + y" in text and "class Model" in text and "return x" not in text
     scatter = figures.damage_and_lasting_cost(lines, trainings)
-    heat = figures.lines_by_layer(lines)
+    heat = figures.lines_by_layer(lines, annotate.by_layer(table))
     grid = heat.axes[0].images[0].get_array()
     assert grid.shape == (2, 2) and grid[0, 1] == 0.125
     assert heat.axes[1].images[0].get_array()[:, 0].tolist() == [-0.5, 2.0]
@@ -196,7 +200,7 @@ def test_two_seeds_are_points_without_error_bars_and_hollow(source, table, train
     assert [0.25, 0.3] in [list(line.get_ydata()) for line in axes.lines]
     (large,) = [line for line in axes.lines if line.get_markersize() == 5]
     assert large.get_markerfacecolor() == "white"
-    shown = " ".join(terminal(lines).plain.split())
+    shown = " ".join(terminal(lines, annotate.by_layer(table)).plain.split())
     assert "+1.310*" in shown and "+0.000*: no interval" in shown
 
 
@@ -211,7 +215,7 @@ def test_a_line_whose_damage_was_not_measured_stands_aside(source, table, retrai
 
 def test_the_terminal_brackets_what_shows_no_effect(source, table):
     table = table.assign(p_adjusted=np.where(table["line"] == 5, 0.3, 0.001))
-    shown = terminal(annotate.annotated(source, table)).plain
+    shown = terminal(annotate.annotated(source, table), annotate.by_layer(table)).plain
     assert "(+2.000)" not in shown and "1 no effect shown" in " ".join(shown.split())
 
 
@@ -220,6 +224,6 @@ def test_a_table_without_what_a_figure_shows_is_one_sentence(source, table):
     with pytest.raises(UsageError, match="no line of the table was retrained"):
         figures.damage_and_lasting_cost(bare)
     with pytest.raises(UsageError, match="cut layer by layer"):
-        figures.lines_by_layer(bare)
+        figures.lines_by_layer(bare, annotate.by_layer(table.iloc[:0]))
     with pytest.raises(UsageError, match="no line of the table has an effect"):
         figures.lines(bare[bare["status"] == ""])
