@@ -32,7 +32,7 @@ from tokenizers import Tokenizer, models
 from torch import Tensor
 from transformer_lens import patching
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.tools.analysis import attribution_patching
+from transformer_lens.tools.analysis import attribution
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from benchmarks.devices import name_of, parsed, wait_for_gpu
@@ -45,7 +45,7 @@ from interp.hooking import evaluating
 from interp.interventions import Patch, Zero, intervene
 from interp.metrics import logit_difference, loss
 from interp.site import Site, sites
-from interp.sweeps import effects_of, plan
+from interp.sweep import effects_of, plan
 
 METRIC = logit_difference(answer=3, wrong=5)
 
@@ -370,7 +370,7 @@ def attributed(name: str, size: Size, peers: Peers, exact: Peers, rounds: int) -
         def difference(logits: Tensor) -> Tensor:
             return (logits[:, -1, 3] - logits[:, -1, 5]).sum()
 
-        result = attribution_patching.attribution_patch(peers.bridge, clean, other, difference)
+        result = attribution.attribution_patch(peers.bridge, clean, other, difference)
         return {
             (node.hook_name, node.position, node.head): score
             for node, score in result.node_scores.items()

@@ -34,7 +34,7 @@ from interp.figures.style import CODE, MONO, WIDTH, print_style
 from interp.metrics import token_losses
 from interp.places import Intervention
 from interp.site import Site
-from interp.sweeps import sweep
+from interp.sweep import sweep
 from interp.verdicts import verdict_of, verdicts_of
 
 BLUE, ORANGE = "#4c8cb5", "#c2571a"

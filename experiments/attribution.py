@@ -30,7 +30,7 @@ from experiments.patching import Task, asks_for_induction, induction, pairs_give
 from experiments.support.cli import Between, announce, console, launch
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
-from interp.attribution import attribution_patching, audited
+from interp.attribution import attribution, audited
 from interp.figures import approximate_against_exact
 from interp.metrics import logit_difference
 from interp.report import Figure, Part, Section
@@ -105,7 +105,7 @@ def scored(
         for kind, (pattern, each) in kinds.items()
         for site in sites(task.model, pattern, each=each, tokens=task.clean[:1])
     ]
-    table = attribution_patching(
+    table = attribution(
         task.model,
         task.clean,
         task.corrupted,

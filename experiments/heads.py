@@ -39,7 +39,7 @@ from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
 from interp.site import Site, sites
 from interp.stats import bootstrap_interval
-from interp.sweeps import sweep
+from interp.sweep import sweep
 from interp.verdicts import Verdict, interval_words, verdicts_of
 
 HEADS = "blocks.*.attn.hook_z"

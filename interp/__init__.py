@@ -11,7 +11,7 @@ whose class stands in a file.
 
 from interp import figures, metrics, report, runs, stats, surgery, verdicts
 from interp.ablating import ablate
-from interp.attribution import Attribution, attribution_patching
+from interp.attribution import Attribution, attribution
 from interp.caching import cache
 from interp.errors import (
     HookNameError,
@@ -28,7 +28,7 @@ from interp.interventions import Apply, Mean, Noise, Patch, Resample, Steer, Zer
 from interp.metrics import accuracy, kl_from, logit_difference, loss, loss_at, token_losses
 from interp.patching import activation_patching, induction_pairs, patch, patch_each
 from interp.site import Site, sites, source_lines
-from interp.sweeps import plan, sweep
+from interp.sweep import plan, sweep
 from interp.tokens import strings_of, tokens_of
 
 __all__ = [
@@ -55,7 +55,7 @@ __all__ = [
     "attention",
     "attention_by_distance",
     "attention_patterns",
-    "attribution_patching",
+    "attribution",
     "cache",
     "figures",
     "head_scores",

@@ -14,7 +14,7 @@ from interp.interventions import Zero
 from interp.metrics import Metric, loss
 from interp.places import Intervention
 from interp.site import Model, Part, Site, sites
-from interp.sweeps import sweep
+from interp.sweep import sweep
 from interp.sweeps.resuming import Store
 from interp.tokens import tokens_of
 

@@ -6,7 +6,7 @@ backward pass gives the gradient everywhere. The approximation can be badly wron
 alone: the largest scores and as many random ones are patched exactly beside it.
 
     neurons = sites(model, "*mlp.hook_post", each="neuron")
-    found = attribution_patching(model, clean, corrupted, metric, neurons)
+    found = attribution(model, clean, corrupted, metric, neurons)
     found.table              # every site: approximate; of the audited ones also exact
     print(found.audit)       # correlation, wrong signs
 """
@@ -31,7 +31,7 @@ from interp.padding import check_padding
 from interp.site import Model, Part, Site, axes_of, match, names_by_point, stopping
 from interp.stats import bootstrap_interval
 from interp.streams import Pair, on_stream
-from interp.sweeps import effects_of
+from interp.sweep import effects_of
 from interp.sweeps.fused import frozen_linear_maps
 from interp.sweeps.reading import behind_blocks, measure_run
 from interp.sweeps.resuming import Store
@@ -81,7 +81,7 @@ class Attribution:
         return f"{columns.to_string(index=False)}\n{self.audit}"
 
 
-def attribution_patching(
+def attribution(
     model: Model,
     clean: Int[Tensor, "batch pos"],
     corrupted: Int[Tensor, "..."],
@@ -107,7 +107,7 @@ def attribution_patching(
         verify: how many of the largest scores to patch exactly, and as many random ones.
         seed: of the random ones.
         progress: show a bar over the exact ones.
-        run: where the exact ones are kept as they come, as for ``interp.sweeps.sweep``.
+        run: where the exact ones are kept as they come, as for ``interp.sweep.sweep``.
 
     Returns:
         The table, one row per site: its columns; ``approximate``, the mean over examples in the

@@ -23,7 +23,7 @@ from interp.interventions import Patch
 from interp.logits import logits_of
 from interp.metrics import Metric, logit_difference
 from interp.site import Model, Part, Site, sites
-from interp.sweeps import effects_of
+from interp.sweep import effects_of
 from interp.sweeps.resuming import Store
 from interp.sweeps.scoring import check_scores
 from interp.tokens import strings_of, token_of, tokens_of
@@ -62,7 +62,7 @@ def activation_patching(
             (resid_pre) and inside (resid_mid) the block, attention's and the MLP's output; over
             layer and head what each head reads out (z) and its q, k and v.
         progress: show a bar.
-        run: where answers are kept as they come, as for ``interp.sweeps.sweep``.
+        run: where answers are kept as they come, as for ``interp.sweep.sweep``.
 
     Returns:
         ``patch_each``'s table with a column ``component`` in front.

@@ -8,7 +8,7 @@ from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 from gpt import GPT
-from interp.attribution import attribution_patching, site_scores
+from interp.attribution import attribution, site_scores
 from interp.caching import cache
 from interp.errors import SiteError, UsageError
 from interp.interventions import Patch, intervene
@@ -76,7 +76,7 @@ def test_the_audit_holds_the_largest_and_as_many_random_ones_patched_exactly(
     model, clean, corrupted
 ):
     neurons = sites(model, "*mlp.hook_post", each="neuron")
-    found = attribution_patching(model, clean, corrupted, METRIC, neurons, verify=5, progress=False)
+    found = attribution(model, clean, corrupted, METRIC, neurons, verify=5, progress=False)
     table = found.table
     assert len(table) == len(neurons)
     assert (table["why"] == "largest").sum() == (table["why"] == "random").sum() == 5
@@ -105,7 +105,7 @@ def test_attribution_leaves_the_model_as_it_was(model, clean, corrupted):
     model.lm_head.weight.requires_grad_(False)
     before = [weight.requires_grad for weight in model.parameters()]
     heads = sites(model, "*attn.hook_z", each="head")
-    attribution_patching(model, clean, corrupted, loss, heads, verify=2, progress=False)
+    attribution(model, clean, corrupted, loss, heads, verify=2, progress=False)
     assert [weight.requires_grad for weight in model.parameters()] == before
     assert all(weight.grad is None for weight in model.parameters())
     assert model.training
@@ -114,7 +114,7 @@ def test_attribution_leaves_the_model_as_it_was(model, clean, corrupted):
 def test_attribution_works_on_a_bridge(bridge):
     clean, corrupted = torch.arange(12).view(2, 6), torch.arange(12, 24).view(2, 6)
     heads = sites(bridge, "blocks.*.attn.hook_z", each="head", tokens=clean)
-    found = attribution_patching(bridge, clean, corrupted, METRIC, heads, verify=4, progress=False)
+    found = attribution(bridge, clean, corrupted, METRIC, heads, verify=4, progress=False)
     assert found.table["exact"].notna().all()
 
 
@@ -138,7 +138,7 @@ def test_what_cannot_be_attributed_is_a_sentence(model, clean, corrupted, change
         "progress": False,
     }
     with pytest.raises(error, match=sentence):
-        attribution_patching(model, **(given | change))
+        attribution(model, **(given | change))
 
 
 class InPlace(HookedRootModule):
@@ -180,7 +180,7 @@ def test_a_model_that_writes_in_place_has_the_scores_of_one_that_does_not(
     for in_place in (True, False):
         model = InPlace(in_place)
         where = sites(model, asked, each="pos", tokens=clean)
-        found = attribution_patching(
+        found = attribution(
             model, clean, corrupted, METRIC, where, steps=steps, verify=9, progress=False
         )
         tables.append(found.table)
@@ -201,38 +201,36 @@ def test_a_value_that_is_written_into_past_its_hook_point_is_a_sentence(clean, c
 
     model.forward = forward
     with pytest.raises(UsageError, match="writes into the value of hook_mid"):
-        attribution_patching(
-            model, clean % 30, corrupted % 30, METRIC, [Site("hook_mid")], progress=False
-        )
+        attribution(model, clean % 30, corrupted % 30, METRIC, [Site("hook_mid")], progress=False)
 
 
 def test_a_model_without_a_hook_on_its_embedding_is_attributed_by_its_gradient(clean, corrupted):
     model = InPlace(in_place=False)
     where = [Site("hook_mid")]
     asked = (model, clean % 30, corrupted % 30, METRIC, where)
-    expected = attribution_patching(*asked, progress=False).table
+    expected = attribution(*asked, progress=False).table
     del model.hook_embed
     model.hook_embed = nn.Identity()
     model.setup()
-    found = attribution_patching(*asked, progress=False).table
+    found = attribution(*asked, progress=False).table
     np.testing.assert_array_equal(found["approximate"], expected["approximate"])
     with pytest.raises(UsageError, match="no hook point hook_embed"):
-        attribution_patching(*asked, steps=2, progress=False)
+        attribution(*asked, steps=2, progress=False)
 
 
 def test_attribution_works_in_inference_mode_and_says_where_it_cannot(model, clean, corrupted):
     heads = sites(model, "*attn.hook_z", each="head")
     asked = (clean, corrupted, METRIC, heads)
-    expected = attribution_patching(model, *asked, verify=2, progress=False).table
+    expected = attribution(model, *asked, verify=2, progress=False).table
     with torch.inference_mode():
         here = (clean.clone(), corrupted.clone(), METRIC, heads)
-        found = attribution_patching(model, *here, verify=2, progress=False).table
+        found = attribution(model, *here, verify=2, progress=False).table
         made = GPT(model.config)
         weights = torch.ones(4)
         with pytest.raises(UsageError, match="made under torch"):
-            attribution_patching(made, *asked, verify=2, progress=False)
+            attribution(made, *asked, verify=2, progress=False)
         with pytest.raises(UsageError, match="made under torch"):
-            attribution_patching(
+            attribution(
                 *(model, clean, corrupted, lambda x, _: x[:, -1, 3] * weights, heads),
                 progress=False,
             )
@@ -244,10 +242,8 @@ def test_the_exact_ones_are_exact_of_a_model_that_is_in_training(model, clean, c
     trained = GPT(config)
     trained.load_state_dict(model.state_dict())
     heads = sites(model, "*attn.hook_z", each="head")
-    expected = attribution_patching(model, clean, corrupted, METRIC, heads, progress=False).table
-    found = attribution_patching(
-        trained.train(), clean, corrupted, METRIC, heads, progress=False
-    ).table
+    expected = attribution(model, clean, corrupted, METRIC, heads, progress=False).table
+    found = attribution(trained.train(), clean, corrupted, METRIC, heads, progress=False).table
     np.testing.assert_allclose(found["exact"], expected["exact"], atol=1e-5)
     np.testing.assert_allclose(found["approximate"], expected["approximate"], atol=1e-5)
 

@@ -21,11 +21,11 @@ from transformers import (
 )
 
 from interp import Mean, Noise, Patch, Resample, Steer, Zero, cache, intervene, logit_difference
-from interp.attribution import attribution_patching
+from interp.attribution import attribution
 from interp.errors import InterventionError, UsageError
 from interp.patching import activation_patching
 from interp.site import Site
-from interp.sweeps import effects_of
+from interp.sweep import effects_of
 
 WIDTH, PAD = 16, 30
 TEXTS = torch.randint(0, 29, (3, 8), generator=torch.Generator().manual_seed(1))
@@ -166,7 +166,7 @@ def test_attribution_at_the_middle_of_the_stream_counts_the_way_around():
         bridge.embed.original_component.weight[:] = bridge.embed.original_component.weight[
             0
         ] + 1e-3 * torch.randn(31, WIDTH, generator=torch.Generator().manual_seed(0))
-    found = attribution_patching(
+    found = attribution(
         bridge, TEXTS, near, metric, [Site("blocks.1.hook_resid_mid", pos=7)], verify=1,
         progress=False,
     )  # fmt: skip

@@ -11,14 +11,14 @@ import torch
 import gpt.model
 from gpt import GPT
 from interp import surgery
-from interp.attribution import attribution_patching
+from interp.attribution import attribution
 from interp.caching import cache
 from interp.heads import attention_by_distance, head_scores
 from interp.interventions import Mean, Patch, Zero, intervene
 from interp.metrics import kl_from, logit_difference, loss
 from interp.patching import activation_patching
 from interp.site import sites
-from interp.sweeps import effects_of, sweep
+from interp.sweep import effects_of, sweep
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 
@@ -76,9 +76,7 @@ def test_tables_are_those_of_the_processor(model, there, clean, corrupted):
                 progress=False,
             ),
             activation_patching(model, clean, corrupted, METRIC, progress=False),
-            attribution_patching(
-                model, clean, corrupted, METRIC, every, steps=2, progress=False
-            ).table,
+            attribution(model, clean, corrupted, METRIC, every, steps=2, progress=False).table,
         ]
 
     pairs = zip(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gpt import GPT, GPTConfig
-from interp.attribution import attribution_patching
+from interp.attribution import attribution
 from interp.caching import cache
 from interp.errors import (
     HookNameError,
@@ -21,7 +21,7 @@ from interp.interventions import Mean, Noise, Patch, Resample, Steer, Zero, inte
 from interp.metrics import accuracy, kl_from, logit_difference, loss, loss_at
 from interp.patching import patch_each
 from interp.site import Site, sites
-from interp.sweeps import effects_of, plan, sweep
+from interp.sweep import effects_of, plan, sweep
 from interp.sweeps.budget import least_bytes
 from interp.sweeps.components import components_of
 
@@ -413,9 +413,7 @@ def test_logits_are_found_in_whatever_a_model_returns(wrapped, text_tokens, how)
     found = sweep(wrapped, text_tokens, questions, LAST, progress=False)
     np.testing.assert_allclose(found["delta"], expected["delta"], atol=1e-6)
     patched = patch_each(wrapped, text_tokens[:6], text_tokens[6:], LAST, heads[:2], progress=False)
-    scored = attribution_patching(
-        wrapped, text_tokens[:6], text_tokens[6:], LAST, heads[:2], progress=False
-    )
+    scored = attribution(wrapped, text_tokens[:6], text_tokens[6:], LAST, heads[:2], progress=False)
     np.testing.assert_allclose(scored.table["exact"], patched["delta"], atol=1e-6)
     if "last" in how:
         for metric in (loss, logit_difference(1, 2, pos=3)):
@@ -478,9 +476,7 @@ def test_under_autocast_a_sweep_is_the_loop(model, text_tokens):
             effects.values, looped(model, text_tokens, questions.items(), loss), atol=1e-6
         )
         heads = list(questions)
-        attribution_patching(
-            model, text_tokens[:6], text_tokens[6:], LAST, heads, verify=2, progress=False
-        )
+        attribution(model, text_tokens[:6], text_tokens[6:], LAST, heads, verify=2, progress=False)
     assert "autocast" in effects.plan.explain()
 
 

@@ -17,7 +17,7 @@ from gpt import GPT, GPTConfig
 from interp.interventions import Zero, intervene
 from interp.metrics import logit_difference, loss
 from interp.site import sites
-from interp.sweeps import effects_of
+from interp.sweep import effects_of
 
 pattern, each, metric, budget = sys.argv[1:]
 size = GPTConfig(block_size=32, vocab_size=50, n_layer=8, n_head=2, n_embd=64)

@@ -30,7 +30,7 @@ from interp.metrics import logit_difference, loss
 from interp.patching import activation_patching
 from interp.runs import Run
 from interp.site import sites
-from interp.sweeps import sweep
+from interp.sweep import sweep
 from interp.sweeps.identity import Digests
 
 SUBJECT = """
@@ -42,7 +42,7 @@ from interp.interventions import Zero
 from interp.metrics import loss
 from interp.runs import Run
 from interp.site import sites
-from interp.sweeps import sweep
+from interp.sweep import sweep
 
 torch.set_num_threads(1)
 model = GPT(GPTConfig(block_size=16, vocab_size=20, n_layer=3, n_head=4, n_embd=32), seed=3).eval()

@@ -6,14 +6,14 @@ import torch
 from torch.nn import functional as F
 
 from gpt import GPT, GPTConfig
-from interp.attribution import attribution_patching
+from interp.attribution import attribution
 from interp.caching import cache
 from interp.errors import SiteError
 from interp.interventions import Patch, Zero, intervene
 from interp.metrics import logit_difference, loss
 from interp.patching import patch_each
 from interp.site import sites
-from interp.sweeps import effects_of, sweep
+from interp.sweep import effects_of, sweep
 
 END = 0  # the token that is special to the models here
 
@@ -205,7 +205,7 @@ def test_patching_and_the_audit_of_attribution_are_the_loop_too(model, texts, ed
     clean, metric = texts.roll(1, dims=1), logit_difference(1, 2)
     where = sites(model, "blocks.*.attn.hook_z", each="head")
     patched = patch_each(model, clean, texts, metric, where, progress=False)
-    found = attribution_patching(model, clean, texts, metric, where, verify=4, progress=False).table
+    found = attribution(model, clean, texts, metric, where, verify=4, progress=False).table
     kept = cache(model, clean, "blocks.*.attn.hook_z")
     with torch.no_grad():
         before = metric(model(texts), clean).mean().item()
