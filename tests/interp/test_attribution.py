@@ -1,4 +1,5 @@
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -271,7 +272,7 @@ def test_only_the_logits_that_the_metric_reads_are_computed(
     scores = site_scores(model, clean, corrupted, METRIC, where, steps)
     batch, length = clean.shape
     assert counts == [batch * length, *[batch] * (1 + steps)]  # the first shows that it may be so
-    monkeypatch.setattr("interp.attribution.behind_blocks", lambda _: None)
+    monkeypatch.setattr(sys.modules["interp.attribution"], "behind_blocks", lambda _: None)
     counts.clear()
     plain = site_scores(model, clean, corrupted, METRIC, where, steps)
     assert max(counts) == batch * length
@@ -289,7 +290,7 @@ def test_a_metric_that_reads_more_gets_all_logits(wide, clean, corrupted, metric
     model, _ = wide
     where = sites(model, "*hook_mlp_out", each="pos", tokens=clean)
     scores = site_scores(model, clean, corrupted, metric, where)
-    monkeypatch.setattr("interp.attribution.behind_blocks", lambda _: None)
+    monkeypatch.setattr(sys.modules["interp.attribution"], "behind_blocks", lambda _: None)
     plain = site_scores(model, clean, corrupted, metric, where)
     assert np.abs(plain).max() > 0
     np.testing.assert_allclose(scores, plain, rtol=1e-4, atol=1e-6 * np.abs(plain).max())
@@ -328,6 +329,6 @@ def test_a_model_that_does_more_behind_its_blocks_gets_all_logits(
     corrupted[1, 2] = 3
     where = sites(model, "*hook_mlp_out", each="pos", tokens=clean)
     scores = site_scores(model, clean, corrupted, METRIC, where)
-    monkeypatch.setattr("interp.attribution.behind_blocks", lambda _: None)
+    monkeypatch.setattr(sys.modules["interp.attribution"], "behind_blocks", lambda _: None)
     plain = site_scores(model, clean, corrupted, METRIC, where)
     np.testing.assert_allclose(scores, plain, rtol=1e-4, atol=1e-6 * np.abs(plain).max())
