@@ -12,7 +12,13 @@ from transformer_lens.hook_points import HookPoint
 
 from gpt import GPT, GPTConfig
 from interp.caching import cache
-from interp.errors import InterventionError, NoEffectError, NonFiniteError, SiteError
+from interp.errors import (
+    HookNameError,
+    InterventionError,
+    NoEffectError,
+    NonFiniteError,
+    SiteError,
+)
 from interp.hooking import evaluating
 from interp.interventions import Mean, Patch, Resample, Steer, Zero, intervene
 from interp.site import Site, sites
@@ -257,3 +263,56 @@ def test_receipts_with_the_same_key_are_told_apart(model, clean):
     nothing = {Site(MLP): Zero(examples=half), MLP: Patch(own, examples=~half)}
     with pytest.raises(NoEffectError, match="changed nothing"):
         run(model, clean, nothing)
+
+
+# the block
+
+
+def test_blocks_nest_and_the_inner_sees_what_the_outer_left(model, clean):
+    with intervene(model, {MLP: lambda value: value + 1}):
+        with intervene(model, {MLP: lambda value: value * 3}):
+            nested = cache(model, clean, MLP)[MLP]
+        outer = cache(model, clean, MLP)[MLP]
+    before = cache(model, clean, MLP)[MLP]
+    torch.testing.assert_close(nested, (before + 1) * 3)
+    torch.testing.assert_close(outer, before + 1)
+
+
+def test_hooks_of_the_user_run_first_and_stay(model, clean):
+    seen = []
+    model.hook_dict[MLP].add_hook(lambda value, hook: seen.append(value.clone()))
+    model.hook_dict[MLP].register_forward_hook(lambda *_: None)
+    before = attached(model)
+    run(model, clean, {MLP: Zero()})
+    assert attached(model) == before
+    assert seen[0].abs().min() > 0
+    model(clean)
+    assert len(seen) == 2
+
+
+def test_no_hook_stays_behind_whatever_is_raised(model, clean):
+    before = attached(model)
+    with pytest.raises(KeyError), intervene(model, {"blocks.*.hook_mlp_out": Zero()}):
+        model(clean)
+        raise KeyError
+    with pytest.raises(HookNameError):
+        run(model, clean, {"*.hook_mlp_out": Zero(), "hook_zz": Zero()})
+    with pytest.raises(SiteError), intervene(model, {f"{Z}[head=4]": Zero()}):
+        model(clean)
+    assert attached(model) == before
+
+
+def test_a_block_survives_that_the_user_resets_all_hooks_inside(model, clean):
+    with intervene(model, {MLP: Zero()}):
+        model(clean)
+        model.reset_hooks()
+    assert not any(attached(model).values())
+
+
+def test_the_users_run_with_hooks_and_run_with_cache_work_inside_the_block(model, clean):
+    with intervene(model, {MLP: Zero()}):
+        _, kept = model.run_with_cache(clean, names_filter=MLP)
+        model.run_with_hooks(clean, fwd_hooks=[(MLP, lambda value, hook: None)])
+        again = model(clean)
+    assert kept[MLP].abs().max() == 0
+    assert torch.equal(again, run(model, clean, {MLP: Zero()}))
