@@ -63,7 +63,10 @@ RANDOM = words(
 SEEDED = "manual_seed"
 
 MAKING = ("__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__")
-SAYING = ("__repr__", "__str__", "__format__", "__doc__", "__rich_repr__", "extra_repr")
+SAYING = (
+    *("__repr__", "__str__", "__format__", "__doc__", "__rich_repr__", "extra_repr"),
+    "__signature__",
+)
 UNREAD = words(
     "__module__ __qualname__ __dict__ __weakref__ __annotations__ __slots__ __match_args__"
     " __dataclass_fields__ __dataclass_params__ __parameters__ __orig_bases__ __abstractmethods__"
@@ -216,7 +219,8 @@ class Digests:
                 refuse(function)
             return [library, place, code.co_qualname]
         closed = [contents_of(cell) for cell in function.__closure__ or ()]
-        own = [function.__defaults__, function.__kwdefaults__, closed, vars(function)]
+        attributes = {name: each for name, each in vars(function).items() if name not in SAYING}
+        own = [function.__defaults__, function.__kwdefaults__, closed, attributes]
         if library:
             return [library, place, code.co_qualname, code, *own]
         found = lookups_in(code)

@@ -3,6 +3,7 @@
 import copy
 import enum
 import functools
+import inspect
 import io
 import itertools
 import os
@@ -326,6 +327,18 @@ UNKNOWN = {
 def test_what_is_not_known_to_be_all_there_is_has_no_digest(what):
     with pytest.raises(UsageError, match="cannot be known again"):
         Digests().of(UNKNOWN[what])
+
+
+def test_a_function_that_says_its_signature_is_known_by_what_it_runs():
+    def says(function):
+        def outer(x):
+            return function(x)
+
+        outer.__signature__ = inspect.signature(function)
+        return outer
+
+    once, again, other = (Digests().of(says(each)) for each in (inner, inner, closing([1.0])))
+    assert once == again != other
 
 
 def test_numbers_drawn_from_a_seed_are_known_again():
