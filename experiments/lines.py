@@ -14,15 +14,12 @@ again.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import pandas as pd
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 import gpt.model
 from experiments.support.cli import (
@@ -38,21 +35,21 @@ from experiments.support.cli import (
     progress,
     run_name,
 )
-from experiments.support.executors import Processes, at_once, one_thread
+from experiments.support.executors import at_once, one_thread
 from experiments.support.joining import command_without
+from experiments.support.line_trainings import Trainings, judges
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
-from experiments.support.retraining import run_all, sized, tasks_of
+from experiments.support.retraining import sized
 from experiments.support.subjects import chosen, trained_once
 from experiments.support.telling import AFTER, BEFORE, COLUMNS, of_failures, of_surgeries
-from experiments.support.variants import BASELINE
 from experiments.support.views import save_views, sha256_of
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.model import GPT
 from gpt.protocol import LanguageModel
-from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
-from gpt.train import PRESETS, Preset
+from gpt.text import CharTokenizer, load_corpus, split
+from gpt.train import PRESETS
 from interp import figures, surgery
 from interp.errors import SurgeryWarning
 from interp.errors import UsageError as InterpError
@@ -60,9 +57,9 @@ from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun, identity_of
 from interp.site import source_lines
 from interp.status import WITH_LOSS, Status
-from interp.surgery import Surgery, annotate
+from interp.surgery import annotate
 from interp.surgery.imports import hash_of_imports
-from interp.surgery.judging import logits_of, weights_hash
+from interp.surgery.judging import weights_hash
 from interp.surgery.studies import Study
 from interp.surgery.terminal import terminal
 from interp.verdicts import correct, verdicts_of
@@ -184,75 +181,6 @@ def main(config: Config) -> Path:
 def worst_cut(lines: pd.DataFrame) -> str:
     """The id of the cut that costs the trained model most."""
     return str(lines["surgery"].iloc[int(lines["delta"].abs().fillna(-1.0).argmax())])
-
-
-@dataclass(frozen=True)
-class Trainings:
-    """Trainings of our own model, which runs beside this one share."""
-
-    run: Run
-    preset: Preset
-    data: Data
-    tokenizer: CharTokenizer
-    text: str
-    seeds: list[int]
-    workers: int
-
-    def model(self) -> nn.Module:
-        """The model as it is, trained with the first seed."""
-        self.curves({BASELINE: None}, self.seeds[:1])
-        path = self.run.folder / "models" / f"{BASELINE}-{self.seeds[0]}.safetensors"
-        return checkpoint.load(path).model
-
-    def outcomes(self, tasks: Sequence[tuple[Surgery | None, int]]) -> list[dict[str, Any]]:
-        """What became of each surgery (None is the model as it is) with each seed: the last
-        validation loss, in nats."""
-        cuts = {cut.id if cut else BASELINE: cut for cut, _ in tasks}
-        curves = self.curves(cuts, self.seeds)
-        last = curves[curves["split"] == "val"].drop_duplicates(["variant", "seed"], keep="last")
-        by_task: dict[Any, Any] = last.set_index(["variant", "seed"]).to_dict("index")
-        rows = []
-        for cut, seed in tasks:
-            found = by_task[cut.id if cut else BASELINE, seed]
-            row = {"status": found["status"], "detail": found["detail"]}
-            if row["status"] == Status.UNCHECKED:  # trained before leaks were looked for
-                row = {"status": Status.CHANGED, "detail": "not tested for leaks"}
-            if row["status"] in WITH_LOSS:
-                row["value"] = found["loss"]
-            rows.append(row)
-        return rows
-
-    def curves(self, variants: dict[str, Surgery | None], seeds: Sequence[int]) -> pd.DataFrame:
-        tasks = tasks_of(
-            self.run,
-            variants,
-            seeds,
-            self.preset,
-            self.text,
-            keep=lambda variant, seed: variant == BASELINE and seed == self.seeds[0],
-        )
-        rows = run_all(self.run, tasks, self.data, self.tokenizer, Processes(self.workers))
-        return pd.DataFrame(rows)
-
-
-def judges(
-    data: Data, block_size: int, texts: int
-) -> tuple[Callable[[nn.Module], Tensor], Callable[[nn.Module], Any]]:
-    """The mean loss of each validation text, in nats; and what calls a model on training texts."""
-    tokens, targets = evaluation_blocks(data.val, block_size, texts)
-    others, _ = evaluation_blocks(data.train, block_size, texts)
-
-    @torch.no_grad()
-    def judge(model: nn.Module) -> Tensor:
-        model.eval()
-        logits = logits_of(model(tokens)).double()  # the mean of many losses to more than 1e-6
-        return F.cross_entropy(logits.transpose(1, 2), targets, reduction="none").mean(dim=1)
-
-    def reference(model: nn.Module) -> None:
-        model.eval()
-        model(others)
-
-    return judge, reference
 
 
 def posthoc(study: Study) -> pd.DataFrame:

@@ -20,7 +20,8 @@ import pandas as pd
 from interp.errors import UsageError
 from interp.report.boxes import Box, Group, add, grouped, level_of
 from interp.report.map_drawing import draw_map
-from interp.report.source import empty, named, number_at, prefix_of, signed
+from interp.report.source import prefix_of
+from interp.report.values import empty, named, number_at, signed
 from interp.report.vocabulary import SOFTMAX, VISUALISATION, vocabulary
 from interp.status import WITH_LOSS, Status
 from interp.verdicts import Verdict, verdict_of, verdict_words

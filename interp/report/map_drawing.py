@@ -7,7 +7,7 @@ from markupsafe import Markup
 from interp.characters import visible
 from interp.report.boxes import Box, Group
 from interp.report.drawing import short, text
-from interp.report.source import signed
+from interp.report.values import signed
 from interp.status import Status
 
 WIDTH, SPINE, INDENT, RIGHT = 420.0, 30.0, 76.0, 12.0

@@ -9,7 +9,6 @@ curves, the hook points.
 """
 
 import re
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -24,12 +23,13 @@ from pygments.lexers.python import PythonLexer
 
 from interp.characters import visible
 from interp.errors import UsageError
+from interp.report.bars import Scale, bar_of
 from interp.report.drawing import Dot, curves_svg, intervals_svg, profile_path
+from interp.report.values import diff_of, empty, lines_of, named, number_at, signed, without
 from interp.status import COMPARED, MARKS, MEANINGS, QUIET, TELLING, TOOK_EFFECT, WITH_LOSS, Status
 from interp.surgery.annotate import by_layer
 from interp.verdicts import Verdict, interval_words, spread_of, verdict_of, verdict_words
 
-ENDS = ("delta", "ci_low", "ci_high")
 Row = dict[str, Any]
 
 
@@ -337,108 +337,6 @@ def highlighted(codes: Sequence[str]) -> list[Markup]:
     return [Markup(line) for line in shown[: len(codes)]]
 
 
-@dataclass(frozen=True)
-class Scale:
-    """What all bars of a file are drawn on, in nats away from zero: the longest bar and interval
-    end within it, on either side of zero."""
-
-    low: float
-    high: float
-
-    @staticmethod
-    def of(rows: Sequence[Mapping[Any, Any]]) -> "Scale":
-        low, high = 0.0, 0.0
-        for row in rows:
-            sign = -1 if number_at(row, "delta") < 0 else 1
-            values = [*(number_at(row, n) for n in ENDS), *row.get("points", ())]
-            ends = [sign * value for value in values if np.isfinite(value)]
-            low, high = min([low, *ends]), max([high, *ends])
-        return Scale(low, high)
-
-    def at(self, value: float) -> float:
-        return round(100 * (value - self.low) / (self.high - self.low), 1)
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A bar from 0 to 100, with the interval's ends; where there is none, the seeds."""
-
-    start: float
-    width: float
-    low: float
-    high: float
-    points: list[float]
-    kind: str
-
-
-def bar_of(row: Mapping[Any, Any], scale: Scale, points: Sequence[float] = ()) -> Bar | None:
-    delta, low, high = (number_at(row, name) for name in ENDS)
-    if not np.isfinite(delta) or scale.low == scale.high:
-        return None
-    sign = -1 if delta < 0 else 1
-    kind = "leak" if row.get("status") == Status.LEAK else "harm" if delta >= 0 else "gain"
-    known = bool(np.isfinite([low, high]).all())
-    ends = sorted((sign * low, sign * high)) if known else [abs(delta)] * 2
-    start = scale.at(0.0)
-    return Bar(
-        start,
-        round(scale.at(abs(delta)) - start, 1),
-        scale.at(ends[0]),
-        scale.at(ends[1]),
-        [] if known else [scale.at(sign * point) for point in points],
-        kind,
-    )
-
-
-def named(row: Mapping[Any, Any]) -> Row:
-    return {str(name): value for name, value in row.items()}
-
-
-def number_at(row: Mapping[Any, Any], name: str) -> float:
-    value = row.get(name)
-    return float("nan") if empty(value) else float(str(value))
-
-
-def empty(value: Any) -> bool:
-    return value is None or value is pd.NA or value != value
-
-
-def signed(value: float) -> str:
-    """A difference with its sign, to three decimals."""
-    if not np.isfinite(value):
-        return ""
-    return "0" if value == 0 else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
-
-
 def split_names(text: Any) -> list[Row]:
     names = dict.fromkeys(any_block(name) for name in str(text or "").split(",") if name)
     return [{"name": name, "shape": ""} for name in names] if text == text else []
-
-
-def lines_of(row: Mapping[Any, Any]) -> list[int]:
-    """Every line that a surgery touches."""
-    touched = "" if empty(row.get("lines")) else str(row["lines"])
-    numbers = [int(number) for number in re.findall(r"\d+", touched)]
-    return numbers or [int(row["line"])]
-
-
-def without(lines: Sequence[int]) -> str:
-    """What was trained, where these lines were cut."""
-    return "trained without it" if len(lines) == 1 else f"trained without {listed(lines)}"
-
-
-def listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers[:-1])) + f" and {numbers[-1]}"
-
-
-def diff_of(diff: Any, before: str, after: str) -> list[tuple[str, str]]:
-    """An edit's lines, each with what becomes of it: ``-``, ``+`` or blank."""
-    if isinstance(diff, str) and diff:
-        lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++", "@@"))]
-        if not lines:
-            return []
-        codes = textwrap.dedent("\n".join(line[1:] for line in lines)).split("\n")
-        return [(line[:1], code) for line, code in zip(lines, codes, strict=True)]
-    if not before and not after:
-        return []
-    return [("-", before), ("+", after or "(nothing)")]

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from interp.report.source import any_block, empty
+from interp.report.source import any_block
+from interp.report.values import empty
 
 VISUALISATION = "https://bbycroft.net/llm"
 COLUMNS = ("box", "function", "file", "line", "code", "name", "shape")

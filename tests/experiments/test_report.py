@@ -98,7 +98,7 @@ def test_runs_of_one_model_are_joined(course_run, attention_run, tmp_path):
         "Attention, head by head",
     ]
     assert titles.index("Which line was it?") > titles.index("How far back they look")
-    assert html.count("data-attention>") == 1
+    assert html.count("data-attention ") == 1
     kinds = {type(part) for part in page_of(saved(course_run, attention_run)).parts}
     assert {SourceView, MapView, Quiz} <= kinds
     figures = {path.stem for path in (attention_run / "figures").glob("*.svg")}

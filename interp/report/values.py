@@ -1,0 +1,60 @@
+"""What does a cell of a table say, for a page?"""
+
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+Row = dict[str, Any]
+
+
+def named(row: Mapping[Any, Any]) -> Row:
+    return {str(name): value for name, value in row.items()}
+
+
+def number_at(row: Mapping[Any, Any], name: str) -> float:
+    value = row.get(name)
+    return float("nan") if empty(value) else float(str(value))
+
+
+def empty(value: Any) -> bool:
+    return value is None or value is pd.NA or value != value
+
+
+def signed(value: float) -> str:
+    """A difference with its sign, to three decimals."""
+    if not np.isfinite(value):
+        return ""
+    return "0" if value == 0 else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def lines_of(row: Mapping[Any, Any]) -> list[int]:
+    """Every line that a surgery touches."""
+    touched = "" if empty(row.get("lines")) else str(row["lines"])
+    numbers = [int(number) for number in re.findall(r"\d+", touched)]
+    return numbers or [int(row["line"])]
+
+
+def without(lines: Sequence[int]) -> str:
+    """What was trained, where these lines were cut."""
+    return "trained without it" if len(lines) == 1 else f"trained without {listed(lines)}"
+
+
+def listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:-1])) + f" and {numbers[-1]}"
+
+
+def diff_of(diff: Any, before: str, after: str) -> list[tuple[str, str]]:
+    """An edit's lines, each with what becomes of it: ``-``, ``+`` or blank."""
+    if isinstance(diff, str) and diff:
+        lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++", "@@"))]
+        if not lines:
+            return []
+        codes = textwrap.dedent("\n".join(line[1:] for line in lines)).split("\n")
+        return [(line[:1], code) for line, code in zip(lines, codes, strict=True)]
+    if not before and not after:
+        return []
+    return [("-", before), ("+", after or "(nothing)")]
