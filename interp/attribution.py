@@ -216,7 +216,9 @@ def site_scores(
                     total[hook] += value / steps
     scores = np.empty((len(where), len(clean)))
     for (hook, parts), numbered in by_part(where).items():
-        product = (there[hook] - here[hook]) * total[hook]
+        change = there[hook] - here[hook]
+        change = change.where(there[hook] != here[hook], 0)  # of a hidden key's minus infinity too
+        product = change * total[hook]
         axes = axes_of(names[match(model, hook)[0][1]], product.ndim)
         if unknown := [part for part in parts if part not in axes]:
             raise SiteError(f"{hook} has no {unknown[0]} axis, its value is {list(axes)}")
@@ -344,6 +346,11 @@ def graphs() -> Iterator[None]:
             raise UsageError(
                 "the metric or the model holds a tensor made under torch.inference_mode, which has "
                 "no gradients: make it outside, or give its clone() made outside"
+            ) from error
+        if "modified" in str(error) and "inplace" in str(error):
+            raise UsageError(
+                "the model writes into a value where torch then has no gradient: let it make a new "
+                f"one there (torch says: {str(error).partition('. ')[0]})"
             ) from error
         if "numpy() on Tensor that requires grad" in str(error):
             raise UsageError(

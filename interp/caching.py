@@ -7,7 +7,7 @@ kept["blocks.0.hook_mlp_out"]    # [batch pos d_model]
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from interp.errors import SiteError
@@ -79,15 +79,31 @@ def cache(
 
 
 def storages_of(model: Model, *inputs: Any) -> set[int]:
-    """Where the memory lies that outlives a run: weights, buffers, other tensors of modules, and
-    what the caller holds."""
-    held = [
-        thing
-        for given in inputs
-        for thing in (given.values() if isinstance(given, dict) else [given])
-    ]
+    """Where the memory lies that outlives a run: weights, buffers, other tensors of modules, also
+    those in lists, dicts and plain objects, and what the caller holds."""
+    waiting: list[Any] = [*inputs]
     for module in modules_of(model):
         if isinstance(module, HookPoint):  # most of a model's modules, and they hold nothing
             continue
-        held += (*module._parameters.values(), *module._buffers.values(), *vars(module).values())
-    return {each.untyped_storage().data_ptr() for each in held if isinstance(each, Tensor)}
+        waiting += (*module._parameters.values(), *module._buffers.values())
+        own = vars(module).items()
+        waiting += (value for name, value in own if name not in OF_EVERY_MODULE)
+    found, seen = set(), set()
+    while waiting:
+        held = waiting.pop()
+        if isinstance(held, Tensor):
+            found.add(held.untyped_storage().data_ptr())
+        elif isinstance(held, PLAIN | nn.Module) or id(held) in seen:
+            continue
+        elif isinstance(held, dict | list | tuple | set):
+            seen.add(id(held))
+            waiting += held.values() if isinstance(held, dict) else held
+        elif hasattr(held, "__dict__") and not type(held).__module__.startswith(TOKENIZERS):
+            seen.add(id(held))
+            waiting += vars(held).values()
+    return found
+
+
+OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+TOKENIZERS = ("transformers.tokenization", "tokenizers")  # long to walk through, without tensors
+PLAIN = str | bytes | int | float | type | None

@@ -55,7 +55,7 @@ def token_losses(
     if tokens.shape[1] < 2:
         raise UsageError("a loss needs at least two tokens: one to predict and one to predict from")
     losses = F.cross_entropy(
-        precise(logits[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
+        precise(logits[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten().long(), reduction="none"
     )
     return losses.view(tokens[:, 1:].shape)
 
@@ -186,6 +186,12 @@ def precise(logits: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Logits in single precision at least: in half precision the differences that count would be
     rounded away."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def measure(metric: Metric, logits: Tensor, tokens: Int[Tensor, "batch pos"]) -> Any:
+    """What a metric makes of logits. It gets tokens of its own: one that marks what does not count
+    by writing into them must not change what the model, or the next run's metric, is given."""
+    return metric(logits, tokens.clone())
 
 
 def metric_name(metric: Metric) -> str:

@@ -21,7 +21,7 @@ from interp.errors import NonFiniteError, UsageError, nearest
 from interp.hooking import evaluating
 from interp.interventions import Patch
 from interp.logits import logits_of
-from interp.metrics import Metric, logit_difference
+from interp.metrics import Metric, logit_difference, measure
 from interp.site import Model, Part, Site, sites
 from interp.sweep import effects_of
 from interp.sweeps.resuming import Store
@@ -192,9 +192,8 @@ def patch_each(
         raise UsageError("there are no sites to patch")
 
     def measured(tokens: Int[Tensor, "batch pos"]) -> Float[np.ndarray, "batch"]:
-        value = check_scores(
-            metric(logits_of(model(tokens), tokens), clean), len(clean), finite=False
-        )
+        value = measure(metric, logits_of(model(tokens), tokens), clean)
+        value = check_scores(value, len(clean), finite=False)
         return value.double().cpu().numpy()
 
     with evaluating(model):

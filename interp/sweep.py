@@ -44,7 +44,7 @@ from interp.verdicts import intervals_over_texts
 
 def sweep(
     model: Model,
-    tokens: Int[Tensor, "batch pos"],
+    tokens: Int[Tensor, "..."],
     interventions: Interventions,
     metric: Metric,
     *,
@@ -59,7 +59,7 @@ def sweep(
 
     Args:
         model: any ``HookedRootModule``, or TransformerLens' bridge.
-        tokens: what the model is run on.
+        tokens: what the model is run on, [batch pos].
         interventions: by site or its text, or pairs of the two. An entry's glob is one question:
             everything that it matches is intervened on together.
         metric: of the logits; one number per example.
@@ -88,8 +88,9 @@ def sweep(
         HookNameError, SiteError, InterventionError: an entry that cannot be.
         NoEffectError: no entry changed anything, or one never fired.
         NonFiniteError: an intervention or the metric made a NaN or an infinity.
-        UsageError: texts padded on the left, and a model that takes padding for text; too little
-            memory; a metric that does not give one number per example; with
+        UsageError: tokens that are not whole numbers [batch pos]; texts padded on the left, and a
+            model that takes padding for text; one that gives a text other logits when it is run
+            again; too little memory; a metric that does not give one number per example; with
             ``run``, a metric or an intervention that cannot be known again.
     """
     if screen not in (None, "bfloat16") or verify < 1:
@@ -128,7 +129,7 @@ def sweep(
 
 def plan(
     model: Model,
-    tokens: Int[Tensor, "batch pos"],
+    tokens: Int[Tensor, "..."],
     interventions: Interventions,
     metric: Metric,
     *,
@@ -153,7 +154,7 @@ def plan(
 
 def effects_of(
     model: Model,
-    tokens: Int[Tensor, "batch pos"],
+    tokens: Int[Tensor, "..."],
     interventions: Interventions,
     metric: Metric,
     *,
@@ -214,7 +215,7 @@ def effects_table(
 
 def make_request(
     model: Model,
-    tokens: Int[Tensor, "batch pos"],
+    tokens: Int[Tensor, "..."],
     interventions: Interventions,
     metric: Metric,
     metric_tokens: Int[Tensor, "..."] | None,
@@ -225,6 +226,12 @@ def make_request(
     Raises:
         HookNameError, UsageError: it cannot be asked.
     """
+    if tokens.ndim != 2 or not tokens.numel() or tokens.is_floating_point():
+        kind = str(tokens.dtype).removeprefix("torch.")
+        raise UsageError(
+            f"tokens are {kind} {list(tokens.shape)}; they must be whole numbers, [batch pos], and "
+            "at least one (one text is tokens[None])"
+        )
     trials = trials_of(model, interventions)
     if metric_tokens is not None and metric_tokens.shape != tokens.shape:
         raise UsageError(

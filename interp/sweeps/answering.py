@@ -11,18 +11,16 @@ from torch import Tensor
 
 from interp.caching import cache
 from interp.errors import NoEffectError
-from interp.logits import logits_of
 from interp.receipts import Effect
 from interp.sweeps.components import Components
 from interp.sweeps.executing import measure_group
 from interp.sweeps.grouping import Group
-from interp.sweeps.looping import run_from_layer, run_one
+from interp.sweeps.looping import run_from_layer, run_one, run_unchanged
 from interp.sweeps.plans import Plan
 from interp.sweeps.request import Request, Routes
 from interp.sweeps.resuming import Answers, Recorder, Store
 from interp.sweeps.rounds import Round, prepare_rounds
 from interp.sweeps.running import trials_at_once
-from interp.sweeps.scoring import check_scores
 from interp.sweeps.trials import Trial
 
 
@@ -149,9 +147,9 @@ def make_stages(request: Request, routes: Routes, reads: list[int] | None) -> It
     if not (routes.from_layer or routes.looped):
         return
     if baseline is None:
-        logits = logits_of(request.model(request.tokens), request.tokens)
-        baseline = check_scores(request.metric(logits, request.metric_tokens), request.batch)
-        del logits
+        baseline = run_unchanged(
+            request.model, request.tokens, request.metric_tokens, request.metric
+        )
     yield Stage(other_batches(request, routes), baseline, reads)
 
 

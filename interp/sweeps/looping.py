@@ -12,14 +12,36 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.editing import Claim, claims_in_place
-from interp.errors import NonFiniteError
+from interp.errors import NonFiniteError, UsageError
 from interp.interventions import intervene
 from interp.logits import found_in, logits_of
-from interp.metrics import Metric
+from interp.metrics import Metric, measure
 from interp.receipts import Effect
 from interp.site import Model
 from interp.sweeps.scoring import check_scores
 from interp.sweeps.trials import Trial
+
+
+def run_unchanged(
+    model: Model, tokens: Tensor, metric_tokens: Tensor, metric: Metric
+) -> Float[Tensor, "batch"]:
+    """The metric of the model as it is.
+
+    Raises:
+        UsageError: the model gives one text other logits when it is run again.
+        NonFiniteError: the metric is not finite.
+    """
+    value = measure(metric, logits_of(model(tokens), tokens), metric_tokens)
+    value = check_scores(value, len(tokens))
+    first, again = (found_in(model(tokens[:1])).float() for _ in range(2))
+    tolerance = torch.finfo(torch.float32).eps ** 0.5 * first.abs().max()
+    if first.shape != again.shape or (again - first).abs().max() > tolerance:
+        raise UsageError(
+            "this model gives a text other logits when it is run again, so that no difference can "
+            "be put down to an intervention: it draws random numbers though it is in evaluation "
+            "mode, or keeps something from one run to the next"
+        )
+    return value
 
 
 def run_one(
@@ -31,7 +53,8 @@ def run_one(
         NonFiniteError: an intervention or the metric is not finite.
     """
     with intervene(model, {trial.key: trial.intervention}, allow_no_effect=True) as receipt:
-        value = check_scores(metric(logits_of(model(tokens), tokens), metric_tokens), len(tokens))
+        value = measure(metric, logits_of(model(tokens), tokens), metric_tokens)
+        value = check_scores(value, len(tokens))
     return value, list(receipt)
 
 
@@ -74,6 +97,7 @@ def run_from_layer(
             )
     each = logits.unflatten(0, (len(trials), batch))
     measured = [
-        check_scores(metric(logits_of(part, metric_tokens), metric_tokens), batch) for part in each
+        check_scores(measure(metric, logits_of(part, metric_tokens), metric_tokens), batch)
+        for part in each
     ]
     return torch.stack(measured), effects

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from interp.hooking import hooked
 from interp.logits import ReadLogits, Reads, found_in, logits_of
-from interp.metrics import Metric, precise
+from interp.metrics import Metric, measure, precise
 from interp.site import Model, stopping
 from interp.sweeps.scoring import check_scores
 from interp.sweeps.verifying import check_same_everywhere, watched_by
@@ -69,9 +69,9 @@ def measure_run(
     seen = logits_of(logits.detach(), tokens)
     if isinstance(seen, ReadLogits):  # of the last position only, which is an error to read past
         with torch.no_grad():
-            metric(seen, metric_tokens)
+            measure(metric, seen, metric_tokens)
         logits = F.pad(logits, (0, 0, tokens.shape[1] - 1, 0), value=torch.nan)
-    return check_scores(metric(logits, metric_tokens), len(tokens), finite=False), None
+    return check_scores(measure(metric, logits, metric_tokens), len(tokens), finite=False), None
 
 
 def measure_spared(
@@ -102,7 +102,7 @@ def measure_spared(
         )
     logits = unembedded.new_full(shape, torch.nan)
     logits[:, reads] = unembedded
-    value = check_scores(metric(logits, metric_tokens), len(tokens), finite=False)
+    value = check_scores(measure(metric, logits, metric_tokens), len(tokens), finite=False)
     return value if torch.isfinite(value).all() else None
 
 
@@ -123,5 +123,5 @@ def find_reads(
 
     noted = Reads()
     with torch.no_grad():
-        metric(ReadLogits(shape, like, noted.noting(zeros)), tokens)
+        measure(metric, ReadLogits(shape, like, noted.noting(zeros)), tokens)
     return sorted(noted.positions)

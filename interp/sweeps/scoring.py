@@ -11,7 +11,7 @@ from torch import Tensor
 
 from interp.errors import NonFiniteError, UsageError
 from interp.logits import ReadLogits, Reads
-from interp.metrics import Metric
+from interp.metrics import Metric, measure
 from interp.sweeps.components import Components
 from interp.sweeps.grouping import batch_limits
 
@@ -56,7 +56,7 @@ def score_logits(
     """
     length = tokens.shape[1]
     if len(reads) == length:
-        return check_scores(metric(logits, tokens), len(tokens))
+        return check_scores(measure(metric, logits, tokens), len(tokens))
     columns = {position: column for column, position in enumerate(reads)}
 
     def at(positions: list[int]) -> Tensor:
@@ -69,7 +69,7 @@ def score_logits(
         return logits[:, chosen]
 
     shape = (len(logits), length, logits.shape[2])
-    return check_scores(metric(ReadLogits(shape, logits, at), tokens), len(tokens))
+    return check_scores(measure(metric, ReadLogits(shape, logits, at), tokens), len(tokens))
 
 
 def check_scores(value: Any, batch: int, finite: bool = True) -> Float[Tensor, "row"]:
@@ -127,15 +127,27 @@ def prepare_score(
         noted = Reads()
         probe = ReadLogits((batch, length, vocab), compute([0])[:1], noted.noting(compute))
         try:
-            metric(probe, tokens)
+            measure(metric, probe, tokens)
             reads = sorted(noted.positions)
         except Exception:  # what is wrong, or fails with a tensor of this kind alone, fails below
             reads = list(range(length))
     clean = compute(reads)
+    if clean.is_inference():  # whose changes torch does not count
+        metric = copy_for(metric)
+    before = None if clean.is_inference() else clean._version
     baseline = score_logits(metric, clean, tokens, reads)
+    if before is not None and clean._version != before:
+        metric, reads = copy_for(metric), list(range(length))
+        clean = compute(reads)
+        baseline = score_logits(metric, clean, tokens, reads)
     return Score(
         metric, tokens, reads, clean, baseline, is_per_example(metric, clean, tokens, reads)
     )
+
+
+def copy_for(metric: Metric) -> Metric:
+    """A metric that may write into its logits, given copies, since others read them too."""
+    return lambda logits, tokens: metric(logits.clone(), tokens)
 
 
 def logits_in_parts(

@@ -48,6 +48,7 @@ def a_little_of(model, clean, corrupted, site, share):
         ("*attn.hook_z", "head"),
         ("*attn.hook_q", ("head", "pos")),
         ("*attn.hook_pattern", ("head", "pos")),
+        ("*attn.hook_attn_scores", ("head", "pos")),  # minus infinity at the keys it hides
         ("*mlp.hook_post", ("pos", "neuron")),
         ("*hook_mlp_out", None),
     ],
