@@ -167,6 +167,7 @@ def parts(run: SavedRun) -> list[Part]:
             table=neurons.dropna(subset="exact")
             .sort_values("exact", key=abs, ascending=False)[columns]
             .head(SHOWN),
+            saved=neurons,
         ),
         Section(
             "What attribution overlooks",
@@ -177,6 +178,7 @@ def parts(run: SavedRun) -> list[Part]:
                 ["method", "kind", "site", "approximate", "exact", "miss"]
             ]
             .head(SHOWN),
+            saved=table,
         ),
     ]
 

@@ -178,6 +178,7 @@ def parts(run: SavedRun) -> list[Part]:
                 ),
             ],
             table=shown(summary, trainings),
+            saved=summary,
         )
     ]
     for row in summary.to_dict("records")[1:]:

@@ -276,7 +276,7 @@ def parts(run: SavedRun) -> list[Part]:
     largest = largest.assign(verdict=verdicts_of(largest).astype(str))
     largest = largest.loc[largest["delta"].abs().sort_values(ascending=False).index]
     numbers = largest[[*columns, "reading"]].head(25)
-    return [Section("Every line", text=summary(table), figures=shown, table=numbers)]
+    return [Section("Every line", summary(table), shown, numbers, saved=table)]
 
 
 def effects(run: SavedRun) -> pd.DataFrame:

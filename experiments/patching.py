@@ -337,7 +337,7 @@ def parts(run: SavedRun) -> list[Part]:
         )
     shown = ["component", "site", "recovered", "recovered_low", "recovered_high", "p_adjusted"]
     strongest = table.sort_values("recovered", ascending=False)[[*shown, "n", "line", "code"]]
-    sections.append(Section("The largest of all cells", table=strongest.head(40)))
+    sections.append(Section("The largest of all cells", table=strongest.head(40), saved=strongest))
     title = "Attention in the first clean text"
     sections.append(AttentionView.of(run.table("patterns"), heads[-1], title))
     return sections

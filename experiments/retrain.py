@@ -342,6 +342,7 @@ def parts(run: SavedRun) -> list[Part]:
             text="\n\n".join(f"{row['variant']}: {reading(row, lines, trainings)}" for row in rows),
             figures=shown_figures,
             table=shown(summary, trainings),
+            saved=summary,
         )
     ]
     if len(confirmed):

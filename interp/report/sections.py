@@ -56,6 +56,7 @@ class Section:
         text: plain paragraphs, set apart by blank lines; or markup, shown as it is.
         figures: what was drawn.
         table: a result table; its index is not shown.
+        saved: what is saved as CSV in its place: all rows, all digits.
         code: a unified diff.
     """
 
@@ -66,6 +67,7 @@ class Section:
     figures: Sequence[Figure] = ()
     table: pd.DataFrame | None = None
     code: str = ""
+    saved: pd.DataFrame | None = None
 
     def context(self) -> dict[str, Any]:
         columns, rows = cells(self.table)
@@ -77,6 +79,8 @@ class Section:
             "columns": columns,
             "rows": rows,
             "diff": colored(self.code),
+            "saved": None if self.saved is None else all_of(self.saved),
+            "left_out": 0 if self.saved is None else len(self.saved) - len(rows),
         }
 
 
@@ -126,6 +130,12 @@ def cells(table: pd.DataFrame | None) -> tuple[list[Cell], list[list[Cell]]]:
         for row in table.itertuples(index=False, name=None)
     ]
     return heads, rows
+
+
+def all_of(table: pd.DataFrame) -> list[list[str]]:
+    """A table for a file: its column heads, then every row, with all digits."""
+    rows = table.itertuples(index=False, name=None)
+    return [[str(name) for name in table], *([exact(value) for value in row] for row in rows)]
 
 
 def shown(value: Any) -> str:

@@ -283,3 +283,16 @@ def test_printed_pages_hold_the_source_and_no_controls(report, opened):
     assert page.locator(f"#L{line}").is_visible()
     paper = page.pdf(format="A4")
     assert paper.count(b"/Type /Page\n") + paper.count(b"/Type /Page ") > 2
+
+
+def test_a_table_of_which_some_rows_are_shown_is_saved_whole(tmp_path, opened):
+    whole = pd.DataFrame({"name": ["=1+1", "b", "c"], "value": [1 / 3, -2.0, np.nan]})
+    part = Section("s", table=whole.head(1), saved=whole)
+    page, _, _ = opened(write_report(tmp_path / "page.html", Page("t", "q?", [part])))
+    assert page.get_by_text("1 of 3 rows are shown; the file has all.").is_visible()
+    with page.expect_download() as saving:
+        page.get_by_role("button", name="Save as CSV").click()
+    saving.value.save_as(tmp_path / "table.csv")
+    read = pd.read_csv(tmp_path / "table.csv")
+    assert read["name"].tolist() == ["'=1+1", "b", "c"]
+    np.testing.assert_array_equal(read["value"], whole["value"])

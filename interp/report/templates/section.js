@@ -28,15 +28,16 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   };
 
-  const csv = (table) => {
+  const csv = (table, saved) => {
     // also what separates cells in other countries' spreadsheets
     const quoted = (text) => (/[",;|\t\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
     // a spreadsheet computes text that begins so; after an apostrophe it stays text
     const computed = /^[\s\0]*[=+\-@\uff1d\uff0b\uff0d\uff20]|^[\t\r\n]/;
     const number = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?%?$/i;
     const inert = (text) => (computed.test(text) && !number.test(text) ? `'${text}` : text);
-    const line = (row) => [...row.cells].map((cell) => quoted(inert(exact(cell)))).join(",");
-    const lines = [...table.tHead.rows, ...table.tBodies[0].rows].map(line);
+    const shown = () => [...table.tHead.rows, ...table.tBodies[0].rows].map((row) => [...row.cells].map(exact));
+    const rows = saved ? JSON.parse(saved.textContent) : shown();
+    const lines = rows.map((row) => row.map((text) => quoted(inert(text))).join(","));
     return `${lines.join("\r\n")}\r\n`;
   };
 
@@ -58,7 +59,7 @@
     });
     const name = `${holder.dataset.table}.csv`;
     holder.querySelector("[data-save-csv]").addEventListener("click", () => {
-      save(name, ["\ufeff", csv(table)], "text/csv");
+      save(name, ["\ufeff", csv(table, holder.querySelector("[data-saved]"))], "text/csv");
     });
   }
 
