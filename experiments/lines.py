@@ -82,8 +82,8 @@ class Config(Options):
     texts: Texts = 24
     """Blocks of the validation text on which a mutant is judged."""
     retrain_top: Annotated[int, Between(0, 10_000)] | None = None
-    """How many lines are also cut before training, those of the largest effect; by default 3 in
-    demo, 8 else."""
+    """How many lines are also cut before training, those of the largest effect; by default 8,
+    with --model in demo 3."""
     seeds: Seeds = 3
     """Trainings of each; from three on, lasting costs have intervals."""
     workers: Workers = field(default_factory=at_once)
@@ -110,7 +110,7 @@ def main(config: Config) -> Path:
     source = surgery.read_source(module)
     top = config.retrain_top
     if top is None:
-        top = 3 if config.preset == "demo" else 8
+        top = 3 if other and config.preset == "demo" else 8
     seeds = list(range(config.seed, config.seed + config.seeds))
     settings: dict[str, Any] = {
         "preset": config.preset,
