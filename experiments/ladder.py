@@ -18,8 +18,7 @@ and stop sooner, so that the step to one head is not of the code alone; in the d
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,13 +32,13 @@ import gpt.ladder.rungs
 import gpt.model
 from experiments.course import entropies
 from experiments.support.cli import Options, Seed, announce, console, launch, run_name
-from experiments.support.executors import one_thread
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
-from experiments.support.trained import NARROW, Device, device_named
+from experiments.support.rungs import plan, threads_for
+from experiments.support.trained import Device, device_named
 from experiments.support.views import sha256_of
 from gpt.errors import UsageError, nearest
-from gpt.ladder import RUNGS, SCALED, Bigram, Recipe, climb, step
+from gpt.ladder import RUNGS, Bigram, Recipe, climb, step
 from gpt.model import GPTConfig
 from gpt.text import SHAKESPEARE_SHA256, CharTokenizer, Data, load_corpus, split
 from interp import figures
@@ -67,8 +66,6 @@ CODE = (
 )  # what decides how a rung ends
 SAMPLE = 300  # characters
 # One step more than the interval's multiple: the last evaluation is of the trained model.
-DEMO = Recipe(steps=501, eval_interval=100, eval_batches=20, learning_rate=1e-2)
-DEMO_SCALED = replace(SCALED, block_size=32, n_layer=3, n_head=4, n_embd=64, dropout=0.05)
 
 
 @dataclass(frozen=True)
@@ -132,16 +129,6 @@ def chosen(config: Config) -> list[str]:
     return [name for name in RUNGS if name in wanted]
 
 
-def plan(name: str, preset: str, vocab_size: int) -> tuple[GPTConfig, Recipe]:
-    """Size and recipe of a rung."""
-    size, recipe = RUNGS[name].size, RUNGS[name].recipe
-    if preset == "demo":
-        recipe = DEMO
-        if name == "scaled":
-            size, recipe = DEMO_SCALED, replace(DEMO, batch_size=16, steps=min(DEMO.steps, 301))
-    return replace(size, vocab_size=vocab_size), recipe
-
-
 def climb_all(
     run: Run,
     plans: dict[str, tuple[GPTConfig, Recipe]],
@@ -190,11 +177,6 @@ def climb_all(
             progress.update(bar, completed=recipe.steps)
             records[name] = rows[0]
     return records
-
-
-def threads_for(size: GPTConfig) -> AbstractContextManager[None]:
-    """One thread for a narrow rung, all of them for a wide one."""
-    return one_thread() if size.n_embd < NARROW else nullcontext()
 
 
 def sample(model: Bigram, tokenizer: CharTokenizer, seed: int) -> str:

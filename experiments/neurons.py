@@ -22,10 +22,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from experiments.ladder import plan, threads_for
 from experiments.support.cli import Options, Seed, announce, console, launch, run_name
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
+from experiments.support.rungs import plan, threads_for
 from experiments.support.trained import kept, model_path, require_same
 from gpt import checkpoint
 from gpt.errors import UsageError

@@ -22,7 +22,7 @@ import pandas as pd
 import gpt.model
 from experiments.course import REFERENCE, curves_caption, described, entropies
 from experiments.lines import judges, most_harmful
-from experiments.support.board import board_in
+from experiments.support.board import say_how_far
 from experiments.support.cli import (
     Between,
     Options,
@@ -57,7 +57,7 @@ from gpt.text import CharTokenizer, Corpus, Data, load_corpus, split
 from gpt.train import PRESETS, Preset
 from interp import figures, surgery
 from interp.report import Figure, Part, Section
-from interp.runs import Run, SavedRun, holder, identity_of
+from interp.runs import Run, SavedRun, identity_of
 from interp.surgery import Study, Surgery
 from interp.verdicts import FEWEST, correct, interval_words, spread_of, verdict_words
 
@@ -375,14 +375,6 @@ def stands(row: Mapping[Any, Any]) -> str:
         for kind, loss in KINDS.items()
     ]
     return f"{row['variant']}: {'; '.join(by)}."
-
-
-def say_how_far(folder: Path) -> Path:
-    """The board of a run, and whether anyone is at it."""
-    board, at_it = board_in(folder), holder(folder)
-    console.print(board)
-    console.print(f"{folder}: {f'held by {at_it}' if at_it else 'nobody is at it'}")
-    return folder
 
 
 EXPERIMENT = Experiment(

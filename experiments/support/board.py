@@ -23,7 +23,7 @@ from rich.text import Text
 
 from experiments.support.cli import console
 from gpt.errors import UsageError
-from interp.runs import write_atomically
+from interp.runs import holder, write_atomically
 
 FILE = "progress.json"
 EVERY_S = 2.0
@@ -145,6 +145,14 @@ def board_in(folder: Path) -> Board:
             "anew as it goes on"
         ) from error
     return board
+
+
+def say_how_far(folder: Path) -> Path:
+    """The board of a run, and whether anyone is at it."""
+    board, at_it = board_in(folder), holder(folder)
+    console.print(board)
+    console.print(f"{folder}: {f'held by {at_it}' if at_it else 'nobody is at it'}")
+    return folder
 
 
 def duration(seconds: float) -> str:

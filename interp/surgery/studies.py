@@ -384,11 +384,6 @@ class Study(Uncut):
             for row, twin in zip(rows, by_row, strict=True)
         ]
 
-    def prepare_to_fork(self) -> None:
-        """Find out what a trial asks for, before there are forks that would each do so."""
-        self.spaces, self.kept, self.examined, self.rebuilding  # noqa: B018
-        self.means, self.hook_means, self._training, self.targets  # noqa: B018
-
     def _identity(self, what: str, **parts: Any) -> str:
         return identity_of(what=what, **self._decided_by, **parts)
 

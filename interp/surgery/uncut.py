@@ -346,3 +346,8 @@ class Uncut:
             if node.lineno in surgery.lines:
                 phases |= noted.phases(node)
         return phases
+
+    def prepare_to_fork(self) -> None:
+        """Find out what a trial asks for, before there are forks that would each do so."""
+        self.spaces, self.kept, self.examined, self.rebuilding  # noqa: B018
+        self.means, self.hook_means, self._training, self.targets  # noqa: B018

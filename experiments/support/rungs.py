@@ -1,0 +1,27 @@
+"""How is a rung of the ladder trained here: which size, which recipe, on how many threads?"""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+
+from experiments.support.executors import one_thread
+from experiments.support.trained import NARROW
+from gpt.ladder import RUNGS, SCALED, Recipe
+from gpt.model import GPTConfig
+
+DEMO = Recipe(steps=501, eval_interval=100, eval_batches=20, learning_rate=1e-2)
+DEMO_SCALED = replace(SCALED, block_size=32, n_layer=3, n_head=4, n_embd=64, dropout=0.05)
+
+
+def plan(name: str, preset: str, vocab_size: int) -> tuple[GPTConfig, Recipe]:
+    """Size and recipe of a rung."""
+    size, recipe = RUNGS[name].size, RUNGS[name].recipe
+    if preset == "demo":
+        recipe = DEMO
+        if name == "scaled":
+            size, recipe = DEMO_SCALED, replace(DEMO, batch_size=16, steps=min(DEMO.steps, 301))
+    return replace(size, vocab_size=vocab_size), recipe
+
+
+def threads_for(size: GPTConfig) -> AbstractContextManager[None]:
+    """One thread for a narrow rung, all of them for a wide one."""
+    return one_thread() if size.n_embd < NARROW else nullcontext()
