@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from transformer_lens import ActivationCache
 
 from interp.errors import UsageError
-from interp.sweeps.libraries import version_of, words
+from interp.sweeps.libraries import DRAWING, version_of, words
 from interp.sweeps.lookups import Lookups, lookups_in
 
 PLAIN = (
@@ -49,9 +49,10 @@ WRAPPERS = (property, classmethod, staticmethod, functools.cached_property)
 BY_NAME = (MethodDescriptorType, WrapperDescriptorType, GetSetDescriptorType)
 
 OUTSIDE = words(
-    "open input eval exec compile globals locals vars id print __import__ load fromfile from_file"
-    " loadtxt genfromtxt memmap fromregex read_csv read_parquet read_json read_table"
-    " from_pretrained hub io"
+    "open input eval exec compile globals locals vars id hash print __import__ load fromfile"
+    " from_file loadtxt genfromtxt memmap open_memmap fromregex read_csv read_parquet read_json"
+    " read_table read_excel read_hdf read_pickle read_feather read_sql from_pretrained hub io"
+    " get_option geterr get_num_threads"
 )
 """What a library's functions are called that look at more than they are given."""
 
@@ -111,7 +112,8 @@ class Digests:
             plain = value.detach().cpu().resolve_conj().resolve_neg()
             packed = plain.clone(memory_format=torch.contiguous_format)
             bits = packed.flatten().view(torch.uint8).numpy()
-            return [f"{value.dtype} {list(value.shape)}".encode(), bits.data]
+            own = [self.of(vars(value)).encode()] if vars(value) else []
+            return [f"{value.dtype} {list(value.shape)}".encode(), bits.data, *own]
         if type(value) is np.ndarray or isinstance(value, np.generic):
             if value.dtype.hasobject:
                 refuse(value)
@@ -150,8 +152,7 @@ class Digests:
         if kind is CodeType:
             return code_parts(value)
         if kind in WRAPPERS:
-            inner = [getattr(value, name, None) for name in ("fget", "fset", "__func__", "func")]
-            return inner
+            return [getattr(value, name, None) for name in ("fget", "fset", "__func__", "func")]
         if kind is BuiltinFunctionType:
             return self._of_builtin(value)
         if kind in BY_NAME:
@@ -195,7 +196,7 @@ class Digests:
             making: with what runs when an instance is made.
         """
         members: list[Any] = []
-        for each in kind.__mro__:
+        for each in (*kind.__mro__, *type(kind).__mro__):
             if version := version_of(each.__module__):
                 members += [version, named(each)]
                 continue
@@ -228,9 +229,9 @@ class Digests:
             refuse(function, f"it writes {found.keeps}, which it does not own, while it runs")
         if found.writes and self._model is None and code.co_name not in MAKING:
             refuse(function, f"it writes the attribute {found.writes} while it runs")
-        if (drawn := found.names & RANDOM) and SEEDED not in found.names:
-            name = sorted(drawn)[0]
-            if any(name in chain for chain in found.chains) or name.endswith("_"):
+        for name in sorted(found.names & RANDOM) if SEEDED not in found.names else ():
+            called = any(name in chain for chain in found.chains) or name.endswith("sample")
+            if called or name.endswith("_"):
                 refuse(function, f"it draws random numbers ({name}) of no seed of its own")
         return [place, code, *own, *self._looked_up(function, found)]
 
@@ -257,6 +258,7 @@ class Digests:
         while isinstance(value, ModuleType) and rest and not version_of(value.__name__):
             value, *rest = getattr(value, rest[0], MISSING), *rest[1:]
         if not isinstance(value, ModuleType):
+            self._check_drawing(value, function)
             yield value
             return
         if not (version := version_of(value.__name__)):
@@ -266,8 +268,19 @@ class Digests:
         yield version
         while isinstance(value, ModuleType) and rest:
             value, *rest = getattr(value, rest[0], MISSING), *rest[1:]
+        self._check_drawing(value, function)
         if isinstance(value, FunctionType | Tensor | nn.Module) or type(value) in PLAIN:
             yield value  # it may be somebody else's, put there
+
+    def _check_drawing(self, value: Any, function: FunctionType) -> None:
+        if (
+            not isinstance(value, type | FunctionType | BuiltinFunctionType)
+            or self._model is not None
+        ):
+            return
+        known = value.__name__ in DRAWING and version_of(value.__module__ or "torch")
+        if known and SEEDED not in function.__code__.co_names:
+            refuse(function, f"it draws random numbers ({value.__name__}) of no seed of its own")
 
     def _of_module(self, module: nn.Module) -> list[Any]:
         """All that a module holds, and of its methods those that a run may come to."""

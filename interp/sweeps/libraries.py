@@ -18,6 +18,13 @@ LIBRARIES = words(
 )
 """Whose code is known by its version, and which keep nothing between two calls but in objects."""
 
+DRAWING = words(
+    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout"
+    " rrelu gumbel_softmax Dropout Dropout1d Dropout2d Dropout3d AlphaDropout"
+    " FeatureAlphaDropout RReLU Linear Bilinear Embedding Conv1d Conv2d"
+)
+"""What draws wherever a function calls it; a model's own is switched off while it is evaluated."""
+
 
 @functools.cache
 def version_of(module: str | None) -> str | None:

@@ -15,6 +15,7 @@ import types
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -141,6 +142,17 @@ def rescaled(module):
     vars(module)["SCALE"] *= 2
 
 
+class Making(type):
+    scale = 1.0
+
+
+class Made(metaclass=Making):
+    pass
+
+
+MARKED = torch.ones(2)
+MARKED.scale = 1.0
+
 READERS = {
     "a dict": (lambda x: x * NUMBERS["scale"], lambda _: NUMBERS["scale"].add_(1)),
     "what is in a list in a dict": (
@@ -186,6 +198,8 @@ READERS = {
         lambda x: nn.functional.relu(x),
         lambda patch: patch.setattr(nn.functional, "relu", inner),
     ),
+    "a tensor's attribute": (lambda x: x * MARKED.scale, lambda _: setattr(MARKED, "scale", 2.0)),
+    "a metaclass's value": (lambda x: x * Made.scale, lambda p: p.setattr(Making, "scale", 2.0)),
     "a name that was not there": (lambda x: x * LATER, setting("LATER", 2.0)),
 }
 
@@ -297,6 +311,11 @@ UNKNOWN = {
     "another random generator": lambda x: x * RNG.normal(),
     "torch's own random numbers": lambda x: x + torch.randn_like(x),
     "random numbers in place": lambda x: x.clone().normal_(),
+    "dropout": lambda x: nn.functional.dropout(x, 0.5),
+    "a layer made anew": lambda x: nn.Linear(2, 2)(x),
+    "a distribution": lambda x: x + torch.distributions.Normal(0, 1).sample(x.shape),
+    "a hash, which another process makes another": lambda x: x * hash("text"),
+    "a table in a file": lambda x: x * pd.read_pickle("table.pkl"),
     "Python's random numbers": lambda x: x * random.random(),
     "numpy's random numbers": lambda x: x * np.random.normal(),  # noqa: NPY002
     "a method of a random generator": random.Random(0).random,
