@@ -212,7 +212,7 @@ def agreement(audits: pd.DataFrame) -> list[str]:
     return [
         f"{row['panel']}, {row['name']}: {row['sites']} of {row['of']} sites patched exactly, "
         f"correlation {row['correlation']:.2f}, slope {row['slope']:.2f}, the sign differs at "
-        f"{row['wrong_signs']}."
+        f"{row['wrong_signs']} of {row['with_effect']}."
         for row in audits.to_dict("records")
     ]
 

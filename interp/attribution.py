@@ -50,21 +50,23 @@ class Audit:
         correlation: Pearson's, of exact and approximate; NaN where either does not vary.
         slope: of the line through the exact values over the approximate ones (least squares); 1
             where the approximation has the right size, below 1 where it exaggerates.
-        wrong_signs: at how many the approximate sign is not that of the exact effect, where there
-            is one.
+        with_effect: how many have an exact effect; the others have no sign.
+        wrong_signs: at how many of these the approximate sign is not that of the exact effect.
     """
 
     sites: int
     largest: int
     correlation: float
     slope: float
+    with_effect: int
     wrong_signs: int
 
     def __str__(self) -> str:
         return (
             f"{self.sites} sites patched exactly ({self.largest} largest, "
             f"{self.sites - self.largest} random): correlation {self.correlation:.2f}, "
-            f"slope {self.slope:.2f}, the sign differs at {self.wrong_signs}"
+            f"slope {self.slope:.2f}, the sign differs at {self.wrong_signs} of "
+            f"{self.with_effect}"
         )
 
 
@@ -174,7 +176,7 @@ def audited(
         correlation, slope = float(np.corrcoef(approximate, exact)[0, 1]), float(shared / variance)
     felt = np.abs(exact) > 1e-6 * np.abs(exact).max(initial=0)
     wrong = int((np.sign(approximate) != np.sign(exact))[felt].sum())
-    return Audit(len(exact), largest, correlation, slope, wrong)
+    return Audit(len(exact), largest, correlation, slope, int(felt.sum()), wrong)
 
 
 def site_scores(

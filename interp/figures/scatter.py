@@ -156,21 +156,23 @@ def approximate_against_exact(
     Args:
         table: columns panel, kind, approximate, exact, why; a row for each site. Points are told
             apart by kind; those that were drawn at random are hollow.
-        audits: columns panel, name, sites, correlation, slope, wrong_signs; printed on the panel.
+        audits: columns panel, name, sites, correlation, slope, wrong_signs, with_effect; printed
+            on the panel.
         title: the hypothesis.
     """
     require(table, ["panel", "kind", "approximate", "exact", "why"])
-    require(audits, ["panel", "name", "sites", "correlation", "slope", "wrong_signs"])
+    columns = ["panel", "name", "sites", "correlation", "slope", "wrong_signs", "with_effect"]
+    require(audits, columns)
     checked = table[table["exact"].notna()]
     panels = list(checked["panel"].drop_duplicates())
     kinds = list(checked["kind"].drop_duplicates())
     colors = dict(zip(kinds, sns.color_palette("colorblind", len(kinds)), strict=True))
     marks = {kind: MARKERS[number % len(MARKERS)] for number, kind in enumerate(kinds)}
-    columns = min(COLUMNS, len(panels))
-    lines = -(-len(panels) // columns)
+    across = min(COLUMNS, len(panels))
+    lines = -(-len(panels) // across)
     with print_style():
         figure = Figure(figsize=(WIDTH, 1.0 + 3.8 * lines), layout="constrained")
-        grid = figure.subplots(lines, columns, squeeze=False)
+        grid = figure.subplots(lines, across, squeeze=False)
         for axes, panel in zip(grid.flat, panels, strict=False):
             rows = checked[checked["panel"] == panel]
             for kind in kinds:
@@ -237,5 +239,6 @@ def identity_line(axes: Axes, rows: pd.DataFrame) -> tuple[float, float]:
 def sentence(audit: dict[str, object]) -> str:
     return (
         f"{audit['name']} ({audit['sites']}): correlation {audit['correlation']:.2f}, "
-        f"slope {audit['slope']:.2f}, sign differs at {audit['wrong_signs']}"
+        f"slope {audit['slope']:.2f}, sign differs at {audit['wrong_signs']} "
+        f"of {audit['with_effect']}"
     )

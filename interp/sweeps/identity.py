@@ -196,7 +196,7 @@ class Digests:
             making: with what runs when an instance is made.
         """
         members: list[Any] = []
-        for each in (*kind.__mro__, *type(kind).__mro__):
+        for each in (*kind.mro(), *type.mro(type(kind))):
             if version := version_of(each.__module__):
                 members += [version, named(each)]
                 continue

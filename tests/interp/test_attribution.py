@@ -9,7 +9,7 @@ from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 from gpt import GPT
-from interp.attribution import attribution, site_scores
+from interp.attribution import attribution, audited, site_scores
 from interp.caching import cache
 from interp.errors import SiteError, UsageError
 from interp.interventions import Patch, intervene
@@ -100,6 +100,12 @@ def test_the_audit_holds_the_largest_and_as_many_random_ones_patched_exactly(
     signs = np.sign(exact["approximate"]) != np.sign(exact["exact"])
     assert found.audit.wrong_signs == signs.sum()
     assert "10 sites patched exactly (5 largest, 5 random)" in str(found)
+
+
+def test_the_audit_counts_signs_where_there_is_an_exact_effect_alone():
+    audit = audited(np.array([1.0, 0.5, -2.0, 0.25]), np.array([2.0, 0.0, 1.0, 0.0]), largest=2)
+    assert (audit.sites, audit.with_effect, audit.wrong_signs) == (4, 2, 1)
+    assert str(audit).endswith("the sign differs at 1 of 2")
 
 
 def test_attribution_leaves_the_model_as_it_was(model, clean, corrupted):
