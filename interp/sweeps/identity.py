@@ -196,7 +196,7 @@ class Digests:
             making: with what runs when an instance is made.
         """
         members: list[Any] = []
-        for each in (*kind.mro(), *type.mro(type(kind))):
+        for each in [above for made in (kind, type(kind)) for above in made.__mro__]:
             if version := version_of(each.__module__):
                 members += [version, named(each)]
                 continue

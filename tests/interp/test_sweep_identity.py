@@ -200,6 +200,10 @@ READERS = {
     ),
     "a tensor's attribute": (lambda x: x * MARKED.scale, lambda _: setattr(MARKED, "scale", 2.0)),
     "a metaclass's value": (lambda x: x * Made.scale, lambda p: p.setattr(Making, "scale", 2.0)),
+    "what a metaclass is called for": (
+        lambda x: x * Making("New", (), {}).scale,
+        lambda patch: patch.setattr(Making, "scale", 2.0),
+    ),
     "a name that was not there": (lambda x: x * LATER, setting("LATER", 2.0)),
 }
 
