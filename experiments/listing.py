@@ -14,8 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from gpt.errors import UsageError, nearest
-
 if TYPE_CHECKING:
     from experiments.support.record import Experiment
     from interp.runs import SavedRun
@@ -38,6 +36,11 @@ def record_of(run: "SavedRun") -> "Experiment":
     Raises:
         UsageError: no experiment that is known here has made it.
     """
+    from gpt.errors import (  # late: it brings torch, for which a list need not wait
+        UsageError,
+        nearest,
+    )
+
     name = str(run.description.get("experiment", ""))
     known = questions()
     found = getattr(module(name), "EXPERIMENT", None) if name in known else None
