@@ -182,9 +182,9 @@ def parted(label: str) -> tuple[str, str]:
 
 
 def tell(effects: pd.DataFrame) -> list[str]:
-    """The largest effects in a sentence each, whatever lowers the loss, what is not known to be
-    more than noise, and for which cuts no effect is shown."""
-    said = []
+    """The largest effect of each way first; then the next ones in a sentence each, whatever lowers
+    the loss, what is not known to be more than noise, and for which cuts no effect is shown."""
+    first, rest_said = [], []
     for way, rows in effects.groupby("way", sort=False):
         by_last = rows["verdict"].isin([Verdict.RAISES, Verdict.LOWERS])
         best_only = ~by_last & rows["also_shown"]
@@ -195,14 +195,16 @@ def tell(effects: pd.DataFrame) -> list[str]:
         found = found.drop_duplicates(["name", "line"])
         rest = found.iloc[LARGEST:]
         better = rest[rest["delta"] < 0].head(LARGEST)
-        said += [sentence(row) for row in [*records(found.head(LARGEST)), *records(better)]]
+        said = [sentence(row) for row in [*records(found.head(LARGEST)), *records(better)]]
         unknown = ranked[ranked["verdict"] == Verdict.UNKNOWN]
         unknown = unknown.drop_duplicates(["name", "line"]).head(LARGEST)
         said += [sentence(row) for row in records(unknown)]
         null = rows[(rows["verdict"] == Verdict.NOT_SHOWN) & ~best_only]
         if len(null):
             said.append(no_effect_shown(str(way), null, len(rows)))
-    return said
+        first += said[:1]
+        rest_said += said[1:]
+    return first + rest_said
 
 
 def records(table: pd.DataFrame) -> list[dict[Any, Any]]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from interp.errors import SurgeryError
 from interp.logits import logits_of
-from interp.metrics import Metric, loss
+from interp.metrics import Metric, loss, measure
 from interp.runs import Run
 from interp.site import Model, source_lines
 from interp.surgery.annotate import annotated
@@ -73,7 +73,7 @@ def lines(
     @torch.no_grad()
     def judge(judged: nn.Module) -> Float[Tensor, "batch"]:
         judged.eval()
-        return metric(logits_of(judged(ids), ids), ids)
+        return measure(metric, logits_of(judged(ids), ids), ids)
 
     def refer(judged: nn.Module) -> None:
         judged.eval()
