@@ -104,7 +104,7 @@ def test_linecache_knows_the_edited_text(cut):
 
 
 def test_the_uncut_modules_text_is_the_files():
-    filename = type(built(None)).forward.__code__.co_filename
+    filename = inspect.unwrap(type(built(None)).forward).__code__.co_filename
     assert "".join(linecache.getlines(filename)) == SOURCE.text
 
 
