@@ -8,6 +8,7 @@ import pytest
 
 from experiments import ladder
 from experiments.ladder import Config, main, reading, scaling, summarised
+from experiments.support import rungs
 from experiments.support.cli import launch
 from gpt.ladder import RUNGS, Recipe
 
@@ -15,7 +16,7 @@ from gpt.ladder import RUNGS, Recipe
 @pytest.fixture(scope="module")
 def tiny():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ladder, "DEMO", Recipe(8, 21, 10, eval_batches=2))
+        patch.setattr(rungs, "DEMO", Recipe(8, 21, 10, eval_batches=2))
         patch.setattr(ladder, "SAMPLE", 12)
         yield patch
 

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments import ladder, neurons
+from experiments import neurons
 from experiments.neurons import Config, main, read, through_embeddings
+from experiments.support import rungs
 from experiments.support.cli import launch
 from gpt.ladder import RUNGS, Recipe
 from gpt.model import GPTConfig
@@ -78,7 +79,7 @@ def test_texts_are_those_with_the_highest_activations(tokens):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ladder, "DEMO", Recipe(8, 11, 10, eval_batches=2))
+        patch.setattr(rungs, "DEMO", Recipe(8, 11, 10, eval_batches=2))
         page = main(Config(runs=tmp_path_factory.mktemp("runs")))
         patch.setattr(neurons, "climb", lambda *_, **__: pytest.fail("trained again"))
         patch.setattr(neurons, "write_page", lambda run: run.folder)
