@@ -45,7 +45,7 @@ def attached(model):
 def test_a_block_is_about_the_runs_of_its_own_thread(model, clean):
     expected = {head: run(model, clean, {f"{Z}[head={head}]": Zero()}) for head in (0, 1)}
     found, plain = {}, model(clean)
-    both = threading.Barrier(3, timeout=20)
+    both = threading.Barrier(3, timeout=120)
 
     def work(head):
         with torch.no_grad(), intervene(model, {f"{Z}[head={head}]": Zero()}) as receipt:
@@ -86,13 +86,13 @@ def test_a_model_in_training_is_given_back_so_by_whichever_thread_ends_last(mode
     def last():
         with evaluating(model):
             entered.set()
-            assert left.wait(timeout=20)
+            assert left.wait(timeout=120)
             return any(module.training for module in model.modules())
 
     with ThreadPoolExecutor(1) as pool:
         with evaluating(model):
             running = pool.submit(last)
-            assert entered.wait(timeout=20)
+            assert entered.wait(timeout=120)
         left.set()
         assert not running.result()
     assert all(module.training for module in model.modules())
