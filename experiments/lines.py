@@ -16,10 +16,9 @@ again.
 import warnings
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import pandas as pd
-from torch import nn
 
 import gpt.model
 from experiments.support.cli import (
@@ -52,12 +51,11 @@ from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS
 from interp import figures, surgery
 from interp.errors import SurgeryWarning
-from interp.errors import UsageError as InterpError
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun, identity_of
-from interp.site import source_lines
 from interp.status import WITH_LOSS, Status
 from interp.surgery import annotate
+from interp.surgery.by_line import lines_of_hook_points
 from interp.surgery.imports import hash_of_imports
 from interp.surgery.judging import weights_hash
 from interp.surgery.studies import Study
@@ -159,7 +157,7 @@ def main(config: Config) -> Path:
                 run.save_table(trainings, "trainings")
                 again = correct(surgery.over_seeds(trainings))
                 run.save_table(again, "retrained")
-            where = sites_of(model, source.path)
+            where = lines_of_hook_points(model, source.path)
             run.save_table(annotate.annotated(source, run.table(), again, where), "lines")
             run.save_table(annotate.by_layer(run.table()), "layers")
             run.save_table(annotate.by_site(run.table(), where), "sites")
@@ -229,17 +227,6 @@ def most_harmful(table: pd.DataFrame, count: int) -> list[str]:
     lines = lines[lines["operator"] != "mean"]  # its stand-in is of the trained model
     order = lines["delta"].abs().sort_values(ascending=False).index
     return list(lines.loc[order, "id"][:count])
-
-
-def sites_of(model: nn.Module, path: Path) -> dict[str, int]:
-    """The hook points whose value a line of the file computes; none where the model has none."""
-    if not hasattr(model, "hook_dict"):
-        return {}
-    try:
-        found = source_lines(cast(Any, model))
-    except InterpError:
-        return {}
-    return {name: line.line for name, line in found.items() if line.path == str(path)}
 
 
 def draw(run: Run) -> None:

@@ -1,6 +1,6 @@
 """What became of a cut?
 
-Status("leak").meaning                      # later tokens reach earlier logits
+Status("leak").has_effect                   # True: the trained model is another with the cut
 table[table["status"].isin(TOOK_EFFECT)]    # tables hold the words themselves
 """
 
@@ -26,25 +26,16 @@ class Status(StrEnum):
     UNCHECKED = "unchecked"
 
     @property
-    def mark(self) -> str:
-        """What stands in the place of a number where the loss alone does not tell."""
-        return MARKS.get(self, "")
-
-    @property
-    def meaning(self) -> str:
-        """In a few words; empty where the number says it."""
-        return MEANINGS.get(self, "")
-
-    @property
     def has_effect(self) -> bool:
         """Whether the trained model is another with the cut."""
-        return self in (*TOOK_EFFECT, Status.MISMATCH)
+        return self in WITH_EFFECT
 
 
 WITH_LOSS = (Status.CHANGED, Status.LEAK)
 """The loss with the cut is a number."""
 TOOK_EFFECT = (*WITH_LOSS, Status.NONFINITE)
-TELLING = (*TOOK_EFFECT, Status.MISMATCH, Status.ERROR, Status.TIMEOUT)
+WITH_EFFECT = (*TOOK_EFFECT, Status.MISMATCH)
+TELLING = (*WITH_EFFECT, Status.ERROR, Status.TIMEOUT)
 """There is something to show of the trained model."""
 BY_NATURE = (Status.EQUIVALENT, Status.TRAIN_ONLY, Status.RETRAIN_ONLY, Status.DEAD)
 """The trained model is the same with the cut, whatever the text."""

@@ -1,6 +1,6 @@
 """What stands on the first screen of a page of some runs?
 
-first, rest = first_screen(told, parts)
+first, rest = first_screen(effects, parts)
 page = Page(..., parts=rest, first=first)
 """
 
@@ -10,11 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.support.record import Experiment
 from experiments.support.telling import AFTER, BEFORE
 from interp.report import Figure, Part, Section
 from interp.report.first_screen import Effect, Finding, FirstScreen
-from interp.runs import SavedRun
 from interp.verdicts import Verdict
 
 EACH = 4  # findings in the trained model, and before training
@@ -22,16 +20,13 @@ LONGEST = 90  # characters of code
 
 
 def first_screen(
-    told: Sequence[tuple[Experiment, SavedRun]], parts: Sequence[Part]
+    effects: pd.DataFrame | None, parts: Sequence[Part]
 ) -> tuple[FirstScreen, list[Part]]:
     """The first figure of the parts and the largest effects of all runs; and the parts without
     that figure: nothing is shown twice."""
     figure, rest = first_figure(parts)
-    tables = [one.effects(run) for one, run in told if one.effects is not None]
-    tables = [table for table in tables if len(table)]
-    if not tables:
+    if effects is None:
         return FirstScreen(figure), rest
-    effects = pd.concat(tables, ignore_index=True)
     return FirstScreen(figure, largest(effects), counted_over(effects)), rest
 
 

@@ -42,7 +42,8 @@ def page_of(runs: Sequence[SavedRun], title: str = "") -> Page:
     for experiment, run in told:
         require_finished(run)
         own += experiment.parts(run)
-    first, own = first_screen(told, own)
+    effects = effects_of(told)
+    first, own = first_screen(effects, own)
     shown = [*source_view(runs), *map_view(runs), *attention(told), *own, *parts_of_quiz(runs)]
     warnings = mixed(runs)
     return Page(
@@ -51,7 +52,7 @@ def page_of(runs: Sequence[SavedRun], title: str = "") -> Page:
         parts=[*shown, made_again(runs)],
         first=first,
         provenance=[run.description for run in runs],
-        summary=[*warnings, *studied(runs), *findings(told)],
+        summary=[*warnings, *studied(runs), *findings(told, effects)],
         limitations=[*warnings, *limitations(told)],
     )
 
@@ -110,16 +111,20 @@ def text_of(run: SavedRun) -> tuple[str, str] | None:
     return None
 
 
-def findings(told: Sequence[Told]) -> list[str]:
-    """The largest effects of all runs together; of runs without effects, what they read."""
-    tables, said = [], []
-    for experiment, run in told:
-        if experiment.effects is not None:
-            tables.append(experiment.effects(run))
-        elif experiment.readings is not None:
-            said += experiment.readings(run)
+def effects_of(told: Sequence[Told]) -> pd.DataFrame | None:
+    """The effects of all runs together; None where there are none."""
+    tables = [one.effects(run) for one, run in told if one.effects is not None]
     tables = [table for table in tables if len(table)]
-    return (tell(pd.concat(tables, ignore_index=True)) if tables else []) + said
+    return pd.concat(tables, ignore_index=True) if tables else None
+
+
+def findings(told: Sequence[Told], effects: pd.DataFrame | None) -> list[str]:
+    """The largest effects of all runs together; of runs without effects, what they read."""
+    said = [] if effects is None else tell(effects)
+    for experiment, run in told:
+        if experiment.effects is None and experiment.readings is not None:
+            said += experiment.readings(run)
+    return said
 
 
 def mixed(runs: Sequence[SavedRun]) -> list[str]:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from interp.errors import SurgeryError
+from interp.errors import SurgeryError, UsageError
 from interp.logits import logits_of
 from interp.metrics import Metric, loss, measure
 from interp.runs import Run
@@ -138,5 +138,8 @@ def lines_of_hook_points(model: nn.Module, path: Path) -> dict[str, int]:
     """The hook points whose value a line of the file computes; none where the model has none."""
     if not hasattr(model, "hook_dict"):
         return {}
-    found = source_lines(cast(Any, model))
+    try:
+        found = source_lines(cast(Any, model))
+    except UsageError:  # it does not run on two tokens: nothing is known of its hook points
+        return {}
     return {name: line.line for name, line in found.items() if Path(line.path) == path}

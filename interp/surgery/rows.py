@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import SurgeryError
-from interp.status import TOOK_EFFECT, Status
+from interp.status import TOOK_EFFECT, WITH_EFFECT, Status
 from interp.surgery.judging import Judgement
 from interp.surgery.operators import OPERATORS
 from interp.surgery.outcomes import Outcome, is_the_machines, one_sentence
@@ -195,7 +195,7 @@ def first_of_lines(table: pd.DataFrame, passes: Sequence[str]) -> pd.DataFrame:
     idle = table["operator"].isin(list(passes)) & table["status"].isin(
         [Status.EQUIVALENT, Status.TRAIN_ONLY]
     )
-    effect = (~table["status"].isin([*TOOK_EFFECT, Status.MISMATCH])).astype(int)
+    effect = (~table["status"].isin(WITH_EFFECT)).astype(int)
     operator = table["operator"].map(rank).fillna(len(rank))
     order = table.assign(_effect=effect.mask(idle, -1), _operator=operator)
     order = order.sort_values(["file", "line", "_effect", "_operator"], kind="stable")

@@ -12,7 +12,7 @@ import pandas as pd
 from rich.text import Text
 
 from interp.characters import visible
-from interp.status import MARKS, MEANINGS, TOOK_EFFECT, Status
+from interp.status import MARKS, MEANINGS, Status
 from interp.verdicts import Verdict, verdict_of
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -58,7 +58,7 @@ def terminal(lines: pd.DataFrame, layers: pd.DataFrame, width: int = 80) -> Text
 def is_shown(row: Mapping[Any, Any]) -> bool:
     """Whether a line has an effect, or might."""
     damage, cost = verdict_of(row), verdict_of(row, "retrained_")
-    measured = row["status"] in (*TOOK_EFFECT, Status.MISMATCH)
+    measured = row["status"] != "" and Status(row["status"]).has_effect
     unknown = measured and damage is Verdict.UNKNOWN
     return damage.is_effect or cost.is_effect or unknown
 
