@@ -19,9 +19,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from experiments.support.executors import ATTEMPTS, Heard, Work, settle
+from experiments.support.executors import Heard, Work, settle
 from gpt.errors import UsageError
 from interp.runs import write_atomically
+from interp.runs.workers import ATTEMPTS
 
 FILES = ("state", "weights")
 """The fields of a task that name files, where it has them."""

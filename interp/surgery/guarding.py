@@ -12,31 +12,22 @@ found no memory is begun again, and where that does not help the task is ``lost`
 """
 
 import gc
-import multiprocessing
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from interp.errors import SurgeryError
+from interp.runs.workers import ATTEMPTS, DIED, DONE, LOST, Worker, end, share, start_worker
 from interp.status import Status
 from interp.surgery.outcomes import Outcome, ending, one_sentence, outcome_of, unpickled
 from interp.surgery.overseeing import oversee
 
-ATTEMPTS = 3
-"""Times that a task is begun which the machine stops: what stopped it thrice would do so again."""
-
-
-@dataclass
-class Worker:
-    process: Any
-    pipe: Connection
-    index: int = -1
+PATIENCE_S = 5.0
+"""How long an overseer may take to end what it oversees, before it is killed itself."""
 
 
 def guarded(
@@ -62,36 +53,33 @@ def guarded(
         for index, task in enumerate(tasks):
             yield index, attempted(task)
         return
-    waiting = list(range(len(tasks)))[::-1]
-    attempts = dict.fromkeys(waiting, 0)
-    running: list[Worker] = []
+    amount = min(workers or len(os.sched_getaffinity(0)), len(tasks))
+
+    def start(others: list[Worker]) -> Worker:
+        return start_worker("fork", oversee, (tasks, limit_s, memory_gib), others)
+
+    numbers = range(len(tasks))
+    how: dict[str, Any] = {"patience_s": PATIENCE_S, "read": read_outcome}
+    with closing(share(numbers, amount, start, end_all, **how)) as messages:
+        for index, kind, what in messages:
+            if kind == DIED:
+                what = Outcome(Status.LOST, detail=f"its overseer {ending(what)}")
+            yield index, finally_lost(what)
+
+
+def end_all(workers: list[Worker]) -> None:
+    """End workers, each of which ends what it oversees."""
+    for worker in workers:
+        end(worker, PATIENCE_S)
+
+
+def read_outcome(sent: bytes) -> tuple[str, Outcome]:
+    """An outcome as a message: whether the machine stopped the task, and what became of it."""
     try:
-        for _ in range(min(workers or len(os.sched_getaffinity(0)), len(tasks))):
-            running.append(hired(tasks, limit_s, memory_gib, running))
-            give(running[-1], waiting.pop())
-        while running:
-            for pipe in wait([worker.pipe for worker in running]):
-                worker = next(w for w in running if w.pipe is pipe)
-                index, outcome, lives = worker.index, *hear(worker)
-                attempts[index] += 1
-                if outcome.status == Status.LOST and attempts[index] < ATTEMPTS:
-                    waiting.insert(0, index)  # last, when those that crowded it out have ended
-                else:
-                    yield index, finally_lost(outcome)
-                if not lives:
-                    running.remove(worker)
-                    end(worker)
-                    if waiting:
-                        worker = hired(tasks, limit_s, memory_gib, running)
-                        running.append(worker)
-                if waiting:
-                    give(worker, waiting.pop())
-                elif lives:
-                    running.remove(worker)
-                    end(worker)
-    finally:
-        for worker in running:
-            end(worker)
+        outcome = unpickled(sent)
+    except Exception as error:
+        outcome = Outcome(Status.ERROR, detail=f"its result cannot be read: {one_sentence(error)}")
+    return LOST if outcome.status == Status.LOST else DONE, outcome
 
 
 def attempted(task: Callable[[], Any]) -> Outcome:
@@ -120,49 +108,3 @@ def finally_lost(outcome: Outcome) -> Outcome:
     if outcome.status != Status.LOST:
         return outcome
     return replace(outcome, detail=f"{outcome.detail}; tried {ATTEMPTS} times")
-
-
-def hired(
-    tasks: Sequence[Callable[[], Any]],
-    limit_s: float,
-    memory_gib: float,
-    others: Sequence[Worker],
-) -> Worker:
-    ours, theirs = multiprocessing.Pipe()
-    not_its_own = [ours, *(worker.pipe for worker in others)]
-    context = multiprocessing.get_context("fork")
-    arguments = (tasks, theirs, not_its_own, os.getpid(), limit_s, memory_gib)
-    process = context.Process(target=oversee, args=arguments, daemon=True)
-    with warnings.catch_warnings():  # Python 3.12 warns of forks beside threads
-        warnings.simplefilter("ignore", DeprecationWarning)
-        process.start()
-    theirs.close()
-    return Worker(process, ours)
-
-
-def give(worker: Worker, index: int) -> None:
-    worker.index = index
-    with suppress(BrokenPipeError, ConnectionResetError):  # it is noticed when it is listened to
-        worker.pipe.send(index)
-
-
-def hear(worker: Worker) -> tuple[Outcome, bool]:
-    """The outcome of a worker's task, and whether the worker lives."""
-    try:
-        said = worker.pipe.recv_bytes()
-    except (EOFError, OSError):
-        worker.process.join()
-        return Outcome(Status.LOST, detail=f"its overseer {ending(worker.process.exitcode)}"), False
-    try:
-        outcome = unpickled(said)
-    except Exception as error:
-        outcome = Outcome(Status.ERROR, detail=f"its result cannot be read: {one_sentence(error)}")
-    return outcome, True
-
-
-def end(worker: Worker) -> None:
-    """End a worker, which ends what it oversees."""
-    worker.pipe.close()
-    worker.process.join(5)
-    worker.process.kill()
-    worker.process.join()

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from interp.runs.workers import die_with
 from interp.status import Status
 from interp.surgery.outcomes import (
     CRASHES,
@@ -36,22 +37,19 @@ GLANCE_S = 0.2
 """How often a running task is looked at: time beyond it, in which nobody looked, is no time of the
 task, for the machine was suspended."""
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PR_SET_CHILD_SUBREAPER = 36  # of Linux' prctl.h
 NO_ANSWER, NO_ROOM = 74, 75  # exit codes of a child that cannot say more
 
 
 def oversee(
-    tasks: Sequence[Callable[[], Any]],
     pipe: Connection,
-    not_its_own: Sequence[Connection],
     driver: int,
+    tasks: Sequence[Callable[[], Any]],
     limit_s: float,
     memory_gib: float,
 ) -> None:
     """A worker's life: a fork for each task whose number comes, until none comes. It runs no task
     itself, so that each fork begins with the same memory."""
-    for other in not_its_own:
-        other.close()
     os.setsid()  # neither Ctrl-C nor Ctrl-Z is for it
     adopt_orphans()
     silence = os.open(os.devnull, os.O_RDWR)
@@ -86,7 +84,7 @@ def outcome_in_a_child(
         try:
             caller.close()
             os.close(reading)
-            serve(task, writing, overseer, memory_gib)
+            run_task(task, writing, overseer, memory_gib)
         except BaseException as error:
             os._exit(NO_ROOM if is_the_machines(error) else NO_ANSWER)
     os.close(writing)
@@ -94,10 +92,10 @@ def outcome_in_a_child(
         return pickled_answer(child, reading, caller, driver, limit_s)
     finally:
         os.close(reading)
-        end_all(child)
+        end_family(child)
 
 
-def serve(task: Callable[[], Any], writing: int, overseer: int, memory_gib: float) -> None:
+def run_task(task: Callable[[], Any], writing: int, overseer: int, memory_gib: float) -> None:
     """A child's life: one task."""
     born = os.getpid()
     os.setpgid(0, 0)
@@ -206,15 +204,7 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with(driver: int) -> None:
-    """End this process when the one that forked it ends, however it does."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != driver:  # it was gone before this process could ask
-        os._exit(1)
-
-
-def end_all(child: int) -> None:
+def end_family(child: int) -> None:
     """End a child, its group, and everything else that it started."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child, signal.SIGKILL)
