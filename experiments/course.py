@@ -123,14 +123,16 @@ def require_evaluation(step: int, recipe: TrainConfig) -> None:
 
 
 def described(curves: pd.DataFrame, variants: dict[str, Surgery | None]) -> pd.DataFrame:
-    """The curves, and on every row which line was cut and how."""
+    """The curves, and on every row which lines were cut, and their code before and after."""
     rows = {
         name: {
             "label": cut.label if cut else BASELINE,
             "diff": cut.diff if cut else "",
             "file": cut.file if cut else "",
             "line": cut.line if cut else 0,
-            "code": cut.before if cut else "",
+            "lines": cut.lines if cut else (),
+            "before": tuple(before for before, _ in cut.rewritten.values()) if cut else (),
+            "after": tuple(after for _, after in cut.rewritten.values()) if cut else (),
             "surgery": cut.id if cut else "",
         }
         for name, cut in variants.items()

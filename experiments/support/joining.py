@@ -12,7 +12,6 @@ import pandas as pd
 
 from experiments.listing import record_of
 from experiments.support.summary import counted, reading, trainings_of
-from experiments.support.telling import lines_of, parted
 from experiments.support.variants import BASELINE
 from gpt.errors import UsageError
 from interp.report import Part
@@ -116,7 +115,7 @@ def map_view(runs: Sequence[SavedRun]) -> list[Part]:
 def with_effects(lines: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
     """Lines with the effects of the cuts, made before training, that touch them."""
     columns = ["status", "delta", "ci_low", "ci_high", "p_adjusted", "n"]
-    touched = again.assign(line=again["lines"].str.split(",")).explode("line")
+    touched = again.assign(line=again["lines"]).explode("line")
     touched = touched.assign(line=touched["line"].astype(int)).drop_duplicates("line")
     touched["status"] = touched["status"].replace(Status.UNCHECKED, Status.CHANGED)
     return lines.merge(touched[["line", *columns]], on="line", how="left").fillna({"status": ""})
@@ -168,16 +167,15 @@ def of_variants(run: SavedRun) -> pd.DataFrame:
     rows = []
     for row in summary[summary["variant"] != BASELINE].to_dict("records"):
         cut = cuts.loc[row["variant"]]
-        code, after = parted(row["label"])
         rows.append(
             {
                 "surgery": cut["surgery"],
                 "label": row["variant"],
                 "file": cut["file"],
                 "line": int(cut["line"]),
-                "lines": ",".join(map(str, lines_of(row["label"]))),
-                "code": code,
-                "after": after,
+                "lines": row["lines"],
+                "code": "\n".join(row["before"]),
+                "after": "\n".join(row["after"]),
                 "diff": cut["diff"],
                 "reading": reading(row, entropies, trainings),
                 "status": row["status"],
@@ -203,7 +201,7 @@ def quiz_of(runs: Sequence[SavedRun]) -> Quiz | None:
     questions = questions[:QUESTIONS]
     if not questions:
         return None
-    telling = lines["sites"] != ""
+    telling = lines["sites"].map(len) > 0
     if "status" in lines:
         telling |= lines["status"] == Status.CHANGED
     telling &= ~lines["code"].str.contains(HANDED_ON)  # cutting it cuts what the line above made
@@ -220,12 +218,11 @@ def on_trainings(run: SavedRun, file: str) -> list[Question]:
     questions = []
     for row in run.table("summary").to_dict("records"):
         rows = val[val["variant"] == row["variant"]]
-        lines = lines_of(row["label"])
-        if row["variant"] == BASELINE or not lines or rows["file"].iloc[0] != file:
+        if row["variant"] == BASELINE or row["file"] != file:
             continue
         questions.append(
             Question(
-                lines=lines,
+                lines=list(row["lines"]),
                 why=reading(row, entropies, trainings),
                 diff=rows["diff"].iloc[0],
                 curve=curve_of(rows),

@@ -24,6 +24,7 @@ from interp.verdicts import (
 
 ON_THE_LINE = 0.03
 """Nats within which a loss counts as that of an n-gram model."""
+CUT = ("label", "file", "lines", "before", "after")  # what a table of curves says of a variant
 KINDS = {"best_": "best", "": "last"}  # what stands before a column's name, and the loss it is of
 WORST_FIRST = (
     Status.LOST,
@@ -96,6 +97,7 @@ def summarise(curves: pd.DataFrame, steps: int | None = None) -> pd.DataFrame:
     differences. ``step`` is that of the last evaluation, ``steps`` that of the whole schedule.
 
     Args:
+        curves: ``variant seed step split loss status``, and of each variant the columns ``CUT``.
         steps: of the whole schedule, where the trainings may have been stopped before its end.
     """
     trainings = trainings_of(curves)
@@ -109,7 +111,7 @@ def summarise(curves: pd.DataFrame, steps: int | None = None) -> pd.DataFrame:
         there = [step for step in to_target if not math.isnan(step)]
         row: dict[str, Any] = {
             "variant": variant,
-            "label": described["label"].iloc[0],
+            **described[[*CUT]].iloc[0],
             "n": len(trained),
             "best": trained["best"].to_numpy().mean(),
             "last": trained["last"].to_numpy().mean(),

@@ -21,7 +21,6 @@ A table with a row per effect:
 """
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,6 @@ COLUMNS = [
 BEFORE, AFTER = "before training", "in the trained model"
 LARGEST = 3
 NAMED = 6  # null results, before the rest is a count
-LABEL = re.compile(r"^(?P<file>[^\s:]+):(?P<line>\d+)  (?P<code>.*)$", re.MULTILINE)
 
 
 def of_trainings(summary: pd.DataFrame, trainings: pd.DataFrame) -> pd.DataFrame:
@@ -61,8 +59,8 @@ def of_trainings(summary: pd.DataFrame, trainings: pd.DataFrame) -> pd.DataFrame
                 "name": row["variant"],
                 "how": "cut before training" + (f" ({stopped(row)})" if stopped(row) else ""),
                 "way": BEFORE,
-                "line": lines_named(row["label"]),
-                "code": "; ".join(found["code"] for found in LABEL.finditer(row["label"])),
+                "line": f"{row['file']}:{' and '.join(map(str, row['lines']))}",
+                "code": "; ".join(map(" → ".join, zip(row["before"], row["after"], strict=True))),
                 "delta": row["delta"],
                 "verdict": verdict_of(row),
                 "said": verdict_words(row),
@@ -161,24 +159,6 @@ def shown_effects(
         },
         columns=COLUMNS,
     )
-
-
-def lines_named(label: str) -> str:
-    """``model.py:197 and 203``, of a label with a line for each place."""
-    places: dict[str, list[str]] = {}
-    for found in LABEL.finditer(label):
-        places.setdefault(found["file"], []).append(found["line"])
-    return ", ".join(f"{file}:{' and '.join(lines)}" for file, lines in places.items())
-
-
-def lines_of(label: str) -> list[int]:
-    return [int(found["line"]) for found in LABEL.finditer(label)]
-
-
-def parted(label: str) -> tuple[str, str]:
-    """The code before and after, of a label with a line for each place."""
-    edits = [found["code"].partition(" → ") for found in LABEL.finditer(label)]
-    return "\n".join(edit[0] for edit in edits), "\n".join(edit[2] for edit in edits)
 
 
 def tell(effects: pd.DataFrame) -> list[str]:

@@ -46,16 +46,16 @@ def source_table(model: LanguageModel) -> pd.DataFrame:
     # of an edited model linecache alone knows the source, under a name that tells the edit
     path = inspect.unwrap(type(model).forward).__code__.co_filename
     text = "".join(linecache.getlines(path))
-    where: dict[int, list[str]] = {}
+    computed: dict[int, list[str]] = {}
     for name, line in source_lines(model).items():
         if line.path == path or Path(line.path) == Path(path).resolve():
-            where.setdefault(line.line, []).append(name)
+            computed.setdefault(line.line, []).append(name)
     return pd.DataFrame(
         {
             "file": Path(path).name.partition(".py:")[0].removesuffix(".py") + ".py",
             "line": number,
             "code": code,
-            "sites": ",".join(where.get(number, [])),
+            "sites": tuple(computed.get(number, ())),
         }
         for number, code in enumerate(text.splitlines(), 1)
     )

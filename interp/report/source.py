@@ -120,7 +120,7 @@ class SourceView:
                 {**named(row), "anchor": f"{prefix}L{row['line']}", "html": code},
                 tried.get(row["line"], []),
                 again.get(row["line"], []),
-                points.get(row["line"], []) or split_names(row.get("sites")),
+                points.get(row["line"], []) or points_named(row.get("sites", ())),
                 layers.get(row.get("surgery", ""), []),
                 (scale, scale_again),
             )
@@ -337,6 +337,6 @@ def highlighted(codes: Sequence[str]) -> list[Markup]:
     return [Markup(line) for line in shown[: len(codes)]]
 
 
-def split_names(text: Any) -> list[Row]:
-    names = dict.fromkeys(any_block(name) for name in str(text or "").split(",") if name)
-    return [{"name": name, "shape": ""} for name in names] if text == text else []
+def points_named(sites: Sequence[str]) -> list[Row]:
+    names = dict.fromkeys(any_block(name) for name in sites)
+    return [{"name": name, "shape": ""} for name in names]

@@ -1,6 +1,5 @@
 """What does a cell of a table say, for a page?"""
 
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,9 +32,8 @@ def signed(value: float) -> str:
 
 def lines_of(row: Mapping[Any, Any]) -> list[int]:
     """Every line that a surgery touches."""
-    touched = "" if empty(row.get("lines")) else str(row["lines"])
-    numbers = [int(number) for number in re.findall(r"\d+", touched)]
-    return numbers or [int(row["line"])]
+    touched = row.get("lines")
+    return [int(line) for line in (touched if np.iterable(touched) else [row["line"]])]
 
 
 def without(lines: Sequence[int]) -> str:

@@ -25,7 +25,7 @@ def as_parquet(table: pd.DataFrame, belongs: str) -> bytes:
     """A table as a Parquet file with its checksum.
 
     Args:
-        table: what ``pandas.DataFrame.to_parquet`` takes.
+        table: what ``pandas.DataFrame.to_parquet`` takes; a cell may be a tuple.
         belongs: what the table is, of which run.
     """
     content = io.BytesIO()
@@ -49,12 +49,26 @@ def from_parquet(path: Path, belongs: str) -> pd.DataFrame:
         blank = replaced(content, kept.encode(), BLANK)
         if checksum(blank, belongs) != kept:
             raise ValueError("its checksum fails")
-        return pq.read_table(pa.BufferReader(content)).to_pandas()
+        table = pq.read_table(pa.BufferReader(content))
     except (ValueError, OSError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"{path} is damaged, or not the table that was saved ({reason})") from (
             error
         )
+    return with_tuples(table)
+
+
+def with_tuples(arrow: pa.Table) -> pd.DataFrame:
+    """A table whose lists are tuples, as they were when it was saved: pandas makes arrays of them,
+    which can neither be compared nor grouped by."""
+    table = arrow.to_pandas()
+    for field in arrow.schema:
+        if pa.types.is_list(field.type):
+            cells = [
+                cell if cell is None else tuple(cell) for cell in arrow[field.name].to_pylist()
+            ]
+            table[field.name] = pd.Series(cells, table.index, dtype=object)
+    return table
 
 
 def digest(file: Any) -> str:

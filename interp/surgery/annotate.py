@@ -41,14 +41,14 @@ def annotated(
         detail delta ci_low ci_high p_adjusted n``; where an intervention is the
         same cut, ``intervention hook hook_delta``; of the retrained ones ``retrained_delta
         retrained_ci_low retrained_ci_high retrained_p_adjusted retrained_n retrained_status``;
-        ``sites``, comma-separated. NaN is what was not measured.
+        ``sites``, a tuple of names. NaN is what was not measured.
     """
     table = posthoc[posthoc["file"] == source.file]
     by_line = {row["line"]: row for row in headlines(table).to_dict("records")}
     trained = {} if retrained is None else retrained.set_index("surgery").to_dict("index")
-    where: dict[int, list[str]] = {}
+    computed: dict[int, list[str]] = {}
     for name, line in (sites or {}).items():
-        where.setdefault(line, []).append(name)
+        computed.setdefault(line, []).append(name)
     rows = []
     for number, code in enumerate(lines_of(source.text), 1):
         row = {"file": source.file, "line": number, "code": code.rstrip("\r\n")}
@@ -63,7 +63,7 @@ def annotated(
         for name in EFFECT:
             row[f"retrained_{name}"] = again.get(name, np.nan)
         row["retrained_status"] = again.get("status", "")
-        row["sites"] = ",".join(where.get(number, []))
+        row["sites"] = tuple(computed.get(number, ()))
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -68,6 +68,11 @@ class Surgery:
         return tuple(dict.fromkeys(edit.line for edit in self.edits))
 
     @property
+    def rewritten(self) -> dict[int, tuple[str, str]]:
+        """The code before and after of every line it touches, by line."""
+        return {edit.line: (edit.before, edit.after) for edit in self.edits}
+
+    @property
     def before(self) -> str:
         """The code of every line it touches, as it was."""
         return "; ".join(dict.fromkeys(edit.before for edit in self.edits))
@@ -117,8 +122,10 @@ class Surgery:
     @property
     def label(self) -> str:
         """For a figure's legend: file and line, code before and after, for each line it touches."""
-        touched = {edit.line: f"{edit.before} → {edit.after}" for edit in self.edits}
-        return "\n".join(f"{self.file}:{line}  {code}" for line, code in touched.items())
+        return "\n".join(
+            f"{self.file}:{line}  {before} → {after}"
+            for line, (before, after) in self.rewritten.items()
+        )
 
     def __repr__(self) -> str:
         return f"<Surgery {self.id}: {self.before} → {self.after}>"

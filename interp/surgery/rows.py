@@ -159,7 +159,7 @@ def folded(table: pd.DataFrame) -> pd.DataFrame:
     trained, and need not be the same."""
     took_effect = table["status"].isin(TOOK_EFFECT)
     fingerprints = table["fingerprint"].where(took_effect)
-    in_building = ~table["phases"].fillna("").astype(str).str.contains("judge")
+    in_building = pd.Series(["judge" not in phases for phases in table["phases"]], table.index)
     first: dict[str, str] = {}
     same_as = dict.fromkeys(table.index, "")
     for index in in_building.sort_values(kind="stable").index:

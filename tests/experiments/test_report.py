@@ -110,7 +110,7 @@ def test_the_effect_of_a_cut_stands_on_every_line_it_cut(course_run):
     (row,) = view.retrained.to_dict("records")
     delta = pd.read_parquet(course_run / "summary.parquet")["delta"].iloc[1]
     assert row["delta"] == delta
-    cut = view.lines.set_index("line").loc[[int(n) for n in row["lines"].split(",")], "code"]
+    cut = view.lines.set_index("line").loc[list(row["lines"]), "code"]
     assert [code.strip() for code in cut] == ["x = x + attn_out", "x = x + mlp_out"]
 
 

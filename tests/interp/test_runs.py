@@ -302,6 +302,7 @@ def test_half_written_files_of_a_killed_process_are_swept_up(tmp_path):
 
 def test_a_table_comes_back_as_it_was_saved(tmp_path):
     table = pd.DataFrame({"variant": ["none", "no <b>"], "loss": [0.1 + 0.2, float("inf")]})
+    table = table.assign(lines=[(197, 203), ()], sites=[("a, b", "c"), ("d",)], alone=[(), ()])
     with begin(tmp_path) as run:
         path = run.save_table(table)
         first = path.read_bytes()

@@ -27,6 +27,10 @@ def curves(variants):
         {
             "variant": name,
             "label": name,
+            "file": "model.py",
+            "lines": (1,),
+            "before": ("x = y",),
+            "after": ("x = x",),
             "seed": seed,
             "step": step,
             "split": "val",

@@ -85,7 +85,11 @@ def trained(**variants):
     return pd.DataFrame(
         {
             "variant": variant,
-            "label": f"model.py:{len(variant)}  x = y → x = x",
+            "label": variant,
+            "file": "model.py",
+            "lines": (len(variant),),
+            "before": ("x = y",),
+            "after": ("x = x",),
             "seed": seed,
             "step": step,
             "split": "val",

@@ -117,7 +117,7 @@ def test_a_line_that_never_ran_opens_and_says_so():
 
 
 def test_a_cut_of_several_lines_is_told_on_each_with_its_verdict():
-    again = pd.DataFrame([tried(7, 1.4, 1.3, 1.5, lines="7,8"), tried(9, 0.01, -0.2, 0.2)])
+    again = pd.DataFrame([tried(7, 1.4, 1.3, 1.5, lines=(7, 8)), tried(9, 0.01, -0.2, 0.2)])
     curves = pd.DataFrame(
         {"surgery": surgery, "seed": 0, "step": step, "split": "val", "loss": 3.0 - step / 10}
         for surgery in ("", "model.py:7:cut-skip")
@@ -137,7 +137,7 @@ def test_a_cut_of_several_lines_is_told_on_each_with_its_verdict():
 
 def test_the_cut_of_a_line_alone_comes_before_one_of_several():
     again = pd.DataFrame(
-        [tried(7, 1.4, 1.3, 1.5, noise=0.05, lines="7,8"), tried(8, 0.3, 0.2, 0.4, noise=0.05)]
+        [tried(7, 1.4, 1.3, 1.5, noise=0.05, lines=(7, 8)), tried(8, 0.3, 0.2, 0.4, noise=0.05)]
     )
     text = page(SourceView("Source", lines_of(), retrained=again))
     row = re.search(r'<tr id="L8".*?</tr>', text, re.S)[0]

@@ -100,7 +100,7 @@ def test_every_line_of_the_file_is_there_with_its_headline(source, lines):
     assert by_line.loc[4, "status"] == "leak"
     assert by_line.loc[5, "retrained_delta"] == 0.3
     assert by_line.loc[5, "delta"] == 2.0
-    assert by_line.loc[5, "sites"] == "hook_x"
+    assert by_line.loc[5, "sites"] == ("hook_x",)
     assert by_line.loc[7, "status"] == "dead"
     assert by_line.loc[3, "status"] == ""
 
