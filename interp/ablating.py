@@ -13,7 +13,8 @@ from torch import Tensor
 from interp.interventions import Zero
 from interp.metrics import Metric, loss
 from interp.places import Intervention
-from interp.site import Model, Part, Site, sites
+from interp.site import Model, Part, Site
+from interp.site import sites as sites_of
 from interp.sweep import sweep
 from interp.sweeps.resuming import Store
 from interp.tokens import tokens_of
@@ -22,7 +23,7 @@ from interp.tokens import tokens_of
 def ablate(
     model: Model,
     tokens: str | Sequence[str] | Int[Tensor, "..."],
-    where: str | Sequence[Site],
+    sites: str | Sequence[Site],
     each: Part | Sequence[Part] | None = None,
     *,
     intervention: Intervention | None = None,
@@ -36,7 +37,7 @@ def ablate(
     Args:
         model: any model with hook points: a ``HookedRootModule``, or TransformerLens' bridge.
         tokens: a text, several of as many tokens each, or tokens.
-        where: a hook point's name, a glob over names, or sites.
+        sites: a hook point's name, a glob over names, or sites.
         each: split every match into its heads, positions or neurons.
         intervention: what is done to each site; by default its activation is set to zero.
         metric: of the logits; by default the loss, in nats per token.
@@ -51,7 +52,7 @@ def ablate(
         Errors of ``sweep``.
     """
     ids = tokens_of(model, tokens)
-    found = sites(model, where, each, ids) if isinstance(where, str) else list(where)
+    found = sites_of(model, sites, each, ids) if isinstance(sites, str) else list(sites)
     ablation = intervention or Zero()
     return sweep(
         model,

@@ -88,7 +88,7 @@ def attribution(
     clean: Int[Tensor, "batch pos"],
     corrupted: Int[Tensor, "..."],
     metric: Metric,
-    where: Sequence[Site],
+    sites: Sequence[Site],
     *,
     steps: int = 0,
     verify: int = 16,
@@ -103,7 +103,7 @@ def attribution(
         clean: texts that the model answers.
         corrupted: as many texts of the same length, changed in what matters.
         metric: of the patched logits; differentiable. Its tokens are the clean ones.
-        where: the sites.
+        sites: what is scored.
         steps: 0 takes the gradient at the corrupted text; more take the mean of that many on the
             way from its embeddings to the clean text's (integrated gradients; Hanna et al. 2024).
         verify: how many of the largest scores to patch exactly, and as many random ones.
@@ -127,20 +127,20 @@ def attribution(
             f"clean is {list(clean.shape)} tokens and corrupted {list(corrupted.shape)}: "
             "attribution needs pairs of equal length, position for position"
         )
-    if not where or verify < 1 or steps < 0:
+    if not sites or verify < 1 or steps < 0:
         raise UsageError("attribution needs sites, verify of at least 1 and steps of at least 0")
-    scores = site_scores(model, clean, corrupted, metric, where, steps)
+    scores = site_scores(model, clean, corrupted, metric, sites, steps)
     approximate = scores.mean(axis=1)
     largest = np.argsort(-np.abs(approximate), kind="stable")[:verify]
-    others = np.setdiff1d(np.arange(len(where)), largest)
+    others = np.setdiff1d(np.arange(len(sites)), largest)
     random = np.random.default_rng(seed).permutation(others)[:verify]
     chosen = np.concatenate([largest, random])
     with evaluating(model):
-        kept = cache(model, clean, sorted({where[i].hook for i in chosen}))
+        kept = cache(model, clean, sorted({sites[i].hook for i in chosen}))
     effects = effects_of(
         model,
         corrupted,
-        [(where[i], Patch(kept)) for i in chosen],
+        [(sites[i], Patch(kept)) for i in chosen],
         metric,
         metric_tokens=clean,
         progress=progress,
@@ -148,7 +148,7 @@ def attribution(
         run=run,
     )
     exact = (effects.values - effects.baseline).mean(axis=1)
-    table = pd.DataFrame([site.columns() for site in where])
+    table = pd.DataFrame([site.columns() for site in sites])
     table["approximate"] = approximate
     if scores.shape[1] >= FEWEST:
         _, table["ci_low"], table["ci_high"] = bootstrap_interval(scores)
@@ -184,13 +184,13 @@ def site_scores(
     clean: Int[Tensor, "batch pos"],
     corrupted: Int[Tensor, "batch pos"],
     metric: Metric,
-    where: Sequence[Site],
+    sites: Sequence[Site],
     steps: int = 0,
 ) -> Float[np.ndarray, "site batch"]:
     """(clean - corrupted) times the gradient, summed over each site's part, by example."""
     for tokens in (clean, corrupted):
         check_padding(model, tokens)
-    hooks = list(dict.fromkeys(site.hook for site in where))
+    hooks = list(dict.fromkeys(site.hook for site in sites))
     names = names_by_point(model)
     if steps and EMBEDDING not in model.hook_dict:
         raise UsageError(
@@ -216,8 +216,8 @@ def site_scores(
                 _, found, _ = gradients(model, corrupted, clean, metric, hooks, between, end)
                 for hook, value in found.items():
                     total[hook] += value / steps
-    scores = np.empty((len(where), len(clean)))
-    for (hook, parts), numbered in by_part(where).items():
+    scores = np.empty((len(sites), len(clean)))
+    for (hook, parts), numbered in by_part(sites).items():
         change = there[hook] - here[hook]
         change = change.where(there[hook] != here[hook], 0)  # of a hidden key's minus infinity too
         product = change * total[hook]
@@ -231,7 +231,7 @@ def site_scores(
         rows, index = list(numbered), np.array(list(numbered.values()))
         sizes = np.array(summed.shape[1:])
         if len(outside := np.flatnonzero(((index < -sizes) | (index >= sizes)).any(axis=1))):
-            raise SiteError(f"{where[rows[outside[0]]]} lies outside {list(product.shape)}")
+            raise SiteError(f"{sites[rows[outside[0]]]} lies outside {list(product.shape)}")
         scores[rows] = summed.double().cpu().numpy()[(slice(None), *index.T)].T
     if not np.isfinite(scores).all():
         raise NonFiniteError("the gradient is not finite at some site")
@@ -239,12 +239,12 @@ def site_scores(
 
 
 def by_part(
-    where: Sequence[Site],
+    sites: Sequence[Site],
 ) -> dict[tuple[str, tuple[Part, ...]], dict[int, tuple[int, ...]]]:
     """Sites of the same hook point and restricted to parts of the same kinds, together: of each
-    one its place in ``where`` and the numbers of its parts."""
+    one its place in ``sites`` and the numbers of its parts."""
     groups: dict[tuple[str, tuple[Part, ...]], dict[int, tuple[int, ...]]] = {}
-    for row, site in enumerate(where):
+    for row, site in enumerate(sites):
         parts = site.parts
         groups.setdefault((site.hook, tuple(parts)), {})[row] = tuple(parts.values())
     return groups

@@ -83,8 +83,8 @@ def activation_patching(
         for pattern, part in [COMPONENTS[name]]
         for site in sites(model, pattern, each=part, tokens=corrupted[:1])
     ]
-    where = [site for _, site in cells]
-    table = patch_each(model, clean, corrupted, metric, where, progress=progress, run=run)
+    chosen = [site for _, site in cells]
+    table = patch_each(model, clean, corrupted, metric, chosen, progress=progress, run=run)
     table.insert(0, "component", [name for name, _ in cells])
     return table
 
@@ -155,7 +155,7 @@ def patch_each(
     clean: Int[Tensor, "batch pos"],
     corrupted: Int[Tensor, "..."],
     metric: Metric,
-    where: Sequence[Site],
+    sites: Sequence[Site],
     *,
     progress: bool = True,
     run: Store | None = None,
@@ -167,7 +167,7 @@ def patch_each(
         clean: texts that the model answers.
         corrupted: as many texts of the same length, changed in what matters.
         metric: of the patched logits; its tokens are the clean ones in every run.
-        where: the sites.
+        sites: where, one patch each.
         progress: show a bar.
 
     Returns:
@@ -188,7 +188,7 @@ def patch_each(
             f"clean is {list(clean.shape)} tokens and corrupted {list(corrupted.shape)}: patching "
             "needs pairs of equal length, position for position"
         )
-    if not where:
+    if not sites:
         raise UsageError("there are no sites to patch")
 
     def measured(tokens: Int[Tensor, "batch pos"]) -> Float[np.ndarray, "batch"]:
@@ -197,10 +197,10 @@ def patch_each(
         return value.double().cpu().numpy()
 
     with evaluating(model):
-        kept = cache(model, clean, sorted({site.hook for site in where}))
+        kept = cache(model, clean, sorted({site.hook for site in sites}))
         target, baseline = measured(clean), measured(corrupted)
         gap = check_gap(target, baseline)
-        patches = [(site, Patch(kept)) for site in where]
+        patches = [(site, Patch(kept)) for site in sites]
         effects = effects_of(
             model,
             corrupted,
@@ -211,7 +211,7 @@ def patch_each(
             allow_no_effect=True,
             run=run,
         )
-    table = patched_table(where, effects.values, effects.baseline, gap)
+    table = patched_table(sites, effects.values, effects.baseline, gap)
     return table.assign(skipped=effects.skipped)
 
 
@@ -258,13 +258,13 @@ def check_gap(target: Float[np.ndarray, "batch"], baseline: Float[np.ndarray, "b
 
 
 def patched_table(
-    where: Sequence[Site],
+    sites: Sequence[Site],
     values: Float[np.ndarray, "site batch"],
     baseline: Float[np.ndarray, "batch"],
     gap: float,
 ) -> pd.DataFrame:
     deltas = values - baseline
-    table = pd.DataFrame([site.columns() for site in where])
+    table = pd.DataFrame([site.columns() for site in sites])
     table["intervention"] = "Patch()"
     table["baseline"] = baseline.mean()
     table["clean"] = baseline.mean() + gap

@@ -130,11 +130,11 @@ def test_attribution_works_on_a_bridge(bridge):
     ("change", "error", "sentence"),
     [
         ({"corrupted": torch.zeros(4, 5, dtype=torch.long)}, UsageError, "pairs of equal length"),
-        ({"where": []}, UsageError, "needs sites"),
+        ({"sites": []}, UsageError, "needs sites"),
         ({"verify": 0}, UsageError, "verify of at least 1"),
         ({"metric": accuracy}, UsageError, "differentiable"),
-        ({"where": [Site("blocks.0.hook_mlp_out", head=1)]}, SiteError, "no head axis"),
-        ({"where": [Site("blocks.0.attn.hook_z", head=9)]}, SiteError, "lies outside"),
+        ({"sites": [Site("blocks.0.hook_mlp_out", head=1)]}, SiteError, "no head axis"),
+        ({"sites": [Site("blocks.0.attn.hook_z", head=9)]}, SiteError, "lies outside"),
     ],
 )
 def test_what_cannot_be_attributed_is_a_sentence(model, clean, corrupted, change, error, sentence):
@@ -142,7 +142,7 @@ def test_what_cannot_be_attributed_is_a_sentence(model, clean, corrupted, change
         "clean": clean,
         "corrupted": corrupted,
         "metric": METRIC,
-        "where": sites(model, "*attn.hook_z", each="head"),
+        "sites": sites(model, "*attn.hook_z", each="head"),
         "progress": False,
     }
     with pytest.raises(error, match=sentence):
