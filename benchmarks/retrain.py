@@ -26,7 +26,7 @@ from benchmarks.plain import PlainGPT, plain_trainer
 from benchmarks.timing import interleaved, ratio
 from benchmarks.train import our_step
 from experiments.support.executors import Processes, settle
-from experiments.support.retraining import sized
+from experiments.support.retraining import resize_preset
 from gpt import GPT
 from gpt.speed import compile_model, repeatable, resolve_precision
 from gpt.text import CharTokenizer, load_corpus
@@ -44,7 +44,7 @@ class Setting:
 
     @property
     def preset(self) -> Preset:
-        return sized(PRESETS[self.size], self.vocab_size, None)
+        return resize_preset(PRESETS[self.size], self.vocab_size, None)
 
 
 def training(setting: Setting, tokens: torch.Tensor, pipe: Any) -> None:

@@ -24,9 +24,9 @@ import gpt.model
 from experiments.course import REFERENCE
 from experiments.support.cli import console, launch
 from experiments.support.summary import points_of, trainings_of
-from experiments.support.trained import StudyOptions, Subject, studied
+from experiments.support.trained import StudyOptions, TrainedSubject, find_subject
 from interp import Mean, Noise, Resample, Zero, cache, intervene, loss, sites, source_lines, surgery
-from interp.characters import marked
+from interp.characters import mark_spaces
 from interp.figures import heads, learning_curves
 from interp.figures.diffs import draw_diff
 from interp.figures.intervals import draw_intervals
@@ -51,7 +51,7 @@ class Config(StudyOptions):
 
 
 def main(config: Config) -> None:
-    subject = studied(config)
+    subject = find_subject(config)
     tokens = subject.examples(TEXTS)
     table = head_sweep(subject, tokens)
     head = Site.parse(table.nlargest(1, "delta")["site"].iloc[0])
@@ -78,12 +78,12 @@ def save(figure: Figure, path: Path) -> None:
     console.print(str(path))
 
 
-def head_sweep(subject: Subject, tokens: Int[Tensor, "batch pos"]) -> pd.DataFrame:
+def head_sweep(subject: TrainedSubject, tokens: Int[Tensor, "batch pos"]) -> pd.DataFrame:
     heads = sites(subject.model, HEADS, each="head")
     return sweep(subject.model, tokens, {head: Zero() for head in heads}, loss)
 
 
-def site_picture(subject: Subject) -> Figure:
+def site_picture(subject: TrainedSubject) -> Figure:
     """The code of a block, and the hook points on the values that its lines make."""
     code, first = inspect.getsourcelines(gpt.model.Block.forward)
     kept = [(first + i, line.rstrip()[4:]) for i, line in enumerate(code)]
@@ -122,7 +122,9 @@ def bare_axes(figure: Figure, lines: float) -> Axes:
     return axes
 
 
-def intervention_picture(subject: Subject, tokens: Int[Tensor, "batch pos"], head: Site) -> Figure:
+def intervention_picture(
+    subject: TrainedSubject, tokens: Int[Tensor, "batch pos"], head: Site
+) -> Figure:
     """One head's output on one text, as it is and under each intervention."""
     model = subject.model
     reference = cache(model, subject.reference(TEXTS), head.hook)
@@ -154,13 +156,13 @@ def intervention_picture(subject: Subject, tokens: Int[Tensor, "batch pos"], hea
 
 
 @torch.no_grad()
-def metric_picture(subject: Subject, tokens: Int[Tensor, "one pos"], head: Site) -> Figure:
+def metric_picture(subject: TrainedSubject, tokens: Int[Tensor, "one pos"], head: Site) -> Figure:
     """The loss of every character of one text, with a head and without."""
     model = subject.model
     before = token_losses(model(tokens), tokens)[0].cpu().numpy()
     with intervene(model, {head: Zero()}):
         after = token_losses(model(tokens), tokens)[0].cpu().numpy()
-    characters = [marked(c) for c in subject.tokenizer.decode(tokens[0, 1:])]
+    characters = [mark_spaces(c) for c in subject.tokenizer.decode(tokens[0, 1:])]
     places = np.arange(len(before))
     with print_style():
         figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
@@ -208,7 +210,7 @@ def sweep_picture(table: pd.DataFrame) -> Figure:
 
 
 @torch.no_grad()
-def surgery_picture(subject: Subject, tokens: Int[Tensor, "batch pos"]) -> Figure:
+def surgery_picture(subject: TrainedSubject, tokens: Int[Tensor, "batch pos"]) -> Figure:
     """A cut as a diff, and the loss without attention three ways."""
     model = subject.model
     source = surgery.read_source(gpt.model)
@@ -217,7 +219,7 @@ def surgery_picture(subject: Subject, tokens: Int[Tensor, "batch pos"]) -> Figur
     measured = {"as it is": loss(model(tokens), tokens).mean().item()}
     with intervene(model, {f"blocks.{model.config.n_layer - 1}.hook_attn_out": Zero()}):
         by_hook = model(tokens)
-    with surgery.performed(last, model):
+    with surgery.perform(last, model):
         by_source = model(tokens)
     measured["hook: Zero() on hook_attn_out"] = loss(by_hook, tokens).mean().item()
     measured["source: the line edited"] = loss(by_source, tokens).mean().item()

@@ -7,7 +7,7 @@ import sys
 from difflib import get_close_matches
 from importlib.metadata import version
 
-from experiments.listing import command, questions
+from experiments.listing import command_of, questions
 
 USAGE = "the experiments, and the question each answers; --help of each teaches"
 
@@ -23,7 +23,7 @@ def main() -> None:
     elif called in known:
         from experiments.support.cli import launch
 
-        launch(*command(called), rest)
+        launch(*command_of(called), rest)
     else:
         near = get_close_matches(called, known, n=3, cutoff=0.0)
         sys.exit(f"error: no experiment is called {called!r}; nearest: {', '.join(near)}")

@@ -26,7 +26,7 @@ from torch import Tensor
 from experiments.support.cli import announce, console, launch
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
-from experiments.support.trained import StudyOptions, Subject, studied
+from experiments.support.trained import StudyOptions, TrainedSubject, find_subject
 from gpt.errors import UsageError
 from gpt.model import GPTConfig
 from gpt.text import CharTokenizer
@@ -56,7 +56,7 @@ class Config(StudyOptions):
 def main(config: Config) -> Path:
     if (config.layer is None) != (config.head is None):
         raise UsageError("--layer and --head name one head together: give both or neither")
-    subject = studied(config, partial(check_shown, config))
+    subject = find_subject(config, partial(check_shown, config))
     model, tokens = subject.model, subject.examples(config.examples)
     text = config.show or subject.tokenizer.decode(
         subject.data.val[: min(SHOWN, model.config.block_size)]
@@ -102,7 +102,7 @@ def check_shown(config: Config, size: GPTConfig, tokenizer: CharTokenizer) -> No
     tokenizer.encode(config.show)
 
 
-def repeats(subject: Subject, config: Config) -> Int[Tensor, "batch pos"]:
+def repeats(subject: TrainedSubject, config: Config) -> Int[Tensor, "batch pos"]:
     """Random strings of the model's characters, each followed by itself, as long as its block."""
     half = subject.model.config.block_size // 2
     generator = torch.Generator().manual_seed(config.seed)

@@ -26,11 +26,11 @@ from typing import Annotated
 import pandas as pd
 
 from experiments import patching
-from experiments.patching import Task, asks_for_induction, induction, pairs_given
+from experiments.patching import PairTask, asks_for_induction, induction, pairs_given
 from experiments.support.cli import Between, announce, console, launch
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
-from interp.attribution import attribution, audited
+from interp.attribution import attribution, audit_scores
 from interp.figures import approximate_against_exact
 from interp.metrics import logit_difference
 from interp.report import Figure, Part, Section
@@ -77,7 +77,7 @@ def main(config: Config) -> Path:
     with Run.open(config.runs, "attribution", config.name or label, settings) as run:
         table = pd.concat(
             [
-                scored(task, config, steps, kinds, run)
+                score_sites(task, config, steps, kinds, run)
                 for kinds in (PARTS, NEURONS)
                 for steps in dict.fromkeys((0, config.steps))
             ],
@@ -92,8 +92,8 @@ def main(config: Config) -> Path:
     return page
 
 
-def scored(
-    task: Task,
+def score_sites(
+    task: PairTask,
     config: Config,
     steps: int,
     kinds: dict[str, tuple[str, tuple[Axis, ...]]],
@@ -134,7 +134,9 @@ def audits_of(table: pd.DataFrame) -> pd.DataFrame:
         for name, scores in chosen.items():
             checked = scores.dropna(subset="exact")
             largest = int((checked["why"] == "largest").sum())
-            audit = audited(checked["approximate"].to_numpy(), checked["exact"].to_numpy(), largest)
+            audit = audit_scores(
+                checked["approximate"].to_numpy(), checked["exact"].to_numpy(), largest
+            )
             rows.append({"panel": panel, "name": name, "of": len(scores), **asdict(audit)})
     return pd.DataFrame(rows)
 
@@ -171,7 +173,7 @@ def parts(run: SavedRun) -> list[Part]:
         ),
         Section(
             "What attribution overlooks",
-            text="\n\n".join(overlooked(table)),
+            text="\n\n".join(largest_errors(table)),
             table=table[table["why"] == "random"]
             .assign(miss=lambda rows: rows["exact"] - rows["approximate"])
             .sort_values("miss", key=abs, ascending=False)[
@@ -187,7 +189,7 @@ def readings(run: SavedRun) -> list[str]:
     """One plain sentence on each main finding."""
     table = run.table()
     neurons = of_kind(table, ["neuron"])
-    return [*agreement(run.table("audits")), top_neurons(neurons), *overlooked(table)]
+    return [*agreement(run.table("audits")), top_neurons(neurons), *largest_errors(table)]
 
 
 def limits(run: SavedRun) -> list[str]:
@@ -228,7 +230,7 @@ def top_neurons(neurons: pd.DataFrame) -> str:
     )
 
 
-def overlooked(table: pd.DataFrame) -> list[str]:
+def largest_errors(table: pd.DataFrame) -> list[str]:
     """In each panel the random site with the largest error."""
     said = []
     for panel, rows in table[table["why"] == "random"].groupby("panel", sort=False):

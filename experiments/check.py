@@ -26,9 +26,9 @@ import tyro
 from PIL import Image
 
 import gpt.model
-from experiments.report import folder_of
+from experiments.report import folder_of_run
 from experiments.support.cli import console, launch
-from experiments.support.retraining import sha256_of
+from experiments.support.retraining import hash_file
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.text import load_corpus
@@ -48,7 +48,7 @@ class Config:
     """Where run folders are."""
 
 
-class Verdict(NamedTuple):
+class FileVerdict(NamedTuple):
     """What was found of one file; nothing where it is sound."""
 
     file: str
@@ -59,7 +59,7 @@ class Verdict(NamedTuple):
 def main(config: Config) -> None:
     if not config.run:
         raise UsageError("no run is given: name folders such as runs/course/demo-python-docs")
-    folders = [folder_of(name, config.runs) for name in dict.fromkeys(config.run)]
+    folders = [folder_of_run(name, config.runs) for name in dict.fromkeys(config.run)]
     wrong = [folder for folder in folders if not is_sound(folder)]
     if wrong:
         sys.exit(1)
@@ -85,12 +85,12 @@ def advice(folder: Path) -> str:
         return ""
 
 
-def verdicts(folder: Path) -> Iterator[Verdict]:
+def verdicts(folder: Path) -> Iterator[FileVerdict]:
     """What is true of each file of a run, one after another."""
     try:
         run = SavedRun.at(folder)
     except InterpError as error:
-        yield Verdict("run.json", fault=str(error))
+        yield FileVerdict("run.json", fault=str(error))
         return
     yield of_description(run)
     yield of_store(run)
@@ -100,50 +100,50 @@ def verdicts(folder: Path) -> Iterator[Verdict]:
     yield from of_inputs(run)
 
 
-def of_description(run: SavedRun) -> Verdict:
+def of_description(run: SavedRun) -> FileVerdict:
     """``run.json``, and whether the run is at its end."""
     if at_it := holder(run.folder):
-        return Verdict("run.json", fault=f"the run is under way: {at_it} holds it")
+        return FileVerdict("run.json", fault=f"the run is under way: {at_it} holds it")
     if not (run.folder / "report.html").exists() and not (run.folder / "data_card.html").exists():
-        return Verdict("run.json", fault="the run is not finished: it has no page")
-    return Verdict("run.json")
+        return FileVerdict("run.json", fault="the run is not finished: it has no page")
+    return FileVerdict("run.json")
 
 
-def of_store(run: SavedRun) -> Verdict:
+def of_store(run: SavedRun) -> FileVerdict:
     try:
         tasks, wrong = faults(run.folder / "tasks.sqlite")
     except InterpError as error:
-        return Verdict("tasks.sqlite", fault=str(error))
-    return Verdict("tasks.sqlite", f"sound, {tasks} tasks", fault="; ".join(wrong))
+        return FileVerdict("tasks.sqlite", fault=str(error))
+    return FileVerdict("tasks.sqlite", f"sound, {tasks} tasks", fault="; ".join(wrong))
 
 
-def of_tables(run: SavedRun) -> Iterator[Verdict]:
+def of_tables(run: SavedRun) -> Iterator[FileVerdict]:
     if not run.holds("results"):
-        yield Verdict("results.parquet", fault="it is missing")
+        yield FileVerdict("results.parquet", fault="it is missing")
     for path in sorted(run.folder.glob("*.parquet")):
         try:
-            yield Verdict(path.name, f"sound, {len(run.table(path.stem))} rows")
+            yield FileVerdict(path.name, f"sound, {len(run.table(path.stem))} rows")
         except InterpError as error:
-            yield Verdict(path.name, fault=str(error).partition(": start")[0])
+            yield FileVerdict(path.name, fault=str(error).partition(": start")[0])
 
 
-def of_figures(run: SavedRun) -> Iterator[Verdict]:
+def of_figures(run: SavedRun) -> Iterator[FileVerdict]:
     """Every figure: whole, and of the tables that are there now."""
     now = run.digests()
     for path in sorted((run.folder / "figures").glob("*")):
         name = f"figures/{path.name}"
         content = path.read_bytes()
         found = TABLES.search(content)
-        if found is None or not is_whole(path, content):
-            yield Verdict(name, fault="it is damaged, or was not drawn by this run")
+        if found is None or not image_is_whole(path, content):
+            yield FileVerdict(name, fault="it is damaged, or was not drawn by this run")
             continue
         made_of = dict(one.split("=") for one in found[1].decode().split())
         older = [table for table, digest in made_of.items() if now.get(table) != digest]
         fault = f"it was drawn from another {', '.join(older)} than is there" if older else ""
-        yield Verdict(name, fault=fault)
+        yield FileVerdict(name, fault=fault)
 
 
-def is_whole(path: Path, content: bytes) -> bool:
+def image_is_whole(path: Path, content: bytes) -> bool:
     """Whether an image's file can be read to its end."""
     try:
         if path.suffix == ".png":
@@ -158,17 +158,17 @@ def is_whole(path: Path, content: bytes) -> bool:
     return True
 
 
-def of_weights(run: SavedRun) -> Iterator[Verdict]:
+def of_weights(run: SavedRun) -> Iterator[FileVerdict]:
     for path in sorted((run.folder / "models").glob("*.safetensors")):
         name = f"models/{path.name}"
         try:
             checkpoint.verify(path)
-            yield Verdict(name)
+            yield FileVerdict(name)
         except UsageError as error:
-            yield Verdict(name, fault=str(error))
+            yield FileVerdict(name, fault=str(error))
 
 
-def of_inputs(run: SavedRun) -> Iterator[Verdict]:
+def of_inputs(run: SavedRun) -> Iterator[FileVerdict]:
     """The text and the source that the run read, against what is on disk now."""
     given, config = run.description["provenance"], run.description["config"]
     text = config.get("text") or config.get("subject", {}).get("text")
@@ -177,19 +177,19 @@ def of_inputs(run: SavedRun) -> Iterator[Verdict]:
         try:
             now = load_corpus(where).sha256
             fault = "" if now == text["sha256"] else "it is another text than the run read"
-            yield Verdict(f"text {where}", "the one that the run read", fault)
+            yield FileVerdict(f"text {where}", "the one that the run read", fault)
         except UsageError:
-            yield Verdict(f"text {where}", "not compared: it is not to be found from here")
+            yield FileVerdict(f"text {where}", "not compared: it is not to be found from here")
     subject = config.get("subject", {})
     source = given.get("source_sha256") or (not subject.get("surgery") and subject.get("source"))
     if isinstance(source, str) and source:
         model = option(run.command, "--model").rpartition(":")[0]
         path = Path(model or str(gpt.model.__file__))
-        fault = "" if sha256_of(path) == source else "it is another source than the run read"
+        fault = "" if hash_file(path) == source else "it is another source than the run read"
         if path.is_file():
-            yield Verdict(f"source {path.name}", "the one that the run read", fault)
+            yield FileVerdict(f"source {path.name}", "the one that the run read", fault)
         else:
-            yield Verdict(f"source {path}", "not compared: it is not to be found from here")
+            yield FileVerdict(f"source {path}", "not compared: it is not to be found from here")
 
 
 def option(command: str, name: str) -> str:

@@ -27,7 +27,7 @@ from experiments.support.cli import announce, console, launch
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
 from experiments.support.telling import of_trained_model
-from experiments.support.trained import StudyOptions, studied
+from experiments.support.trained import StudyOptions, find_subject
 from experiments.support.views import save_views
 from gpt.protocol import LanguageModel
 from interp.caching import cache
@@ -69,7 +69,7 @@ class Ablation(NamedTuple):
 
 
 def main(config: Config) -> Path:
-    subject = studied(config)
+    subject = find_subject(config)
     settings = {"subject": subject.config, "examples": config.examples}
     with Run.open(
         config.runs, "components", config.name or subject.label, settings, subject.config["text"]

@@ -97,10 +97,10 @@ def main(config: Config) -> Path:
             stop_at=config.stop_at,
         )
         rows = run_all(run, tasks, data, tokenizer, Processes(config.workers))
-        run.save_table(described(pd.DataFrame(rows), variants))
+        run.save_table(describe_variants(pd.DataFrame(rows), variants))
         summary = summarise(run.table(), preset.train.steps)
         run.save_table(summary, "summary")
-        run.save_table(entropies(data), "entropies")
+        run.save_table(ngram_entropies(data), "entropies")
         whole = run.folder / "models" / f"{BASELINE}-{config.seed}.safetensors"
         if whole.exists():
             save_views(run, checkpoint.load(whole).model, tokenizer, data.val)
@@ -122,7 +122,7 @@ def require_evaluation(step: int, recipe: TrainConfig) -> None:
         )
 
 
-def described(curves: pd.DataFrame, variants: dict[str, Surgery | None]) -> pd.DataFrame:
+def describe_variants(curves: pd.DataFrame, variants: dict[str, Surgery | None]) -> pd.DataFrame:
     """The curves, and on every row which lines were cut, and their code before and after."""
     rows = {
         name: {
@@ -140,7 +140,7 @@ def described(curves: pd.DataFrame, variants: dict[str, Surgery | None]) -> pd.D
     return curves.join(pd.DataFrame.from_dict(rows, orient="index"), on="variant")
 
 
-def entropies(data: Data) -> pd.DataFrame:
+def ngram_entropies(data: Data) -> pd.DataFrame:
     """What a model loses in nats per character that only ever counted n-grams."""
     return pd.DataFrame(
         {"n": n, "name": name, "split": part, "nats": ngram_entropy(data.train, tokens, n)}

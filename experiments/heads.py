@@ -27,7 +27,7 @@ from experiments.support.cli import announce, console, launch
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
 from experiments.support.telling import of_trained_model
-from experiments.support.trained import StudyOptions, Subject, studied
+from experiments.support.trained import StudyOptions, TrainedSubject, find_subject
 from experiments.support.views import save_views
 from interp import figures
 from interp.caching import cache
@@ -54,7 +54,7 @@ class Config(StudyOptions):
 
 
 def main(config: Config) -> Path:
-    subject = studied(config)
+    subject = find_subject(config)
     settings = {"subject": subject.config, "examples": config.examples, "seed": config.seed}
     with Run.open(
         config.runs, "heads", config.name or subject.label, settings, subject.config["text"]
@@ -92,7 +92,10 @@ def worst_head(table: pd.DataFrame) -> pd.Series:
 
 @torch.no_grad()
 def per_token(
-    subject: Subject, tokens: Int[Tensor, "batch pos"], head: Site, intervention: Intervention
+    subject: TrainedSubject,
+    tokens: Int[Tensor, "batch pos"],
+    head: Site,
+    intervention: Intervention,
 ) -> pd.DataFrame:
     """The loss of every character to be predicted, with the head and without it."""
     model = subject.model

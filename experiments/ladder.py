@@ -30,13 +30,13 @@ import gpt.ladder.climbing
 import gpt.ladder.parts
 import gpt.ladder.rungs
 import gpt.model
-from experiments.course import entropies
+from experiments.course import ngram_entropies
 from experiments.support.cli import Options, Seed, announce, console, launch, run_name
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
-from experiments.support.rungs import plan, threads_for
+from experiments.support.rungs import plan_rung, threads_for
 from experiments.support.trained import Device, device_named
-from experiments.support.views import sha256_of
+from experiments.support.views import hash_source
 from gpt.errors import UsageError, nearest
 from gpt.ladder import RUNGS, Bigram, Recipe, climb, step
 from gpt.model import GPTConfig
@@ -86,10 +86,10 @@ class Config(Options):
 
 def main(config: Config) -> Path:
     device = device_named(config.device)
-    names = chosen(config)
+    names = choose_rungs(config)
     corpus = load_corpus(config.text)
     tokenizer = CharTokenizer.from_text(corpus.text)
-    plans = {name: plan(name, config.preset, tokenizer.vocab_size) for name in names}
+    plans = {name: plan_rung(name, config.preset, tokenizer.vocab_size) for name in names}
     data = split(corpus, tokenizer, max(size.block_size for size, _ in plans.values()))
     settings: dict[str, Any] = {
         "preset": config.preset,
@@ -107,18 +107,18 @@ def main(config: Config) -> Path:
             and config.seed == Config.seed
         )
         run.save_table(curves(records, config.seed))
-        run.save_table(summarised(records, of_lecture), "summary")
-        run.save_table(entropies(data), "entropies")
+        run.save_table(summarise_rungs(records, of_lecture), "summary")
+        run.save_table(ngram_entropies(data), "entropies")
         run.save_table(scaling(), "scaling")
         draw(run)
         page = write_page(run)
         summary = run.table("summary")
-    console.print(*map(reading, summary.to_dict("records")), sep="\n", soft_wrap=True)
+    console.print(*map(rung_sentence, summary.to_dict("records")), sep="\n", soft_wrap=True)
     announce(run.folder)
     return page
 
 
-def chosen(config: Config) -> list[str]:
+def choose_rungs(config: Config) -> list[str]:
     """The rungs asked for, from the lowest up."""
     if wrong := [name for name in config.rung if name not in RUNGS]:
         raise UsageError(
@@ -143,7 +143,7 @@ def climb_all(
         for name, (size, recipe) in plans.items():
             bar = progress.add_task(name, total=recipe.steps)
             identity = identity_of(
-                source=[sha256_of(read_source(module)) for module in CODE],
+                source=[hash_source(read_source(module)) for module in CODE],
                 rung=name,
                 size=asdict(size),
                 recipe=asdict(recipe),
@@ -207,7 +207,7 @@ def curves(records: dict[str, dict[str, Any]], seed: int) -> pd.DataFrame:
     )
 
 
-def summarised(records: dict[str, dict[str, Any]], of_lecture: bool) -> pd.DataFrame:
+def summarise_rungs(records: dict[str, dict[str, Any]], of_lecture: bool) -> pd.DataFrame:
     """One row per rung: losses at the last evaluation, and the gain over the rung below it."""
     order = list(RUNGS)
     rows: list[dict[str, Any]] = []
@@ -307,7 +307,7 @@ def parts(run: SavedRun) -> list[Part]:
             table=summary[[*shown, *(published if known else [])]],
         ),
         *(
-            Section(f"{row['rung']}: {row['idea']}", text=reading(row), code=row["diff"])
+            Section(f"{row['rung']}: {row['idea']}", text=rung_sentence(row), code=row["diff"])
             for row in rows
             if row["diff"]
         ),
@@ -340,7 +340,7 @@ CAVEATS: Sequence[str] = (
 
 def readings(run: SavedRun) -> list[str]:
     """One plain sentence on each rung."""
-    return [reading(row) for row in run.table("summary").to_dict("records")]
+    return [rung_sentence(row) for row in run.table("summary").to_dict("records")]
 
 
 def limits(run: SavedRun) -> list[str]:
@@ -348,7 +348,7 @@ def limits(run: SavedRun) -> list[str]:
     return list(CAVEATS)
 
 
-def reading(row: dict[Any, Any]) -> str:
+def rung_sentence(row: dict[Any, Any]) -> str:
     """One plain sentence on a rung."""
     said = f"{row['rung']} ({row['idea']}): {row['val']:.4f} nats on val at step {row['step']}"
     if not math.isnan(row["gain"]):

@@ -39,10 +39,10 @@ from experiments.support.joining import command_without
 from experiments.support.line_trainings import Trainings, judges
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
-from experiments.support.retraining import sized
-from experiments.support.subjects import chosen, trained_once
+from experiments.support.retraining import resize_preset
+from experiments.support.subjects import choose_class, train_subject_once
 from experiments.support.telling import AFTER, BEFORE, COLUMNS, of_failures, of_surgeries
-from experiments.support.views import save_views, sha256_of
+from experiments.support.views import hash_source, save_views
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.model import GPT
@@ -101,9 +101,11 @@ def main(config: Config) -> Path:
     steps = config.steps
     if config.model and config.preset == "demo":
         steps = steps or FOREIGN_STEPS
-    preset = sized(preset, tokenizer.vocab_size, steps)
+    preset = resize_preset(preset, tokenizer.vocab_size, steps)
     data = split(corpus, tokenizer, preset.model.block_size)
-    other = chosen(config.model, data, preset, config.seed, config.runs) if config.model else None
+    other = (
+        choose_class(config.model, data, preset, config.seed, config.runs) if config.model else None
+    )
     module = other.module if other else gpt.model
     source = surgery.read_source(module)
     top = config.retrain_top
@@ -122,12 +124,12 @@ def main(config: Config) -> Path:
         "seeds": seeds,
     }
     name = config.name or run_name(config.preset, corpus.name, source.path.stem)
-    hashes = {"text_sha256": corpus.sha256, "source_sha256": sha256_of(source)}
+    hashes = {"text_sha256": corpus.sha256, "source_sha256": hash_source(source)}
     with Run.open(config.runs, "lines", name, settings, hashes) as run, one_thread():
         ours = Trainings(run, preset, data, tokenizer, corpus.sha256, seeds, config.workers)
         if other:
             console.print(f"{other.name} of {source.path}")
-            model = trained_once(other, config.seed, config.runs)
+            model = train_subject_once(other, config.seed, config.runs)
         else:
             model = loaded.model if loaded else ours.model()
         decided = {"source": source.text, "weights": weights_hash(model), "top": top, **settings}
@@ -137,7 +139,7 @@ def main(config: Config) -> Path:
             "results", "lines", "layers", "sites", "notes"
         ):
             judge, reference = judges(data, preset.model.block_size, config.texts)
-            study = noted(
+            study = make_study(
                 run,
                 build=other.build if other else lambda seed: GPT(preset.model, seed=seed),
                 judge=judge,
@@ -298,7 +300,7 @@ def limits(run: SavedRun) -> list[str]:
     ]
 
 
-def noted(run: Run, **settings: Any) -> Study:
+def make_study(run: Run, **settings: Any) -> Study:
     """A study; what a reader must know of the model as it is, is said and kept."""
     with warnings.catch_warnings(action="ignore", category=SurgeryWarning):
         study = surgery.study(**settings, store=run)

@@ -52,7 +52,7 @@ def record_of(run: "SavedRun") -> "Experiment":
     return found
 
 
-def command(name: str) -> tuple[Callable[[Any], Any], type]:
+def command_of(name: str) -> tuple[Callable[[Any], Any], type]:
     """What a command does, and its options."""
     return module(name).main, module(name).Config
 

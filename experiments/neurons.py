@@ -25,7 +25,7 @@ from torch import Tensor
 from experiments.support.cli import Options, Seed, announce, console, launch, run_name
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
-from experiments.support.rungs import plan, threads_for
+from experiments.support.rungs import plan_rung, threads_for
 from experiments.support.trained import kept, model_path, require_same
 from gpt import checkpoint
 from gpt.errors import UsageError
@@ -62,9 +62,9 @@ class Config(Options):
 def main(config: Config) -> Path:
     corpus = load_corpus(config.text)
     tokenizer = CharTokenizer.from_text(corpus.text)
-    size, recipe = plan(config.rung, config.preset, tokenizer.vocab_size)
+    size, recipe = plan_rung(config.rung, config.preset, tokenizer.vocab_size)
     data = split(corpus, tokenizer, size.block_size)
-    check(config, size.n_layer, 4 * size.n_embd)
+    check_neurons(config, size.n_layer, 4 * size.n_embd)
     settings: dict[str, Any] = {
         "rung": config.rung,
         "size": asdict(size),
@@ -79,7 +79,7 @@ def main(config: Config) -> Path:
     with Run.open(config.runs, "neurons", name, settings, {"text_sha256": corpus.sha256}) as run:
         model = trained_rung(config, data, tokenizer)
         tokens, _ = evaluation_blocks(data.val, size.block_size, BLOCKS)
-        characters, texts = read(model, config.layer, config.neuron, tokens, tokenizer)
+        characters, texts = read_neurons(model, config.layer, config.neuron, tokens, tokenizer)
         run.save_table(characters)
         run.save_table(texts, "texts")
         run.save_figure(neuron_view(characters, texts), "neurons")
@@ -89,7 +89,7 @@ def main(config: Config) -> Path:
     return page
 
 
-def check(config: Config, layers: int, neurons: int) -> None:
+def check_neurons(config: Config, layers: int, neurons: int) -> None:
     if not 0 <= config.layer < layers:
         raise UsageError(f"--layer is {config.layer}; this rung has 0 to {layers - 1}")
     if wrong := [number for number in config.neuron if not 0 <= number < neurons]:
@@ -99,7 +99,7 @@ def check(config: Config, layers: int, neurons: int) -> None:
 def trained_rung(config: Config, data: Data, tokenizer: CharTokenizer) -> Bigram:
     """The rung after its training: read, if it was trained before."""
     rung = RUNGS[config.rung]
-    size, recipe = plan(config.rung, config.preset, tokenizer.vocab_size)
+    size, recipe = plan_rung(config.rung, config.preset, tokenizer.vocab_size)
     identity = checkpoint.Identity.of(rung(size), text=data.sha256, seed=config.seed)
     about = {"rung": config.rung, "recipe": asdict(recipe), **asdict(identity)}
     path = model_path(config.runs, "rung", about | {"size": asdict(size)})
@@ -125,7 +125,7 @@ def trained_rung(config: Config, data: Data, tokenizer: CharTokenizer) -> Bigram
     return model
 
 
-def read(
+def read_neurons(
     model: Bigram,
     layer: int,
     wanted: tuple[int, ...],

@@ -29,16 +29,16 @@ from jaxtyping import Int
 from torch import Tensor
 
 from experiments.support.cli import Examples, announce, console, launch, run_name
-from experiments.support.induction import Recipe, induction_model, swapped_cues
+from experiments.support.induction import InductionRecipe, induction_model, swapped_cues
 from experiments.support.pages import write_page
 from experiments.support.pairs import Pair, check_lengths, check_pairs, read_pairs
 from experiments.support.record import Experiment, Quoted
-from experiments.support.trained import StudyOptions, device_named, opened, studied
+from experiments.support.trained import StudyOptions, device_named, find_subject, opened
 from gpt.errors import UsageError
 from gpt.protocol import LanguageModel
 from gpt.text import CharTokenizer
 from interp import figures
-from interp.characters import marked
+from interp.characters import mark_spaces
 from interp.heads import attention_patterns, head_scores
 from interp.metrics import logit_difference
 from interp.patching import activation_patching, induction_pairs
@@ -74,7 +74,7 @@ class Config(StudyOptions):
 
 
 @dataclass(frozen=True)
-class Task:
+class PairTask:
     """Pairs of texts in tokens, and the answers to each."""
 
     model: LanguageModel
@@ -121,9 +121,9 @@ def asks_for_induction(config: Config) -> bool:
     return False
 
 
-def induction(config: Config) -> Task:
+def induction(config: Config) -> PairTask:
     """Random strings repeated, and a model that was trained on such, or the checkpoint."""
-    device, recipe = device_named(config.device), Recipe()
+    device, recipe = device_named(config.device), InductionRecipe()
     block, letters, label = recipe.block_size, len(recipe.letters), INDUCTION
     if config.checkpoint is not None:
         model, tokenizer, about = opened(config.checkpoint)
@@ -151,7 +151,7 @@ def induction(config: Config) -> Task:
         "examples": config.examples,
         "seed": config.seed,
     }
-    return Task(
+    return PairTask(
         model.to(device),
         tokenizer,
         clean,
@@ -163,22 +163,22 @@ def induction(config: Config) -> Task:
     )
 
 
-def pairs_given(config: Config) -> Task:
+def pairs_given(config: Config) -> PairTask:
     """The pair of the command line, or those of the file, for a model of text."""
     if config.pairs is not None:
         pairs = read_pairs(config.pairs)
     else:
         pairs = [Pair(config.clean, config.corrupted, config.answer, config.wrong)]
     check_lengths(pairs)
-    subject = studied(config, partial(check_pairs, pairs))
+    subject = find_subject(config, partial(check_pairs, pairs))
     model, tokenizer = subject.model, subject.tokenizer
     device = model.W_E.device
     clean = torch.stack([tokenizer.encode(pair.clean) for pair in pairs]).to(device)
     corrupted = torch.stack([tokenizer.encode(pair.corrupted) for pair in pairs]).to(device)
     answers = [
         [
-            int(tokenizer.encode(pair.answer)[0]) if pair.answer else predicted(model, own),
-            int(tokenizer.encode(pair.wrong)[0]) if pair.wrong else predicted(model, other),
+            int(tokenizer.encode(pair.answer)[0]) if pair.answer else predict_token(model, own),
+            int(tokenizer.encode(pair.wrong)[0]) if pair.wrong else predict_token(model, other),
         ]
         for pair, own, other in zip(pairs, clean, corrupted, strict=True)
     ]
@@ -197,16 +197,16 @@ def pairs_given(config: Config) -> Task:
     answer, wrong = torch.tensor(answers, device=device).T
     made_of = config.pairs.stem if config.pairs else identity_of(pairs=settings["pairs"])[:8]
     label = run_name(subject.label, made_of)
-    return Task(model, tokenizer, clean, corrupted, answer, wrong, settings, label)
+    return PairTask(model, tokenizer, clean, corrupted, answer, wrong, settings, label)
 
 
 @torch.no_grad()
-def predicted(model: LanguageModel, tokens: Int[Tensor, "pos"]) -> int:
+def predict_token(model: LanguageModel, tokens: Int[Tensor, "pos"]) -> int:
     """The likeliest next token."""
     return int(model(tokens[None])[0, -1].argmax())
 
 
-def characters_of(task: Task) -> pd.DataFrame:
+def characters_of(task: PairTask) -> pd.DataFrame:
     """The characters at each position of the first pair."""
     clean, corrupted = (task.tokenizer.decode(side[0]) for side in (task.clean, task.corrupted))
     return pd.DataFrame({"pos": range(len(clean)), "clean": [*clean], "corrupted": [*corrupted]})
@@ -300,7 +300,7 @@ def readings(run: SavedRun) -> list[str]:
     stream = table[table["component"] == "resid_pre"].set_index(["layer", "pos"])["recovered"]
     places = [
         f"layer {layer}, position {stream[layer].idxmax():.0f} "
-        f"({marked(positions['clean'][stream[layer].idxmax()])}, {stream[layer].max():.2f})"
+        f"({mark_spaces(positions['clean'][stream[layer].idxmax()])}, {stream[layer].max():.2f})"
         for layer in stream.index.unique("layer")
     ]
     said.append(f"The residual stream holds most of it entering {'; '.join(places)}.")

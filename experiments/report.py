@@ -26,14 +26,14 @@ import tyro
 from experiments.support.cli import console, launch
 from experiments.support.joining import quiz_of
 from experiments.support.pages import page_of, require_finished
-from experiments.support.quoting import numbers_of
+from experiments.support.quoting import quotable_numbers
 from gpt.errors import UsageError, nearest
 from interp.report import Page, write_report
 from interp.report.markdown import write_markdown
-from interp.report.notes import placed, read_notes, references
+from interp.report.notes import place_notes, read_notes, references
 from interp.report.printing import write_pdf
 from interp.report.quiz import answer_key, worksheet
-from interp.report.sections import shown
+from interp.report.sections import text_of_cell
 from interp.runs import SavedRun
 
 
@@ -64,24 +64,26 @@ class Config:
 def main(config: Config) -> Path:
     if not config.run:
         raise UsageError("no run is given: name folders such as runs/course/demo-python-docs")
-    runs = [SavedRun.at(folder_of(name, config.runs)) for name in dict.fromkeys(config.run)]
+    runs = [SavedRun.at(folder_of_run(name, config.runs)) for name in dict.fromkeys(config.run)]
     for run in runs:
         require_finished(run)
     if config.references:
-        for reference, value in references(numbers_of(runs)):
-            console.print(f"{{{{ {reference} }}}}  {shown(value)}", markup=False, soft_wrap=True)
+        for reference, value in references(quotable_numbers(runs)):
+            console.print(
+                f"{{{{ {reference} }}}}  {text_of_cell(value)}", markup=False, soft_wrap=True
+            )
         return runs[0].folder
     if config.worksheet:
         return worksheets(runs, config)
     page = page_of(runs, config.title)
     if config.notes is not None:
-        page = placed(page, read_notes(config.notes, numbers_of(runs)))
-    path = written(page, config, runs[0].folder)
+        page = place_notes(page, read_notes(config.notes, quotable_numbers(runs)))
+    path = save_page(page, config, runs[0].folder)
     console.print(f"report  [bold]{path}[/bold]", soft_wrap=True)
     return path
 
 
-def folder_of(name: str, root: Path) -> Path:
+def folder_of_run(name: str, root: Path) -> Path:
     """A run's folder, by its path or its name under the folder of runs.
 
     Raises:
@@ -97,7 +99,7 @@ def folder_of(name: str, root: Path) -> Path:
     raise UsageError(f"{name[:200]} is no run's folder; nearest in {root}: {nearest(name, there)}")
 
 
-def written(page: Page, config: Config, folder: Path) -> Path:
+def save_page(page: Page, config: Config, folder: Path) -> Path:
     """The page in the format asked for."""
     if config.format == "md":
         return write_markdown((config.output or folder) / "report.md", page)

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 
 import gpt.model
-from experiments.course import REFERENCE, curves_caption, described, entropies
+from experiments.course import REFERENCE, curves_caption, describe_variants, ngram_entropies
 from experiments.lines import judges, most_harmful
 from experiments.support.board import say_how_far
 from experiments.support.cli import (
@@ -37,7 +37,7 @@ from experiments.support.cli import (
 from experiments.support.executors import Executor, InProcess, Processes, at_once
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
-from experiments.support.retraining import run_all, sized, tasks_of
+from experiments.support.retraining import resize_preset, run_all, tasks_of
 from experiments.support.summary import (
     KINDS,
     detectable,
@@ -102,9 +102,11 @@ def main(config: Config) -> Path:
     if config.status:
         return say_how_far(config.runs / "retrain" / name)
     tokenizer = CharTokenizer.from_text(corpus.text)
-    preset = sized(PRESETS[config.preset], tokenizer.vocab_size, config.steps)
+    preset = resize_preset(PRESETS[config.preset], tokenizer.vocab_size, config.steps)
     data = split(corpus, tokenizer, preset.model.block_size)
-    cuts = chosen(config.surgeries, preset, data)  # wrong names are said before any training
+    cuts = choose_surgeries(
+        config.surgeries, preset, data
+    )  # wrong names are said before any training
     settings: dict[str, Any] = {
         "preset": config.preset,
         "surgeries": list(config.surgeries),
@@ -149,9 +151,9 @@ class Sweep:
         if wanted := top_asked(config.surgeries):
             cuts = cuts | self.top(wanted, study)
         curves = pd.concat([baseline, self.trained(cuts, self.seeds, text)], ignore_index=True)
-        run.save_table(described(curves, {BASELINE: None, **cuts}))
+        run.save_table(describe_variants(curves, {BASELINE: None, **cuts}))
         run.save_table(summarise(run.table()), "summary")
-        run.save_table(entropies(self.data), "entropies")
+        run.save_table(ngram_entropies(self.data), "entropies")
         whole = run.folder / "models" / f"{BASELINE}-{self.seeds[0]}.safetensors"
         save_views(run, checkpoint.load(whole).model, self.tokenizer, self.data.val)
         run.save_table(study.posthoc(cuts.values()).assign(variant=list(cuts)), "damage")
@@ -174,7 +176,7 @@ class Sweep:
     ) -> pd.DataFrame:
         """The curves of some variants, each trained with every seed for ``longer`` times the
         preset's steps."""
-        preset = sized(self.preset, None, longer * self.preset.train.steps)
+        preset = resize_preset(self.preset, None, longer * self.preset.train.steps)
         first = self.seeds[0]
         tasks = tasks_of(
             self.run,
@@ -225,7 +227,7 @@ class Sweep:
             self.trained({BASELINE: None}, self.baseline_seeds, text, longer=2),
             self.trained({name: cuts[name] for name in better}, self.seeds, text, longer=2),
         ]
-        curves = described(pd.concat(again, ignore_index=True), {BASELINE: None, **cuts})
+        curves = describe_variants(pd.concat(again, ignore_index=True), {BASELINE: None, **cuts})
         return summarise(curves), trainings_of(curves)
 
 
@@ -240,7 +242,7 @@ def executor_of(config: Config) -> Executor:
     return Processes(config.workers) if config.workers else InProcess()
 
 
-def chosen(asked: Sequence[str], preset: Preset, data: Data) -> dict[str, Surgery]:
+def choose_surgeries(asked: Sequence[str], preset: Preset, data: Data) -> dict[str, Surgery]:
     """The surgeries asked for by name or id; ``top:N`` is found later.
 
     Raises:

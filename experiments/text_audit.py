@@ -27,7 +27,7 @@ from gpt.text import load_corpus
 from interp.runs import Run
 
 try:
-    from experiments.support.cards import CARD, audited, save_card
+    from experiments.support.cards import CARD, audit_corpus, save_card
     from interp.texts import TextAudit
     from interp.texts.card import percent
     from interp.texts.finding import REGIONS
@@ -53,7 +53,7 @@ class Config:
 
 def main(config: Config) -> Path:
     corpus = load_corpus(config.text)
-    audit = audited(corpus, config.runs, config.at_least, config.regions)
+    audit = audit_corpus(corpus, config.runs, config.at_least, config.regions)
     name = config.name or run_name(corpus.name)
     settings = {
         "text": {"name": corpus.name, "sha256": corpus.sha256},
@@ -63,7 +63,7 @@ def main(config: Config) -> Path:
     with Run.open(config.runs, "text_audit", name, settings, {"method": audit.method}) as run:
         run.save_table(found(audit))
         page = save_card(run.folder, corpus, audit)
-    console.print(*corpus.notes, *said(audit), sep="\n", soft_wrap=True, markup=False)
+    console.print(*corpus.notes, *card_lines(audit), sep="\n", soft_wrap=True, markup=False)
     console.print(f"json    {run.folder / CARD}.json", soft_wrap=True)
     console.print(f"card    [bold]{page}[/bold]", soft_wrap=True)
     return page
@@ -74,7 +74,7 @@ def found(audit: TextAudit) -> pd.DataFrame:
     return pd.DataFrame(audit.findings)[["kind", "count", "distinct"]]
 
 
-def said(audit: TextAudit) -> list[str]:
+def card_lines(audit: TextAudit) -> list[str]:
     """The card in a few lines."""
     shared, size = audit.overlap, audit.size
     private = [f"{row['kind']}: {row['count']}" for row in audit.findings if row["count"]]

@@ -192,7 +192,7 @@ def check_fit(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path)
             not finite; ``path`` is named.
     """
     values = values_of(model)
-    for kind in (shape_of, dtype_of):
+    for kind in (shape_of_tensor, dtype_of):
         ours = {name: kind(value) for name, value in values.items()}
         given = {name: kind(tensor) for name, tensor in tensors.items()}
         if ours != given:
@@ -205,7 +205,7 @@ def check_fit(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path)
         raise UsageError(f"{path} cannot be used: {name} holds a number that is not finite")
 
 
-def shape_of(tensor: Tensor) -> tuple[int, ...]:
+def shape_of_tensor(tensor: Tensor) -> tuple[int, ...]:
     return tuple(tensor.shape)
 
 
@@ -303,7 +303,7 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
         for name, tensor in tensors.items()
     }
     texts = {"format": FORMAT, **{key: json.dumps(value) for key, value in metadata.items()}}
-    content = to_bytes(arrays, texts | {"sha256": checksum(arrays, texts)})
+    content = to_bytes(arrays, texts | {"sha256": checksum_of_tensors(arrays, texts)})
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -359,7 +359,9 @@ def read_verified(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if texts.get("format") != FORMAT:
         raise UsageError(f"{path} is a safetensors file but no checkpoint of this project")
     given = texts.get("sha256", "missing")
-    if given != checksum(tensors, {k: text for k, text in texts.items() if k != "sha256"}):
+    if given != checksum_of_tensors(
+        tensors, {k: text for k, text in texts.items() if k != "sha256"}
+    ):
         raise UsageError(
             f"{path} is damaged: what it holds is not what was saved (its checksum is "
             f"{given[:12]}, its content has another): {advice}"
@@ -382,10 +384,10 @@ def require_file(path: str | Path) -> None:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def checksum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
+def checksum_of_tensors(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
     """sha256 of names, dtypes, shapes and bytes of all tensors, and of the texts beside them."""
     digest = hashlib.sha256(json.dumps(sorted(texts.items())).encode())
     for name, tensor in sorted(tensors.items()):
-        digest.update(json.dumps([name, dtype_of(tensor), shape_of(tensor)]).encode())
+        digest.update(json.dumps([name, dtype_of(tensor), shape_of_tensor(tensor)]).encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

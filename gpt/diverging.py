@@ -18,14 +18,14 @@ from gpt import checkpoint
 from gpt.errors import DivergedError
 
 
-class Kept(NamedTuple):
+class GoodValues(NamedTuple):
     """A model's values after ``step`` updates, to go back to."""
 
     step: int
     values: dict[str, Tensor]
 
     @classmethod
-    def of(cls, model: nn.Module, step: int) -> "Kept":
+    def of(cls, model: nn.Module, step: int) -> "GoodValues":
         values = checkpoint.values_of(model)
         return cls(step, {name: value.detach().clone() for name, value in values.items()})
 

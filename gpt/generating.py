@@ -96,7 +96,7 @@ def check_request(
             f"the prompt has the token {low if low < 0 else high}; this model knows 0 to "
             f"{config.vocab_size - 1}"
         )
-    if not is_whole(max_new_tokens) or max_new_tokens < 0:
+    if not is_whole_number(max_new_tokens) or max_new_tokens < 0:
         raise UsageError(f"max_new_tokens is {max_new_tokens!r}; it must be a number of tokens")
     usable = isinstance(temperature, float | int | np.floating) and (
         temperature == 0 or COLDEST <= temperature < math.inf
@@ -106,7 +106,7 @@ def check_request(
             f"temperature is {temperature!r}; it must be a finite number of at least {COLDEST:g}, "
             f"or 0 for the likeliest token"
         )
-    if top_k is not None and (not is_whole(top_k) or top_k < 1):
+    if top_k is not None and (not is_whole_number(top_k) or top_k < 1):
         raise UsageError(f"top_k is {top_k!r}; it must be at least 1, or None to draw from all")
 
 
@@ -120,5 +120,5 @@ def holds_ids(tokens: Tensor) -> bool:
     return tokens.dtype in (torch.int64, torch.int32)
 
 
-def is_whole(value: Any) -> bool:
+def is_whole_number(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)

@@ -26,7 +26,7 @@ from gpt.errors import HookNameError, HookNeverFiredError, UsageError
 HookName = str | Callable[[str], bool]
 
 
-def watched(*hook_points: HookPoint) -> bool:
+def is_watched(*hook_points: HookPoint) -> bool:
     """Whether a hook of any kind (forward, backward, pre) sits on one of ``hook_points``."""
     for point in hook_points:  # a loop, for this is asked in every norm and every attention
         if (
@@ -47,7 +47,7 @@ class ForkPoint(HookPoint):
     """
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return x.clone() if watched(self) else x
+        return x.clone() if is_watched(self) else x
 
 
 class HookedModel(HookedRootModule):

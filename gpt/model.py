@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from transformer_lens.hook_points import HookPoint
 
 from gpt.errors import check_config
-from gpt.hooks import ForkPoint, watched
+from gpt.hooks import ForkPoint, is_watched
 from gpt.protocol import AttentionWeights, LanguageModel, MLPWeights
 from gpt.running import takes_options
 
@@ -68,7 +68,7 @@ class LayerNorm(nn.Module):
         self.hook_normalized = HookPoint()  # [batch pos d_model]
 
     def forward(self, x: Stream) -> Stream:
-        if watched(self.hook_scale, self.hook_normalized):
+        if is_watched(self.hook_scale, self.hook_normalized):
             return self.normalize(x)
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
@@ -115,14 +115,14 @@ class CausalSelfAttention(AttentionWeights, nn.Module):
         v = self.value(x).view(heads)
         v = self.hook_v(v)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # [batch head pos d_head]
-        if watched(self.hook_attn_scores, self.hook_pattern):
+        if is_watched(self.hook_attn_scores, self.hook_pattern):
             z = self.attend(q, k, v)
         else:
             p = self.dropout if self.training else 0.0
             z = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)
         z = z.transpose(1, 2)  # [batch pos head d_head]
         z = self.hook_z(z)
-        if watched(self.hook_result):
+        if is_watched(self.hook_result):
             out = self.sum_results(z)
         else:
             out = self.proj(z.reshape(batch, pos, d_model))

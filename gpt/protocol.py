@@ -69,7 +69,7 @@ class LanguageModel(HookedModel):
             n_key_value_heads=first.attn.n_head,
             n_layers=len(blocks),
             n_ctx=self.config.block_size,
-            d_mlp=None if mlp is None else width_of(mlp),
+            d_mlp=None if mlp is None else width_of_mlp(mlp),
             attn_only=mlp is None,
             d_vocab=self.config.vocab_size,
             device=str(self.wte.weight.device),
@@ -233,7 +233,7 @@ def activation_of(mlp: nn.Module | None) -> str:
     return "gelu_new" if gelu.approximate == "tanh" else "gelu"
 
 
-def width_of(mlp: nn.Module) -> int:
+def width_of_mlp(mlp: nn.Module) -> int:
     """How many neurons an MLP has: what its first linear map gives."""
     return next(part.out_features for part in mlp.modules() if isinstance(part, nn.Linear))
 

@@ -60,7 +60,7 @@ def save_state(
     step: int,
 ) -> None:
     """Write all that the next step depends on. Raises ``UsageError`` where the disk refuses."""
-    tensors, device = {"rng.cpu": torch.get_rng_state()}, device_of(model)
+    tensors, device = {"rng.cpu": torch.get_rng_state()}, device_of_weights(model)
     if device.type == "cuda":
         tensors["rng.cuda"] = torch.cuda.get_rng_state(device)
     tensors |= {f"model.{name}": value for name, value in checkpoint.values_of(model).items()}
@@ -112,7 +112,7 @@ def load_state(
     wrong = (
         wrong_position(metadata, identity["train"])
         or wrong_moments(tensors, metadata, model)
-        or wrong_generators(tensors, device_of(model))
+        or wrong_generators(tensors, device_of_weights(model))
     )
     if wrong:
         raise UsageError(
@@ -127,8 +127,8 @@ def load_state(
                 key: value.to(parameter.device) for key, value in moments.items()
             }
     torch.set_rng_state(tensors["rng.cpu"])
-    if device_of(model).type == "cuda":
-        torch.cuda.set_rng_state(tensors["rng.cuda"], device_of(model))
+    if device_of_weights(model).type == "cuda":
+        torch.cuda.set_rng_state(tensors["rng.cuda"], device_of_weights(model))
     return metadata["step"], metadata["curve"]
 
 
@@ -170,7 +170,7 @@ def wrong_moments(
             tensor, like = tensors[full], parameters[name]
             shape, dtype = ((), torch.float32) if key == "step" else (like.shape, like.dtype)
             if tensor.shape != shape or tensor.dtype != dtype:
-                had = f"{checkpoint.dtype_of(tensor)} {checkpoint.shape_of(tensor)}"
+                had = f"{checkpoint.dtype_of(tensor)} {checkpoint.shape_of_tensor(tensor)}"
                 return f"{full} is {had}, and {name} is {tuple(like.shape)}"
             if not tensor.isfinite().all() or (key == "exp_avg_sq" and (tensor < 0).any()):
                 return f"{full} holds a number that no update makes"
@@ -193,5 +193,5 @@ def wrong_generators(tensors: Mapping[str, Tensor], device: torch.device) -> str
     return ""
 
 
-def device_of(model: nn.Module) -> torch.device:
+def device_of_weights(model: nn.Module) -> torch.device:
     return next(model.parameters()).device

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gpt import checkpoint
-from gpt.diverging import Kept, wrong_step
+from gpt.diverging import GoodValues, wrong_step
 from gpt.errors import DivergedError, UsageError
 from gpt.model import GPTConfig
 from gpt.modes import in_mode
@@ -200,7 +200,7 @@ def train(
         training.curve = [Evaluation(**losses) for losses in evaluated]
         if stop_at is not None and step > stop_at:
             raise UsageError(f"{state} is at step {step} already, after stop_at ({stop_at})")
-    kept = Kept.of(model, step)
+    kept = GoodValues.of(model, step)
     compute_loss = compile_model(model) if config.compile else model
     train_tokens = data.train.to(device)
     blocks = {
@@ -228,7 +228,7 @@ def train(
                 if what := find_not_finite(evaluation, model):
                     raise restore_kept(model, kept, training, step, config, what)
                 training.curve.append(evaluation)
-                kept = Kept.of(model, step)
+                kept = GoodValues.of(model, step)
                 if step < config.steps:
                     save()
             if step in (stop_at, config.steps):
@@ -271,7 +271,12 @@ def find_not_finite(evaluation: Evaluation, model: nn.Module) -> str:
 
 
 def restore_kept(
-    model: nn.Module, kept: Kept, training: Training, step: int, config: TrainConfig, what: str
+    model: nn.Module,
+    kept: GoodValues,
+    training: Training,
+    step: int,
+    config: TrainConfig,
+    what: str,
 ) -> DivergedError:
     """Give the model back the values that were kept; the error that says so."""
     kept.put_back(model)

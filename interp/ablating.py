@@ -16,7 +16,7 @@ from interp.places import Intervention
 from interp.site import Model, Part, Site
 from interp.site import sites as sites_of
 from interp.sweep import sweep
-from interp.sweeps.resuming import Store
+from interp.sweeps.resuming import RowStore
 from interp.tokens import tokens_of
 
 
@@ -30,7 +30,7 @@ def ablate(
     metric: Metric = loss,
     memory: str | int | None = None,
     progress: bool = True,
-    run: Store | None = None,
+    run: RowStore | None = None,
 ) -> pd.DataFrame:
     """Ablate each site alone, and measure what that does on every text.
 

@@ -26,7 +26,7 @@ from transformer_lens.hook_points import HookPoint
 from interp.errors import UsageError
 from interp.hooking import bare, evaluating
 from interp.site import Model, axes_of, device_of, names_by_point, observe
-from interp.tracing import Source, SourceLine, is_model_code
+from interp.tracing import SourceFile, SourceLine, is_model_code
 
 COLUMNS = (
     *("kind", "name", "block", "part", "depth", "class", "file", "line", "code"),
@@ -66,7 +66,7 @@ def architecture(model: Model, tokens: Tensor | None = None) -> pd.DataFrame:
     if not called:
         raise UsageError(f"{type(model).__name__} calls no module: there are no boxes to find")
     blocks = blocks_of(called, trace.modules)
-    rows = [row for event in trace.events if (row := placed(event, blocks))]
+    rows = [row for event in trace.events if (row := row_of_event(event, blocks))]
     parts = {(row["block"], row["part"]) for row in rows}
     rows += hooks_of(model, tokens, blocks, parts)
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -94,7 +94,7 @@ class Trace:
     positions: int
     events: list[Event] = field(default_factory=list)
     stack: list[str] = field(default_factory=list)
-    sources: dict[str, Source] = field(default_factory=dict)
+    sources: dict[str, SourceFile] = field(default_factory=dict)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -145,7 +145,7 @@ class Trace:
             return None
         path = frame.f_code.co_filename
         if path not in self.sources:
-            self.sources[path] = Source(path, frame.f_globals.get("__name__", ""))
+            self.sources[path] = SourceFile(path, frame.f_globals.get("__name__", ""))
         source = self.sources[path]
         statement = source.statements.get(frame.f_lineno)
         number = frame.f_lineno if statement is None else statement.lineno
@@ -178,7 +178,7 @@ class Additions(TorchFunctionMode):
 
 
 @dataclass(frozen=True)
-class Blocks:
+class BlockModules:
     """The blocks among a model's modules."""
 
     list: str  # the ModuleList's name; empty where there is none
@@ -191,7 +191,7 @@ class Blocks:
         return {".".join(parts[:count]) for count in range(len(parts))} | {""}
 
 
-def blocks_of(called: Sequence[Event], modules: dict[str, nn.Module]) -> Blocks:
+def blocks_of(called: Sequence[Event], modules: dict[str, nn.Module]) -> BlockModules:
     """The outermost list of modules that are called one after another.
 
     Items that are all handed the very same value, as heads side by side are, are no blocks.
@@ -204,11 +204,11 @@ def blocks_of(called: Sequence[Event], modules: dict[str, nn.Module]) -> Blocks:
     for name in sorted(lists, key=lambda name: name.count(".")):
         items = lists[name]
         if len(items) == 1 or items[0].taken is not items[1].taken:
-            return Blocks(name, tuple(dict.fromkeys(item.name for item in items)))
-    return Blocks("", ())
+            return BlockModules(name, tuple(dict.fromkeys(item.name for item in items)))
+    return BlockModules("", ())
 
 
-def placed(event: Event, blocks: Blocks) -> dict[str, Any] | None:
+def row_of_event(event: Event, blocks: BlockModules) -> dict[str, Any] | None:
     """An event's row; None for what is no box: the root, the blocks themselves, inner sums."""
     frame = next((name for name in reversed(event.within) if name in blocks.names), None)
     trunk = blocks.trunk
@@ -224,7 +224,7 @@ def placed(event: Event, blocks: Blocks) -> dict[str, Any] | None:
         "shape": event.shape,
         "class_line": None,
         "source": False,
-        **where(event.line),
+        **line_columns(event.line),
     }
     if event.kind == "add":
         return None if within or not around else {**row, "name": "+", "part": "+"}
@@ -248,7 +248,7 @@ def bare_type(module: nn.Module) -> type[nn.Module]:
     return type(getattr(module, WRAPPED, None) or module)
 
 
-def where(line: SourceLine | None) -> dict[str, Any]:
+def line_columns(line: SourceLine | None) -> dict[str, Any]:
     if line is None:
         return {"file": "", "line": None, "code": ""}
     return {"file": line.file, "line": line.line, "code": line.code}
@@ -271,7 +271,7 @@ def number_of(block: str) -> str:
 
 
 def hooks_of(
-    model: Model, tokens: Tensor, blocks: Blocks, parts: set[tuple[str, str]]
+    model: Model, tokens: Tensor, blocks: BlockModules, parts: set[tuple[str, str]]
 ) -> Iterator[dict[str, Any]]:
     """A row for every hook point, in the box that holds it."""
     names = names_by_point(model)
@@ -296,7 +296,7 @@ def hooks_of(
             "class_line": None,
             "source": False,
             "shape": named_shape(shape, axes),
-            **where(line),
+            **line_columns(line),
         }
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from interp.caching import cache
 from interp.errors import NonFiniteError, SiteError, UsageError
-from interp.hooking import evaluating, hooked
+from interp.hooking import attach_hooks, evaluating
 from interp.interventions import Patch
 from interp.metrics import Metric
 from interp.padding import check_padding
@@ -34,7 +34,7 @@ from interp.streams import Pair, on_stream
 from interp.sweep import effects_of
 from interp.sweeps.fused import frozen_linear_maps
 from interp.sweeps.reading import behind_blocks, measure_run
-from interp.sweeps.resuming import Store
+from interp.sweeps.resuming import RowStore
 from interp.verdicts import FEWEST
 
 EMBEDDING = "hook_embed"
@@ -94,7 +94,7 @@ def attribution(
     verify: int = 16,
     seed: int = 0,
     progress: bool = True,
-    run: Store | None = None,
+    run: RowStore | None = None,
 ) -> Attribution:
     """Score every site by what patching it, clean into corrupted, would change.
 
@@ -159,10 +159,10 @@ def attribution(
     table["why"] = ""
     table.loc[largest, "why"], table.loc[random, "why"] = "largest", "random"
     table["n"] = scores.shape[1]
-    return Attribution(table, audited(approximate[chosen], exact, len(largest)))
+    return Attribution(table, audit_scores(approximate[chosen], exact, len(largest)))
 
 
-def audited(
+def audit_scores(
     approximate: Float[np.ndarray, "site"], exact: Float[np.ndarray, "site"], largest: int
 ) -> Audit:
     """How well scores agree with exact effects of the same sites.
@@ -291,7 +291,7 @@ def gradients(
     if embedded is not None:
         put = match(model, EMBEDDING)[0][1]
         pairs = [(put, lambda value, hook: embedded.clone()), *pairs]
-    with hooked(first, first=True), hooked(pairs), graphs(), torch.enable_grad():
+    with attach_hooks(first, first=True), attach_hooks(pairs), graphs(), torch.enable_grad():
         proven = embedded is not None
         measured, end = measure_run(model, tokens, metric_tokens, metric, end, proven)
         if missed := [name for name in hooks if name not in values]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from interp.errors import SiteError
-from interp.hooking import evaluating, hooked, modules_of
+from interp.hooking import attach_hooks, evaluating, modules_of
 from interp.padding import check_padding
 from interp.site import Model, match
 
@@ -62,7 +62,7 @@ def cache(
     def run(copied: bool) -> None:
         kept.clear()
         pairs = [(point, keeping(name, copied)) for name, point in points.items()]
-        with evaluating(model), hooked(pairs):
+        with evaluating(model), attach_hooks(pairs):
             model(tokens, **kwargs)
 
     if "attention_mask" not in kwargs:

@@ -5,8 +5,8 @@ marks that reorder the line around them, lone surrogates that no file can hold. 
 Python would write, they can be read and do nothing.
 
     visible("a\\x1b[31mb")     # the eight characters \\x1b[31m between a and b, harmless
-    marked(" ")               # ␣: for a tick label, where a blank would look like none
-    shortened("Ġinternationalization", 10)        # Ġinternat…
+    mark_spaces(" ")               # ␣: for a tick label, where a blank would look like none
+    shorten_text("Ġinternationalization", 10)        # Ġinternat…
 """
 
 import re
@@ -31,7 +31,7 @@ def visible(text: str) -> str:
 MARKS = {" ": "␣", "\n": "⏎", "\t": "⇥"}
 
 
-def marked(text: str) -> str:
+def mark_spaces(text: str) -> str:
     """``visible`` text in which spaces, newlines and tabs are signs too."""
     return "".join(MARKS.get(character) or visible(character) for character in text)
 
@@ -46,7 +46,7 @@ def width_of(text: str) -> int:
     return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
 
 
-def shortened(text: str, letters: int) -> str:
+def shorten_text(text: str, letters: int) -> str:
     """Text that is at most so wide; what is cut off leaves an ellipsis."""
     if width_of(text) <= letters:
         return text

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from interp.errors import InterventionError
-from interp.hooking import OwnHook, hooked, remove_hook, roots_of
+from interp.hooking import OwnHook, attach_hooks, remove_hook, roots_of
 from interp.masks import Masks
 from interp.places import Intervention, Place, apply
 from interp.receipts import Effect
@@ -55,7 +55,7 @@ def claims_in_place(model: Model, claims: Sequence[Claim]) -> Iterator[None]:
         by_point.setdefault(claim.point, []).append(claim)
     masks = Masks(model, (name for point in by_point for name in names_of[point]))
     behind = {claim.site.hook: way_around(model, claim.site.hook) for claim in claims}
-    run = Run()
+    run = ModelRun()
 
     def edit(value: Any, hook: HookPoint) -> Tensor:
         names = names_of[hook]
@@ -89,9 +89,9 @@ def claims_in_place(model: Model, claims: Sequence[Claim]) -> Iterator[None]:
     afterwards = [(point, give_back) for point in dict.fromkeys(behind.values()) if point]
     with ExitStack() as stack:
         stack.enter_context(run.followed(model))
-        stack.enter_context(hooked(afterwards, first=True))
-        stack.enter_context(hooked([(point, edit) for point in by_point]))
-        stack.enter_context(hooked(masks.pairs))
+        stack.enter_context(attach_hooks(afterwards, first=True))
+        stack.enter_context(attach_hooks([(point, edit) for point in by_point]))
+        stack.enter_context(attach_hooks(masks.pairs))
         yield
 
 
@@ -118,7 +118,7 @@ def check_cached(claim: Claim, place: Place) -> None:
 
 
 @dataclass
-class Run:
+class ModelRun:
     """The run under way.
 
     Args:

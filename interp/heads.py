@@ -20,7 +20,7 @@ from torch import Tensor
 from interp.caching import cache
 from interp.display import frame_html
 from interp.errors import UsageError
-from interp.hooking import evaluating, hooked
+from interp.hooking import attach_hooks, evaluating
 from interp.padding import check_padding
 from interp.report import Page
 from interp.report.attention import AttentionView
@@ -216,7 +216,7 @@ def heads_table(
 
     check_padding(model, tokens)
     pairs = match(model, PATTERNS)
-    with evaluating(model), hooked([(point, measuring(site.hook)) for site, point in pairs]):
+    with evaluating(model), attach_hooks([(point, measuring(site.hook)) for site, point in pairs]):
         model(tokens)
     ((column, values),) = labels.items()
     rows, samples = [], []

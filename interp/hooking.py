@@ -1,6 +1,6 @@
 """How are hooks put on a model so that they act where they were meant to, and nowhere else?
 
-    with hooked([(point, function)]):    # function(value, hook=point) gives a new value, or None
+    with attach_hooks([(point, function)]):  # function(value, hook=point): a new value, or None
         model(tokens)
 
 Such a hook acts in the runs of the thread that put it there, as torch's ``no_grad`` does. A copy of
@@ -24,7 +24,7 @@ from interp.errors import InterventionError, UsageError
 
 
 @contextmanager
-def hooked(
+def attach_hooks(
     pairs: Sequence[tuple[HookPoint, Callable[..., Any]]], *, first: bool = False
 ) -> Iterator[None]:
     """Forward hooks on these hook points, and gone afterwards.
@@ -167,7 +167,7 @@ def roots_of(model: Any) -> list[nn.Module]:
             if isinstance(wrapped, nn.Module):
                 found[wrapped] = None
         else:
-            waiting += held_by(thing)
+            waiting += reachable_from(thing)
     if not found:
         raise UsageError(
             f"{type(model).__name__} is no torch module and holds none, so that it cannot be put "
@@ -176,7 +176,7 @@ def roots_of(model: Any) -> list[nn.Module]:
     return list(found)
 
 
-def held_by(thing: Any) -> list[Any]:
+def reachable_from(thing: Any) -> list[Any]:
     """What a wrapper, a container or a function can reach."""
     if isinstance(thing, dict):
         return list(thing.values())

@@ -99,7 +99,7 @@ def loss_at(positions: int | Sequence[int] | Bool[Tensor, "batch pos"]) -> Metri
             )
         return losses[:, counted].mean(dim=1)
 
-    metric.__name__ = f"loss_at({shown(positions)})"
+    metric.__name__ = f"loss_at({argument_text(positions)})"
     return metric
 
 
@@ -136,7 +136,7 @@ def logit_difference(
         return picked[0] - picked[1]
 
     where = "" if pos == -1 else f", pos={pos}"
-    metric.__name__ = f"logit_difference({shown(answer)}, {shown(wrong)}{where})"
+    metric.__name__ = f"logit_difference({argument_text(answer)}, {argument_text(wrong)}{where})"
     return metric
 
 
@@ -198,13 +198,13 @@ def metric_name(metric: Metric) -> str:
     """What a table calls a metric: its own name or, where it has none, that of what made it."""
     if isinstance(metric, functools.partial):
         given = [*metric.args, *metric.keywords.values()]
-        return f"{metric_name(metric.func)}({', '.join(map(shown, given))})"
+        return f"{metric_name(metric.func)}({', '.join(map(argument_text, given))})"
     name = getattr(metric, "__name__", type(metric).__name__)
     maker, made, _ = getattr(metric, "__qualname__", name).partition(".<locals>.")
     return maker if made and name in ("metric", "<lambda>") else name
 
 
-def shown(value: Any) -> str:
+def argument_text(value: Any) -> str:
     """A metric's argument in its name."""
     if isinstance(value, Tensor):
         return str(value.item()) if value.ndim == 0 else "one per example"

@@ -24,7 +24,7 @@ from interp.logits import logits_of
 from interp.metrics import Metric, logit_difference, measure
 from interp.site import Model, Part, Site, sites
 from interp.sweep import effects_of
-from interp.sweeps.resuming import Store
+from interp.sweeps.resuming import RowStore
 from interp.sweeps.scoring import check_scores
 from interp.tokens import strings_of, token_of, tokens_of
 from interp.verdicts import intervals_over_texts
@@ -49,7 +49,7 @@ def activation_patching(
     components: Sequence[str] = ("resid_pre", "attn_out", "mlp_out", "z"),
     *,
     progress: bool = True,
-    run: Store | None = None,
+    run: RowStore | None = None,
 ) -> pd.DataFrame:
     """Patch every cell of each component's grid, clean into corrupted.
 
@@ -99,7 +99,7 @@ def patch(
     component: str | Sequence[str] = "resid_pre",
     metric: Metric | None = None,
     progress: bool = True,
-    run: Store | None = None,
+    run: RowStore | None = None,
 ) -> pd.DataFrame:
     """Activation patching between two texts: where is the answer carried?
 
@@ -158,7 +158,7 @@ def patch_each(
     sites: Sequence[Site],
     *,
     progress: bool = True,
-    run: Store | None = None,
+    run: RowStore | None = None,
 ) -> pd.DataFrame:
     """Patch each site alone, clean into corrupted.
 

@@ -29,7 +29,7 @@ from transformer_lens.hook_points import HookPoint
 
 from interp.display import table_html
 from interp.errors import HookNameError, SiteError
-from interp.hooking import OwnHook, bare, evaluating, hooked, modules_of
+from interp.hooking import OwnHook, attach_hooks, bare, evaluating, modules_of
 from interp.tracing import LineTracer, SourceLine
 
 Part = Literal["head", "pos", "neuron"]
@@ -337,7 +337,7 @@ def observe(model: Model, tokens: Tensor | None) -> dict[str, tuple[tuple[int, .
     with bare(points), evaluating(model):
         for point in points:
             point.register_forward_pre_hook(OwnHook(keep_line))
-        with hooked([(point, keep_shape) for point in points]), tracer.tracing():
+        with attach_hooks([(point, keep_shape) for point in points]), tracer.tracing():
             model(tokens)
     names = names_by_point(model)
     return {

@@ -56,7 +56,7 @@ def bootstrap_interval(
         UsageError: fewer than two examples, a confidence outside 0 to 1, no resamples.
         NonFiniteError: a NaN or an infinity among the values.
     """
-    rows, shape = rows_of(values, at_least=2)
+    rows, shape = as_rows(values, at_least=2)
     check_confidence(confidence)
     if resamples < 1:
         raise UsageError(f"resamples is {resamples}; it must be at least 1")
@@ -65,12 +65,15 @@ def bootstrap_interval(
     low, high = np.empty_like(mean), np.empty_like(mean)
     for part in chunks(len(rows), CELLS_AT_ONCE // resamples):
         draws = np.concatenate(
-            [deviations[part] @ counts.T for counts in resampled(rows.shape[1], resamples, seed)],
+            [
+                deviations[part] @ counts.T
+                for counts in resample_counts(rows.shape[1], resamples, seed)
+            ],
             axis=1,
         )
         draws = np.sort(draws / rows.shape[1], axis=1)
         low[part], high[part] = bca_ends(draws, deviations[part], confidence)
-    return Interval(*(restored(column, shape) for column in (mean, mean + low, mean + high)))
+    return Interval(*(restore_shape(column, shape) for column in (mean, mean + low, mean + high)))
 
 
 def t_interval(values: Values, confidence: float = 0.95) -> Interval:
@@ -85,12 +88,14 @@ def t_interval(values: Values, confidence: float = 0.95) -> Interval:
         UsageError: fewer than two seeds (one run has no spread), a confidence outside 0 to 1.
         NonFiniteError: a NaN or an infinity among the values.
     """
-    rows, shape = rows_of(values, at_least=2)
+    rows, shape = as_rows(values, at_least=2)
     check_confidence(confidence)
     mean = rows.mean(axis=1)
     error = rows.std(axis=1, ddof=1) / np.sqrt(rows.shape[1])
     reach = error * stats.t.ppf((1 + confidence) / 2, df=rows.shape[1] - 1)
-    return Interval(*(restored(column, shape) for column in (mean, mean - reach, mean + reach)))
+    return Interval(
+        *(restore_shape(column, shape) for column in (mean, mean - reach, mean + reach))
+    )
 
 
 def t_test(differences: Values, confidence: float = 0.95) -> Difference:
@@ -100,13 +105,15 @@ def t_test(differences: Values, confidence: float = 0.95) -> Difference:
         UsageError: fewer than two differences, a confidence outside 0 to 1.
         NonFiniteError: a NaN or an infinity among them.
     """
-    rows, shape = rows_of(differences, at_least=2)
+    rows, shape = as_rows(differences, at_least=2)
     mean, low, high = t_interval(rows, confidence)
     error = rows.std(axis=1, ddof=1) / np.sqrt(rows.shape[1])
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(mean == 0, 0.0, mean / error)
     p = 2 * stats.t.sf(np.abs(t), rows.shape[1] - 1)
-    return Difference(*(restored(np.asarray(column), shape) for column in (mean, low, high, p)))
+    return Difference(
+        *(restore_shape(np.asarray(column), shape) for column in (mean, low, high, p))
+    )
 
 
 def difference_of_means(a: Values, b: Values, confidence: float = 0.95) -> Difference:
@@ -119,8 +126,8 @@ def difference_of_means(a: Values, b: Values, confidence: float = 0.95) -> Diffe
         UsageError: fewer than two seeds on a side, different rows, a confidence outside 0 to 1.
         NonFiniteError: a NaN or an infinity among the values.
     """
-    rows_a, shape = rows_of(a, at_least=2)
-    rows_b, shape_b = rows_of(b, at_least=2)
+    rows_a, shape = as_rows(a, at_least=2)
+    rows_b, shape_b = as_rows(b, at_least=2)
     check_confidence(confidence)
     if shape != shape_b:
         raise UsageError(
@@ -140,7 +147,7 @@ def difference_of_means(a: Values, b: Values, confidence: float = 0.95) -> Diffe
     p = 2 * stats.t.sf(np.abs(t), df)
     reach = np.sqrt(squares) * stats.t.ppf((1 + confidence) / 2, df)
     columns = (difference, difference - reach, difference + reach, p)
-    return Difference(*(restored(column, shape) for column in columns))
+    return Difference(*(restore_shape(column, shape) for column in columns))
 
 
 def sign_flip_p(values: Values, resamples: int = 10_000, seed: int = 0) -> Numbers:
@@ -157,7 +164,7 @@ def sign_flip_p(values: Values, resamples: int = 10_000, seed: int = 0) -> Numbe
         UsageError: no examples, no resamples.
         NonFiniteError: a NaN or an infinity among the values.
     """
-    rows, shape = rows_of(values, at_least=1)
+    rows, shape = as_rows(values, at_least=1)
     if resamples < 1:
         raise UsageError(f"resamples is {resamples}; it must be at least 1")
     examples = rows.shape[1]
@@ -172,7 +179,7 @@ def sign_flip_p(values: Values, resamples: int = 10_000, seed: int = 0) -> Numbe
             flipped = np.abs(rows[part] @ signs.T)
             counted[part] += (flipped >= seen[part] - rounding[part]).sum(axis=1)
     p = counted / patterns if exact else (counted + 1) / (patterns + 1)
-    return restored(p, shape)
+    return restore_shape(p, shape)
 
 
 def adjust(p: Values, method: Literal["holm", "bh"] = "holm") -> Numbers:
@@ -194,13 +201,13 @@ def adjust(p: Values, method: Literal["holm", "bh"] = "holm") -> Numbers:
     if not ((p >= 0) & (p <= 1)).all():
         raise UsageError("p-values must be between 0 and 1; leave out tests that were not made")
     if method == "bh":
-        return restored(stats.false_discovery_control(p.ravel(), method="bh"), p.shape)
+        return restore_shape(stats.false_discovery_control(p.ravel(), method="bh"), p.shape)
     if method == "holm":
         order = p.argsort(axis=None)
         stepped = p.ravel()[order] * np.arange(p.size, 0, -1)
         adjusted = np.empty(p.size)
         adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
-        return restored(adjusted, p.shape)
+        return restore_shape(adjusted, p.shape)
     raise UsageError(f"method is {method!r}; it must be 'holm' or 'bh'")
 
 
@@ -240,10 +247,10 @@ def minimum_detectable_effect(
     while excess(upper) < 0:  # by small steps: far out the noncentral t loses its digits
         upper += 1.0
     shift = optimize.brentq(excess, upper - 1.0, upper)
-    return restored(shift * np.sqrt(2 / n_seeds) * sd.ravel(), sd.shape)
+    return restore_shape(shift * np.sqrt(2 / n_seeds) * sd.ravel(), sd.shape)
 
 
-def rows_of(
+def as_rows(
     values: Values, at_least: int
 ) -> tuple[Float[np.ndarray, "row example"], tuple[int, ...]]:
     """Values as a matrix, and the shape that its rows stand for."""
@@ -257,7 +264,7 @@ def rows_of(
     return array.reshape(-1, array.shape[-1]), array.shape[:-1]
 
 
-def restored(column: Float[np.ndarray, "row"], shape: tuple[int, ...]) -> Numbers:
+def restore_shape(column: Float[np.ndarray, "row"], shape: tuple[int, ...]) -> Numbers:
     return column.reshape(shape) if shape else float(column[0])
 
 
@@ -271,7 +278,7 @@ def chunks(total: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, total, size))
 
 
-def resampled(
+def resample_counts(
     examples: int, resamples: int, seed: int
 ) -> Iterator[Float[np.ndarray, "draw example"]]:
     """How often each example is drawn in each bootstrap resample, some resamples at a time."""

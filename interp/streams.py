@@ -14,7 +14,7 @@ from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
 from interp.errors import InterventionError
-from interp.hooking import bare, evaluating, hooked
+from interp.hooking import attach_hooks, bare, evaluating
 from interp.site import Model, device_of, names_by_point
 
 MID, OUT, POST = "hook_resid_mid", "hook_mlp_out", "hook_resid_post"
@@ -69,10 +69,10 @@ def adds_up(model: Model, name: str) -> bool:
 
     tokens = torch.zeros((1, 2), dtype=torch.long, device=device_of(model))
     with bare(names_by_point(model)), evaluating(model):
-        with hooked([(mid, keep)]):
+        with attach_hooks([(mid, keep)]):
             model(tokens)
         before = seen[mid]
-        with hooked([(mid, shift), (out, keep), (post, keep)]):
+        with attach_hooks([(mid, shift), (out, keep), (post, keep)]):
             model(tokens)
     if not seen.keys() >= {mid, out, post} or seen[post].shape != seen[mid].shape:
         return False

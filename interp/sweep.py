@@ -35,7 +35,7 @@ from interp.sweeps.answering import Effects, answer_request
 from interp.sweeps.budget import parse_memory
 from interp.sweeps.plans import Plan, make_plan
 from interp.sweeps.request import Request
-from interp.sweeps.resuming import Store
+from interp.sweeps.resuming import RowStore
 from interp.sweeps.routing import find_routes
 from interp.sweeps.scoring import UnforeseenReadError
 from interp.sweeps.trials import Interventions, trials_of
@@ -53,7 +53,7 @@ def sweep(
     screen: Literal["bfloat16"] | None = None,
     verify: int = 16,
     progress: bool = True,
-    run: Store | None = None,
+    run: RowStore | None = None,
 ) -> pd.DataFrame:
     """Every intervention alone, in one table.
 
@@ -162,7 +162,7 @@ def effects_of(
     memory: str | int | None = None,
     progress: bool = True,
     allow_no_effect: bool = False,
-    run: Store | None = None,
+    run: RowStore | None = None,
 ) -> Effects:
     """What ``sweep`` computes, example by example.
 

@@ -48,7 +48,7 @@ class LineTracer:
     def __init__(self) -> None:
         self.trails: dict[FrameType, list[int]] = {}
         self.known: dict[CodeType, bool] = {}
-        self.sources: dict[str, Source] = {}
+        self.sources: dict[str, SourceFile] = {}
         self.hook_calls: set[ast.Call] = set()
 
     @contextmanager
@@ -97,7 +97,7 @@ class LineTracer:
         return source.line(maker.lineno, maker)
 
     def _maker(
-        self, frame: FrameType, source: "Source", statement: ast.stmt, name: str
+        self, frame: FrameType, source: "SourceFile", statement: ast.stmt, name: str
     ) -> ast.stmt | None:
         """The statement that last bound ``name`` to more than what a hook point passed on."""
         trail = list(self.trails.get(frame, ()))
@@ -116,10 +116,10 @@ class LineTracer:
             return False
         return isinstance(call.args[0], ast.Name) and call.args[0].id == name
 
-    def _source(self, frame: FrameType) -> "Source":
+    def _source(self, frame: FrameType) -> "SourceFile":
         path = frame.f_code.co_filename
         if path not in self.sources:
-            self.sources[path] = Source(path, frame.f_globals.get("__name__", ""))
+            self.sources[path] = SourceFile(path, frame.f_globals.get("__name__", ""))
         return self.sources[path]
 
     @no_type_check  # these two run on every call and every line: checks would take seconds
@@ -151,7 +151,7 @@ def tracer_set(tracer: Callable | None) -> Iterator[None]:
         sys.settrace(before)
 
 
-class Source:
+class SourceFile:
     """A file of a model's source, by line and by position.
 
     Where the file holds no parsable source (a shell's input), every lookup finds nothing.
@@ -217,17 +217,17 @@ def package_depth(path: str, module: str) -> int:
     return len(module.split(".")) + (Path(path).name == "__init__.py")
 
 
-def folder_of(package: str) -> str:
+def folder_of_package(package: str) -> str:
     """Where a package lies, without importing it: beartype cannot be, once nnsight was."""
     spec = find_spec(package)
     assert spec is not None and spec.origin is not None
     return str(Path(spec.origin).parent) + "/"
 
 
-TRANSFORMER_LENS = folder_of("transformer_lens")
+TRANSFORMER_LENS = folder_of_package("transformer_lens")
 BETWEEN = (
     TRANSFORMER_LENS,
-    *map(folder_of, ("torch", "jaxtyping", "beartype")),
+    *map(folder_of_package, ("torch", "jaxtyping", "beartype")),
     str(Path(__file__).with_name("hooking.py")),
     "<@beartype",  # the checks that it writes
     "<frozen ",

@@ -66,12 +66,12 @@ def verdict_of(row: Mapping[Any, Any], kind: str = "") -> Verdict:
     status = row.get(f"{kind}status", row.get("status"))
     status = status if isinstance(status, str) else ""
     if status in BY_NATURE:
-        unmeasured = status == Status.RETRAIN_ONLY and np.isnan(number(row.get(f"{kind}delta")))
+        unmeasured = status == Status.RETRAIN_ONLY and np.isnan(as_number(row.get(f"{kind}delta")))
         return Verdict.UNKNOWN if unmeasured else Verdict.NONE
     if status not in COMPARED:
         return Verdict.UNKNOWN
     delta, low, high, p = (
-        number(row.get(f"{kind}{name}")) for name in ("delta", "ci_low", "ci_high", "p_adjusted")
+        as_number(row.get(f"{kind}{name}")) for name in ("delta", "ci_low", "ci_high", "p_adjusted")
     )
     bounded, tested = bool(np.isfinite([low, high]).all()), bool(np.isfinite(p))
     if too_few(row, kind) or not np.isfinite(delta) or not (bounded or tested):
@@ -181,7 +181,7 @@ def interval_words(row: Mapping[Any, Any], kind: str = "", points: Iterable[floa
     Args:
         points: the effect in each seed, said where there are too few for an interval.
     """
-    low, high = (number(row.get(f"{kind}{name}")) for name in ("ci_low", "ci_high"))
+    low, high = (as_number(row.get(f"{kind}{name}")) for name in ("ci_low", "ci_high"))
     if np.isfinite([low, high]).all():
         return f"95 % interval {low:+.3f} to {high:+.3f}"
     shown = [f"{point:+.3f}" for point in points]
@@ -192,16 +192,16 @@ def interval_words(row: Mapping[Any, Any], kind: str = "", points: Iterable[floa
 def verdict_words(row: Mapping[Any, Any], kind: str = "") -> str:
     """A row's verdict in words, with the reason where its interval alone would say otherwise."""
     verdict = verdict_of(row, kind)
-    low, high, p = (number(row.get(f"{kind}{n}")) for n in ("ci_low", "ci_high", "p_adjusted"))
+    low, high, p = (as_number(row.get(f"{kind}{n}")) for n in ("ci_low", "ci_high", "p_adjusted"))
     if verdict is Verdict.NOT_SHOWN and p >= ALPHA and (low > 0 or high < 0):
         return f"{verdict}: p is {p:.2g} once corrected for all that was tested"
     return str(verdict)
 
 
 def too_few(row: Mapping[Any, Any], kind: str = "") -> bool:
-    return number(row.get(f"{kind}n", row.get("n"))) < FEWEST
+    return as_number(row.get(f"{kind}n", row.get("n"))) < FEWEST
 
 
-def number(value: Any) -> float:
+def as_number(value: Any) -> float:
     """A cell as a number; NaN where it is missing."""
     return math.nan if value is None or value is pd.NA else float(value)

@@ -20,7 +20,7 @@ CARD = "data_card"
 TRAINED_ON = 0.9  # of the text, by gpt.text.split
 
 
-def audited(
+def audit_corpus(
     corpus: Corpus, runs: Path, at_least: int = 50, regions: Sequence[str] = REGIONS
 ) -> TextAudit:
     """The audit of a text, parted as by ``gpt.text.split``; read, if it was made before."""

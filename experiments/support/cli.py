@@ -71,7 +71,7 @@ def launch(main: Callable[[Any], Any], config_type: type, argv: list[str] | None
         config=(tyro.conf.OmitArgPrefixes,),
     )
     try:
-        check(config)
+        check_options(config)
         for note in load_corpus(config.text).notes if isinstance(config, Options) else ():
             console.print(f"note    {note}", soft_wrap=True, markup=False)
         main(config)
@@ -83,7 +83,7 @@ def launch(main: Callable[[Any], Any], config_type: type, argv: list[str] | None
         sys.exit(130)
 
 
-def check(config: Any) -> None:
+def check_options(config: Any) -> None:
     """See that every option is a number it can be, and that the name can name a folder.
 
     Raises:

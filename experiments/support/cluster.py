@@ -46,13 +46,13 @@ class Cluster:
     def require(self) -> None:
         """Raises ``UsageError`` where Ray is not installed, or no cluster answers."""
         if self.address:
-            with connected(self.address, self.workers):
+            with connect_ray(self.address, self.workers):
                 pass
         else:
-            imported()
+            import_ray()
 
     def run(self, work: Work, shared: Any, tasks: Sequence[Any], told: Heard, done: Heard) -> None:
-        with connected(self.address, self.workers) as ray:
+        with connect_ray(self.address, self.workers) as ray:
             from ray.exceptions import RayTaskError, TaskCancelledError, WorkerCrashedError
             from ray.util.queue import Queue
 
@@ -72,7 +72,7 @@ class Cluster:
                     if kind == "told":
                         told(number, what)
                     else:
-                        put(tasks[number], what)
+                        write_files(tasks[number], what)
 
             try:
                 for number in range(len(tasks)):
@@ -95,7 +95,7 @@ class Cluster:
                                 ) from None
                             submit(number)
                         else:
-                            put(tasks[number], files)
+                            write_files(tasks[number], files)
                             done(number, result)
             finally:
                 for reference in pending:
@@ -107,9 +107,9 @@ class Cluster:
 
 
 @contextmanager
-def connected(address: str, workers: int) -> Iterator[Any]:
+def connect_ray(address: str, workers: int) -> Iterator[Any]:
     """Ray, connected within the block. Raises ``UsageError`` where it is not there."""
-    ray = imported()
+    ray = import_ray()
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     joins = address or os.environ.get("RAY_ADDRESS")
     try:
@@ -129,7 +129,7 @@ def connected(address: str, workers: int) -> Iterator[Any]:
         ray.shutdown()
 
 
-def imported() -> Any:
+def import_ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports on its use otherwise
     try:
         import ray
@@ -148,7 +148,7 @@ def perform_there(
     with TemporaryDirectory() as folder:
         moved = {name: Path(folder, name) for name in FILES if getattr(task, name, None)}
         here = replace(task, **moved) if moved else task
-        put(here, files)
+        write_files(here, files)
         sent = stamps(here)
 
         def tell(what: Any) -> None:
@@ -172,7 +172,7 @@ def contents(task: Any) -> dict[str, bytes]:
     return {name: p.read_bytes() for name, p in paths.items() if p is not None and p.exists()}
 
 
-def put(task: Any, files: dict[str, bytes]) -> None:
+def write_files(task: Any, files: dict[str, bytes]) -> None:
     for name, content in files.items():
         write_atomically(getattr(task, name), content)
 

@@ -119,7 +119,7 @@ class Processes:
                 elif kind == DONE:
                     done(number, what)
                 else:
-                    raise UsageError(died(what)) if kind == DIED else what
+                    raise UsageError(death_sentence(what)) if kind == DIED else what
 
 
 def start_method() -> str:
@@ -166,7 +166,7 @@ def stop(workers: list[Worker], patience_s: float = 60.0) -> None:
             end(worker)
 
 
-def died(code: int | None) -> str:
+def death_sentence(code: int | None) -> str:
     how = f"exit status {code}"
     if code is not None and code < 0:
         how = signal.Signals(-code).name + (

@@ -12,7 +12,7 @@ import pandas as pd
 
 from experiments.support.telling import AFTER, BEFORE
 from interp.report import Figure, Part, Section
-from interp.report.first_screen import Effect, Finding, FirstScreen
+from interp.report.first_screen import CutEffect, Finding, FirstScreen
 from interp.verdicts import Verdict
 
 EACH = 4  # findings in the trained model, and before training
@@ -51,9 +51,9 @@ def largest(effects: pd.DataFrame) -> list[Finding]:
         if key not in chosen:
             continue
         named = not str(row["name"]).startswith(row["line"])
-        about = {"line": row["line"], "code": shortened(row["code"])}
+        about = {"line": row["line"], "code": shorten_code(row["code"])}
         one = found.setdefault(key, about | {"name": str(row["name"]) if named else ""})
-        effect = Effect(row["delta"], row["ci_low"], row["ci_high"], Verdict(row["verdict"]))
+        effect = CutEffect(row["delta"], row["ci_low"], row["ci_high"], Verdict(row["verdict"]))
         one.setdefault("damage" if row["way"] == AFTER else "cost", effect)
     return [Finding(**one) for one in found.values()]
 
@@ -68,5 +68,5 @@ def counted_over(effects: pd.DataFrame) -> str:
     return f"95 % intervals: {', '.join(said)}" if said else ""
 
 
-def shortened(code: str) -> str:
+def shorten_code(code: str) -> str:
     return code if len(code) <= LONGEST else f"{code[: LONGEST - 1]}…"

@@ -35,7 +35,7 @@ from interp.surgery import edited_module, find, read_source
 
 
 @dataclass(frozen=True)
-class Recipe:
+class InductionRecipe:
     """The task and the training. Of seeds 0 to 7 all form the heads in 500 steps, six in 350."""
 
     letters: str = ascii_lowercase
@@ -49,7 +49,9 @@ class Recipe:
     learning_rate: float = 4e-3
 
 
-def repeated_strings(recipe: Recipe, generator: torch.Generator) -> Int[Tensor, "batch pos"]:
+def repeated_strings(
+    recipe: InductionRecipe, generator: torch.Generator
+) -> Int[Tensor, "batch pos"]:
     """A batch of blocks: a string of different letters, of random length, over and over."""
     letters = torch.rand(recipe.batch_size, len(recipe.letters), generator=generator).argsort(1)
     period = torch.randint(
@@ -89,7 +91,7 @@ def swapped_cues(
 
 
 def induction_model(
-    recipe: Recipe, seed: int, runs: Path, device: torch.device
+    recipe: InductionRecipe, seed: int, runs: Path, device: torch.device
 ) -> tuple[LanguageModel, CharTokenizer, dict[str, Any]]:
     """A two-layer model trained on repeated strings, on ``device``; read, if trained before.
 
@@ -129,7 +131,7 @@ def induction_model(
     return model, tokenizer, described
 
 
-def train_on_repeats(model: LanguageModel, recipe: Recipe, seed: int) -> None:
+def train_on_repeats(model: LanguageModel, recipe: InductionRecipe, seed: int) -> None:
     """Train ``model`` in place, with nanoGPT's recipe; evaluation mode afterwards."""
     train = TrainConfig(
         steps=recipe.steps,

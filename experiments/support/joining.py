@@ -16,7 +16,7 @@ from experiments.support.variants import BASELINE
 from gpt.errors import UsageError
 from interp.report import Part
 from interp.report.map import MapView
-from interp.report.quiz import Bar, Curve, Question, Quiz
+from interp.report.quiz import Curve, EffectBar, Question, Quiz
 from interp.report.source import SourceView
 from interp.runs import SavedRun
 from interp.status import Status
@@ -72,7 +72,7 @@ def source_view(runs: Sequence[SavedRun]) -> list[Part]:
         return []
     tables = [run.table() for run in cut_after_training(runs)]
     curves = [run.table() for run in trained_with_cuts(runs)]
-    again, trainings = retrained(runs)
+    again, trainings = retrained_tables(runs)
     architecture = [run.table("architecture") for run in runs if run.holds("architecture")]
     return [
         SourceView(
@@ -104,7 +104,7 @@ def map_view(runs: Sequence[SavedRun]) -> list[Part]:
     lines = source_lines_of(runs)
     if not kept or lines is None:
         return []
-    again, _ = retrained(runs)
+    again, _ = retrained_tables(runs)
     if "delta" not in lines and again is not None:
         lines = with_effects(lines, again)
     layers = [run.table("layers") for run in runs if run.holds("layers")]
@@ -121,7 +121,7 @@ def with_effects(lines: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
     return lines.merge(touched[["line", *columns]], on="line", how="left").fillna({"status": ""})
 
 
-def retrained(runs: Sequence[SavedRun]) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+def retrained_tables(runs: Sequence[SavedRun]) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
     """What became of cuts made before training, one row for each surgery, and the trainings behind
     it, one for each seed: of a surgery that several runs trained, those of the first; of the model
     as it is, every seed that any of them trained."""
@@ -229,7 +229,7 @@ def on_trainings(run: SavedRun, file: str) -> list[Question]:
                 whole=whole,
                 levels=list(zip(levels["name"], levels["nats"].astype(float), strict=True)),
                 bars=[
-                    bar_of(row, f"{loss} loss, {counted(row)}", kind)
+                    effect_bar(row, f"{loss} loss, {counted(row)}", kind)
                     for kind, loss in (("", "last"), ("best_", "best"))
                 ],
             )
@@ -237,11 +237,11 @@ def on_trainings(run: SavedRun, file: str) -> list[Question]:
     return questions
 
 
-def bar_of(row: dict[Any, Any], name: str, kind: str = "") -> Bar:
+def effect_bar(row: dict[Any, Any], name: str, kind: str = "") -> EffectBar:
     """An effect as the quiz draws it."""
     said = "" if row["status"] == Status.LEAK else str(verdict_of(row, kind))
     value, low, high = (float(row[f"{kind}{part}"]) for part in ("delta", "ci_low", "ci_high"))
-    return Bar(name, value, low, high, said)
+    return EffectBar(name, value, low, high, said)
 
 
 def curve_of(rows: pd.DataFrame) -> Curve:
@@ -279,8 +279,8 @@ def on_trained_model(table: pd.DataFrame, file: str) -> list[Question]:
 
 def on_line(row: dict[Any, Any], lines: list[int], table: pd.DataFrame) -> Question:
     single = table[(table["surgery"] == row["surgery"]) & table["layer"].str.isdigit()]
-    bars = [bar_of(row, "trained model, all layers")]
-    bars += [bar_of(one, f"layer {one['layer']} alone") for one in single.to_dict("records")]
+    bars = [effect_bar(row, "trained model, all layers")]
+    bars += [effect_bar(one, f"layer {one['layer']} alone") for one in single.to_dict("records")]
     return Question(
         lines=lines,
         why=f"{row['reading'].capitalize()}: {row['delta']:+.3f} nats on the trained model.",

@@ -22,7 +22,7 @@ from gpt.train import Preset
 from interp.runs import Run
 from interp.status import WITH_LOSS, Status
 from interp.surgery import Surgery
-from interp.surgery.judging import logits_of
+from interp.surgery.judging import logits_in
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def judges(
     @torch.no_grad()
     def judge(model: nn.Module) -> Tensor:
         model.eval()
-        logits = logits_of(model(tokens)).double()  # the mean of many losses to more than 1e-6
+        logits = logits_in(model(tokens)).double()  # the mean of many losses to more than 1e-6
         return F.cross_entropy(logits.transpose(1, 2), targets, reduction="none").mean(dim=1)
 
     def reference(model: nn.Module) -> None:

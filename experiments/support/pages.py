@@ -42,9 +42,15 @@ def page_of(runs: Sequence[SavedRun], title: str = "") -> Page:
     for experiment, run in told:
         require_finished(run)
         own += experiment.parts(run)
-    effects = effects_of(told)
+    effects = joint_effects(told)
     first, own = first_screen(effects, own)
-    shown = [*source_view(runs), *map_view(runs), *attention(told), *own, *parts_of_quiz(runs)]
+    shown = [
+        *source_view(runs),
+        *map_view(runs),
+        *attention_parts(told),
+        *own,
+        *parts_of_quiz(runs),
+    ]
     warnings = mixed(runs)
     return Page(
         title=title or " · ".join(dict.fromkeys(experiment.title for experiment, _ in told)),
@@ -52,7 +58,7 @@ def page_of(runs: Sequence[SavedRun], title: str = "") -> Page:
         parts=[*shown, made_again(runs)],
         first=first,
         provenance=[run.description for run in runs],
-        summary=[*warnings, *studied(runs), *findings(told, effects)],
+        summary=[*warnings, *subject_sentences(runs), *findings(told, effects)],
         limitations=[*warnings, *limitations(told)],
     )
 
@@ -70,7 +76,7 @@ def require_finished(run: SavedRun) -> None:
         )
 
 
-def attention(told: Sequence[Told]) -> list[Part]:
+def attention_parts(told: Sequence[Told]) -> list[Part]:
     """The patterns of the model under study, from a run that chose a head if there is one."""
     kept = [one for one in told if one[0].shows_attention and one[1].holds("patterns")]
     for experiment, run in sorted(kept, key=lambda one: one[0].chosen_head is None):
@@ -79,7 +85,7 @@ def attention(told: Sequence[Told]) -> list[Part]:
     return []
 
 
-def studied(runs: Sequence[SavedRun]) -> list[str]:
+def subject_sentences(runs: Sequence[SavedRun]) -> list[str]:
     """Which models and texts these are, one sentence for each that differs."""
     said: dict[str, None] = {}
     for run in runs:
@@ -111,7 +117,7 @@ def text_of(run: SavedRun) -> tuple[str, str] | None:
     return None
 
 
-def effects_of(told: Sequence[Told]) -> pd.DataFrame | None:
+def joint_effects(told: Sequence[Told]) -> pd.DataFrame | None:
     """The effects of all runs together; None where there are none."""
     tables = [one.effects(run) for one, run in told if one.effects is not None]
     tables = [table for table in tables if len(table)]

@@ -16,7 +16,7 @@ from interp.runs import SavedRun
 RENAMED = {"best": "val_best", "last": "val_last"}
 
 
-def numbers_of(runs: Sequence[SavedRun]) -> dict[str, dict[str, dict[str, Any]]]:
+def quotable_numbers(runs: Sequence[SavedRun]) -> dict[str, dict[str, dict[str, Any]]]:
     """Everything that can be quoted, by run, row and column.
 
     Raises:

@@ -81,7 +81,7 @@ class Task:
         return f"{self.variant} seed {self.seed}"
 
 
-def sized(preset: Preset, vocab_size: int | None, steps: int | None) -> Preset:
+def resize_preset(preset: Preset, vocab_size: int | None, steps: int | None) -> Preset:
     """A preset for a vocabulary and a number of steps; as many evaluations whatever the steps."""
     recipe, model = preset.train, preset.model
     if steps is not None and steps != recipe.steps:
@@ -146,7 +146,7 @@ def run_all(
 
     Each row is one evaluation on one split, and says under ``status`` what became of the variant:
     ``changed`` (it trained), ``leak`` (trained, its earlier logits depend on later tokens),
-    ``nonfinite`` or ``error``; see ``perform``.
+    ``nonfinite`` or ``error``; see ``train_task``.
 
     Raises:
         UsageError: a training's state is damaged, the disk is full, a task's worker keeps dying.
@@ -176,7 +176,7 @@ def forget_lost(run: Run, tasks: Sequence[Task]) -> None:
         if task.weights is None or run.task(task.identity) is None:
             continue
         kept = run.task(weights_of(task)) or []
-        if kept and kept[0]["sha256"] in ("", sha256_of(task.weights)):
+        if kept and kept[0]["sha256"] in ("", hash_file(task.weights)):
             continue
         note(
             f"{task.weights} is missing, or is not what the training of {task.name} made: it is "
@@ -191,7 +191,7 @@ def weights_of(task: Task) -> str:
     return identity_of(weights_of=task.identity)
 
 
-def sha256_of(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """The hash of a file; empty where it is none."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
@@ -200,7 +200,7 @@ def record(run: Run, task: Task, rows: Rows) -> None:
     """Keep what came of a training, and beforehand the checksum of its weights."""
     if task.weights is not None:
         made = all(row.get("status") != Status.ERROR for row in rows)
-        kept = {"file": task.weights.name, "sha256": sha256_of(task.weights) if made else ""}
+        kept = {"file": task.weights.name, "sha256": hash_file(task.weights) if made else ""}
         run.forget(weights_of(task))  # of a training that was lost
         run.record(weights_of(task), [kept])
     run.record(task.identity, rows)
@@ -226,7 +226,7 @@ def lend(kept: Rows | None, folder: Path, target: Path) -> bool:
     weights = folder / "models" / kept[0]["file"]
     if not kept[0]["sha256"]:  # none came of it
         return True
-    if sha256_of(weights) != kept[0]["sha256"]:
+    if hash_file(weights) != kept[0]["sha256"]:
         return False
     write_atomically(target, weights.read_bytes())
     return True
@@ -252,14 +252,14 @@ def train_side_by_side(
         board.save(run.folder, at_once=True)
 
     with board.shown():
-        executor.run(perform, shared, left, told, done)
+        executor.run(train_task, shared, left, told, done)
 
 
 def final_loss(rows: Rows) -> float:
     return float([row["loss"] for row in rows if row["split"] == "val"][-1])
 
 
-def perform(shared: Shared, task: Task, tell: Tell) -> Rows:
+def train_task(shared: Shared, task: Task, tell: Tell) -> Rows:
     """Train one task; one row for each evaluation and split.
 
     What an edited source does wrong is a result of it, and a row: an error while it is built or
@@ -292,7 +292,7 @@ def perform(shared: Shared, task: Task, tell: Tell) -> Rows:
         except DivergedError as error:
             trained = error.training
             trained.curve += not_reached(task, trained.curve)
-        ahead = looks_ahead(model, data)
+        ahead = model_looks_ahead(model, data)
     except Exception as error:
         if is_the_machines(error):
             raise UsageError(
@@ -342,7 +342,7 @@ def the_variants_own(error: Exception, surgery: Surgery) -> bool:
     return not (isinstance(error, (OSError, torch.AcceleratorError)) or is_the_machines(error))
 
 
-def looks_ahead(model: Any, data: Data) -> bool:
+def model_looks_ahead(model: Any, data: Data) -> bool:
     """Whether a model's logits depend on tokens that come later."""
     device = next(model.parameters()).device
     tokens, _ = evaluation_blocks(data.val, model.config.block_size, 4)

@@ -12,7 +12,7 @@ DEMO = Recipe(steps=501, eval_interval=100, eval_batches=20, learning_rate=1e-2)
 DEMO_SCALED = replace(SCALED, block_size=32, n_layer=3, n_head=4, n_embd=64, dropout=0.05)
 
 
-def plan(name: str, preset: str, vocab_size: int) -> tuple[GPTConfig, Recipe]:
+def plan_rung(name: str, preset: str, vocab_size: int) -> tuple[GPTConfig, Recipe]:
     """Size and recipe of a rung."""
     size, recipe = RUNGS[name].size, RUNGS[name].recipe
     if preset == "demo":

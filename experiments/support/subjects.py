@@ -3,8 +3,8 @@
 The class of any file: a script of sixty lines or a modelling file that came with a library. It is
 built small for the text at hand and trained for a moment, once.
 
-    subject = chosen("modeling_gpt2.py:GPT2LMHeadModel", data, preset, 0, runs)
-    model = trained_once(subject, 0, runs)
+    subject = choose_class("modeling_gpt2.py:GPT2LMHeadModel", data, preset, 0, runs)
+    model = train_subject_once(subject, 0, runs)
 """
 
 import importlib
@@ -29,9 +29,9 @@ from gpt.diverging import check_step
 from gpt.errors import DivergedError, UsageError, nearest
 from gpt.text import Data, batch
 from gpt.train import Preset
-from interp.runs.identity import plain
+from interp.runs.identity import to_json_value
 from interp.surgery.imports import hash_of_imports
-from interp.surgery.judging import logits_of
+from interp.surgery.judging import logits_in
 from interp.surgery.syntax import module_name, read_source
 
 # What the parameters of other people's configs are called, beside our own names.
@@ -57,7 +57,7 @@ class Subject:
     about: dict[str, Any]
 
 
-def chosen(model: str, data: Data, preset: Preset, seed: int, runs: Path) -> Subject:
+def choose_class(model: str, data: Data, preset: Preset, seed: int, runs: Path) -> Subject:
     """The class that ``FILE:Class`` names; where it was not trained with this seed yet, tried out.
 
     Raises:
@@ -78,7 +78,7 @@ def chosen(model: str, data: Data, preset: Preset, seed: int, runs: Path) -> Sub
         ]
         raise UsageError(f"{path} has no module class {name!r}; nearest: {nearest(name, known)}")
 
-    with blamed(f"the config of {model} cannot be made"):
+    with blame(f"the config of {model} cannot be made"):
         given = arguments(found, module, preset)
 
     def build(seed: int) -> nn.Module:
@@ -116,10 +116,10 @@ def require_logits(
     size = preset.model
     tokens = data.train[None, : size.block_size]
     with (
-        blamed(f"{named} cannot be built and run on tokens of shape {tuple(tokens.shape)}"),
+        blame(f"{named} cannot be built and run on tokens of shape {tuple(tokens.shape)}"),
         torch.no_grad(),
     ):
-        shape = tuple(logits_of(build(0).eval()(tokens)).shape)
+        shape = tuple(logits_in(build(0).eval()(tokens)).shape)
     if shape[:2] != (1, size.block_size) or len(shape) != 3 or shape[2] < size.vocab_size:
         raise UsageError(
             f"{named} gives {list(shape)} for tokens of shape {list(tokens.shape)}; a study needs "
@@ -138,7 +138,7 @@ def require_trainable(
     """
     one_step = replace(preset, train=replace(preset.train, steps=1))
     shape = (preset.train.batch_size, preset.model.block_size)
-    with blamed(f"{named} runs, but cannot be trained on tokens of shape {shape}"):
+    with blame(f"{named} runs, but cannot be trained on tokens of shape {shape}"):
         model = build(0)
         before = shapes_of(model)
         train_plainly(model, data, one_step, 0)
@@ -160,7 +160,7 @@ def shapes_of(model: nn.Module) -> dict[str, Any]:
 
 
 @contextmanager
-def blamed(what: str) -> Iterator[None]:
+def blame(what: str) -> Iterator[None]:
     """Turn whatever somebody's file raises, its own exits included, into one sentence."""
     try:
         yield
@@ -169,10 +169,10 @@ def blamed(what: str) -> Iterator[None]:
     except BaseException as error:
         if isinstance(error, UsageError) and not isinstance(error, DivergedError):
             raise
-        raise UsageError(f"{what}: {told(error)}") from error
+        raise UsageError(f"{what}: {error_line(error)}") from error
 
 
-def told(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """An exception's name and what it says, on one line."""
     try:
         said = " ".join(str(error).split())
@@ -181,20 +181,20 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}"[:300]
 
 
-def trained_once(subject: Subject, seed: int, runs: Path) -> nn.Module:
+def train_subject_once(subject: Subject, seed: int, runs: Path) -> nn.Module:
     """The subject, trained: read, if it was trained before."""
     path = path_of(subject, seed, runs)
     about = {"about": subject.about, "seed": seed}
 
     def read(path: Path) -> dict[str, Tensor]:
         tensors, metadata = checkpoint.read(path)
-        require_same(path, metadata, plain(about))
+        require_same(path, metadata, to_json_value(about))
         return tensors
 
     tensors = kept(path, read)
     if tensors is None:
         model = subject.build(seed)
-        with blamed(f"{subject.name} cannot be trained"):
+        with blame(f"{subject.name} cannot be trained"):
             subject.train(model, seed)
         checkpoint.write(path, state_of(model), about)
         tensors = read(path)
@@ -221,7 +221,7 @@ def load_module(path: str) -> ModuleType:
     source = read_source(path)
     name = module_name(source.path)
     if "." in name:
-        with blamed(f"{path} cannot be imported"):
+        with blame(f"{path} cannot be imported"):
             return importlib.import_module(name)
     if name in sys.modules and getattr(sys.modules[name], "__file__", "") == str(source.path):
         return sys.modules[name]
@@ -229,7 +229,7 @@ def load_module(path: str) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    with blamed(f"{path} cannot be imported"):
+    with blame(f"{path} cannot be imported"):
         spec.loader.exec_module(module)
     return module
 
@@ -249,7 +249,7 @@ def arguments(found: type, module: ModuleType, preset: Preset) -> dict[str, Any]
         if parameter.name in named:
             given[parameter.name] = named[parameter.name]
         elif "config" in parameter.name.lower():
-            given[parameter.name] = config_of(found, module, parameter.annotation, named)
+            given[parameter.name] = small_config(found, module, parameter.annotation, named)
         elif parameter.default is parameter.empty:
             raise UsageError(
                 f"{found.__name__} takes {parameter.name!r}, which nothing here can tell: give it "
@@ -258,7 +258,7 @@ def arguments(found: type, module: ModuleType, preset: Preset) -> dict[str, Any]
     return given
 
 
-def config_of(found: type, module: ModuleType, annotation: Any, named: dict[str, Any]) -> Any:
+def small_config(found: type, module: ModuleType, annotation: Any, named: dict[str, Any]) -> Any:
     """A small config of the class that the model takes."""
     candidates = [annotation, getattr(found, "config_class", None)]
     candidates += [item for item in vars(module).values() if is_dataclass(item)]
@@ -285,7 +285,7 @@ def train_plainly(model: nn.Module, data: Data, preset: Preset, seed: int) -> No
             seed=seed,
             step=step,
         )
-        logits = logits_of(model(tokens))
+        logits = logits_in(model(tokens))
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -66,7 +66,7 @@ def of_trainings(summary: pd.DataFrame, trainings: pd.DataFrame) -> pd.DataFrame
                 "said": verdict_words(row),
                 "interval": interval_over_seeds(row, trainings, ""),
                 **{name: row[name] for name in ("ci_low", "ci_high", "n")},
-                **by_the_best(row, trainings),
+                **best_columns(row, trainings),
             }
             for row in rows.to_dict("records")
         ],
@@ -74,7 +74,7 @@ def of_trainings(summary: pd.DataFrame, trainings: pd.DataFrame) -> pd.DataFrame
     )
 
 
-def by_the_best(row: Mapping[Any, Any], trainings: pd.DataFrame) -> dict[str, Any]:
+def best_columns(row: Mapping[Any, Any], trainings: pd.DataFrame) -> dict[str, Any]:
     if not best_differs(row):
         return {"also": "", "also_delta": math.nan, "also_shown": False}
     return {
@@ -175,10 +175,10 @@ def tell(effects: pd.DataFrame) -> list[str]:
         found = found.drop_duplicates(["name", "line"])
         rest = found.iloc[LARGEST:]
         better = rest[rest["delta"] < 0].head(LARGEST)
-        said = [sentence(row) for row in [*records(found.head(LARGEST)), *records(better)]]
+        said = [effect_sentence(row) for row in [*records(found.head(LARGEST)), *records(better)]]
         unknown = ranked[ranked["verdict"] == Verdict.UNKNOWN]
         unknown = unknown.drop_duplicates(["name", "line"]).head(LARGEST)
-        said += [sentence(row) for row in records(unknown)]
+        said += [effect_sentence(row) for row in records(unknown)]
         null = rows[(rows["verdict"] == Verdict.NOT_SHOWN) & ~best_only]
         if len(null):
             said.append(no_effect_shown(str(way), null, len(rows)))
@@ -191,7 +191,7 @@ def records(table: pd.DataFrame) -> list[dict[Any, Any]]:
     return table.to_dict("records")
 
 
-def sentence(row: Mapping[Any, Any]) -> str:
+def effect_sentence(row: Mapping[Any, Any]) -> str:
     """An effect in words."""
     size = f"changes the loss by {row['delta']:+.3f} nats"
     if Verdict(row["verdict"]).is_effect:

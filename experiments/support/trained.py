@@ -4,7 +4,7 @@ A checkpoint, or else the preset's small model, trained on the text once and kep
 under everything that decides its weights: the next experiment that asks for the same one has it at
 once.
 
-    subject = studied(config)
+    subject = find_subject(config)
     loss(subject.model(subject.examples(128)), ...)
 """
 
@@ -53,7 +53,7 @@ class StudyOptions(Options):
 
 
 @dataclass(frozen=True)
-class Subject:
+class TrainedSubject:
     """A trained model and the text to study it on.
 
     Attributes:
@@ -82,9 +82,9 @@ class Subject:
         return evaluation_blocks(tokens, self.model.config.block_size, count)[0]
 
 
-def studied(
+def find_subject(
     config: StudyOptions, check: Callable[[GPTConfig, CharTokenizer], None] = lambda *_: None
-) -> Subject:
+) -> TrainedSubject:
     """The model and text that the command line asks for, trained now if need be.
 
     Args:
@@ -110,11 +110,11 @@ def studied(
         data = split(corpus, tokenizer, size.block_size)
         preset = Preset(size, preset.train)
         check(size, tokenizer)
-        model, about = trained_once(preset, data, tokenizer, config.seed, config.runs, device)
+        model, about = train_preset_once(preset, data, tokenizer, config.seed, config.runs, device)
         label = run_name(config.preset, corpus.name)
     about |= {"text": {"name": corpus.name, "sha256": corpus.sha256}}
     on_device = Data(data.train.to(device), data.val.to(device), data.sha256)
-    return Subject(model.to(device), tokenizer, on_device, about, label)
+    return TrainedSubject(model.to(device), tokenizer, on_device, about, label)
 
 
 def keep_to_one_thread(model: LanguageModel) -> None:
@@ -159,7 +159,7 @@ def opened(path: Path) -> tuple[LanguageModel, CharTokenizer, dict[str, Any]]:
     return loaded.model, loaded.tokenizer, {"checkpoint": str(path), **asdict(loaded.identity)}
 
 
-def trained_once(
+def train_preset_once(
     preset: Preset,
     data: Data,
     tokenizer: CharTokenizer,

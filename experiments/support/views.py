@@ -34,10 +34,10 @@ def save_views(run: Run, model: LanguageModel, tokenizer: CharTokenizer, tokens:
 
 def source_sha256() -> str:
     """The hash of the source of our own model, as it is now."""
-    return sha256_of(read_source(gpt.model))
+    return hash_source(read_source(gpt.model))
 
 
-def sha256_of(source: Source) -> str:
+def hash_source(source: Source) -> str:
     return hashlib.sha256(source.text.encode()).hexdigest()
 
 

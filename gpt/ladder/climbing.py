@@ -61,7 +61,7 @@ def climb(
         if number % recipe.eval_interval == 0:
             losses = [estimate(model, tokens, recipe) for tokens in (data.train, data.val)]
             curve.append(Evaluation(number, *losses))
-        x, y = draw(data.train, model, recipe.batch_size)
+        x, y = draw_batch(data.train, model, recipe.batch_size)
         loss = model(x, y, return_type="loss")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -74,11 +74,11 @@ def climb(
 
 def estimate(model: Bigram, tokens: Int[Tensor, "length"], recipe: Recipe) -> float:
     """The mean loss in nats per token over freshly drawn batches."""
-    x, y = draw(tokens, model, recipe.eval_batches * recipe.batch_size)
+    x, y = draw_batch(tokens, model, recipe.eval_batches * recipe.batch_size)
     return mean_loss(model, x, y, rows=max(1, EVALUATED_AT_ONCE // model.config.block_size))
 
 
-def draw(
+def draw_batch(
     tokens: Int[Tensor, "length"], model: Bigram, rows: int
 ) -> tuple[Int[Tensor, "rows pos"], Int[Tensor, "rows pos"]]:
     """Blocks that start anywhere in the text, and for each position the token that follows.

@@ -153,7 +153,7 @@ def ranked_effects(
             axes.text(
                 -0.015,
                 place,
-                f"{part_name(first)}\n{where(first)}",
+                f"{part_name(first)}\n{place_and_code(first)}",
                 transform=axes.get_yaxis_transform(),
                 ha="right",
                 va="center",
@@ -221,7 +221,7 @@ def part_name(row: dict[str, Any]) -> str:
     return drawable(str(row["site"]), MONO)
 
 
-def where(row: dict[str, Any]) -> str:
+def place_and_code(row: dict[str, Any]) -> str:
     """File, line and code; an edited file by the name of the file that was edited."""
     code = drawable(str(row["code"]), MONO)
     code = code if len(code) <= CODE_SHOWN else code[: CODE_SHOWN - 1] + "…"

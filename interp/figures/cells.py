@@ -54,14 +54,14 @@ def draw_cells(
     for y, x in np.argwhere(numbered).tolist():
         text = f"{cells[y, x]:z.{digits if wide else 1}f}"
         text = text if wide else text.replace("0.", ".", 1)
-        write(axes, x, y, text, colors(scale(cells[y, x])), size=7.0 if wide else 5.5)
+        write_number(axes, x, y, text, colors(scale(cells[y, x])), size=7.0 if wide else 5.5)
     if unsure is not None:
         ys, xs = np.nonzero(unsure)
         aside = np.where(numbered[ys, xs], 0.38, 0.0)
         axes.plot(xs + aside, ys - aside, "x", color="0.45", markersize=2.5, markeredgewidth=0.6)
 
 
-def write(
+def write_number(
     axes: Axes,
     x: int,
     y: int,
@@ -113,7 +113,7 @@ def grid_of(rows: pd.DataFrame, down: str | list[str], across: str, value: str) 
     return rows.pivot(index=down, columns=across, values=value)  # noqa: PD010
 
 
-def numbers_of(table: pd.DataFrame, column: str) -> list[int]:
+def numbers_in_column(table: pd.DataFrame, column: str) -> list[int]:
     """The layers, or heads, that a table is about, in order."""
     return sorted(map(int, table[column].unique()))
 

@@ -12,7 +12,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from interp.errors import UsageError
-from interp.figures.cells import draw_cells, finish, grid_of, head_names, not_shown, numbers_of
+from interp.figures.cells import (
+    draw_cells,
+    finish,
+    grid_of,
+    head_names,
+    not_shown,
+    numbers_in_column,
+)
 from interp.figures.style import (
     DIVERGING,
     SEQUENTIAL,
@@ -60,7 +67,7 @@ def draw_heads(
     panels: dict[str, pd.DataFrame], value: str, title: str, label: str, at_least: float
 ) -> Figure:
     every = pd.concat(panels.values())
-    layers, heads = numbers_of(every, "layer"), numbers_of(every, "head")
+    layers, heads = numbers_in_column(every, "layer"), numbers_in_column(every, "head")
     scale = centred(every[value], at_least)
     columns = min(len(panels), 4)
     lines = -(-len(panels) // columns)
@@ -113,7 +120,7 @@ def positions(
         texts = rows[["pos", *tokens]].drop_duplicates("pos").rename(columns=tokens)
     require(texts, ["pos", "clean", "corrupted"])
     panels = dict(list(rows.groupby("component", sort=False)))
-    layers, length = numbers_of(rows, "layer"), int(rows["pos"].max()) + 1
+    layers, length = numbers_in_column(rows, "layer"), int(rows["pos"].max()) + 1
     scale = centred(rows["recovered"], at_least=1.0)
     ordered = texts.sort_values("pos")
     changed = (ordered["clean"] != ordered["corrupted"]).to_numpy()

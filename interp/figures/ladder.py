@@ -220,7 +220,7 @@ def samples(summary: pd.DataFrame) -> Figure:
         summary: one row per rung, in order: columns rung, val (nats per character), sample (text).
     """
     require(summary, ["rung", "val", "sample"])
-    texts = [written(sample) for sample in summary["sample"]]
+    texts = [sample_lines(sample) for sample in summary["sample"]]
     with print_style():
         total = sum(len(lines) + 2.2 for lines in texts)
         figure = Figure(figsize=(WIDTH, 0.5 + total * CODE_LINE), layout="constrained")
@@ -239,7 +239,7 @@ def samples(summary: pd.DataFrame) -> Figure:
     return figure
 
 
-def written(sample: str) -> list[str]:
+def sample_lines(sample: str) -> list[str]:
     """A text's first lines, long ones wrapped."""
     lines = [part for line in sample.split("\n") if line.strip() for part in code(line).split("\n")]
     return lines[:TEXT_LINES]

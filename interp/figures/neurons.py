@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from interp.characters import marked
+from interp.characters import mark_spaces
 from interp.errors import UsageError
 from interp.figures.style import CODE_SIZE, MONO, WIDTH, cell_text, drawable, print_style, require
 
@@ -56,7 +56,7 @@ def draw_values(axes: Axes, rows: pd.DataFrame, label: str) -> None:
     places = np.arange(len(values))
     colors = ["#4c8cb5" if value >= 0 else "#c2571a" for value in values["value"]]
     axes.barh(places, values["value"], color=colors, height=0.7)
-    names = [drawable(marked(character), MONO) for character in values["character"]]
+    names = [drawable(mark_spaces(character), MONO) for character in values["character"]]
     axes.set_yticks(places, names, family=MONO, size=7)
     axes.set_ylim(len(values) - 0.4, -0.6)
     axes.axvline(0, color="black", linewidth=0.8)

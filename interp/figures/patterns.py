@@ -14,7 +14,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from interp.errors import UsageError
-from interp.figures.cells import draw_cells, finish, grid_of, head_names, numbers_of, write
+from interp.figures.cells import (
+    draw_cells,
+    finish,
+    grid_of,
+    head_names,
+    numbers_in_column,
+    write_number,
+)
 from interp.figures.style import SEQUENTIAL, WIDTH, print_style, require, tick_label
 
 PATTERN_COLUMNS = ["layer", "head", "query", "key", "query_character", "key_character", "value"]
@@ -53,7 +60,7 @@ def attention(
 
 
 def draw_grid(patterns: pd.DataFrame, title: str) -> Figure:
-    layers, heads = numbers_of(patterns, "layer"), numbers_of(patterns, "head")
+    layers, heads = numbers_in_column(patterns, "layer"), numbers_in_column(patterns, "head")
     with print_style():
         length = int(patterns["key"].max()) + 1
         each = min(max(2.2, 0.075 * length), 14.0 / len(heads))  # inches: labels of 5 points fit
@@ -97,7 +104,9 @@ def draw_pattern(axes: Axes, rows: pd.DataFrame, points: float, numbers: bool = 
     axes.set_aspect("equal")
     if numbers:
         for y, x in np.argwhere(np.nan_to_num(cells) >= 0.1).tolist():
-            write(axes, x, y, f"{cells[y, x]:.1f}".lstrip("0"), SEQUENTIAL(cells[y, x]), size=5.0)
+            write_number(
+                axes, x, y, f"{cells[y, x]:.1f}".lstrip("0"), SEQUENTIAL(cells[y, x]), size=5.0
+            )
     queries = rows.drop_duplicates("query").sort_values("query")["query_character"]
     keys = rows.drop_duplicates("key").sort_values("key")["key_character"]
     axes.set_yticks(range(len(queries)), [tick_label(c) for c in queries], size=points)

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 
 from interp.errors import UsageError
 from interp.figures.intervals import draw_intervals, reach_of
-from interp.figures.source import BARS, DAMAGE, LEAK, PLAIN, rows_of, seeds_of
+from interp.figures.source import BARS, DAMAGE, LEAK, PLAIN, records_of, seeds_of
 from interp.figures.style import (
     CODE,
     CODE_COLUMNS,
@@ -53,7 +53,7 @@ def damage_and_lasting_cost(lines: pd.DataFrame, trainings: pd.DataFrame | None 
         raise UsageError("no line of the table was retrained: cut some before training first")
     measured, aside = drawn[drawn["delta"].notna()], drawn[drawn["delta"].isna()]
     with print_style():
-        key = [key_line(row) for row in rows_of(drawn)]
+        key = [key_line(row) for row in records_of(drawn)]
         sides = 1.0 if aside.empty else 1.6
         below = (len(key) + 1) * CODE_LINE * 1.1
         figure = Figure(figsize=(WIDTH, 4.4 + below), layout="constrained")
@@ -67,9 +67,9 @@ def damage_and_lasting_cost(lines: pd.DataFrame, trainings: pd.DataFrame | None 
         axes.set_yscale("symlog", linthresh=0.01)
         whole = seeds_of(trainings, "")
         left.plot([0] * len(whole), whole, "_", color="0.3", ms=10)
-        for row in rows_of(measured):
+        for row in records_of(measured):
             draw_point(axes, row["delta"], row, trainings)
-        for row in rows_of(aside):
+        for row in records_of(aside):
             draw_point(left, 1.0, row, trainings)
         _, right = reach_of(measured["delta"], measured["ci_high"])
         end = float(max(measured["delta"].max(), drawn["retrained_delta"].max(), 0.0))
@@ -126,7 +126,7 @@ def name_points(drawn: Sequence[tuple[Axes, pd.DataFrame]]) -> None:
     for axes, rows in drawn:
         taken: list[tuple[float, float]] = []
         to_points = 72 / axes.figure.dpi
-        for row in rows_of(rows.sort_values("retrained_delta")):
+        for row in records_of(rows.sort_values("retrained_delta")):
             place = row["delta"], row["retrained_delta"]
             at = axes.transData.transform(place) * to_points
             x, y = at[0] + 6, at[1] + 4
@@ -181,7 +181,9 @@ def approximate_against_exact(
             axes.set_xlim(ends)
             axes.set_ylim(ends)
             axes.set_box_aspect(1)
-            said = [sentence(row) for row in audits[audits["panel"] == panel].to_dict("records")]
+            said = [
+                audit_sentence(row) for row in audits[audits["panel"] == panel].to_dict("records")
+            ]
             axes.set_title(
                 "\n".join(prose(line) for line in (str(panel), *said)),
                 weight="normal",
@@ -236,7 +238,7 @@ def identity_line(axes: Axes, rows: pd.DataFrame) -> tuple[float, float]:
     return ends
 
 
-def sentence(audit: dict[str, object]) -> str:
+def audit_sentence(audit: dict[str, object]) -> str:
     return (
         f"{audit['name']} ({audit['sites']}): correlation {audit['correlation']:.2f}, "
         f"slope {audit['slope']:.2f}, sign differs at {audit['wrong_signs']} "

@@ -47,7 +47,7 @@ def lines(table: pd.DataFrame, trainings: pd.DataFrame | None = None) -> Figure:
         raise UsageError("no line of the table has an effect: cut some with posthoc() first")
     y = np.arange(len(shown))
     again = shown["retrained_delta"].notna().any()
-    texts = [f"{row['line']:4d}  {drawable(row['code'], MONO)}"[:112] for row in rows_of(shown)]
+    texts = [f"{row['line']:4d}  {drawable(row['code'], MONO)}"[:112] for row in records_of(shown)]
     widths = (1.5, 1.5 if again else 0.01, 0.055 * max(70, *map(len, texts)))  # inches
     with print_style():
         size = (0.4 + sum(widths), 1.0 + 0.145 * len(shown))
@@ -97,7 +97,7 @@ def draw_bars(axes: Axes, y: np.ndarray, rows: pd.DataFrame, kind: str, title: s
             one.set(facecolor="white", edgecolor=color, linewidth=0.6)
     draw_intervals(axes, y, low, high, capsize=1, linewidth=0.6, color="0.2")
     least, most = reach_of(values, low, high)
-    for height, row in zip(y, rows_of(rows), strict=True):
+    for height, row in zip(y, records_of(rows), strict=True):
         value, end = row[f"{kind}delta"], row[f"{kind}ci_high"]
         number = "" if np.isnan(value) else f"{value:+.2g}"  # a short bar beside a long one is none
         text = f"{number} {MARKS.get(row[f'{kind}status'], '')}".strip()
@@ -159,7 +159,7 @@ def lines_by_layer(table: pd.DataFrame, layers: pd.DataFrame, at_most: int = 45)
                 dark = np.isfinite(value) and abs(norm(value) - 0.5) > 0.35
                 axes.text(x, y, text, ha="center", va="center", size=5, color="w" if dark else "k")
             axes.grid(visible=False)
-        labels = [layer_label(row) for row in rows_of(drawn)]
+        labels = [layer_label(row) for row in records_of(drawn)]
         left.set_yticks(range(len(drawn)), labels, family=MONO, size=5.5)
         left.set_xticks(range(grid.shape[1]), [str(layer) for layer in alone.columns], size=7)
         left.set_xlabel("cut in this layer alone")
@@ -180,5 +180,5 @@ def layer_label(row: dict) -> str:
     return text if len(text) <= 76 else f"{text[:75]}…"
 
 
-def rows_of(table: pd.DataFrame) -> list[dict]:
+def records_of(table: pd.DataFrame) -> list[dict]:
     return table.to_dict("records")

@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
-from interp.characters import escape, marked, shortened, visible, width_of
+from interp.characters import escape, mark_spaces, shorten_text, visible, width_of
 from interp.errors import UsageError
 from interp.figures.ticks import fit_ticks
 
@@ -119,7 +119,7 @@ def count_lines(text: str) -> int:
 
 def tick_label(token: str) -> str:
     """A token as a tick label that can be seen, a long one shortened."""
-    return shortened(drawable(marked(token), SANS), LETTERS)
+    return shorten_text(drawable(mark_spaces(token), SANS), LETTERS)
 
 
 def cell_text(token: str, family: Sequence[str], size: float) -> tuple[str, float]:
@@ -127,7 +127,7 @@ def cell_text(token: str, family: Sequence[str], size: float) -> tuple[str, floa
 
     A character that no font has is the digits of its escape, in two rows.
     """
-    shown = shortened(drawable(marked(token), family), LETTERS)
+    shown = shorten_text(drawable(mark_spaces(token), family), LETTERS)
     digits = re.fullmatch(r"\\(?:x|u|U00?0?)(\w+)", shown)
     if len(token) == 1 and digits:
         half = -(-len(digits[1]) // 2)

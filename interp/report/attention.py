@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
 
-from interp.characters import marked, shortened, width_of
+from interp.characters import mark_spaces, shorten_text, width_of
 from interp.errors import UsageError
 
 LEVELS = 255
@@ -107,8 +107,8 @@ class Token(NamedTuple):
 
     @staticmethod
     def of(text: str) -> "Token":
-        whole = marked(text)
-        return Token(whole, shortened(whole, LETTERS))
+        whole = mark_spaces(text)
+        return Token(whole, shorten_text(whole, LETTERS))
 
 
 def side(length: int) -> float:

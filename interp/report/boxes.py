@@ -38,7 +38,7 @@ class Box:
 
 
 @dataclass
-class Group:
+class BoxGroup:
     """Blocks that are the same, one after another."""
 
     blocks: list[str]

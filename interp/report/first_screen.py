@@ -2,7 +2,7 @@
 
 first = FirstScreen(
     Figure.saved("Loss while training.", run.figure("learning_curves")),
-    [Finding("model.py:189", "x = x + attn_out", damage=Effect(1.2, 1.1, 1.3, verdict))],
+    [Finding("model.py:189", "x = x + attn_out", damage=CutEffect(1.2, 1.1, 1.3, verdict))],
 )
 Page(title, question, parts, first=first)
 """
@@ -18,7 +18,7 @@ from interp.verdicts import Verdict
 SENTENCES = 3  # of the summary, beside the table; the others are folded away below it
 
 
-class Effect(NamedTuple):
+class CutEffect(NamedTuple):
     """What a cut does to the loss.
 
     Args:
@@ -52,8 +52,8 @@ class Finding(NamedTuple):
     line: str
     code: str
     name: str = ""
-    damage: Effect | None = None
-    cost: Effect | None = None
+    damage: CutEffect | None = None
+    cost: CutEffect | None = None
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import UsageError
-from interp.report.boxes import Box, Group, add, grouped, level_of
+from interp.report.boxes import Box, BoxGroup, add, grouped, level_of
 from interp.report.map_drawing import draw_map
 from interp.report.source import prefix_of
-from interp.report.values import empty, named, number_at, signed
+from interp.report.values import empty, number_at, signed, with_text_keys
 from interp.report.vocabulary import SOFTMAX, VISUALISATION, vocabulary
 from interp.status import WITH_LOSS, Status
 from interp.verdicts import Verdict, verdict_of, verdict_words
@@ -53,7 +53,7 @@ class MapView:
             raise UsageError("the table has no boxes: give what architecture() found")
         trunk = self._trunk(modules)
         boxes = [
-            box for item in trunk for box in (item.boxes if isinstance(item, Group) else [item])
+            box for item in trunk for box in (item.boxes if isinstance(item, BoxGroup) else [item])
         ]
         every = [one for box in boxes for one in (box, *box.inner)]
         self._colour(every)
@@ -62,7 +62,7 @@ class MapView:
         return {
             "drawing": lambda anchor: draw_map(trunk, anchor),
             "boxes": [self._told(box) for box in every],
-            "sentence": sentence(trunk),
+            "sentence": map_sentence(trunk),
             "top": signed(
                 max((abs(b.delta) for b in every if np.isfinite(b.delta)), default=np.nan)
             ),
@@ -79,11 +79,11 @@ class MapView:
             for file, rows in self.lines.groupby("file"):
                 sources[PurePath(str(file)).name] = "\n".join(map(str, rows["code"]))
         found = vocabulary(self.boxes, sources).to_dict("records")
-        return [{**self._place(row), **named(row)} for row in found]
+        return [{**self._place(row), **with_text_keys(row)} for row in found]
 
-    def _trunk(self, rows: Sequence[dict[Any, Any]]) -> list[Box | Group]:
+    def _trunk(self, rows: Sequence[dict[Any, Any]]) -> list[Box | BoxGroup]:
         """Boxes outside of blocks and groups of the same blocks, in the order of the run."""
-        found: list[Box | Group] = []
+        found: list[Box | BoxGroup] = []
         shapes: dict[str, list[Any]] = {}
         for row in rows:
             if row["block"] != "":
@@ -99,7 +99,7 @@ class MapView:
                 inside: list[Box] = []
                 for one in shapes[names[0]]:
                     add(inside, one, self._hooks(one, names))
-                found.append(Group(names, inside))
+                found.append(BoxGroup(names, inside))
         return found
 
     def _hooks(self, row: dict[Any, Any], blocks: Sequence[str]) -> list[dict[str, Any]]:
@@ -202,9 +202,9 @@ class MapView:
         }
 
 
-def sentence(trunk: Sequence[Box | Group]) -> str:
+def map_sentence(trunk: Sequence[Box | BoxGroup]) -> str:
     """What the picture cannot say: where the model is not a residual stream of blocks."""
-    groups = [item for item in trunk if isinstance(item, Group)]
+    groups = [item for item in trunk if isinstance(item, BoxGroup)]
     if not groups:
         return (
             "This model has no blocks, one after another: its boxes stand in the order of the run."

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from interp.characters import visible
-from interp.report.boxes import Box, Group
+from interp.report.boxes import Box, BoxGroup
 from interp.report.drawing import short, text
 from interp.report.values import signed
 from interp.status import Status
@@ -64,9 +64,9 @@ class Pen:
         if box.effect:
             parts.append(text(end, top + 18, box.effect, "effect", "end"))
         room = int((width - 20) / LETTER) - len(box.effect) - 1
-        title = fitted(box.title, room)
+        title = shorten_name(box.title, room)
         name = visible(str(box.facts["class"]))
-        name = "" if name == box.title else fitted(name, room - len(title) - 2)
+        name = "" if name == box.title else shorten_name(name, room - len(title) - 2)
         parts.append(
             Markup(
                 '<text x="{}" y="{}"><tspan class="title">{}</tspan>'
@@ -92,7 +92,7 @@ class Pen:
                     text(
                         at + wide / 2,
                         y + 14,
-                        fitted(inner.part, int(wide / LETTER)),
+                        shorten_name(inner.part, int(wide / LETTER)),
                         "name",
                         "middle",
                     ),
@@ -134,7 +134,7 @@ class Pen:
         self.stream_from = self.y + 10
 
 
-def draw_map(trunk: Sequence[Box | Group], anchor: str) -> Markup:
+def draw_map(trunk: Sequence[Box | BoxGroup], anchor: str) -> Markup:
     """The whole picture as SVG."""
     pen = Pen(anchor)
     sequence(pen, trunk)
@@ -147,12 +147,12 @@ def draw_map(trunk: Sequence[Box | Group], anchor: str) -> Markup:
     return Markup("").join([head, *pen.parts, Markup("</svg>")])
 
 
-def sequence(pen: Pen, items: Sequence[Box | Group]) -> None:
+def sequence(pen: Pen, items: Sequence[Box | BoxGroup]) -> None:
     """Draw what follows one another: branches up to their addition, boxes on the stream, groups."""
     branch: list[Box] = []
     for item in items:
-        if isinstance(item, Group):
-            on_stream(pen, branch)
+        if isinstance(item, BoxGroup):
+            draw_on_stream(pen, branch)
             branch = []
             group(pen, item)
         elif item.kind != "add":
@@ -161,12 +161,12 @@ def sequence(pen: Pen, items: Sequence[Box | Group]) -> None:
             sources(pen, branch, item)
             branch = []
         else:
-            branched(pen, branch, item)
+            draw_branch(pen, branch, item)
             branch = []
-    on_stream(pen, branch)
+    draw_on_stream(pen, branch)
 
 
-def group(pen: Pen, item: Group) -> None:
+def group(pen: Pen, item: BoxGroup) -> None:
     pen.y += 14
     top = pen.y
     place = len(pen.parts)
@@ -204,7 +204,7 @@ def sources(pen: Pen, boxes: Sequence[Box], addition: Box) -> None:
     pen.y -= 4
 
 
-def branched(pen: Pen, boxes: Sequence[Box], addition: Box) -> None:
+def draw_branch(pen: Pen, boxes: Sequence[Box], addition: Box) -> None:
     """Boxes one after another, read from the stream and added to it."""
     x = INDENT + 26
     if boxes:
@@ -227,7 +227,7 @@ def branched(pen: Pen, boxes: Sequence[Box], addition: Box) -> None:
     pen.y += 18
 
 
-def on_stream(pen: Pen, boxes: Sequence[Box]) -> None:
+def draw_on_stream(pen: Pen, boxes: Sequence[Box]) -> None:
     """Boxes that take the place of what goes into them."""
     for box in boxes:
         pen.y += 14
@@ -252,7 +252,7 @@ def wrapped(boxes: Sequence[Box], width: float) -> list[list[Box]]:
     return rows
 
 
-def fitted(name: str, letters: int) -> str:
+def shorten_name(name: str, letters: int) -> str:
     """A name cut to so many letters; empty where not even three would show."""
     if len(name) <= letters:
         return name

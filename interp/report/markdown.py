@@ -20,8 +20,8 @@ from interp.report.attention import AttentionView, grey_png, quantised
 from interp.report.first_screen import FirstScreen
 from interp.report.map import MapView
 from interp.report.page import Page, Part, anchors_of, made_by
-from interp.report.quiz import Bar, Quiz, Worksheet, shuffled
-from interp.report.sections import Figure, Section, paragraphs, shown
+from interp.report.quiz import EffectBar, Quiz, Worksheet, shuffled
+from interp.report.sections import Figure, Section, paragraphs, text_of_cell
 from interp.report.source import SourceView
 from interp.runs import write_atomically
 from interp.status import WITH_LOSS
@@ -37,17 +37,19 @@ def write_markdown(path: Path, page: Page) -> Path:
     Raises:
         UsageError: a figure cannot be read, or a file not be written.
     """
-    text = [f"# {plain(page.title)}", plain(page.question)]
+    text = [f"# {escape_markdown(page.title)}", escape_markdown(page.question)]
     text += headed("Summary", page.prose.get("Summary", ""), page.summary)
     text += of_first_screen(page.first, path.parent / "figures")
     for part, anchor in zip(page.parts, anchors_of(part.title for part in page.parts), strict=True):
-        text += [f"## {plain(part.title)}", str(page.prose.get(part.title, ""))]
-        text += told(part, anchor, path.parent / "figures")
+        text += [f"## {escape_markdown(part.title)}", str(page.prose.get(part.title, ""))]
+        text += part_blocks(part, anchor, path.parent / "figures")
     text += headed("Limitations", page.prose.get("Limitations", ""), page.limitations)
     text += ["## Provenance", str(page.prose.get("Provenance", ""))]
     for description in page.provenance:
         run = made_by(description)
-        text += [f"### {plain(run.name)}", fenced(run.command, "sh")] if run.command else []
+        text += (
+            [f"### {escape_markdown(run.name)}", fenced(run.command, "sh")] if run.command else []
+        )
         text.append(table_of(pd.DataFrame(run.facts, columns=["", "value"])))
     content = "\n\n".join(block.strip("\n") for block in text if block.strip())
     return write_atomically(path, f"{content}\n".encode())
@@ -71,10 +73,10 @@ def of_first_screen(first: FirstScreen, folder: Path) -> list[str]:
 def headed(title: str, prose: str, sentences: Sequence[str]) -> list[str]:
     if not prose and not sentences:
         return []
-    return [f"## {title}", str(prose), "\n".join(f"- {plain(one)}" for one in sentences)]
+    return [f"## {title}", str(prose), "\n".join(f"- {escape_markdown(one)}" for one in sentences)]
 
 
-def told(part: Part, anchor: str, folder: Path) -> list[str]:
+def part_blocks(part: Part, anchor: str, folder: Path) -> list[str]:
     """A part's blocks; its pictures go into the folder."""
     if isinstance(part, Section):
         return of_section(part, anchor, folder)
@@ -93,7 +95,9 @@ def told(part: Part, anchor: str, folder: Path) -> list[str]:
 
 def of_section(section: Section, anchor: str, folder: Path) -> list[str]:
     markup = hasattr(section.text, "__html__")
-    blocks = [section.text] if markup else [plain(one) for one in paragraphs(section.text)]
+    blocks = (
+        [section.text] if markup else [escape_markdown(one) for one in paragraphs(section.text)]
+    )
     if section.code:
         blocks.append(fenced(section.code, "diff"))
     for number, figure in enumerate(section.figures, 1):
@@ -108,7 +112,7 @@ def pictured(figure: Figure, name: str, folder: Path) -> list[str]:
     content = figure.image.read_bytes() if isinstance(figure.image, Path) else figure.image
     kind = "png" if content.startswith(b"\x89PNG") else "svg"
     write_atomically(folder / f"{name}.{kind}", content)
-    caption = plain(" ".join(figure.caption.split()))
+    caption = escape_markdown(" ".join(figure.caption.split()))
     return [f"![{caption}](figures/{name}.{kind})", f"*{caption}*"]
 
 
@@ -157,13 +161,14 @@ def of_questions(quiz: Quiz | Worksheet) -> list[str]:
     """The questions in words, each answer folded away."""
     blocks = []
     for number, question in enumerate(shuffled(quiz.questions), 1):
-        bars = pd.DataFrame([bar._asdict() for bar in question.bars], columns=[*Bar._fields])
+        bars = pd.DataFrame([bar._asdict() for bar in question.bars], columns=[*EffectBar._fields])
         blocks.append(f"**{number}.** What was cut, if this is what became of the loss (nats)?")
         blocks.append(table_of(bars))
         lines = " or ".join(map(str, question.lines))
         blocks += [
-            f"<details><summary>The answer</summary>\n\nLine {lines} of {plain(quiz.file)}. "
-            f"{plain(question.why)}\n\n{fenced(question.diff, 'diff')}\n\n</details>"
+            f"<details><summary>The answer</summary>\n\nLine {lines} of "
+            f"{escape_markdown(quiz.file)}. {escape_markdown(question.why)}\n\n"
+            f"{fenced(question.diff, 'diff')}\n\n</details>"
         ]
     return blocks
 
@@ -173,23 +178,25 @@ def table_of(table: pd.DataFrame) -> str:
     if table.empty:
         return ""
     numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]
-    rows = [[cell(value) for value in row] for row in table.head(ROWS).itertuples(index=False)]
-    text = row_of(cell(name) for name in table)
-    text += row_of("---:" if number else "---" for number in numeric)
-    text += "".join(row_of(row) for row in rows)
+    rows = [
+        [markdown_cell(value) for value in row] for row in table.head(ROWS).itertuples(index=False)
+    ]
+    text = markdown_row(markdown_cell(name) for name in table)
+    text += markdown_row("---:" if number else "---" for number in numeric)
+    text += "".join(markdown_row(row) for row in rows)
     more = len(table) - ROWS
     return text + (f"\nAnd {more} rows more, in the run's tables.\n" if more > 0 else "")
 
 
-def row_of(cells: Iterable[str]) -> str:
+def markdown_row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
-def cell(value: Any) -> str:
-    return plain(shown(value)).replace("\n", "<br>")
+def markdown_cell(value: Any) -> str:
+    return escape_markdown(text_of_cell(value)).replace("\n", "<br>")
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text that Markdown, and the HTML within it, leave as it is."""
     text = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*_{}\[\]|~$])", r"\\\1", text)

@@ -13,7 +13,7 @@ A reference names a run or its experiment, a row and a column, and may end in a 
 ``format`` takes it; in code it stays as it is written. One that names nothing is an error.
 
     notes = read_notes(Path("notes.md"), numbers)
-    write_report(path, placed(page, notes))
+    write_report(path, place_notes(page, notes))
 """
 
 import re
@@ -31,7 +31,7 @@ from markupsafe import Markup, escape
 from interp.characters import visible
 from interp.errors import UsageError, nearest
 from interp.report.page import Page
-from interp.report.sections import Section, data_url, shown
+from interp.report.sections import Section, data_url, text_of_cell
 
 Numbers = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """By run, row and column: what can be quoted."""
@@ -85,14 +85,14 @@ def notes_of(text: str, numbers: Numbers, path: Path = Path("notes.md")) -> list
     return notes
 
 
-def placed(page: Page, notes: Sequence[Note]) -> Page:
+def place_notes(page: Page, notes: Sequence[Note]) -> Page:
     """The page with the notes where their headings say."""
     parts, prose = list(page.parts), dict(page.prose)
-    fixed = {folded(name): name for name in (FRONT, "Limitations", "Provenance")}
+    fixed = {fold_title(name): name for name in (FRONT, "Limitations", "Provenance")}
     at = 0  # where the next part of its own goes
     for note in notes:
-        key = folded(note.heading)
-        titles = [folded(part.title) for part in parts]
+        key = fold_title(note.heading)
+        titles = [fold_title(part.title) for part in parts]
         if key in titles:
             title, at = parts[titles.index(key)].title, titles.index(key) + 1
         elif key in fixed or not key:
@@ -114,7 +114,7 @@ def quoted(reference: str, numbers: Numbers, where: str) -> str:
     """
     value = looked_up(reference, numbers)
     if not isinstance(value, Unknown):
-        return shown(value)
+        return text_of_cell(value)
     name, colon, form = reference.rpartition(":")
     if colon:
         formatted = looked_up(name, numbers)
@@ -150,14 +150,14 @@ def looked_up(reference: str, numbers: Numbers) -> Any:
     """The value, or ``Unknown``. Names may hold dots: the longest that fits is taken."""
     run = begins(reference, numbers)
     if run is None:
-        return Unknown(f"the runs are {listed(numbers)}")
+        return Unknown(f"the runs are {list_some(numbers)}")
     rest = reference[len(run) + 1 :]
     row = begins(rest, numbers[run])
     if row is None:
-        return Unknown(f"the rows of {run} are {listed(numbers[run])}")
+        return Unknown(f"the rows of {run} are {list_some(numbers[run])}")
     columns, column = numbers[run][row], rest[len(row) + 1 :]
     if column not in columns:
-        return Unknown(f"the columns of {run}.{row} are {listed(columns)}")
+        return Unknown(f"the columns of {run}.{row} are {list_some(columns)}")
     return columns[column]
 
 
@@ -166,7 +166,7 @@ def begins(reference: str, names: Iterable[str]) -> str | None:
     return max(fitting, key=len, default=None)
 
 
-def listed(names: Iterable[str]) -> str:
+def list_some(names: Iterable[str]) -> str:
     names = list(names)
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more
@@ -245,17 +245,17 @@ def by_heading(tokens: Sequence[Token]) -> Iterator[tuple[str, list[Token]]]:
     for token in rest:
         if token.type == "heading_open" and token.tag in ("h1", "h2") and token.level == 0:
             yield heading, content
-            heading, content = plain(next(rest)), []
+            heading, content = heading_text(next(rest)), []
             next(rest)  # where it closes
         else:
             content.append(token)
     yield heading, content
 
 
-def plain(heading: Token) -> str:
+def heading_text(heading: Token) -> str:
     kinds = ("text", "reference", "code_inline")
     return "".join(token.content for token in heading.children or () if token.type in kinds)
 
 
-def folded(title: str) -> str:
+def fold_title(title: str) -> str:
     return " ".join(title.casefold().split())

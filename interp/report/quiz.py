@@ -43,7 +43,7 @@ class Curve(NamedTuple):
     high: Sequence[float] = ()
 
 
-class Bar(NamedTuple):
+class EffectBar(NamedTuple):
     """An effect in nats with its interval, if it has one (else NaN), and its verdict in words."""
 
     name: str
@@ -73,7 +73,7 @@ class Question:
     curve: Curve | None = None
     whole: Curve | None = None
     levels: Sequence[tuple[str, float]] = ()
-    bars: Sequence[Bar] = ()
+    bars: Sequence[EffectBar] = ()
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Quiz:
             "file": self.file,
             "source": numbered(self.source),
             "data": {
-                "name": digest(self.file, *(question.diff for question in questions))[:16],
+                "name": digest_of_texts(self.file, *(question.diff for question in questions))[:16],
                 "answers": [veiled(question, functions) for question in questions],
             },
         }
@@ -131,7 +131,7 @@ class Quiz:
             return self.source[line - 1].strip()
 
         def drawn_lot(line: int) -> str:
-            return digest(question.diff, str(line))
+            return digest_of_texts(question.diff, str(line))
 
         right = min(question.lines, key=drawn_lot)
         answers = {code(line) for line in question.lines}
@@ -185,10 +185,10 @@ def answer_key(quiz: Quiz) -> Worksheet:
 
 def shuffled(questions: Iterable[Question]) -> list[Question]:
     """The same order every time, of which nobody can tell anything."""
-    return sorted(questions, key=lambda question: digest(question.diff))
+    return sorted(questions, key=lambda question: digest_of_texts(question.diff))
 
 
-def digest(*texts: str) -> str:
+def digest_of_texts(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -244,14 +244,14 @@ def drawn(questions: Sequence[Question], exact: bool) -> list[Drawn]:
 
     Numbers are ``exact`` where nobody can search for them, on paper.
     """
-    axes = Axes.of(questions)
+    axes = CurveAxes.of(questions)
     bars = [value for question in questions for bar in question.bars for value in bar[1:4]]
     finite = [value for value in bars if np.isfinite(value)]
     low, high = min([0.0, *finite]), max([0.0, *finite])
     return [
         Drawn(
             name=letter(number),
-            said=said(question, exact),
+            said=describe_curve(question, exact),
             curves=[
                 (kind, axes.points(curve.steps, curve.losses), axes.band(curve))
                 for kind, curve in (("whole", question.whole), ("cut", question.curve))
@@ -272,7 +272,7 @@ def letter(number: int) -> str:
     return (letter(more - 1) if more else "") + ascii_uppercase[last]
 
 
-def said(question: Question, exact: bool) -> str:
+def describe_curve(question: Question, exact: bool) -> str:
     """What is drawn, in words."""
     digits, parts = 3 if exact else 1, []
     for name, curve in (("the cut model", question.curve), ("the model as it is", question.whole)):
@@ -284,7 +284,7 @@ def said(question: Question, exact: bool) -> str:
     return "; ".join(parts)
 
 
-class Axes(NamedTuple):
+class CurveAxes(NamedTuple):
     """From steps and nats to a drawing's units."""
 
     steps: float
@@ -292,14 +292,14 @@ class Axes(NamedTuple):
     high: float
 
     @staticmethod
-    def of(questions: Iterable[Question]) -> "Axes":
+    def of(questions: Iterable[Question]) -> "CurveAxes":
         curves = [c for q in questions for c in (q.curve, q.whole) if c is not None]
         losses = [loss for curve in curves for loss in (*curve.losses, *curve.low, *curve.high)]
         finite = [loss for loss in losses if np.isfinite(loss)] or [0.0, 1.0]
         low, high = min(finite), max(finite)
         margin = 0.05 * (high - low) or 0.5
         steps = max((curve.steps[-1] for curve in curves if len(curve.steps)), default=1.0)
-        return Axes(float(steps) or 1.0, low - margin, high + margin)
+        return CurveAxes(float(steps) or 1.0, low - margin, high + margin)
 
     def x(self, step: float) -> float:
         return round(LEFT + step / self.steps * (WIDTH - LEFT - RIGHT), 1)
@@ -344,7 +344,7 @@ class Axes(NamedTuple):
         return [(f"{nats:.1f}", self.y(nats)) for nats in whole[::every].tolist()]
 
 
-def drawn_bar(bar: Bar, low: float, high: float, exact: bool) -> DrawnBar:
+def drawn_bar(bar: EffectBar, low: float, high: float, exact: bool) -> DrawnBar:
     def place(value: float) -> float:
         return round(100 * (value - low) / ((high - low) or 1.0), 2)
 
@@ -363,7 +363,7 @@ def drawn_bar(bar: Bar, low: float, high: float, exact: bool) -> DrawnBar:
     )
 
 
-def told_exactly(bar: Bar) -> str:
+def told_exactly(bar: EffectBar) -> str:
     if not np.isfinite(bar.value):
         return "no number"
     text = f"{bar.value:+.3f}"

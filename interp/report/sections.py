@@ -124,7 +124,7 @@ def cells(table: pd.DataFrame | None) -> tuple[list[Cell], list[list[Cell]]]:
     heads = [Cell(str(name), number) for name, number in zip(table, numeric, strict=True)]
     rows = [
         [
-            Cell(shown(value), number, exact(value))
+            Cell(text_of_cell(value), number, exact(value))
             for value, number in zip(row, numeric, strict=True)
         ]
         for row in table.itertuples(index=False, name=None)
@@ -138,7 +138,7 @@ def all_of(table: pd.DataFrame) -> list[list[str]]:
     return [[str(name) for name in table], *([exact(value) for value in row] for row in rows)]
 
 
-def shown(value: Any) -> str:
+def text_of_cell(value: Any) -> str:
     """A cell's text: floats to four decimals, or four digits where that would hide them."""
     if value is None or value is pd.NA or value != value:
         return "—"
@@ -149,7 +149,7 @@ def shown(value: Any) -> str:
 
 def exact(value: Any) -> str:
     """A cell's text as it is saved: all digits, nothing where there is no value."""
-    return "" if shown(value) == "—" else str(value)
+    return "" if text_of_cell(value) == "—" else str(value)
 
 
 def lighter(png: bytes | Path) -> bytes | Path:

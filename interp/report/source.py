@@ -25,7 +25,15 @@ from interp.characters import visible
 from interp.errors import UsageError
 from interp.report.bars import Scale, bar_of
 from interp.report.drawing import Dot, curves_svg, intervals_svg, profile_path
-from interp.report.values import diff_of, empty, lines_of, named, number_at, signed, without
+from interp.report.values import (
+    diff_of,
+    empty,
+    number_at,
+    signed,
+    touched_lines,
+    with_text_keys,
+    without,
+)
 from interp.status import COMPARED, MARKS, MEANINGS, QUIET, TELLING, TOOK_EFFECT, WITH_LOSS, Status
 from interp.surgery.annotate import by_layer
 from interp.verdicts import Verdict, interval_words, spread_of, verdict_of, verdict_words
@@ -117,7 +125,7 @@ class SourceView:
         prefix = prefix_of(name, several=not alone)
         rows = [
             self._row(
-                {**named(row), "anchor": f"{prefix}L{row['line']}", "html": code},
+                {**with_text_keys(row), "anchor": f"{prefix}L{row['line']}", "html": code},
                 tried.get(row["line"], []),
                 again.get(row["line"], []),
                 points.get(row["line"], []) or points_named(row.get("sites", ())),
@@ -212,7 +220,7 @@ class SourceView:
             single = rows[rows["layer"] != first["layer"]].to_dict("records")
             one = self._tale(first, surgery=str(surgery))
             one["layers"] = [self._tale(row, surgery=str(surgery)) for row in single]
-            for line in lines_of(first):
+            for line in touched_lines(first):
                 found.setdefault(line, []).append(one)
         return found
 
@@ -225,7 +233,7 @@ class SourceView:
         for row in table.to_dict("records"):
             surgery = str(row["surgery"])
             one = self._tale(row, surgery, self._seeds(surgery))
-            for line in lines_of(row):
+            for line in touched_lines(row):
                 found.setdefault(line, []).append(one)
         return found
 
@@ -244,8 +252,8 @@ class SourceView:
         return told | {
             "surgery": surgery,
             "command": self.command.format(surgery=surgery) if single_cut else "",
-            "without": without(lines_of(row)),
-            "alone": len(lines_of(row)) == 1,
+            "without": without(touched_lines(row)),
+            "alone": len(touched_lines(row)) == 1,
             "delta": delta,
             "ci_low": low,
             "ci_high": high,

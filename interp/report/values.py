@@ -10,7 +10,7 @@ import pandas as pd
 Row = dict[str, Any]
 
 
-def named(row: Mapping[Any, Any]) -> Row:
+def with_text_keys(row: Mapping[Any, Any]) -> Row:
     return {str(name): value for name, value in row.items()}
 
 
@@ -30,7 +30,7 @@ def signed(value: float) -> str:
     return "0" if value == 0 else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
-def lines_of(row: Mapping[Any, Any]) -> list[int]:
+def touched_lines(row: Mapping[Any, Any]) -> list[int]:
     """Every line that a surgery touches."""
     touched = row.get("lines")
     return [int(line) for line in (touched if np.iterable(touched) else [row["line"]])]
@@ -38,10 +38,10 @@ def lines_of(row: Mapping[Any, Any]) -> list[int]:
 
 def without(lines: Sequence[int]) -> str:
     """What was trained, where these lines were cut."""
-    return "trained without it" if len(lines) == 1 else f"trained without {listed(lines)}"
+    return "trained without it" if len(lines) == 1 else f"trained without {join_numbers(lines)}"
 
 
-def listed(numbers: Sequence[int]) -> str:
+def join_numbers(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers[:-1])) + f" and {numbers[-1]}"
 
 

@@ -23,7 +23,7 @@ VISUALISATION = "https://bbycroft.net/llm"
 COLUMNS = ("box", "function", "file", "line", "code", "name", "shape")
 
 
-class Entry(NamedTuple):
+class Term(NamedTuple):
     """A box by its name there, and the row of ``architecture``'s table that it is here.
 
     ``kind`` is hook (the value of a hook point that ``name`` matches), add (an addition outside of
@@ -38,29 +38,29 @@ class Entry(NamedTuple):
 
 
 BOXES = (
-    Entry("Tokens", "source"),
-    Entry("Token Embed", "hook", "hook_embed", in_block=False),
-    Entry("Position Embed", "hook", "hook_pos_embed", in_block=False),
-    Entry("Input Embed", "add", in_block=False),
-    Entry("LN Agg: μ, \N{GREEK SMALL LETTER SIGMA}", "hook", "*.ln1.hook_scale"),
-    Entry("Layer Norm", "hook", "*.ln1.hook_normalized"),
-    Entry("Q vectors", "hook", "*.hook_q"),
-    Entry("K vectors", "hook", "*.hook_k"),
-    Entry("V vectors", "hook", "*.hook_v"),
-    Entry("Attention Matrix", "hook", "*.hook_attn_scores"),
-    Entry("Attn Matrix Softmax", "hook", "*.hook_pattern"),
-    Entry("V Output", "hook", "*.hook_z"),
-    Entry("Projection Weights", "last", "*.hook_z"),
-    Entry("Attention Output", "hook", "*.hook_attn_out"),
-    Entry("Attention Residual", "hook", "*.hook_resid_mid"),
-    Entry("Layer Norm (second)", "hook", "*.ln2.hook_normalized"),
-    Entry("MLP", "hook", "*.mlp.hook_pre"),
-    Entry("MLP Activation", "hook", "*.mlp.hook_post"),
-    Entry("MLP Projection Weights", "last", "*.mlp.hook_post"),
-    Entry("MLP Result", "hook", "*.hook_mlp_out"),
-    Entry("MLP Residual", "hook", "*.hook_resid_post"),
-    Entry("Layer Norm (last)", "hook", "ln_final.hook_normalized", in_block=False),
-    Entry("LM Head Weights, Logits", "hook", "hook_logits", in_block=False),
+    Term("Tokens", "source"),
+    Term("Token Embed", "hook", "hook_embed", in_block=False),
+    Term("Position Embed", "hook", "hook_pos_embed", in_block=False),
+    Term("Input Embed", "add", in_block=False),
+    Term("LN Agg: μ, \N{GREEK SMALL LETTER SIGMA}", "hook", "*.ln1.hook_scale"),
+    Term("Layer Norm", "hook", "*.ln1.hook_normalized"),
+    Term("Q vectors", "hook", "*.hook_q"),
+    Term("K vectors", "hook", "*.hook_k"),
+    Term("V vectors", "hook", "*.hook_v"),
+    Term("Attention Matrix", "hook", "*.hook_attn_scores"),
+    Term("Attn Matrix Softmax", "hook", "*.hook_pattern"),
+    Term("V Output", "hook", "*.hook_z"),
+    Term("Projection Weights", "last", "*.hook_z"),
+    Term("Attention Output", "hook", "*.hook_attn_out"),
+    Term("Attention Residual", "hook", "*.hook_resid_mid"),
+    Term("Layer Norm (second)", "hook", "*.ln2.hook_normalized"),
+    Term("MLP", "hook", "*.mlp.hook_pre"),
+    Term("MLP Activation", "hook", "*.mlp.hook_post"),
+    Term("MLP Projection Weights", "last", "*.mlp.hook_post"),
+    Term("MLP Result", "hook", "*.hook_mlp_out"),
+    Term("MLP Residual", "hook", "*.hook_resid_post"),
+    Term("Layer Norm (last)", "hook", "ln_final.hook_normalized", in_block=False),
+    Term("LM Head Weights, Logits", "hook", "hook_logits", in_block=False),
 )
 SOFTMAX = (
     "Its last box, Logits Softmax, is not in the model: what takes the logits, the loss or the "
@@ -84,7 +84,7 @@ def vocabulary(boxes: pd.DataFrame, sources: Mapping[str, str]) -> pd.DataFrame:
     trees = {name: functions_of(text) for name, text in sources.items()}
     rows = []
     for entry in BOXES:
-        row = row_of(entry, boxes)
+        row = term_row(entry, boxes)
         if row is None or empty(row["line"]):
             continue
         functions = trees.get(PurePath(str(row["file"])).name, {})
@@ -102,7 +102,7 @@ def vocabulary(boxes: pd.DataFrame, sources: Mapping[str, str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def row_of(entry: Entry, boxes: pd.DataFrame) -> dict[Any, Any] | None:
+def term_row(entry: Term, boxes: pd.DataFrame) -> dict[Any, Any] | None:
     """The first row that an entry is about; None where the model has none."""
     rows = boxes.to_dict("records")
     if entry.kind == "source":

@@ -38,7 +38,7 @@ KEYS: dict[str, Any] = {
 """What ``run.json`` holds, and as what; beside them its own checksum."""
 
 
-def describe(folder: Path, begun: dict[str, Any], made_now: dict[str, Any]) -> dict[str, Any]:
+def describe_run(folder: Path, begun: dict[str, Any], made_now: dict[str, Any]) -> dict[str, Any]:
     """Write ``run.json``, or find the run there to be the same one and note what has changed."""
     path = folder / "run.json"
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -58,7 +58,7 @@ def describe(folder: Path, begun: dict[str, Any], made_now: dict[str, Any]) -> d
         if not changed:
             return description
         description["resumed"].append({"at": now} | changed)
-    description = sealed(description)
+    description = seal(description)
     write_atomically(path, json.dumps(description, indent=2, ensure_ascii=False).encode())
     return description
 
@@ -89,11 +89,11 @@ def require_keys(description: Any) -> None:
     for change in description["resumed"]:
         if not isinstance(change, dict) or "at" not in change:
             raise ValueError("'resumed' is not what it was")
-    if description.get("sha256") != sealed(description)["sha256"]:
+    if description.get("sha256") != seal(description)["sha256"]:
         raise ValueError("it was changed since the run wrote it")
 
 
-def sealed(description: dict[str, Any]) -> dict[str, Any]:
+def seal(description: dict[str, Any]) -> dict[str, Any]:
     """A description with the checksum of its other parts."""
     rest = {key: value for key, value in description.items() if key != "sha256"}
     return rest | {"sha256": identity_of(**rest)}
@@ -117,7 +117,7 @@ def differences(theirs: Any, ours: Any, field: str = "") -> list[str]:
 def environment() -> dict[str, Any]:
     """With what this process computes: the command, the code's commit, the versions."""
     return {
-        "command": command(),
+        "command": command_of_process(),
         "commit": commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -125,7 +125,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def command() -> str:
+def command_of_process() -> str:
     """The command that started this process, as one would type it."""
     program, *arguments = sys.orig_argv or [sys.executable]
     return shlex.join([Path(program).name, *arguments])

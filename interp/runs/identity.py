@@ -18,11 +18,11 @@ def identity_of(**parts: Any) -> str:
     The sha256 of canonical JSON: keys sorted, floats exact, 1 and 1.0 apart. Raises ``UsageError``
     where a part is nothing that JSON can hold.
     """
-    canonical = json.dumps(plain(parts), sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(to_json_value(parts), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def plain(value: Any) -> Any:
+def to_json_value(value: Any) -> Any:
     """The value as JSON gives it back: numpy numbers exact, tuples as lists, paths as text."""
 
     def convert(part: Any) -> Any:

@@ -38,7 +38,7 @@ def hold(folder: Path) -> int:
                 leave(folder)
                 raise
             try:
-                if locked(descriptor, folder, deadline):
+                if try_lock(descriptor, folder, deadline):
                     return descriptor
             except BaseException:
                 os.close(descriptor)
@@ -46,7 +46,7 @@ def hold(folder: Path) -> int:
             os.close(descriptor)
 
 
-def locked(descriptor: int, folder: Path, deadline: float) -> bool:
+def try_lock(descriptor: int, folder: Path, deadline: float) -> bool:
     """Whether the lock is ours now; not where the folder was removed in the meantime."""
     while True:
         try:

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from interp.errors import UsageError
 from interp.runs import description
 from interp.runs.files import note, saving, write_atomically
-from interp.runs.identity import plain
+from interp.runs.identity import to_json_value
 from interp.runs.locking import hold, is_at, leave
 from interp.runs.saved import FORMATS, SavedRun
-from interp.runs.store import Store, encoded
+from interp.runs.store import Store, encode_rows
 from interp.runs.tables import as_parquet
 
 LONGEST = 200
@@ -56,12 +56,12 @@ class Run(SavedRun):
             require_name(part)
         run = cls()
         run.folder = root / experiment / name
-        begun = {"experiment": experiment, "name": name, "config": plain(config)}
-        made_now = description.environment() | {"provenance": plain(provenance or {})}
+        begun = {"experiment": experiment, "name": name, "config": to_json_value(config)}
+        made_now = description.environment() | {"provenance": to_json_value(provenance or {})}
         run._lock = hold(run.folder)
         fresh = not (run.folder / "run.json").exists()
         try:
-            run.description = description.describe(run.folder, begun, made_now)
+            run.description = description.describe_run(run.folder, begun, made_now)
             run._tasks = Store(run.folder / "tasks.sqlite")
         except BaseException:
             if fresh:
@@ -102,7 +102,7 @@ class Run(SavedRun):
                 as it was.
         """
         self._require_there()
-        text = encoded(rows)
+        text = encode_rows(rows)
         if not self._tasks.keep(identity, text):
             raise UsageError(
                 f"task {identity} is already recorded in {self.folder} with other rows: "

@@ -9,7 +9,7 @@ import pandas as pd
 from interp.errors import UsageError, nearest
 from interp.runs.description import read_description
 from interp.runs.identity import identity_of
-from interp.runs.tables import digest, from_parquet
+from interp.runs.tables import from_parquet, stored_checksum
 
 FORMATS = {"png": ("Comment", None), "svg": ("Source", "Date"), "pdf": ("Subject", "CreationDate")}
 """A figure's: what each calls the note of its tables, and the date that it would hold."""
@@ -95,7 +95,7 @@ class SavedRun:
         found = {}
         for path in sorted(self.folder.glob("*.parquet")):
             try:
-                found[path.stem] = digest(path)[:12]
+                found[path.stem] = stored_checksum(path)[:12]
             except (ValueError, OSError):  # no table of ours, or a damaged one
                 continue
         return found

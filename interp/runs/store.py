@@ -17,7 +17,7 @@ from typing import Any
 
 from interp.errors import UsageError
 from interp.runs.files import refusal, saving, write_atomically
-from interp.runs.identity import plain
+from interp.runs.identity import to_json_value
 
 FORMAT = 1
 """Of the store; kept in SQLite's ``user_version``."""
@@ -66,9 +66,9 @@ class Store:
         return bool(kept) and self._text(identity) is None
 
     def keep(self, identity: str, text: str) -> bool:
-        """Keep a task's rows, as ``encoded`` gives them, in place of damaged ones if need be;
+        """Keep a task's rows, as ``encode_rows`` gives them, in place of damaged ones if need be;
         whether they are those that are kept now."""
-        row = identity, text, checksum(identity, text)
+        row = identity, text, checksum_of_rows(identity, text)
         with sound(self.path):
             insertion = "INSERT INTO tasks VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
             self._connection.execute(insertion, row)
@@ -95,30 +95,30 @@ def kept_text(connection: sqlite3.Connection, identity: str) -> str | None:
     """What a store keeps of a task, None where there is nothing or its checksum fails."""
     query = "SELECT rows, sha256 FROM tasks WHERE identity = ?"
     found = connection.execute(query, (identity,)).fetchone()
-    return None if found is None else verified(identity.encode(), *found)
+    return None if found is None else verify_rows(identity.encode(), *found)
 
 
-def verified(identity: Any, rows: Any, sha256: Any) -> str | None:
+def verify_rows(identity: Any, rows: Any, sha256: Any) -> str | None:
     """A task's rows as text, None where they are not what was recorded under the identity."""
     if not all(isinstance(part, bytes) for part in (identity, rows, sha256)):
         return None  # a damaged cell may come back as any type
     with suppress(UnicodeDecodeError):
         text: str = rows.decode()
-        if sha256.decode() == checksum(identity.decode(), text):
+        if sha256.decode() == checksum_of_rows(identity.decode(), text):
             return text
     return None
 
 
-def checksum(identity: str, text: str) -> str:
+def checksum_of_rows(identity: str, text: str) -> str:
     return hashlib.sha256(f"{identity}\n{text}".encode()).hexdigest()
 
 
-def encoded(rows: Any) -> str:
-    return json.dumps(plain(rows))
+def encode_rows(rows: Any) -> str:
+    return json.dumps(to_json_value(rows))
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
+def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
     """A store to read from, beside whoever writes to it.
 
     Raises:
@@ -147,7 +147,7 @@ def recorded_elsewhere(root: Path, identity: str) -> Iterator[tuple[Path, list[d
     """
     for path in sorted(root.glob("*/*/tasks.sqlite")):
         text = None
-        with suppress(UsageError), reading(path) as store, sound(path):
+        with suppress(UsageError), open_to_read(path) as store, sound(path):
             text = kept_text(store, identity)
         if text is not None:
             yield path.parent, json.loads(text)
@@ -155,10 +155,10 @@ def recorded_elsewhere(root: Path, identity: str) -> Iterator[tuple[Path, list[d
 
 def faults(path: Path) -> tuple[int, list[str]]:
     """How many tasks a store holds, and what is wrong with it, one phrase each."""
-    with reading(path) as store:
+    with open_to_read(path) as store:
         wrong = [said.decode() for (said,) in store.execute("PRAGMA integrity_check(3)")]
         kept = store.execute("SELECT identity, rows, sha256 FROM tasks").fetchall()
-    failed = sum(verified(*row) is None for row in kept)
+    failed = sum(verify_rows(*row) is None for row in kept)
     said = [f"its pages are damaged ({'; '.join(wrong)})"] if wrong != ["ok"] else []
     said += [f"{failed} of {len(kept)} tasks fail their checksum"] if failed else []
     return len(kept), said

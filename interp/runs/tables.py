@@ -34,7 +34,7 @@ def as_parquet(table: pd.DataFrame, belongs: str) -> bytes:
         writer.write_table(arrow)
         writer.add_key_value_metadata({KEY: BLANK})
     blank = content.getvalue()
-    return replaced(blank, BLANK, checksum(blank, belongs).encode())
+    return replace_last(blank, BLANK, checksum_of_table(blank, belongs).encode())
 
 
 def from_parquet(path: Path, belongs: str) -> pd.DataFrame:
@@ -45,9 +45,9 @@ def from_parquet(path: Path, belongs: str) -> pd.DataFrame:
     """
     content = path.read_bytes() if path.is_file() else b""
     try:
-        kept = digest(pa.BufferReader(content))
-        blank = replaced(content, kept.encode(), BLANK)
-        if checksum(blank, belongs) != kept:
+        kept = stored_checksum(pa.BufferReader(content))
+        blank = replace_last(content, kept.encode(), BLANK)
+        if checksum_of_table(blank, belongs) != kept:
             raise ValueError("its checksum fails")
         table = pq.read_table(pa.BufferReader(content))
     except (ValueError, OSError, pa.ArrowException) as error:
@@ -71,7 +71,7 @@ def with_tuples(arrow: pa.Table) -> pd.DataFrame:
     return table
 
 
-def digest(file: Any) -> str:
+def stored_checksum(file: Any) -> str:
     """The checksum that a Parquet file bears. Raises ``ValueError`` where it bears none."""
     found = (pq.read_metadata(file).metadata or {}).get(KEY, b"").decode(errors="replace")
     if not re.fullmatch(r"[0-9a-f]{64}", found):
@@ -79,11 +79,11 @@ def digest(file: Any) -> str:
     return found
 
 
-def checksum(blank: bytes, belongs: str) -> str:
+def checksum_of_table(blank: bytes, belongs: str) -> str:
     return hashlib.sha256(belongs.encode() + b"\n" + blank).hexdigest()
 
 
-def replaced(content: bytes, old: bytes, new: bytes) -> bytes:
+def replace_last(content: bytes, old: bytes, new: bytes) -> bytes:
     """The content with the last ``old``, which stands in its footer, as ``new``."""
     before, _, after = content.rpartition(old)
     return before + new + after

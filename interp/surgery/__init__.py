@@ -16,7 +16,7 @@ from interp.surgery.by_line import lines
 from interp.surgery.edits import Surgery, at_layers, combine
 from interp.surgery.finding import enumerate_surgeries, find, find_all
 from interp.surgery.modules import edited_module
-from interp.surgery.performing import performed
+from interp.surgery.performing import perform
 from interp.surgery.rows import headlines, over_seeds
 from interp.surgery.studies import Study, study
 from interp.surgery.syntax import Edit, Source, read_source
@@ -37,7 +37,7 @@ __all__ = [
     "headlines",
     "lines",
     "over_seeds",
-    "performed",
+    "perform",
     "read_source",
     "study",
 ]

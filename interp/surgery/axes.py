@@ -74,14 +74,14 @@ def shapes_of_first(
     """The shapes of the first call that the model takes, with another size along one axis of the
     tokens."""
     for size in sizes:
-        for args, kwargs in resized(call, axis, size):
+        for args, kwargs in resize_call(call, axis, size):
             found = shapes(args, kwargs)
             if found is not None:
                 return found, size
     return None, 0
 
 
-def resized(call: Call, axis: int, size: int) -> Iterator[tuple[list[Any], dict[str, Any]]]:
+def resize_call(call: Call, axis: int, size: int) -> Iterator[tuple[list[Any], dict[str, Any]]]:
     """A call with other tokens; then with whatever is as large as they are made to fit."""
     tokens = call.tokens
     for every in (False, True):

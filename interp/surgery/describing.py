@@ -24,7 +24,7 @@ def layers_of(uncut: Uncut, surgery: Surgery) -> list[int]:
     return sorted(layers)
 
 
-def describe(uncut: Uncut, surgery: Surgery) -> dict[str, Any]:
+def describe_cut(uncut: Uncut, surgery: Surgery) -> dict[str, Any]:
     layers = surgery.layers
     noted = uncut.observations[surgery.source]
     phases: set[str] = set()

@@ -190,7 +190,7 @@ def replace_node(syntax: Syntax, node: ast.AST, code: str) -> Edit:
     if isinstance(node, ast.stmt):
         return replace_statement(syntax, node, code)
     start, stop = syntax.span(node)
-    return edit_of(syntax, syntax.statement(node), start, stop, fitted(syntax, node, code))
+    return edit_of(syntax, syntax.statement(node), start, stop, fit_code(syntax, node, code))
 
 
 def replace_statement(syntax: Syntax, node: ast.stmt, code: str) -> Edit:
@@ -222,7 +222,7 @@ def lost_lines(syntax: Syntax, start: int, stop: int, code: str) -> int:
     return count_line_ends(syntax.data[start:stop]) - count_line_ends(code.encode())
 
 
-def fitted(syntax: Syntax, node: ast.AST, code: str) -> str:
+def fit_code(syntax: Syntax, node: ast.AST, code: str) -> str:
     """An expression's code with the brackets and line ends that it needs where ``node`` stands."""
     parent = syntax.parent[node]
     lost = lost_lines(syntax, *syntax.span(node), code)
@@ -234,7 +234,7 @@ def fitted(syntax: Syntax, node: ast.AST, code: str) -> str:
     first = isinstance(parent, (ast.Attribute, ast.Subscript, ast.Await))
     first |= isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Pow)
     first |= isinstance(parent, ast.Call) and parent.func is node
-    return f"({code})" if first and code[:1] == "-" else bracketed(code)
+    return f"({code})" if first and code[:1] == "-" else add_brackets(code)
 
 
 def on_one_statement(code: str) -> str:
@@ -243,7 +243,7 @@ def on_one_statement(code: str) -> str:
     return code if parse_alone(code) else f"({code})"
 
 
-def bracketed(code: str) -> str:
+def add_brackets(code: str) -> str:
     """An expression's code, in brackets where an operator beside it would take a part of it."""
     return code if is_atom(code) else f"({code})"
 

@@ -14,7 +14,7 @@ from interp.surgery.judging import (
     Judge,
     Judgement,
     gives_every_position,
-    judged,
+    judge_model,
     sees_the_future,
     takes_positions_first,
 )
@@ -90,7 +90,7 @@ class Examined:
 
 def examine(model: nn.Module, judge: Judge, baseline: Judgement) -> Examined:
     """Judge the model as it is again, and ask it on other tokens."""
-    again = judged(model, judge)
+    again = judge_model(model, judge)
     call, value = again.calls[0], float(again.values.mean())
     return Examined(
         is_finite=again.is_finite,

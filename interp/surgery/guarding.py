@@ -23,7 +23,7 @@ import torch
 from interp.errors import SurgeryError
 from interp.runs.workers import ATTEMPTS, DIED, DONE, LOST, Worker, end, share, start_worker
 from interp.status import Status
-from interp.surgery.outcomes import Outcome, ending, one_sentence, outcome_of, unpickled
+from interp.surgery.outcomes import Outcome, ending, one_sentence, outcome_of, unpickle_outcome
 from interp.surgery.overseeing import oversee
 
 PATIENCE_S = 5.0
@@ -51,7 +51,7 @@ def guarded(
     """
     if workers == 0 or not hasattr(os, "fork"):
         for index, task in enumerate(tasks):
-            yield index, attempted(task)
+            yield index, attempt(task)
         return
     amount = min(workers or len(os.sched_getaffinity(0)), len(tasks))
 
@@ -76,13 +76,13 @@ def end_all(workers: list[Worker]) -> None:
 def read_outcome(sent: bytes) -> tuple[str, Outcome]:
     """An outcome as a message: whether the machine stopped the task, and what became of it."""
     try:
-        outcome = unpickled(sent)
+        outcome = unpickle_outcome(sent)
     except Exception as error:
         outcome = Outcome(Status.ERROR, detail=f"its result cannot be read: {one_sentence(error)}")
     return LOST if outcome.status == Status.LOST else DONE, outcome
 
 
-def attempted(task: Callable[[], Any]) -> Outcome:
+def attempt(task: Callable[[], Any]) -> Outcome:
     """A task's outcome, in this process. Raises ``SurgeryError`` where no other could follow."""
     outcome = Outcome(Status.LOST)
     for _ in range(ATTEMPTS):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from interp.errors import SurgeryError
-from interp.surgery.preserving import preserved
+from interp.surgery.preserving import preserve
 
 Judge = Callable[[nn.Module], Any]
 
@@ -50,7 +50,7 @@ class Call:
         ours = self.tokens
         args = tuple(tokens if item is ours else item for item in self.args)
         kwargs = {name: tokens if x is ours else x for name, x in self.kwargs.items()}
-        return logits_of(model(*args, **kwargs))
+        return logits_in(model(*args, **kwargs))
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Judgement:
         )
 
 
-def logits_of(output: Any) -> Float[Tensor, "batch pos vocab"]:
+def logits_in(output: Any) -> Float[Tensor, "batch pos vocab"]:
     """The logits in whatever a model returns.
 
     Raises:
@@ -96,7 +96,7 @@ def calls_of(model: nn.Module) -> Iterator[list[Call]]:
     calls: list[Call] = []
 
     def keep(_: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        call = Call(args, kwargs, logits_of(output).detach())
+        call = Call(args, kwargs, logits_in(output).detach())
         check_width(call.logits, call.tokens)
         calls.append(call)
 
@@ -114,7 +114,7 @@ def check_width(logits: Tensor, tokens: Tensor) -> None:
         raise IndexError(f"there are only {logits.shape[-1]} logits for each token")
 
 
-def judged(model: nn.Module, judge: Judge, seed: int = 0) -> Judgement:
+def judge_model(model: nn.Module, judge: Judge, seed: int = 0) -> Judgement:
     """What the judge says of a model; what is drawn at random is drawn from ``seed``.
 
     Raises:
@@ -171,7 +171,7 @@ def sees_the_future(model: nn.Module, call: Call, tolerance: float = 1e-4) -> bo
 
     with same_draws(model):
         seems = differ(call.logits, call.repeated(model, tokens))
-    return seems and differ(answered(model, call, call.tokens), answered(model, call, tokens))
+    return seems and differ(answer_call(model, call, call.tokens), answer_call(model, call, tokens))
 
 
 def gives_every_position(call: Call) -> bool:
@@ -187,7 +187,7 @@ def takes_positions_first(model: nn.Module, call: Call) -> bool:
         return False
     tokens = call.tokens.clone()
     tokens[0, 0] = other_tokens(call)[0, 0]
-    before, after = answered(model, call, call.tokens), answered(model, call, tokens)
+    before, after = answer_call(model, call, call.tokens), answer_call(model, call, tokens)
     moved = (after - before).abs().amax(-1) > 1e-6 * before.std()
     return bool(moved[1:].any()) and not bool(moved[0, 1:].any())
 
@@ -203,9 +203,9 @@ def other_tokens(call: Call) -> Int[Tensor, "batch pos"]:
     return known[(places + shift) % len(known)]
 
 
-def answered(model: nn.Module, call: Call, tokens: Tensor) -> Tensor:
+def answer_call(model: nn.Module, call: Call, tokens: Tensor) -> Tensor:
     """The logits of a call with other tokens; the model is as before after it."""
-    with preserved(model), same_draws(model):
+    with preserve(model), same_draws(model):
         return call.repeated(model, tokens)
 
 

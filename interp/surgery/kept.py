@@ -62,13 +62,13 @@ def kept_by(source: Source) -> Kept:
     syntax = parse(source)
     read, changed = globals_of(source)
     changed |= changed_names(syntax)
-    parts = parts_of(syntax)
+    parts = mentions_by_name(syntax)
     own = {node.name for node in syntax.tree.body if isinstance(node, (*FUNCTION, ast.ClassDef))}
     found: list[Name] = []
     for node, scope in reversed(list(assignments(syntax))):
         names = names_of(node)
         filled = [] if scope else [fill for name in names for fill in fills(syntax, name)]
-        reached = reach(parts, names_in(node.value).union(*map(names_in, filled)))
+        reached = reach(parts, mentioned_names(node.value).union(*map(mentioned_names, filled)))
         is_read = bool(scope) or bool({*names} & read)
         if reached & own and is_read:
             read |= reached  # what it is made of is made anew too
@@ -119,21 +119,21 @@ def fills(syntax: Syntax, name: str) -> list[ast.stmt]:
     return found
 
 
-def names_in(tree: ast.AST) -> set[str]:
+def mentioned_names(tree: ast.AST) -> set[str]:
     """Every name and attribute that a piece of syntax mentions."""
     found = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     return found | {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
 
 
-def parts_of(syntax: Syntax) -> dict[str, set[str]]:
+def mentions_by_name(syntax: Syntax) -> dict[str, set[str]]:
     """What each function, class and assigned name of a file mentions."""
     found: dict[str, set[str]] = {}
     for node in ast.walk(syntax.tree):
         if isinstance(node, (*FUNCTION, ast.ClassDef)):
-            found.setdefault(node.name, set()).update(names_in(node))
+            found.setdefault(node.name, set()).update(mentioned_names(node))
     for node, _ in assignments(syntax):
         for name in names_of(node):
-            found.setdefault(name, set()).update(names_in(node.value))
+            found.setdefault(name, set()).update(mentioned_names(node.value))
     return found
 
 
@@ -155,17 +155,17 @@ def run_on_import(syntax: Syntax) -> frozenset[str]:
     while waiting:
         node = waiting.pop()
         if isinstance(node, FUNCTION):
-            mentioned = mentioned.union(*map(names_in, node.decorator_list))
+            mentioned = mentioned.union(*map(mentioned_names, node.decorator_list))
             waiting += [default for default in ast.walk(node.args) if isinstance(default, ast.Call)]
         elif isinstance(node, ast.ClassDef):
-            mentioned = mentioned.union(*map(names_in, node.decorator_list))
+            mentioned = mentioned.union(*map(mentioned_names, node.decorator_list))
             waiting += [*node.bases, *node.keywords, *node.body]
         elif isinstance(node, ast.Call):
-            mentioned |= names_in(node)
-        elif not isinstance(node, ast.If) or "__name__" not in names_in(node.test):
+            mentioned |= mentioned_names(node)
+        elif not isinstance(node, ast.If) or "__name__" not in mentioned_names(node.test):
             waiting += ast.iter_child_nodes(node)
     functions = {
-        node.name: names_in(node) for node in syntax.tree.body if isinstance(node, FUNCTION)
+        node.name: mentioned_names(node) for node in syntax.tree.body if isinstance(node, FUNCTION)
     }
     return frozenset(reach(functions, mentioned & {*functions}) & {*functions})
 

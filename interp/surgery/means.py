@@ -4,7 +4,7 @@ Over the reference texts and their positions, apart for every layer and for ever
 runs in one call of the model: the keys and the values of one line, each turn of a loop.
 
     means = take_means(source, lambda: reference(model), axes)
-    with means.standing_in() as names, performed(cut, model, names=names): ...
+    with means.standing_in() as names, perform(cut, model, names=names): ...
 """
 
 import re

@@ -23,7 +23,7 @@ from torch import Tensor
 from interp.status import Status
 from interp.surgery.loaded import loaded_functions
 from interp.surgery.outcomes import has_name
-from interp.surgery.performing import compiled, edited_function, inner_codes, swapped
+from interp.surgery.performing import compile_function, edited_function, inner_codes, swap_codes
 from interp.surgery.syntax import FUNCTION, NO_CODE, SCOPE, Edit, FunctionNode, Source, parse
 
 Place = tuple[int, int, int, int, str]  # first and last line and column, kind of syntax
@@ -147,7 +147,7 @@ def observing(
         inside = [edit for edit in edits if start <= edit.start < stop]
         plain = edited_function(syntax, node, inside) if inside else node
         body = Probes(table).visit_body(copy.deepcopy(plain.body))
-        code = compiled(syntax, node, body, str(source.path))
+        code = compile_function(syntax, node, body, str(source.path))
         codes |= dict.fromkeys(functions, (node, code))
         codes |= inner_codes(source, node, code)
 
@@ -162,7 +162,7 @@ def observing(
         trace_into(tracing)
         return value
 
-    with swapped(syntax, codes, {PROBE: probe}, str(source.path)):
+    with swap_codes(syntax, codes, {PROBE: probe}, str(source.path)):
         yield
 
 

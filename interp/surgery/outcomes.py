@@ -82,7 +82,7 @@ def ending(code: int | None) -> str:
     return f"crashed ({name})" if -code in CRASHES else f"was killed by {name}{told}"
 
 
-def pickled(outcome: Outcome) -> bytes:
+def pickle_outcome(outcome: Outcome) -> bytes:
     """An outcome as bytes; raises what pickle raises where it cannot hold the value."""
     with suppress(Exception):  # nearly always: many times as fast
         return pickle.dumps(outcome)
@@ -91,7 +91,7 @@ def pickled(outcome: Outcome) -> bytes:
     return into.getvalue()
 
 
-def unpickled(said: bytes) -> Outcome:
+def unpickle_outcome(said: bytes) -> Outcome:
     """An outcome that a fork of this process has pickled."""
     outcome: Outcome = Unpickler(io.BytesIO(said)).load()
     return outcome

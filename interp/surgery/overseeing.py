@@ -30,7 +30,7 @@ from interp.surgery.outcomes import (
     is_the_machines,
     one_sentence,
     outcome_of,
-    pickled,
+    pickle_outcome,
 )
 
 GLANCE_S = 0.2
@@ -79,7 +79,7 @@ def outcome_in_a_child(
     try:
         child = os.fork()
     except OSError as error:
-        return pickled(outcome_of(error))
+        return pickle_outcome(outcome_of(error))
     if child == 0:
         try:
             caller.close()
@@ -113,10 +113,10 @@ def run_task(task: Callable[[], Any], writing: int, overseer: int, memory_gib: f
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
     try:
-        said = pickled(outcome)
+        said = pickle_outcome(outcome)
     except Exception as error:
         detail = f"its result cannot be handed on: {one_sentence(error)}"
-        said = pickled(Outcome(Status.ERROR, detail=detail))
+        said = pickle_outcome(Outcome(Status.ERROR, detail=detail))
     said = len(said).to_bytes(8, "little") + said
     while said:
         said = said[os.write(writing, said) :]
@@ -151,7 +151,7 @@ def pickled_answer(
             if not part:  # it has ended, or will not be able to answer
                 listening.remove(reading)
         elif has_ended(child):  # though what it started holds its pipe open
-            return pickled(fate(child))
+            return pickle_outcome(fate(child))
         before, looked = looked, time.monotonic()
         waits = waited_for_a_processor(child)
         idle, waited = max(0.0, waits - waited), max(waits, waited)
@@ -161,7 +161,7 @@ def pickled_answer(
         else:
             took += max(0.0, min(looked - before, 2 * GLANCE_S) - idle)
         if took > limit_s:
-            return pickled(Outcome(Status.TIMEOUT, detail="ended at its time limit"))
+            return pickle_outcome(Outcome(Status.TIMEOUT, detail="ended at its time limit"))
 
 
 def waited_for_a_processor(process: int) -> float:

@@ -7,7 +7,7 @@ the edited file. The function object stays: its globals, its closure (zero-argum
 works), its signature, every decorator around it. Weights are neither copied nor touched, and
 everything is undone on exit.
 
-    with performed(cut, model):
+    with perform(cut, model):
         damaged = model(tokens)
 """
 
@@ -39,7 +39,7 @@ _numbers = count()
 
 
 @contextmanager
-def performed(
+def perform(
     surgery: Surgery,
     model: nn.Module | None = None,
     *,
@@ -66,7 +66,7 @@ def performed(
     codes: dict[FunctionType, tuple[FunctionNode, CodeType]] = {}
     for node, edits in by_function(surgery).items():
         edited = edited_function(syntax, node, edits)
-        code = compiled(syntax, node, edited.body, filename)
+        code = compile_function(syntax, node, edited.body, filename)
         functions = loaded_functions(surgery.source, node)
         if not functions:
             raise SurgeryError(
@@ -82,7 +82,7 @@ def performed(
             assert model is not None
             chosen = stack.enter_context(inside_layers(model, surgery.layers))
         known = {**STAND_INS, **(names or {})}
-        stack.enter_context(swapped(syntax, codes, known, filename, chosen))
+        stack.enter_context(swap_codes(syntax, codes, known, filename, chosen))
         cut = {part for node in by_function(surgery) for part in syntax.qualname[node].split(".")}
         stack.enter_context(afresh([Kept(surgery.source)] if kept is None else kept, cut))
         yield
@@ -126,7 +126,7 @@ def everywhere() -> bool:
 
 
 @contextmanager
-def swapped(
+def swap_codes(
     syntax: Syntax,
     codes: Mapping[FunctionType, tuple[FunctionNode, CodeType]],
     names: Mapping[str, Any],
@@ -206,10 +206,10 @@ def passing_on(
     # a function keeps its closure only while its code has as many free variables
     free = [ast.Expr(ast.Name(cell, load)) for cell in code.co_freevars]
     body = [ast.copy_location(item, node) for item in (*free, ast.Return(call))]
-    return compiled(syntax, node, body, filename, ast.FunctionDef, code.co_freevars)
+    return compile_function(syntax, node, body, filename, ast.FunctionDef, code.co_freevars)
 
 
-def layer_of(name: str) -> int | None:
+def layer_in_name(name: str) -> int | None:
     """The layer in a module's dotted name: its first number."""
     return next((int(part) for part in name.split(".") if part.isdigit()), None)
 
@@ -305,7 +305,7 @@ def edited_function(syntax: Syntax, node: FunctionNode, edits: Sequence[Edit]) -
     raise AssertionError("an edit lies within its function")
 
 
-def compiled(
+def compile_function(
     syntax: Syntax,
     node: FunctionNode,
     body: Sequence[ast.stmt],

@@ -18,7 +18,7 @@ from interp.surgery.edits import Surgery, at_layers
 from interp.surgery.judging import (
     FirstNaN,
     Judgement,
-    judged,
+    judge_model,
     same_draws,
     sees_the_future,
 )
@@ -26,7 +26,7 @@ from interp.surgery.means import needs_mean
 from interp.surgery.modules import edited_name
 from interp.surgery.performing import layer_modules
 from interp.surgery.rebuilding import SAME_VALUE, MisfitError, is_same, rebuild
-from interp.surgery.rows import FLOAT_NOISE, Row, compared, failed, largest_difference
+from interp.surgery.rows import FLOAT_NOISE, Row, compare_values, failure_row, largest_difference
 from interp.surgery.training import training_fingerprint
 from interp.surgery.twins import Twin
 from interp.surgery.uncut import Uncut
@@ -39,7 +39,7 @@ def try_twin(uncut: Uncut, twin: Twin) -> Row:
         uncut.operated(uncut.prepare),
         intervene(cast(Any, uncut.model), changes, allow_no_effect=True),
     ):
-        judgement = judged(uncut.model, uncut.judge)
+        judgement = judge_model(uncut.model, uncut.judge)
     return {
         "status": Status.CHANGED,
         "intervention": twin.kind,
@@ -67,7 +67,7 @@ def try_cut(uncut: Uncut, surgery: Surgery) -> Row:
             if anew and made.layers is None:
                 model, left_out = rebuild(plan, uncut.build, model)
             stage = "judge"
-            judgement = judged(model, uncut.judge)
+            judgement = judge_model(model, uncut.judge)
             if not judgement.is_finite:
                 return trace_nan(model, judgement, filenames)
             same = is_to_the_bit(uncut, judgement)
@@ -76,7 +76,7 @@ def try_cut(uncut: Uncut, surgery: Surgery) -> Row:
             misfit = f"the trained weights do not fit: {error}"
             return try_without_weights(uncut, surgery, made, filenames, misfit)
         except (Exception, SystemExit) as error:
-            return failed(stage, error, filenames)
+            return failure_row(stage, error, filenames)
     if same and hidden and not anew:
         why = f"its trace may be kept on the trained model, and none is built anew: {plan.refusal}"
         return try_without_weights(uncut, surgery, made, filenames, why)
@@ -89,7 +89,7 @@ def compare_with_uncut(
     uncut: Uncut, judgement: Judgement, ahead: bool, left_out: Sequence[str]
 ) -> Row:
     """The row of a mutant that is not the model as it is, to the bit."""
-    row = compared(judgement.values, uncut.baseline.values)
+    row = compare_values(judgement.values, uncut.baseline.values)
     row["fingerprint"] = judgement.fingerprint
     difference = largest_difference(judgement, uncut.baseline)
     if difference is not None and difference < FLOAT_NOISE:
@@ -138,9 +138,9 @@ def graft(uncut: Uncut, made: Surgery) -> nn.Module:
         other, _ = rebuild(uncut.rebuilding, uncut.build, uncut.model)
     with uncut.operated(everywhere):
         cut, _ = rebuild(uncut.rebuilding, uncut.build, uncut.model)
-        whole = judged(cut, uncut.judge)
+        whole = judge_model(cut, uncut.judge)
         transplant(cut, other, list(layer_modules(cut)))
-        if not is_same(judged(other, uncut.judge), whole):
+        if not is_same(judge_model(other, uncut.judge), whole):
             raise SurgeryError(
                 "what it changes when the model is built lies outside the layers, so that it "
                 "cannot be made in some of them: leave layers out"
@@ -185,7 +185,7 @@ def try_in_training(uncut: Uncut, surgery: Surgery, made: Surgery, filenames: se
         with uncut.made_in_building(made), same_draws():
             cut = training_fingerprint(uncut.build, uncut.baseline.calls[0], uncut.targets)
     except (Exception, SystemExit) as error:
-        return failed("build or train", error, filenames)
+        return failure_row("build or train", error, filenames)
     if uncut._training is None:
         detail = "the same logits, to the bit; what it does in training is not known"
         return {**same, "status": Status.EQUIVALENT, "detail": detail}

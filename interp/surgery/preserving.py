@@ -5,7 +5,7 @@ draw random numbers or change a setting of torch. A snapshot knows how all that 
 reached from the model and from the functions that judge it, and what the modules of the studied
 files hold.
 
-    with preserved(model, judge, spaces=[vars(module)]):
+    with preserve(model, judge, spaces=[vars(module)]):
         judge(model)
 """
 
@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from interp.surgery.restoring import (
     Undo,
-    bytes_of,
     patches,
     plain_dict,
     put_back_arrays,
@@ -37,7 +36,8 @@ from interp.surgery.restoring import (
     put_back_names,
     put_back_slots,
     put_back_tensors,
-    settings,
+    storage_bytes,
+    undo_settings,
 )
 
 MOST_OBJECTS = 200_000
@@ -46,7 +46,7 @@ LIBRARIES = {*sys.stdlib_module_names, "torch", "numpy", "pandas", "pyarrow", "m
 
 
 @contextmanager
-def preserved(*roots: Any, spaces: Sequence[dict[str, Any]] = ()) -> Iterator[None]:
+def preserve(*roots: Any, spaces: Sequence[dict[str, Any]] = ()) -> Iterator[None]:
     """After the block everything is as it was before; see ``Snapshot``."""
     snapshot = Snapshot(*roots, spaces=spaces)
     try:
@@ -67,7 +67,7 @@ class Snapshot:
     """
 
     def __init__(self, *roots: Any, spaces: Sequence[dict[str, Any]] = ()) -> None:
-        self._undo: list[Undo] = [*settings(), *patches()]
+        self._undo: list[Undo] = [*undo_settings(), *patches()]
         self._kept: dict[Callable[[Any], None], list[Any]] = {}  # what one function puts back
         self._seen: dict[Any, Any] = {}
         self._files = {space.get("__file__") for space in spaces}
@@ -142,7 +142,7 @@ class Snapshot:
         if (key := ("storage", tensor.device, place)) in self._seen:
             return
         self._seen[key] = storage
-        copy = bytes_of(storage).clone()
+        copy = storage_bytes(storage).clone()
 
         self._note(put_back_bytes, storage, copy)
 
@@ -183,7 +183,7 @@ class Snapshot:
         space = function.__globals__
         if space.get("__file__") in self._files:  # kept as a whole
             return
-        for name in names_in(function.__code__):
+        for name in global_names(function.__code__):
             if name in space and not isinstance(space[name], (ModuleType, type)):
                 self._keep_global(space, name)
 
@@ -227,10 +227,10 @@ def library(module: str | None) -> bool:
     return (module or "").partition(".")[0] in LIBRARIES
 
 
-def names_in(code: CodeType) -> set[str]:
+def global_names(code: CodeType) -> set[str]:
     """The names that a function and those inside it may read from its module."""
     inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return set(code.co_names).union(*(names_in(one) for one in inner))
+    return set(code.co_names).union(*(global_names(one) for one in inner))
 
 
 def state_of_generator(item: Any) -> Undo | None:

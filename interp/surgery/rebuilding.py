@@ -5,7 +5,7 @@ weight; a buffer too, if training moved it or chance made it. What is left as th
 tables, masks, and all that is no tensor.
 
     plan = plan_rebuilding(build, model, judge)
-    with performed(cut):
+    with perform(cut):
         mutant, left_out = rebuild(plan, build, model)
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from interp.errors import SurgeryError
-from interp.surgery.judging import Judge, Judgement, judged, same_draws
+from interp.surgery.judging import Judge, Judgement, judge_model, same_draws
 from interp.surgery.outcomes import is_the_machines
 from interp.surgery.rows import largest_difference
 from interp.surgery.traces import plain_attributes, trace_of
@@ -53,21 +53,21 @@ class Rebuilding:
 
 def plan_rebuilding(build: Build, model: nn.Module, judge: Judge) -> Rebuilding:
     """Build the model anew without a cut, and see that it is the trained one."""
-    fresh, again = seeded(build, 0, model), seeded(build, 1, model)
+    fresh, again = build_seeded(build, 0, model), build_seeded(build, 1, model)
     if fresh is model or fresh is again:
         return Rebuilding(refusal="build hands out one and the same model, not a new one each time")
     plan = Rebuilding(made=made_by_building(model, fresh, again))
-    given = judged(model, judge)
+    given = judge_model(model, judge)
     try:
         fresh, left_out = rebuild(plan, build, model)
         if left_out:
             raise MisfitError(f"it has no {left_out[0]}")
         before = trace_of(fresh)
-        rebuilt = judged(fresh, judge)
+        rebuilt = judge_model(fresh, judge)
         plan = replace(plan, keeps=trace_of(fresh) != before)
         if not is_same(rebuilt, given):
             plan = replace(plan, settings=settings_of(model, fresh))
-            rebuilt = judged(rebuild(plan, build, model)[0], judge)
+            rebuilt = judge_model(rebuild(plan, build, model)[0], judge)
     except MisfitError as error:
         return replace(plan, refusal=str(error))
     except Exception as error:
@@ -88,7 +88,7 @@ def rebuild(plan: Rebuilding, build: Build, model: nn.Module) -> tuple[nn.Module
     Raises:
         MisfitError: it needs weights that ``model`` lacks, or has in another shape.
     """
-    fresh = seeded(build, 0, model)
+    fresh = build_seeded(build, 0, model)
     given, found = tensors_of(model), tensors_of(fresh)
     device = next((tensor.device for tensor in given.values()), torch.device("cpu"))
     for name, tensor in found.items():
@@ -115,7 +115,7 @@ def rebuild(plan: Rebuilding, build: Build, model: nn.Module) -> tuple[nn.Module
     return fresh, [name for name in weights if name not in found and name not in plan.made]
 
 
-def seeded(build: Build, seed: int, model: nn.Module) -> nn.Module:
+def build_seeded(build: Build, seed: int, model: nn.Module) -> nn.Module:
     with same_draws(model, seed):
         return build(seed)
 

@@ -37,12 +37,12 @@ def put_back_bytes(kept: Sequence[tuple[torch.UntypedStorage, Tensor]]) -> None:
     for storage, copy in kept:
         if storage.nbytes() != copy.numel():
             storage.resize_(copy.numel())
-        now = bytes_of(storage)
+        now = storage_bytes(storage)
         if not torch.equal(now, copy):
             now.copy_(copy)
 
 
-def bytes_of(storage: torch.UntypedStorage) -> Tensor:
+def storage_bytes(storage: torch.UntypedStorage) -> Tensor:
     return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
 
 
@@ -130,7 +130,7 @@ def put_back_slots(kept: Sequence[tuple[Any, str, Any]]) -> None:
                 object.__setattr__(item, name, value)
 
 
-def settings() -> list[Undo]:
+def undo_settings() -> list[Undo]:
     """What sets back the random numbers and the switches that a whole process has."""
     torchs, pythons, numpys = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002  # the one a model may use
     undo: list[Undo] = [

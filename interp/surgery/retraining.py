@@ -7,9 +7,9 @@ from typing import Any
 
 from interp.status import Status
 from interp.surgery.edits import Surgery
-from interp.surgery.judging import judged, same_draws, sees_the_future
+from interp.surgery.judging import judge_model, same_draws, sees_the_future
 from interp.surgery.modules import edited_name
-from interp.surgery.rows import failed
+from interp.surgery.rows import failure_row
 from interp.surgery.uncut import Uncut
 
 
@@ -24,7 +24,7 @@ def retrain(uncut: Uncut, surgery: Surgery | None, seed: int) -> dict[str, Any]:
             stage = "train"
             uncut.train(model, seed)
             stage = "judge"
-            judgement = judged(model, uncut.judge)
+            judgement = judge_model(model, uncut.judge)
             if not judgement.is_finite:
                 return {
                     "status": Status.NONFINITE,
@@ -32,7 +32,7 @@ def retrain(uncut: Uncut, surgery: Surgery | None, seed: int) -> dict[str, Any]:
                 }
             leaks = sees_the_future(model, judgement.calls[0])
     except (Exception, SystemExit) as error:
-        return failed(stage, error, filenames)
+        return failure_row(stage, error, filenames)
     row = {"value": float(judgement.values.mean()), "n": len(judgement.values)}
     if leaks and surgery is not None and not uncut._baseline_leaks:
         return {**row, "status": Status.LEAK, "detail": "earlier logits depend on later tokens"}

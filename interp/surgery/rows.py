@@ -88,7 +88,7 @@ def row_of(outcome: Outcome) -> Row:
     return {"status": outcome.status, "detail": outcome.detail}
 
 
-def failed(stage: str, error: BaseException, filenames: set[str]) -> Row:
+def failure_row(stage: str, error: BaseException, filenames: set[str]) -> Row:
     """The row of a surgery whose mutant raised: in which stage, on which line, what.
 
     Raises ``error`` itself where it tells of the machine, not of the mutant.
@@ -104,7 +104,7 @@ def failed(stage: str, error: BaseException, filenames: set[str]) -> Row:
     return {"status": Status.ERROR, "detail": f"{where}: {one_sentence(error)}"}
 
 
-def compared(values: np.ndarray, baseline: np.ndarray) -> Row:
+def compare_values(values: np.ndarray, baseline: np.ndarray) -> Row:
     """A mutant's value beside the uncut model's, example by example."""
     known = {"value": values.mean(), "baseline": baseline.mean(), "n": len(values)}
     return {**known, **compare_texts(values, baseline)}
@@ -152,7 +152,7 @@ def over_seeds(trainings: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*known, *(name for name in new if name not in known)])
 
 
-def folded(table: pd.DataFrame) -> pd.DataFrame:
+def mark_duplicates(table: pd.DataFrame) -> pd.DataFrame:
     """Surgeries that make the same function of the trained model name the first of them in
     ``same_as``, one of a line that runs whenever the model does before one that runs as it is
     built; those that leave the model as it is do not: what they do is seen when a model is built or

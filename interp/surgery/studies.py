@@ -25,7 +25,7 @@ from torch import nn
 from interp.errors import SurgeryError, SurgeryWarning, nearest
 from interp.runs import Run, identity_of
 from interp.status import TOOK_EFFECT, UNJUDGED, Status
-from interp.surgery.describing import describe, layers_of, lines_without_cut
+from interp.surgery.describing import describe_cut, layers_of, lines_without_cut
 from interp.surgery.edits import Surgery, at_layers, combine
 from interp.surgery.imports import hash_of_imports
 from interp.surgery.judging import (
@@ -41,7 +41,7 @@ from interp.surgery.rows import (
     Row,
     checked_by_hook,
     close,
-    folded,
+    mark_duplicates,
     over_seeds,
     with_columns,
     with_twin,
@@ -173,7 +173,7 @@ class Study(Uncut):
 
     def enumerate(self) -> pd.DataFrame:
         """Every surgery that applies, one row each, and every line without one."""
-        rows = [describe(self, surgery) for surgery in self.surgeries]
+        rows = [describe_cut(self, surgery) for surgery in self.surgeries]
         return pd.DataFrame([*rows, *lines_without_cut(self)])
 
     def posthoc(
@@ -218,13 +218,13 @@ class Study(Uncut):
             outcomes += self._tried(single, progress)
             chosen = chosen + single
         rows = [
-            {**describe(self, surgery), **NO_TWIN, **outcome}
+            {**describe_cut(self, surgery), **NO_TWIN, **outcome}
             for surgery, outcome in zip(chosen, outcomes, strict=True)
         ]
         rows = [checked_by_hook(row) for row in rows]
         if ids is None:
             rows += [{**row, **NO_TWIN} for row in lines_without_cut(self)]
-        return folded(with_columns(rows))
+        return mark_duplicates(with_columns(rows))
 
     def _chosen(self, ids: Iterable[str | Surgery] | None) -> list[Surgery]:
         if ids is None:
@@ -305,7 +305,7 @@ class Study(Uncut):
         train = elsewhere or partial(self._retrained_here, limit_s=limit_s, progress=progress)
         rows = []
         for (surgery, seed), outcome in zip(tasks, train(tasks), strict=True):
-            named = describe(self, surgery) if surgery else {"id": "", "surgery": "", "line": 0}
+            named = describe_cut(self, surgery) if surgery else {"id": "", "surgery": "", "line": 0}
             known = {name: outcome[name] for name in ("status", "detail")}
             rows.append({**named, "seed": seed, **known, "value": outcome.get("value", np.nan)})
         return pd.DataFrame(rows)

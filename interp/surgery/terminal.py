@@ -93,7 +93,7 @@ def sparkline(values: Sequence[float]) -> str:
 def judged_number(row: Mapping[Any, Any], kind: str = "") -> str:
     """An effect with its verdict: in brackets where none is shown, with a star where there is no
     interval."""
-    delta, verdict = number(row[f"{kind}delta"]), verdict_of(row, kind)
+    delta, verdict = number_cell(row[f"{kind}delta"]), verdict_of(row, kind)
     if verdict is Verdict.NOT_SHOWN and delta:
         return f"({delta})"
     return f"{delta}*" if verdict is Verdict.UNKNOWN and delta else delta
@@ -103,7 +103,7 @@ def leaks(row: Mapping[Any, Any]) -> bool:
     return bool(row["status"] == Status.LEAK)
 
 
-def number(value: float) -> str:
+def number_cell(value: float) -> str:
     return "" if not np.isfinite(value) else f"{value:+.3f}"
 
 

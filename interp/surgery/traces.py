@@ -49,11 +49,11 @@ def trace_of(model: nn.Module) -> list[Any]:
         found.append(id(item))
         if id(item) not in seen:
             seen.add(id(item))
-            waiting += held_by(item)
+            waiting += changeable_parts(item)
     return found
 
 
-def held_by(item: Any) -> list[Any]:
+def changeable_parts(item: Any) -> list[Any]:
     """What an object holds that a run could change."""
     if isinstance(item, (type, ModuleType)):
         return []  # of the program, not of the model
@@ -75,7 +75,7 @@ def held_by(item: Any) -> list[Any]:
     if isinstance(item, MethodType):
         return [item.__self__, item.__func__]
     if isinstance(item, FunctionType):
-        return [*contents_of(item), *names_and_values(vars(item))]
+        return [*closure_contents(item), *names_and_values(vars(item))]
     return names_and_values(vars(item)) if hasattr(item, "__dict__") else []
 
 
@@ -83,7 +83,7 @@ def names_and_values(held: dict[Any, Any]) -> list[Any]:
     return [part for pair in held.items() for part in pair]
 
 
-def contents_of(function: FunctionType) -> list[Any]:
+def closure_contents(function: FunctionType) -> list[Any]:
     """What a closure holds."""
     found = []
     for cell in function.__closure__ or ():

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from interp.surgery.judging import Call, bytes_of, check_width, logits_of
+from interp.surgery.judging import Call, bytes_of, check_width, logits_in
 from interp.surgery.traces import digest_of
 
 TARGETS = ("targets", "labels", "target", "label", "y")
 """What models call the tokens that they are to predict."""
 
 
-class Training(NamedTuple):
+class TrainingHashes(NamedTuple):
     """Hashes of two steps of training from scratch: what trains alike shares them.
 
     Attributes:
@@ -37,7 +37,9 @@ class Training(NamedTuple):
     steps: str
 
 
-def training_fingerprint(build: Callable[[int], nn.Module], call: Call, targets: str) -> Training:
+def training_fingerprint(
+    build: Callable[[int], nn.Module], call: Call, targets: str
+) -> TrainingHashes:
     """Train a model for two steps on a call's tokens, by their loss and by the model's own.
 
     Plain gradient descent: what moves the weights shows, however little.
@@ -56,7 +58,7 @@ def training_fingerprint(build: Callable[[int], nn.Module], call: Call, targets:
     logits_first, beside, steps = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
     for step in range(2):
         output = model(*given.args, **given.kwargs)
-        logits = logits_of(output)
+        logits = logits_in(output)
         own = [x for x in (*floats_in(output), *floats_left_on(model)) if x is not logits]
         check_width(logits, call.tokens)
         loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), call.tokens[:, 1:].flatten().long())
@@ -74,7 +76,7 @@ def training_fingerprint(build: Callable[[int], nn.Module], call: Call, targets:
     for place, digest in statistics_of(model).items():
         if digest != built.get(place, digest):  # one that training moves
             steps.update(digest.encode())
-    return Training(logits_first.hexdigest(), beside.hexdigest(), steps.hexdigest())
+    return TrainingHashes(logits_first.hexdigest(), beside.hexdigest(), steps.hexdigest())
 
 
 def statistics_of(model: nn.Module) -> dict[tuple[str, str], str]:
@@ -98,7 +100,7 @@ def targets_of(model: nn.Module, call: Call) -> str:
             return ""
         try:
             with torch.no_grad():
-                logits_of(model(*given.args, **given.kwargs))
+                logits_in(model(*given.args, **given.kwargs))
         except Exception:
             return ""
         return name

@@ -79,7 +79,7 @@ class Twins:
 
     def of(self, surgery: Surgery) -> Twin | None:
         """The intervention that is the same cut as ``surgery``; None where there is none."""
-        node = emptied(surgery)
+        node = ablated_expression(surgery)
         by_layer = {} if node is None else self.sites.get((surgery.source, place_of(node)), {})
         layers = list(by_layer) if surgery.layers is None else surgery.layers
         if not layers or any(layer not in by_layer for layer in layers):
@@ -92,7 +92,7 @@ class Twins:
         return Twin(names, "Mean") if alone and self.averaged.issuperset(names) else None
 
 
-def emptied(surgery: Surgery) -> ast.expr | None:
+def ablated_expression(surgery: Surgery) -> ast.expr | None:
     """The expression whose value a surgery makes zero or its mean; None if it does something
     else."""
     if len(surgery.edits) != 1:
@@ -188,7 +188,7 @@ def found_twins(
     # a line's mean is apart for each time that it runs in a call, a hook point's is not
     fires = Counter(firing.name for firing in firings)
     once = {name for name in averaged if fires[name] == len(calls)}
-    return Twins(matched(reads, firings), frozenset(once))
+    return Twins(match_firings(reads, firings), frozenset(once))
 
 
 @contextmanager
@@ -225,7 +225,7 @@ def caller() -> str:
     return next(itertools.dropwhile(lambda file: file == torchs, inside), "")
 
 
-def matched(
+def match_firings(
     reads: Sequence[tuple[Where, int | None, Any]], firings: Sequence[Firing]
 ) -> dict[Where, dict[int | None, frozenset[str]]]:
     """The expressions whose value, each time that they ran, was what one hook point handed on."""
@@ -278,11 +278,11 @@ def kind(read: tuple[Where, int | None, Any]) -> str:
 
 def is_returned(read: tuple[Where, int | None, Any]) -> bool:
     source, place = read[0]
-    return place in returned(source)
+    return place in returned_places(source)
 
 
 @lru_cache(maxsize=32)
-def returned(source: Source) -> frozenset[Place]:
+def returned_places(source: Source) -> frozenset[Place]:
     """Where the expressions stand that functions return."""
     statements = parse(source).statements
     values = [node.value for node in statements if isinstance(node, ast.Return)]

@@ -22,7 +22,7 @@ from interp.surgery.judging import (
     Call,
     Judge,
     Judgement,
-    judged,
+    judge_model,
     same_draws,
 )
 from interp.surgery.kept import Kept, Name, afresh, kept_by
@@ -31,11 +31,11 @@ from interp.surgery.means import Means, needs_mean, take_means
 from interp.surgery.observing import Axes, Observations, Place, observing
 from interp.surgery.operators import propose
 from interp.surgery.outcomes import is_the_machines
-from interp.surgery.performing import following_layers, performed
+from interp.surgery.performing import following_layers, perform
 from interp.surgery.preserving import Snapshot
 from interp.surgery.rebuilding import Build, Rebuilding, is_same, plan_rebuilding
 from interp.surgery.syntax import Edit, Source, parse
-from interp.surgery.training import Training, targets_of, training_fingerprint
+from interp.surgery.training import TrainingHashes, targets_of, training_fingerprint
 from interp.surgery.twins import Twins, found_twins, reference_means
 
 Train = Callable[[nn.Module, int], Any]
@@ -72,7 +72,7 @@ class Uncut:
 
         def other_draws() -> float:
             with self.operated(self.prepare):
-                return float(judged(self.model, self.judge, seed=1).values.mean())
+                return float(judge_model(self.model, self.judge, seed=1).values.mean())
 
         found: Examined = self._alone("judged twice", again)
         if not found.is_finite or found.positions_first:
@@ -148,11 +148,11 @@ class Uncut:
         return str(self._alone("built and called", look))
 
     @cached_property
-    def _training(self) -> Training | None:
+    def _training(self) -> TrainingHashes | None:
         """The fingerprint of two steps of training without a cut; None if it never is the same."""
         targets, call = self.targets, self._call
 
-        def train() -> Training:
+        def train() -> TrainingHashes:
             with self.made_in_building(self.prepare), same_draws():
                 return training_fingerprint(self.build, call, targets)
 
@@ -182,12 +182,12 @@ class Uncut:
         found = kept_by(source)
         if not found.names:
             return found
-        before = judged(self.model, self.judge)
+        before = judge_model(self.model, self.judge)
 
         def is_the_same(names: Sequence[Name]) -> bool:
             try:
                 with afresh([replace(found, names=tuple(names))]):
-                    return is_same(judged(self.model, self.judge), before)
+                    return is_same(judge_model(self.model, self.judge), before)
             except Exception as error:
                 if is_the_machines(error):
                     raise
@@ -262,7 +262,7 @@ class Uncut:
 
     def judged_with(self, surgery: Surgery | None) -> Judgement:
         with self.operated(surgery):
-            return judged(self.model, self.judge)
+            return judge_model(self.model, self.judge)
 
     @contextmanager
     def operated(self, surgery: Surgery | None, model: nn.Module | None = None) -> Iterator[None]:
@@ -273,13 +273,13 @@ class Uncut:
                 names: dict[str, Any] = {}
                 if needs_mean(surgery):
                     names = stack.enter_context(self.means[surgery.source].standing_in())
-                made = performed(surgery, model or self.model, names=names, kept=self.kept)
+                made = perform(surgery, model or self.model, names=names, kept=self.kept)
                 stack.enter_context(made)
             yield
 
     def made_in_building(self, surgery: Surgery | None) -> Any:
         """Where ``surgery`` is made while a model is built and trained."""
-        return performed(surgery, kept=self.kept) if surgery else nullcontext()
+        return perform(surgery, kept=self.kept) if surgery else nullcontext()
 
     def with_preparation(self, surgery: Surgery) -> Surgery:
         if self.prepare is None or surgery.source != self.prepare.source:
@@ -325,7 +325,7 @@ class Uncut:
             with observing(noted, "import", edits):
                 stack.enter_context(afresh(kept))
             with observing(noted, "judge", edits, layer):
-                judgement = judged(self.model, self.judge)
+                judgement = judge_model(self.model, self.judge)
             with observing(noted, "build", edits):
                 self.build(0)
             with observing(noted, "train", edits):

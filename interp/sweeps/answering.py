@@ -18,7 +18,7 @@ from interp.sweeps.grouping import Group
 from interp.sweeps.looping import run_from_layer, run_one, run_unchanged
 from interp.sweeps.plans import Plan
 from interp.sweeps.request import Request, Routes
-from interp.sweeps.resuming import Answers, Recorder, Store
+from interp.sweeps.resuming import Answers, Recorder, RowStore
 from interp.sweeps.rounds import Round, prepare_rounds
 from interp.sweeps.running import trials_at_once
 from interp.sweeps.trials import Trial
@@ -81,7 +81,7 @@ class Stage:
 def answer_request(
     request: Request,
     routes: Routes,
-    store: Store | None,
+    store: RowStore | None,
     advance: Callable[[int], None],
     reads: list[int] | None = None,
 ) -> Effects:

@@ -87,14 +87,14 @@ def least_bytes(request: Request, path: FastPath) -> int:
 def clean_bytes(request: Request, path: FastPath, names: set[str]) -> int:
     """Memory of clean values, by the names of their hook points."""
     each = request.tokens.numel() * itemsize(path)
-    return sum(width_of(request, path, name) for name in names) * each
+    return sum(numbers_per_token(request, path, name) for name in names) * each
 
 
 def change_bytes(request: Request, path: FastPath, trial: int) -> int:
     """Memory of what a trial changes."""
     site = request.trials[trial].site
     tokens = request.batch if site.pos is not None else request.tokens.numel()
-    width = width_of(request, path, site.hook)
+    width = numbers_per_token(request, path, site.hook)
     if site.head is not None:
         width //= path.components.layers[0].heads
     if site.neuron is not None:
@@ -112,13 +112,13 @@ def working_bytes(request: Request, path: FastPath) -> int:
     rows = max(request.limits.rows, request.length)
     batch = rows * (6 * d_model + 6 * inner + 3 * len(layer.W_post))
     keys = rows * min(request.length, 16) * 2 * inner  # where rows are short, prefixes are long
-    widest = max(width_of(request, path, entry.hook) for entry in path.entries.values())
+    widest = max(numbers_per_token(request, path, entry.hook) for entry in path.entries.values())
     making = 3 * tokens * widest
     logits = 4 * tokens * vocab + 3 * min(request.limits.logits, rows * vocab)
     return (batch + keys + making + logits) * itemsize(path) + path.components.own_bytes
 
 
-def width_of(request: Request, path: FastPath, name: str) -> int:
+def numbers_per_token(request: Request, path: FastPath, name: str) -> int:
     """Numbers that a hook point carries for each token."""
     layer = path.components.layers[0]
     d_model, inner = layer.out.weight.shape

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from interp.sweeps.fused import FastMLP, Linear, OpaqueMLP, bias_of, recognise_mlp
+from interp.sweeps.fused import FastMLP, Linear, OpaqueMLP, bias_or_none, recognise_mlp
 
 
 class NotRecognisedError(Exception):
@@ -162,8 +162,8 @@ def components_of(model: Any) -> Components:
         NotRecognisedError: one is missing.
     """
     try:
-        layers = [layer_of(block) for block in model.blocks]
-        unembedding = Linear(model.W_U.detach().T, bias_of(model, "b_U"))
+        layers = [layer_from(block) for block in model.blocks]
+        unembedding = Linear(model.W_U.detach().T, bias_or_none(model, "b_U"))
         return Components(layers, model.ln_final, unembedding)
     except (AttributeError, TypeError) as error:
         raise NotRecognisedError(f"it shows no {getattr(error, 'name', None) or error}") from error
@@ -171,12 +171,12 @@ def components_of(model: Any) -> Components:
         raise NotRecognisedError(f"its parts do not run alone ({error})") from error
 
 
-def layer_of(block: Any) -> Layer:
+def layer_from(block: Any) -> Layer:
     attn = block.attn
     projections = tuple(
         Linear(
             getattr(attn, f"W_{name}").detach().transpose(1, 2).flatten(0, 1),
-            None if (bias := bias_of(attn, f"b_{name}")) is None else bias.flatten(),
+            None if (bias := bias_or_none(attn, f"b_{name}")) is None else bias.flatten(),
         )
         for name in "QKV"
     )
@@ -188,7 +188,7 @@ def layer_of(block: Any) -> Layer:
         block.ln2,
         recognise_mlp(block.mlp),
         projections,
-        Linear(W_O.flatten(0, 1).T, bias_of(attn, "b_O")),
+        Linear(W_O.flatten(0, 1).T, bias_or_none(attn, "b_O")),
         W_O,
         block.mlp.W_out.detach(),
     )

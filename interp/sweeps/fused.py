@@ -137,7 +137,7 @@ def recognise_mlp(mlp: Any) -> FastMLP | OpaqueMLP:
     """
     try:
         inner, outer = (
-            Linear(getattr(mlp, f"W_{name}").detach().T, bias_of(mlp, f"b_{name}"))
+            Linear(getattr(mlp, f"W_{name}").detach().T, bias_or_none(mlp, f"b_{name}"))
             for name in ("in", "out")
         )
     except AttributeError:
@@ -205,7 +205,7 @@ class FrozenLinear(torch.autograd.Function):
         return Linear(ctx.weight.T, None)(grad), None, None
 
 
-def bias_of(module: Any, name: str) -> Tensor | None:
+def bias_or_none(module: Any, name: str) -> Tensor | None:
     """A module's bias; None where it has none, or one that is zero."""
     bias = getattr(module, name, None)
     return bias.detach() if bias is not None and bias.any() else None

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from transformer_lens import ActivationCache
 
 from interp.errors import UsageError
-from interp.sweeps.libraries import DRAWING, version_of, words
+from interp.sweeps.libraries import DRAWING, version_of_library, words
 from interp.sweeps.lookups import Lookups, lookups_in
 
 PLAIN = (
@@ -93,7 +93,7 @@ class Digests:
         Raises:
             UsageError: the value has none.
         """
-        value = unchecked(value)
+        value = without_checks(value)
         key = (id(value), id(self._model))
         if key not in self._found:
             self._found[key] = value, "itself"  # what it says of itself while it is read
@@ -136,9 +136,9 @@ class Digests:
         if isinstance(value, Enum):
             return [*self._class_of(value), value.name, value.value]
         if isinstance(value, type):
-            return [named(value), *self._class(value, making=True)]
+            return [full_name(value), *self._class(value, making=True)]
         if isinstance(value, ModuleType):
-            return [version_of(value.__name__) or refuse(value), value.__name__]
+            return [version_of_library(value.__name__) or refuse(value), value.__name__]
         if isinstance(value, nn.Module):
             return self._of_module(value)
         if kind is functools.partial:
@@ -156,10 +156,10 @@ class Digests:
         if kind is BuiltinFunctionType:
             return self._of_builtin(value)
         if kind in BY_NAME:
-            return [named(value.__objclass__), value.__name__]
+            return [full_name(value.__objclass__), value.__name__]
         if kind is np.ufunc and getattr(np, ufunc_name := str(value.__name__), None) is value:
-            return [version_of("numpy"), ufunc_name]
-        if hasattr(kind, "backend_tokenizer") and version_of(kind.__module__):
+            return [version_of_library("numpy"), ufunc_name]
+        if hasattr(kind, "backend_tokenizer") and version_of_library(kind.__module__):
             # Hugging Face's, which is compiled, but says all of itself
             told = [value.backend_tokenizer.to_str(), value.special_tokens_map]
             return [*self._class_of(value), *told, value.padding_side, value.truncation_side]
@@ -170,9 +170,9 @@ class Digests:
         if isinstance(owner, ModuleType | type | None):
             place = owner.__name__ if isinstance(owner, ModuleType) else value.__module__
             place = place or getattr(owner, "__module__", None) or ""
-            if value.__name__ in OUTSIDE | RANDOM or not version_of(place):
+            if value.__name__ in OUTSIDE | RANDOM or not version_of_library(place):
                 refuse(value)
-            return [version_of(place), place, value.__qualname__]
+            return [version_of_library(place), place, value.__qualname__]
         return [value.__name__, owner]
 
     def _of_object(self, value: Any) -> list[Any]:
@@ -187,7 +187,7 @@ class Digests:
         return [*self._class_of(value), slots, dict(getattr(value, "__dict__", {}))]
 
     def _class_of(self, value: Any) -> list[Any]:
-        return [named(type(value)), *self._class(type(value), making=False)]
+        return [full_name(type(value)), *self._class(type(value), making=False)]
 
     def _class(self, kind: type, making: bool) -> list[Any]:
         """The code of a class and of those it comes from; libraries' by their version.
@@ -197,8 +197,8 @@ class Digests:
         """
         members: list[Any] = []
         for each in [above for made in (kind, type(kind)) for above in made.__mro__]:
-            if version := version_of(each.__module__):
-                members += [version, named(each)]
+            if version := version_of_library(each.__module__):
+                members += [version, full_name(each)]
                 continue
             for name, member in sorted(vars(each).items()):
                 generated = is_generated(member) and name.startswith("__")
@@ -214,12 +214,12 @@ class Digests:
     def _of_function(self, function: FunctionType) -> list[Any]:
         """Its code, its defaults, what it closes over, and what it looks up by name."""
         code, place = function.__code__, function.__globals__.get("__name__", "")
-        library = version_of(place)
+        library = version_of_library(place)
         if library and "<locals>" not in code.co_qualname:
             if code.co_name in OUTSIDE | RANDOM:
                 refuse(function)
             return [library, place, code.co_qualname]
-        closed = [contents_of(cell) for cell in function.__closure__ or ()]
+        closed = [contents_of_cell(cell) for cell in function.__closure__ or ()]
         attributes = {name: each for name, each in vars(function).items() if name not in SAYING}
         own = [function.__defaults__, function.__kwdefaults__, closed, attributes]
         if library:
@@ -255,13 +255,13 @@ class Digests:
     ) -> Iterator[Any]:
         """What a chain of names stands for; of a library, which part of it."""
         yield list(chain)
-        while isinstance(value, ModuleType) and rest and not version_of(value.__name__):
+        while isinstance(value, ModuleType) and rest and not version_of_library(value.__name__):
             value, *rest = getattr(value, rest[0], MISSING), *rest[1:]
         if not isinstance(value, ModuleType):
             self._check_drawing(value, function)
             yield value
             return
-        if not (version := version_of(value.__name__)):
+        if not (version := version_of_library(value.__name__)):
             refuse(function, f"it uses the module {value.__name__} as a whole")
         if outside := OUTSIDE.intersection(rest):
             refuse(function, f"it calls {value.__name__}.{sorted(outside)[0]}")
@@ -278,7 +278,7 @@ class Digests:
             or self._model is not None
         ):
             return
-        known = value.__name__ in DRAWING and version_of(value.__module__ or "torch")
+        known = value.__name__ in DRAWING and version_of_library(value.__module__ or "torch")
         if known and SEEDED not in function.__code__.co_names:
             refuse(function, f"it draws random numbers ({value.__name__}) of no seed of its own")
 
@@ -293,9 +293,9 @@ class Digests:
         own = {name: value for name, value in vars(module).items() if name not in OF_EVERY_MODULE}
         hooks = [[*module._forward_hooks.values()], [*module._forward_pre_hooks.values()]]
         held: list[Any] = [module._parameters, module._buffers, module._modules]
-        members: list[Any] = [named(type(module)), own, *hooks, *[dict(each) for each in held]]
+        members: list[Any] = [full_name(type(module)), own, *hooks, *[dict(each) for each in held]]
         for each in type(module).__mro__:
-            if version := version_of(each.__module__):
+            if version := version_of_library(each.__module__):
                 members.append(version)
                 continue
             for name, member in sorted(vars(each).items()):
@@ -309,13 +309,13 @@ def names_of_run(model: nn.Module) -> set[str]:
     classes = {each for part in model.modules() for each in type(part).__mro__}
     members: dict[str, list[FunctionType]] = {}
     for each in classes:
-        if version_of(each.__module__):
+        if version_of_library(each.__module__):
             continue
         for name, member in vars(each).items():
             inner = (getattr(member, key, None) for key in ("fget", "__func__", "func"))
             for found in (member, *inner):
-                if isinstance(unchecked(found), FunctionType):
-                    members.setdefault(name, []).append(unchecked(found))
+                if isinstance(without_checks(found), FunctionType):
+                    members.setdefault(name, []).append(without_checks(found))
     dunder = [name for name in members if name.startswith("__") and name not in MAKING]
     names = {"forward", *dunder}
     waiting = [*names]
@@ -323,7 +323,7 @@ def names_of_run(model: nn.Module) -> set[str]:
         for value in vars(part).values():
             while isinstance(value, functools.partial):
                 value = value.func
-            value = unchecked(getattr(value, "__func__", value))
+            value = without_checks(getattr(value, "__func__", value))
             if isinstance(value, FunctionType):
                 waiting += lookups_in(value.__code__).names - names
                 names |= lookups_in(value.__code__).names
@@ -335,7 +335,7 @@ def names_of_run(model: nn.Module) -> set[str]:
     return names
 
 
-def unchecked(value: Any) -> Any:
+def without_checks(value: Any) -> Any:
     """A function without the checks of shapes that tests put around it."""
     while isinstance(value, FunctionType) and hasattr(value, "__wrapped__"):
         made_by = value.__globals__.get("__name__", "").partition(".")[0]
@@ -345,7 +345,7 @@ def unchecked(value: Any) -> Any:
     return value
 
 
-def named(kind: type) -> str:
+def full_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
@@ -355,7 +355,7 @@ def code_parts(code: CodeType) -> list[Any]:
     return [code.co_code, code.co_exceptiontable, *names, *shape, code.co_consts]
 
 
-def contents_of(cell: Any) -> Any:
+def contents_of_cell(cell: Any) -> Any:
     try:
         return cell.cell_contents
     except ValueError:  # nothing is bound to the name yet

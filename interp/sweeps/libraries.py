@@ -27,7 +27,7 @@ DRAWING = words(
 
 
 @functools.cache
-def version_of(module: str | None) -> str | None:
+def version_of_library(module: str | None) -> str | None:
     """The library that a module is of, with its version; None where it is of none that is known."""
     top = (module or "").partition(".")[0]
     if top not in LIBRARIES or top not in sys.modules:

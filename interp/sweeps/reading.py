@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from interp.hooking import hooked
+from interp.hooking import attach_hooks
 from interp.logits import ReadLogits, Reads, found_in, logits_of
 from interp.metrics import Metric, measure, precise
 from interp.site import Model, stopping
@@ -90,7 +90,7 @@ def measure_spared(
         kept.append(value)
         return value.detach().clone()  # what follows in this run is seen, and takes no gradient
 
-    with hooked([(model.hook_dict[f"blocks.{end - 1}.hook_resid_post"], ending)]):
+    with attach_hooks([(model.hook_dict[f"blocks.{end - 1}.hook_resid_post"], ending)]):
         output = model(tokens, **({"stop_at_layer": end} if verified else {}))
     (final,) = kept
     shape = (*tokens.shape, int(model.W_U.shape[1]))

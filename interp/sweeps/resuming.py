@@ -14,13 +14,13 @@ import torch
 
 from interp.errors import UsageError
 from interp.sweeps.identity import Digests
-from interp.sweeps.libraries import version_of
+from interp.sweeps.libraries import version_of_library
 from interp.sweeps.trials import Trial
 from interp.sweeps.verifying import watched_by
 
 
 @runtime_checkable
-class Store(Protocol):
+class RowStore(Protocol):
     """What keeps rows for good, as ``interp.runs.Run`` does."""
 
     def task(self, identity: str) -> list[dict[str, Any]] | None: ...
@@ -43,7 +43,7 @@ class Recorder:
         UsageError: something decisive cannot be known again, or the model has hooks.
     """
 
-    def __init__(self, store: Store, model: Any, decisive: Sequence[Any]) -> None:
+    def __init__(self, store: RowStore, model: Any, decisive: Sequence[Any]) -> None:
         if hooked := watched_by(model):
             raise UsageError(
                 f"there are hooks on the model's {hooked}, and a sweep that can be resumed must "
@@ -51,7 +51,7 @@ class Recorder:
             )
         self.store = store
         self._digests = Digests()
-        self._sweep = self._digests.of([*settings(), model, *decisive])
+        self._sweep = self._digests.of([*settings_of_process(), model, *decisive])
 
     def answer(
         self, how: Sequence[Any], trials: Sequence[Trial], compute: Callable[[], Answers]
@@ -73,10 +73,10 @@ class Recorder:
         return np.array([row["values"] for row in rows]), [row["changed"] for row in rows]
 
 
-def settings() -> list[Any]:
+def settings_of_process() -> list[Any]:
     """What else decides an answer, of torch and of this package."""
     return [
-        *(str(torch.__version__), np.__version__, version_of("interp")),
+        *(str(torch.__version__), np.__version__, version_of_library("interp")),
         *(torch.get_default_dtype(), torch.get_float32_matmul_precision()),
         *(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")),
         *(torch.get_autocast_dtype(device) for device in ("cpu", "cuda")),

@@ -15,7 +15,7 @@ def trials_at_once(tokens: Int[Tensor, "batch pos"]) -> int:
     return max(1, batch_limits(tokens.device).rows // tokens.numel())
 
 
-def parts_of(tokens: Int[Tensor, "batch pos"], vocab: int = 0) -> Iterator[slice]:
+def batch_slices(tokens: Int[Tensor, "batch pos"], vocab: int = 0) -> Iterator[slice]:
     """All examples, a few at a time.
 
     Args:
@@ -34,7 +34,7 @@ def clean_values(
     """Clean values, from runs of a few examples at a time, without the logits where possible."""
     options = stopping(model, names)
     values: dict[str, Tensor] = {}
-    for rows in parts_of(tokens):
+    for rows in batch_slices(tokens):
         for name, value in cache(model, tokens[rows], names, **options).items():
             if name not in values:
                 values[name] = value.new_empty(len(tokens), *value.shape[1:])

@@ -17,13 +17,13 @@ from transformer_lens.hook_points import HookPoint
 
 from interp.caching import cache
 from interp.errors import SiteError
-from interp.hooking import OwnHook, hooked
+from interp.hooking import OwnHook, attach_hooks
 from interp.interventions import Zero
 from interp.logits import found_in
 from interp.site import EMBEDDINGS, Site, axes_of, stopping
 from interp.sweeps.components import Components, Layer, NotRecognisedError, attend
 from interp.sweeps.entries import PROJECTIONS, Entry
-from interp.sweeps.running import clean_values, parts_of, trials_at_once
+from interp.sweeps.running import batch_slices, clean_values, trials_at_once
 from interp.sweeps.trials import Change, Trial
 
 ENDS = ("hook_resid_pre", "hook_resid_post")
@@ -99,7 +99,9 @@ def verify_texts(
 
     def compared(layer: int, after: Tensor) -> None:
         calling[0] = True
-        for rows in parts_of(tokens):  # backwards: a part must not know which text is in which row
+        for rows in batch_slices(
+            tokens
+        ):  # backwards: a part must not know which text is in which row
             there = {kind: of_rows(each, rows).flip(0) for kind, each in noise.items()}
             ours = run_perturbed(components.layers[layer], stream[0][rows].flip(0), there).flip(0)
             check_same_everywhere(ours, after[rows], f"block {layer}")
@@ -131,9 +133,9 @@ def verify_texts(
         for layer in range(first, count)
         for kind in {*ENDS, *(kind for where, kind in changed if where == layer)}
     ]
-    with hooked(pairs):
+    with attach_hooks(pairs):
         logits = found_in(model(tokens))
-    for rows in parts_of(tokens, logits.shape[-1]):
+    for rows in batch_slices(tokens, logits.shape[-1]):
         check_same_everywhere(
             components.logits(stream[0][rows]), logits[rows], "what gives the logits"
         )
@@ -186,7 +188,7 @@ def verify_block(
     names = [f"blocks.{layer}.{kind}" for kind in (*INSIDE, "attn.hook_z")]
     names += [name for entry in entries for name in entry.needs]
     names += [entry.hook for entry in entries if entry.hook.startswith("blocks")]
-    with hooked([(points[name], keeping(name)) for name in dict.fromkeys(names)]):
+    with attach_hooks([(points[name], keeping(name)) for name in dict.fromkeys(names)]):
         after = block(x)
     if missing := [name for name in names if name not in kept]:
         raise NotRecognisedError(f"a run does not come past {missing[0]}")
@@ -206,7 +208,7 @@ def verify_block(
         noise = add_noise(value, 2) - value
         axis = axes_of((entry.hook,), value.ndim).index("pos")
         noise.narrow(axis, 0, half).zero_()
-        with hooked([(points[entry.hook], lambda value, hook, noise=noise: value + noise)]):
+        with attach_hooks([(points[entry.hook], lambda value, hook, noise=noise: value + noise)]):
             changed = block(x)
         change = Change(tuple(slice(None) for _ in value.shape), noise, noise.numel(), axis)
         trial = [Trial(entry.hook, (Site(entry.hook),), Zero(), (entry.hook,))]
@@ -229,7 +231,7 @@ def verify_embedding(model: Any, tokens: Int[Tensor, "batch pos"], entry: Entry)
     if clean[entry.hook].shape != clean[entering].shape:
         raise NotRecognisedError(f"{entry.hook} is not as wide as the residual stream")
     new = add_noise(clean[entry.hook], 3)
-    with hooked([(model.hook_dict[entry.hook], lambda value, hook: new.clone())]):
+    with attach_hooks([(model.hook_dict[entry.hook], lambda value, hook: new.clone())]):
         changed = cache(model, tokens, entering, **short)
     check_same_everywhere(
         clean[entering] + new - clean[entry.hook],
@@ -252,7 +254,7 @@ def verify_start(model: Any, tokens: Int[Tensor, "batch pos"], layer: int) -> No
     except SiteError as error:  # a run comes past there several times, or not at all
         raise NotRecognisedError(str(error)) from error
     x = add_noise(clean, layer)
-    with hooked([(model.hook_dict[entering], lambda value, hook: x.clone())]):
+    with attach_hooks([(model.hook_dict[entering], lambda value, hook: x.clone())]):
         whole = found_in(model(tokens))
     rows = [x] if trials_at_once(tokens) == 1 else [add_noise(x, -1), x]
     try:

@@ -91,7 +91,7 @@ def audit_text(
         raise UsageError(f"train_share is {train_share}; it must lie between 0 and 1")
     data = text.encode("utf-8", "surrogatepass")
     found = find_private(text, regions)
-    hidden = masked(text, found)
+    hidden = mask_found(text, found)
     return TextAudit(
         sha256=hashlib.sha256(data).hexdigest(),
         size={
@@ -220,7 +220,7 @@ def findings_of(text: str, hidden: str, found: Sequence[Found]) -> list[dict[str
     return rows
 
 
-def masked(text: str, found: Sequence[Found]) -> str:
+def mask_found(text: str, found: Sequence[Found]) -> str:
     """The text with all but the first characters, at most two, of what was found unreadable."""
     parts, at = [], 0
     for one in found:

@@ -150,7 +150,7 @@ def secrets_of(line: str) -> Iterator[tuple[int, int, str]]:
             yield first, first + len(value), KeywordDetector.secret_type
     for match in RANDOM.finditer(line):
         value = match.group()
-        for detector, fits in entropies():
+        for detector, fits in entropy_checks():
             if fits(value) and detector.calculate_shannon_entropy(value) > detector.entropy_limit:
                 yield *match.span(), str(detector.secret_type)
                 break
@@ -169,7 +169,7 @@ def key_forms() -> list[tuple[str, re.Pattern[str]]]:
 
 
 @cache
-def entropies() -> list[tuple[HighEntropyStringsPlugin, Callable[[str], bool]]]:
+def entropy_checks() -> list[tuple[HighEntropyStringsPlugin, Callable[[str], bool]]]:
     """What says whether a string looks random, and of which strings."""
     hexadecimal = re.compile(r"[0-9a-fA-F]{32,}")
     return [

@@ -46,10 +46,10 @@ def shared_passages(train: str, val: str, at_least: int = 50) -> Overlap:
     """
     if at_least < 1:
         raise UsageError(f"at_least is {at_least}; a passage has at least 1 character")
-    names, width = extended((codes(train), codes(val)), None), 1
+    names, width = extend_names((codes(train), codes(val)), None), 1
     while width < at_least:
         longer = min(width, at_least - width)
-        names, width = extended(names, longer), width + longer
+        names, width = extend_names(names, longer), width + longer
     stretches = stretches_of(np.flatnonzero(names[1] != NOT_SHARED), at_least)
     characters = sum(stop - start for start, stop in stretches)
     longest = longest_from(names, width) if stretches else 0
@@ -62,7 +62,7 @@ def codes(text: str) -> Names:
     )
 
 
-def extended(names: tuple[Names, Names], longer: int | None) -> tuple[Names, Names]:
+def extend_names(names: tuple[Names, Names], longer: int | None) -> tuple[Names, Names]:
     """Names for the windows of both texts, ``longer`` characters wider than those named; windows
     that are not in both texts are called ``NOT_SHARED``. With None the names are only compared."""
     most = 1 + max((int(part.max()) for part in names if len(part)), default=0)
@@ -94,11 +94,11 @@ def longest_from(names: tuple[Names, Names], width: int) -> int:
     """The length of the longest shared passage, where windows of ``width`` are named and some are
     shared: doubled while it goes on, then halved."""
     step = width
-    while any_shared(longer := extended(names, step)):
+    while any_shared(longer := extend_names(names, step)):
         names, width, step = longer, width + step, width + step
     while step > 1:
         step = (step + 1) // 2
-        if any_shared(longer := extended(names, step)):
+        if any_shared(longer := extend_names(names, step)):
             names, width = longer, width + step
     return width
 

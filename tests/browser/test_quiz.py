@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from interp.report import Page, write_report
-from interp.report.quiz import Bar, Curve, Question, Quiz, answer_key, worksheet
+from interp.report.quiz import Curve, EffectBar, Question, Quiz, answer_key, worksheet
 
 SOURCE = ["def forward(x):", "    y = norm(x)", "    x = x + f(y)", "    return x  # </script>"]
 CURVE = Curve([0.0, 10.0], [4.0, 3.3])
@@ -13,7 +13,9 @@ QUESTIONS = [
     Question(
         [3], "Nothing but frequencies is learned.", "-x = x + f(y)\n+x = f(y)\n", CURVE, CURVE
     ),
-    Question([2], "It learns <b>slower</b>.", "-y = norm(x)\n+y = x\n", bars=[Bar("last", 0.3)]),
+    Question(
+        [2], "It learns <b>slower</b>.", "-y = norm(x)\n+y = x\n", bars=[EffectBar("last", 0.3)]
+    ),
 ]
 QUIZ = Quiz(QUESTIONS, "model.py", SOURCE)
 
@@ -121,7 +123,7 @@ def test_a_hint_names_the_function_and_is_counted_at_the_end(quiz):
 
 def test_showing_the_answer_scrolls_to_the_line_and_marks_it(opened, tmp_path):
     source = ["def forward(x):", *(f"    x = x + {number}" for number in range(120))]
-    question = Question([100], "Why not.", "-x\n+y\n", bars=[Bar("all", 0.5)])
+    question = Question([100], "Why not.", "-x\n+y\n", bars=[EffectBar("all", 0.5)])
     quiz = Quiz([question], "model.py", source, choices=range(2, 100))
     there = opened(write_report(tmp_path / "quiz.html", Page("Quiz", "Which?", [quiz])))
     page = there.page

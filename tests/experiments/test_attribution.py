@@ -11,7 +11,7 @@ import torch
 from experiments import attribution, patching
 from experiments.attribution import BLIND, Config, main
 from experiments.patching import induction
-from experiments.support.induction import Recipe
+from experiments.support.induction import InductionRecipe
 from interp.caching import cache
 from interp.interventions import Patch, intervene
 from interp.metrics import logit_difference
@@ -28,7 +28,7 @@ def config(runs) -> Config:
 def folder(config) -> Path:
     """The built-in task, on a model trained for a little less long than the experiment's own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(patching, "Recipe", partial(Recipe, steps=500))
+        patch.setattr(patching, "InductionRecipe", partial(InductionRecipe, steps=500))
         return main(config).parent
 
 
@@ -56,7 +56,7 @@ def test_in_each_panel_the_largest_scores_and_random_ones_are_patched_exactly(ta
 
 
 def test_exact_is_what_patching_the_site_alone_does(config, table, monkeypatch):
-    monkeypatch.setattr(patching, "Recipe", partial(Recipe, steps=500))
+    monkeypatch.setattr(patching, "InductionRecipe", partial(InductionRecipe, steps=500))
     task = induction(config)
     metric = logit_difference(task.answer, task.wrong)
     kept = cache(task.model, task.clean, ["hook_embed", "*hook_z", "*mlp_out", "*hook_post"])
@@ -96,7 +96,7 @@ def test_the_page_says_how_well_it_agrees_and_what_it_cannot_see(folder):
 def test_started_again_nothing_is_patched_again_and_the_table_is_the_same(
     folder, config, table, monkeypatch
 ):
-    monkeypatch.setattr(patching, "Recipe", partial(Recipe, steps=500))
+    monkeypatch.setattr(patching, "InductionRecipe", partial(InductionRecipe, steps=500))
     monkeypatch.setattr("interp.sweeps.answering.measure_group", None)
     main(config)
     again = pd.read_parquet(folder / "results.parquet")

@@ -118,7 +118,7 @@ def described(folder):
 def test_a_text_or_a_source_that_changed_is_named(copied, monkeypatch, text):
     monkeypatch.setattr(check, "option", lambda command, name: str(text) * (name == "--text"))
     assert wrong(copied) == {}
-    monkeypatch.setattr(check, "sha256_of", lambda path: "0" * 64)
+    monkeypatch.setattr(check, "hash_file", lambda path: "0" * 64)
     monkeypatch.setattr(check, "option", lambda command, name: __file__ * (name == "--text"))
     assert sorted(wrong(copied).values()) == [
         "it is another source than the run read",

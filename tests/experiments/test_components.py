@@ -9,7 +9,7 @@ import torch
 
 import gpt.model
 from experiments.components import Config, main
-from experiments.support.trained import StudyOptions, studied
+from experiments.support.trained import StudyOptions, find_subject
 from interp.metrics import loss
 
 
@@ -61,7 +61,7 @@ def test_a_branch_whose_norm_has_scale_zero_writes_nothing(table):
 
 
 def test_the_mean_of_a_learned_scale_is_that_number_in_every_place(table, runs, text):
-    subject = studied(StudyOptions(runs=runs, text=str(text)))
+    subject = find_subject(StudyOptions(runs=runs, text=str(text)))
     model, tokens = subject.model, subject.examples(8)
     with torch.no_grad():
         weight = model.get_submodule("blocks.1.ln2").weight

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from experiments.heads import FEWEST, Config, main
-from experiments.support.trained import StudyOptions, studied
+from experiments.support.trained import StudyOptions, find_subject
 from interp.metrics import loss
 
 EXAMPLES = 24
@@ -34,11 +34,11 @@ def test_every_head_is_ablated_in_three_ways(table):
 
 def test_zeroing_a_head_costs_what_deleting_its_columns_of_the_projection_costs(table, runs, text):
     options = StudyOptions(runs=runs, text=str(text))
-    subject = studied(options)
+    subject = find_subject(options)
     tokens = subject.examples(EXAMPLES)
     width = subject.model.cfg.d_head
     for row in table[table["intervention"] == "zero"].to_dict("records"):
-        model, start = studied(options).model, int(row["head"]) * width
+        model, start = find_subject(options).model, int(row["head"]) * width
         with torch.no_grad():
             projection = model.get_submodule(f"blocks.{int(row['layer'])}.attn.proj").weight
             projection[:, start : start + width] = 0

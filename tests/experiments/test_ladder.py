@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from experiments import ladder
-from experiments.ladder import Config, main, reading, scaling, summarised
+from experiments.ladder import Config, main, rung_sentence, scaling, summarise_rungs
 from experiments.support import rungs
 from experiments.support.cli import launch
 from gpt.ladder import RUNGS, Recipe
@@ -81,10 +81,10 @@ def test_a_loss_is_held_against_the_published_one(val, said):
         "parameters": 1,
         "sample": "",
     }
-    (row,) = summarised({"heads": record}, of_lecture=True).to_dict("records")
-    assert said in reading(row)
-    (row,) = summarised({"heads": record}, of_lecture=False).to_dict("records")
-    assert "published" not in reading(row)
+    (row,) = summarise_rungs({"heads": record}, of_lecture=True).to_dict("records")
+    assert said in rung_sentence(row)
+    (row,) = summarise_rungs({"heads": record}, of_lecture=False).to_dict("records")
+    assert "published" not in rung_sentence(row)
 
 
 def test_scores_grow_with_the_head_unless_they_are_divided():

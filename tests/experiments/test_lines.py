@@ -22,7 +22,7 @@ from interp import surgery
 from interp.errors import SurgeryError
 from interp.errors import UsageError as InterpError
 from interp.runs import Run, SavedRun
-from interp.runs.store import reading
+from interp.runs.store import open_to_read
 
 SCRIPT = """
 import math
@@ -251,7 +251,7 @@ def test_trainings_are_shared_with_course_and_retrain_and_nothing_else_is(course
     corpus = load_corpus("python-docs")
     tokenizer = CharTokenizer.from_text(corpus.text)
     for steps, left in ((TINY.train.steps, []), (40, [("", 0)])):
-        preset = retraining.sized(TINY, tokenizer.vocab_size, steps)
+        preset = retraining.resize_preset(TINY, tokenizer.vocab_size, steps)
         data = split(corpus, tokenizer, preset.model.block_size)
         with Run.open(root, "lines", f"steps-{steps}", {}) as run:
             lines.Trainings(run, preset, data, tokenizer, corpus.sha256, [0], 1).model()
@@ -271,7 +271,7 @@ def config_of(script: Path, runs: Path) -> Config:
 
 
 def recorded(folder: Path) -> int:
-    with reading(folder / "tasks.sqlite") as store:
+    with open_to_read(folder / "tasks.sqlite") as store:
         return int(store.execute("SELECT count(*) FROM tasks").fetchone()[0])
 
 
@@ -357,7 +357,7 @@ def test_what_a_reader_must_know_of_the_model_as_it_is_is_kept_and_said(tmp_path
         return logits.mean((1, 2)) + torch.rand(3)
 
     with Run.open(tmp_path, "lines", "noisy", {}) as run:
-        lines.noted(
+        lines.make_study(
             run,
             build=lambda seed: gpt.model.GPT(config, seed=seed),
             judge=judge,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from experiments import neurons
-from experiments.neurons import Config, main, read, through_embeddings
+from experiments.neurons import Config, main, read_neurons, through_embeddings
 from experiments.support import rungs
 from experiments.support.cli import launch
 from gpt.ladder import RUNGS, Recipe
@@ -66,7 +66,7 @@ def test_the_scale_and_centring_of_norms_belong_to_the_directions():
 
 def test_texts_are_those_with_the_highest_activations(tokens):
     model = model_of("layer norm")
-    characters, texts = read(model, 0, (3, 5), tokens, TOKENIZER)
+    characters, texts = read_neurons(model, 0, (3, 5), tokens, TOKENIZER)
     assert list(characters["neuron"].unique()) == [3, 5]
     _, cache = model.run_with_cache(tokens, names_filter="blocks.0.mlp.hook_post")
     highest = cache["blocks.0.mlp.hook_post"][..., 3].amax(dim=1).topk(6).values

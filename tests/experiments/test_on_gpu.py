@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from experiments.support.executors import InProcess, Processes
-from experiments.support.retraining import run_all, sized, tasks_of
+from experiments.support.retraining import resize_preset, run_all, tasks_of
 from experiments.support.variants import course_variants
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 def test_trainings_side_by_side_give_the_bits_of_one_after_the_other(tmp_path, text):
     corpus = load_corpus(str(text))
     tokenizer = CharTokenizer.from_text(corpus.text)
-    demo = sized(PRESETS["demo"], tokenizer.vocab_size, None)
+    demo = resize_preset(PRESETS["demo"], tokenizer.vocab_size, None)
     data = split(corpus, tokenizer, demo.model.block_size)
     tables = []
     for name, executor in (("side", Processes(3)), ("after", InProcess())):

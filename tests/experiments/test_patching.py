@@ -10,7 +10,7 @@ import torch
 import experiments.support.induction
 from experiments import patching
 from experiments.patching import Config, main
-from experiments.support.induction import Recipe, repeated_strings, swapped_cues
+from experiments.support.induction import InductionRecipe, repeated_strings, swapped_cues
 
 LENGTH = 16
 
@@ -19,7 +19,7 @@ LENGTH = 16
 def folder(runs) -> Path:
     """The built-in task, on a model trained for a little less long than the experiment's own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(patching, "Recipe", partial(Recipe, steps=500))
+        patch.setattr(patching, "InductionRecipe", partial(InductionRecipe, steps=500))
         return main(Config(runs=runs, examples=32, length=LENGTH)).parent
 
 
@@ -89,7 +89,7 @@ def test_figures_and_page_are_there_in_every_format(folder):
 def test_the_model_is_trained_once_and_its_corrupted_answer_can_be_asked_about_too(
     folder, runs, monkeypatch
 ):
-    monkeypatch.setattr(patching, "Recipe", partial(Recipe, steps=500))
+    monkeypatch.setattr(patching, "InductionRecipe", partial(InductionRecipe, steps=500))
     monkeypatch.setattr(experiments.support.induction, "train_on_repeats", None)
     again = main(Config(runs=runs, examples=32, length=12, corrupt="answer", name="answer"))
     table = pd.read_parquet(again.parent / "results.parquet")
@@ -102,7 +102,7 @@ def test_the_model_is_trained_once_and_its_corrupted_answer_can_be_asked_about_t
 
 
 def test_a_block_is_one_string_of_different_letters_over_and_over():
-    recipe = Recipe(shortest=3, longest=7, block_size=20, batch_size=40)
+    recipe = InductionRecipe(shortest=3, longest=7, block_size=20, batch_size=40)
     tokens = repeated_strings(recipe, torch.Generator().manual_seed(0))
     periods = set()
     for row in tokens.tolist():

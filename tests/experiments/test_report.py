@@ -19,7 +19,7 @@ from interp.report.map import MapView
 from interp.report.quiz import Quiz
 from interp.report.source import SourceView
 from interp.runs import SavedRun
-from interp.runs.description import sealed
+from interp.runs.description import seal
 from interp.runs.tables import as_parquet
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -58,7 +58,7 @@ def change_description(folder: Path, change) -> None:
     """Another description of a run, to which its tables belong."""
     run = SavedRun.at(folder)
     tables = {path: run.table(path.stem) for path in folder.glob("*.parquet")}
-    (folder / "run.json").write_text(json.dumps(sealed(change(run.description))))
+    (folder / "run.json").write_text(json.dumps(seal(change(run.description))))
     run = SavedRun.at(folder)
     for path, table in tables.items():
         path.write_bytes(as_parquet(table, run.belongs(path.stem)))

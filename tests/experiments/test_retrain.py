@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.retrain import Config, chosen, main
+from experiments.retrain import Config, choose_surgeries, main
 from experiments.support.cli import launch
 from experiments.support.executors import InProcess
-from experiments.support.retraining import run_all, sized, tasks_of
+from experiments.support.retraining import resize_preset, run_all, tasks_of
 from gpt import GPTConfig
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS, Preset, TrainConfig
@@ -56,9 +56,9 @@ def test_every_surgery_has_every_seed_and_the_model_as_it_is_has_five(run):
 def test_an_id_that_only_a_run_of_the_model_can_find_may_be_asked_for():
     corpus = load_corpus("python-docs")
     tokenizer = CharTokenizer.from_text(corpus.text)
-    preset = sized(TINY, tokenizer.vocab_size, None)
+    preset = resize_preset(TINY, tokenizer.vocab_size, None)
     data = split(corpus, tokenizer, TINY.model.block_size)
-    found = chosen(["model.py:203:zero", "model.py:203:cut-skip"], preset, data)
+    found = choose_surgeries(["model.py:203:zero", "model.py:203:cut-skip"], preset, data)
     assert [cut.after for cut in found.values()] == [
         "x = torch.zeros_like(x + mlp_out)",
         "x = mlp_out",

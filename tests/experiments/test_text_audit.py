@@ -9,7 +9,7 @@ import pytest
 
 import experiments.support.cards
 from experiments import text_audit
-from experiments.support.cards import audited
+from experiments.support.cards import audit_corpus
 from experiments.support.cli import Options, launch
 from gpt.text import load_corpus
 from interp.texts import TextAudit
@@ -56,11 +56,11 @@ def test_without_the_libraries_the_command_says_what_to_install(tmp_path):
 
 def test_a_text_is_audited_once(text, tmp_path, monkeypatch):
     corpus = load_corpus(str(text))
-    first = audited(corpus, tmp_path)
+    first = audit_corpus(corpus, tmp_path)
     monkeypatch.setattr(experiments.support.cards, "audit_text", None)
-    assert audited(corpus, tmp_path) == first
+    assert audit_corpus(corpus, tmp_path) == first
     with pytest.raises(TypeError, match="not callable"):
-        audited(corpus, tmp_path, at_least=51)
+        audit_corpus(corpus, tmp_path, at_least=51)
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,12 @@ def test_bad_input_is_answered_with_one_sentence(refused, arguments, sentence):
 
 def test_a_damaged_audit_is_made_again(text, tmp_path):
     corpus = load_corpus(str(text))
-    first = audited(corpus, tmp_path)
+    first = audit_corpus(corpus, tmp_path)
     (path,) = (tmp_path / "texts").iterdir()
     whole = path.read_bytes()
     places = range(0, len(whole), max(1, len(whole) // 12))
     damaged = [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in places]
     for content in (*damaged, whole[:-20], b"", b"[]", b'{"sha256": 1}'):
         path.write_bytes(content)
-        assert audited(corpus, tmp_path) == first
+        assert audit_corpus(corpus, tmp_path) == first
         assert path.read_bytes() == whole

@@ -9,7 +9,7 @@ from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 from gpt import GPT
-from interp.attribution import attribution, audited, site_scores
+from interp.attribution import attribution, audit_scores, site_scores
 from interp.caching import cache
 from interp.errors import SiteError, UsageError
 from interp.interventions import Patch, intervene
@@ -103,7 +103,9 @@ def test_the_audit_holds_the_largest_and_as_many_random_ones_patched_exactly(
 
 
 def test_the_audit_counts_signs_where_there_is_an_exact_effect_alone():
-    audit = audited(np.array([1.0, 0.5, -2.0, 0.25]), np.array([2.0, 0.0, 1.0, 0.0]), largest=2)
+    audit = audit_scores(
+        np.array([1.0, 0.5, -2.0, 0.25]), np.array([2.0, 0.0, 1.0, 0.0]), largest=2
+    )
     assert (audit.sites, audit.with_effect, audit.wrong_signs) == (4, 2, 1)
     assert str(audit).endswith("the sign differs at 1 of 2")
 

@@ -14,7 +14,7 @@ from interp.errors import (
     InterventionError,
     SiteError,
 )
-from interp.hooking import hooked
+from interp.hooking import attach_hooks
 from interp.interventions import Mean, Noise, Patch, Resample, Steer, Zero, intervene
 from interp.site import Site
 
@@ -107,7 +107,7 @@ def test_a_model_that_writes_into_its_activations_is_cached_as_it_was(clean):
 
 def test_an_activation_is_cached_without_a_copy_where_nobody_writes_into_it(model, clean):
     seen = []
-    with hooked([(model.hook_dict[MLP], lambda value, hook: seen.append(value))]):
+    with attach_hooks([(model.hook_dict[MLP], lambda value, hook: seen.append(value))]):
         kept = cache(model, clean, MLP)
     assert [value.data_ptr() for value in seen] == [kept[MLP].data_ptr()]
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from interp.surgery.edits import bracketed, merge_statements
+from interp.surgery.edits import add_brackets, merge_statements
 from interp.surgery.operators.constants import own_attributes
 from interp.surgery.operators.view import Proposal, View
 from interp.surgery.syntax import Syntax
@@ -30,7 +30,7 @@ def bypass_call(view: View, node: ast.Call) -> Iterator[Proposal]:
     result = view.seen(node)
     fits = view.fits(kept, node)
     if result is not None and result.parts:
-        code = f"({bracketed(code)}, {', '.join(['None'] * (len(result.parts) - 1))})"
+        code = f"({add_brackets(code)}, {', '.join(['None'] * (len(result.parts) - 1))})"
         fits = True
     yield view.proposal("bypass-call", node, called, reading, code, fits)
 

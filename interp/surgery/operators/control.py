@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Collection, Iterator
 
-from interp.surgery.edits import bracketed, replace_header, replace_statement
+from interp.surgery.edits import add_brackets, replace_header, replace_statement
 from interp.surgery.operators.view import Proposal, View
 from interp.surgery.syntax import FUNCTION, Syntax
 
@@ -14,7 +14,7 @@ NOT_CUT = (ast.If, ast.For, ast.While, ast.With, ast.AsyncWith, ast.Pass, ast.Gl
 
 def trim_loop(view: View, node: ast.For) -> Iterator[Proposal]:
     """A loop without its first turn, without its last, and backwards."""
-    code = bracketed(view.code(node.iter))
+    code = add_brackets(view.code(node.iter))
     for name, cut in (("first", "[1:]"), ("last", "[:-1]"), ("reverse", "[::-1]")):
         reading = "the loop runs backwards" if name == "reverse" else f"without the {name} turn"
         yield view.proposal("trim-loop", node.iter, name, reading, f"list({code}){cut}")

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 
 from interp.surgery.dataflow import Dataflow
-from interp.surgery.edits import bracketed, on_one_statement
+from interp.surgery.edits import add_brackets, on_one_statement
 from interp.surgery.operators.view import Proposal, View, is_number
 
 
@@ -26,7 +26,7 @@ def cut_sum(view: View, node: ast.BinOp, flow: Dataflow) -> Iterator[Proposal]:
             yield view.proposal("cut-branch", node, kept, reading, dropped, fits)
             return
     yield view.proposal("drop-term", node, right, f"without the term {right}", left, left_fits)
-    kept = right if added else f"-{bracketed(right)}"
+    kept = right if added else f"-{add_brackets(right)}"
     yield view.proposal("drop-term", node, left, f"without the term {left}", kept, right_fits)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from interp.surgery.edits import bracketed
+from interp.surgery.edits import add_brackets
 from interp.surgery.observing import Place, place_of
 from interp.surgery.operators.view import Proposal, View
 from interp.surgery.stand_ins import MEAN
@@ -21,7 +21,7 @@ def stand_in(view: View, node: ast.Assign | ast.AnnAssign | ast.Return) -> Itera
         if seen is None:
             continue
         target = assigned_name(view, node, number)
-        code = bracketed(view.code(value))
+        code = add_brackets(view.code(value))
         if seen.parts and all(part.is_float_tensor for part in seen.parts):
             new = f"tuple({zeros(view, 'part')} for part in {code})"
             yield view.proposal("zero", value, target, f"{target} is zero", new)

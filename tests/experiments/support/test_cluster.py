@@ -9,7 +9,7 @@ import torch
 
 from experiments.support.cluster import Cluster
 from experiments.support.executors import InProcess
-from experiments.support.retraining import Task, perform
+from experiments.support.retraining import Task, train_task
 from experiments.support.variants import course_variants
 from gpt import GPTConfig, checkpoint
 from gpt.text import CharTokenizer, load_corpus, split
@@ -51,7 +51,7 @@ def test_a_killed_worker_of_a_cluster_costs_nothing_but_time(tmp_path):
     def work(shared, task, tell):
         tell(("worker", os.getpid()))
         begun = task.state.exists()
-        rows = perform(shared, task, tell)
+        rows = train_task(shared, task, tell)
         return begun, rows
 
     workers, killed, results = {}, [], {}
@@ -72,7 +72,7 @@ def test_a_killed_worker_of_a_cluster_costs_nothing_but_time(tmp_path):
     assert results[0][0], "the killed training did not go on from its state"
     assert workers[0] != killed[0]
     expected = {}
-    InProcess().run(perform, shared, here, lambda *_: None, expected.__setitem__)
+    InProcess().run(train_task, shared, here, lambda *_: None, expected.__setitem__)
     assert {number: rows for number, (_, rows) in results.items()} == expected
     for ours, theirs in zip(here, on_cluster, strict=True):
         one, other = (checkpoint.read(task.weights)[0] for task in (ours, theirs))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments import lines
-from experiments.support.subjects import chosen, path_of, trained_once
+from experiments.support.subjects import choose_class, path_of, train_subject_once
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS, Preset
 
@@ -87,13 +87,13 @@ def test_a_buffer_that_grows_and_weights_of_another_seed(tmp_path, text, small, 
     corpus = load_corpus(str(text))
     tokenizer = CharTokenizer.from_text(corpus.text)
     demo = PRESETS["demo"]
-    preset = lines.sized(Preset(demo.model, demo.train), tokenizer.vocab_size, 4)
+    preset = lines.resize_preset(Preset(demo.model, demo.train), tokenizer.vocab_size, 4)
     data = split(corpus, tokenizer, preset.model.block_size)
-    subject = chosen(model, data, preset, 0, tmp_path)
-    first = trained_once(subject, 0, tmp_path)
+    subject = choose_class(model, data, preset, 0, tmp_path)
+    first = train_subject_once(subject, 0, tmp_path)
     assert len(first.seen) == 4  # one for each step
-    trained_once(subject, 1, tmp_path)
+    train_subject_once(subject, 1, tmp_path)
     shutil.copy(path_of(subject, 1, tmp_path), path_of(subject, 0, tmp_path))
-    again = trained_once(subject, 0, tmp_path)
+    again = train_subject_once(subject, 0, tmp_path)
     assert torch.equal(first.head.weight, again.head.weight)
     assert "holds the weights of another training" in capsys.readouterr().err

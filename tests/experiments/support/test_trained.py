@@ -11,7 +11,7 @@ import torch
 
 import experiments.support.trained
 import gpt.model
-from experiments.support.trained import StudyOptions, opened, studied
+from experiments.support.trained import StudyOptions, find_subject, opened
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer
@@ -23,29 +23,29 @@ pytestmark = pytest.mark.usefixtures("small")
 
 def test_a_model_is_trained_once_and_read_after_that(text, tmp_path, monkeypatch):
     options = StudyOptions(runs=tmp_path, text=str(text))
-    first = studied(options)
+    first = find_subject(options)
     monkeypatch.setattr(experiments.support.trained, "train", None)
-    again = studied(options)
+    again = find_subject(options)
     tokens = first.examples(4)
     assert torch.equal(first.model(tokens), again.model(tokens))
     assert first.config == again.config
     with pytest.raises(TypeError, match="not callable"):
-        studied(StudyOptions(runs=tmp_path, text=str(text), seed=1))
+        find_subject(StudyOptions(runs=tmp_path, text=str(text), seed=1))
 
 
 def test_weights_of_another_training_are_not_taken_for_these(text, tmp_path, capsys):
     first, other = (StudyOptions(runs=tmp_path, text=str(text), seed=seed) for seed in (0, 1))
-    weights = studied(first).model.wte.weight.clone()
+    weights = find_subject(first).model.wte.weight.clone()
     (path,) = (tmp_path / "models").iterdir()
-    studied(other)
+    find_subject(other)
     (others,) = set((tmp_path / "models").iterdir()) - {path}
     shutil.copy(others, path)
-    assert torch.equal(studied(first).model.wte.weight, weights)
+    assert torch.equal(find_subject(first).model.wte.weight, weights)
     assert "holds the weights of another training; it is trained again" in capsys.readouterr().err
 
 
 def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(text, tmp_path, monkeypatch):
-    whole = studied(StudyOptions(runs=tmp_path / "whole", text=str(text)))
+    whole = find_subject(StudyOptions(runs=tmp_path / "whole", text=str(text)))
 
     def interrupted(*args, report, **kwargs):
         def stop(progress):
@@ -58,15 +58,15 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(text, tmp_p
     options = StudyOptions(runs=tmp_path / "parts", text=str(text))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(experiments.support.trained, "train", interrupted)
-        studied(options)
+        find_subject(options)
     states = [path.suffix for path in (tmp_path / "parts" / "models").iterdir()]
     assert states == [".state"]
     tokens = whole.examples(4)
-    assert torch.equal(whole.model(tokens), studied(options).model(tokens))
+    assert torch.equal(whole.model(tokens), find_subject(options).model(tokens))
 
 
 def test_examples_are_of_the_text_held_out_and_the_reference_is_not(text, runs):
-    subject = studied(StudyOptions(runs=runs, text=str(text)))
+    subject = find_subject(StudyOptions(runs=runs, text=str(text)))
     whole = text.read_text(encoding="utf-8")
     held_out = whole[int(0.9 * len(whole)) :]
     for tokens, where in ((subject.examples(8), held_out), (subject.reference(8), whole)):
@@ -99,18 +99,18 @@ def test_a_checkpoint_without_characters_is_refused(tmp_path):
 
 
 def test_a_text_that_the_checkpoint_cannot_read_is_refused(text, runs, tmp_path):
-    studied(StudyOptions(runs=runs, text=str(text)))
+    find_subject(StudyOptions(runs=runs, text=str(text)))
     (path,) = (runs / "models").glob("gpt-*.safetensors")
     other = tmp_path / "other.txt"
     other.write_text("Ω" * 1000, encoding="utf-8")
     with pytest.raises(UsageError, match="the character 'Ω' at position 0"):
-        studied(StudyOptions(runs=runs, text=str(other), checkpoint=path))
+        find_subject(StudyOptions(runs=runs, text=str(other), checkpoint=path))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_one_sentence():
     with pytest.raises(UsageError, match="finds no GPU here"):
-        studied(StudyOptions(device="cuda"))
+        find_subject(StudyOptions(device="cuda"))
 
 
 def test_a_checkpoint_that_is_nowhere_is_one_sentence_and_nothing_is_written(tmp_path):

@@ -10,7 +10,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
-from interp.characters import shortened, width_of
+from interp.characters import shorten_text, width_of
 from interp.figures import attention, loss_change_by_character, loss_change_in_text, positions
 from interp.figures.style import MONO, SANS, cell_text, drawable, finish_layout, tick_label
 
@@ -114,7 +114,7 @@ def test_an_escape_is_its_digits_in_two_rows_and_a_long_token_is_shortened():
     assert cell_text("a", bare, 6.0) == ("a", 6.0)
     assert cell_text("abc", bare, 6.0) == ("abc", 2.0)
     assert tick_label("Ġinternationalization") == "Ġinternat…"
-    assert width_of(shortened("日本語日本語", 5)) <= 5
+    assert width_of(shorten_text("日本語日本語", 5)) <= 5
 
 
 def test_a_font_of_this_machine_draws_what_ours_lacks(tmp_path, monkeypatch):

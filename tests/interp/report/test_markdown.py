@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from interp.report import Figure, Page, Section
 from interp.report.attention import AttentionView
-from interp.report.markdown import fenced, plain, write_markdown
-from interp.report.quiz import Bar, Question, Quiz
+from interp.report.markdown import escape_markdown, fenced, write_markdown
+from interp.report.quiz import EffectBar, Question, Quiz
 from interp.report.source import SourceView
 
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
@@ -45,7 +45,9 @@ def written(tmp_path):
             SourceView("The source", lines),
             AttentionView(["a", "`"], {(0, 0): np.array([[1.0, 0.0], [0.5, 0.5]])}),
             Quiz(
-                [Question([2], "It doubles.", "-y\n", bars=[Bar("last", 0.5)])], "m.py", ["", "y"]
+                [Question([2], "It doubles.", "-y\n", bars=[EffectBar("last", 0.5)])],
+                "m.py",
+                ["", "y"],
             ),
         ],
         [{"experiment": "course", "command": "python -m experiments.course", "seeds": [0, 1]}],
@@ -98,7 +100,7 @@ def test_tables_keep_their_cells(written):
     ],
 )
 def test_any_text_is_shown_as_it_is(text):
-    html = rendered(f"{plain(text)}\n").strip()
+    html = rendered(f"{escape_markdown(text)}\n").strip()
     shown = re.sub(r"^<p>|</p>$", "", html)
     for entity, character in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&amp;", "&")):
         shown = shown.replace(entity, character)

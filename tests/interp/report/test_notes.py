@@ -7,7 +7,7 @@ import pytest
 
 from interp.errors import UsageError
 from interp.report import Page, Section, write_report
-from interp.report.notes import notes_of, placed, read_notes, references
+from interp.report.notes import notes_of, place_notes, read_notes, references
 
 NUMBERS = {
     "course": {
@@ -79,7 +79,7 @@ def test_prose_stands_where_its_heading_says():
         "\n\n# Second thought\nMore.\n\n# Limitations\nFew.",
         NUMBERS,
     )
-    page = placed(PAGE, notes)
+    page = place_notes(PAGE, notes)
     assert titles(page) == ["Curves", "A thought", "Second thought", "All numbers"]
     assert page.prose["Summary"] == "<p>Before.</p>\n"
     assert page.prose["Curves"] == "<p>On curves.</p>\n"
@@ -88,12 +88,14 @@ def test_prose_stands_where_its_heading_says():
 
 
 def test_prose_before_any_part_is_named_comes_first():
-    assert titles(placed(PAGE, notes_of("# Why we ask\nBecause.", NUMBERS)))[0] == "Why we ask"
+    assert titles(place_notes(PAGE, notes_of("# Why we ask\nBecause.", NUMBERS)))[0] == "Why we ask"
 
 
 def test_a_page_shows_its_prose_under_the_part_it_belongs_to(tmp_path):
     notes = notes_of("# Summary\nIn short.\n\n# All numbers\nMind the *sign*.", NUMBERS)
-    html = write_report(tmp_path / "page.html", placed(PAGE, notes)).read_text(encoding="utf-8")
+    html = write_report(tmp_path / "page.html", place_notes(PAGE, notes)).read_text(
+        encoding="utf-8"
+    )
     assert re.search(r'id="summary">Summary</h2>\s*<p>In short', html)
     assert re.search(r'id="all-numbers">All numbers</h2>\s*<p>Mind the <em>sign</em>', html)
 
@@ -140,7 +142,7 @@ def test_nothing_in_the_prose_can_act(text, tmp_path):
         assert tag in {"p", "a", "h1", "pre", "code", "table", "thead", "tbody", "tr", "th", "td"}
         assert set(attributes) <= {"href", "title", "class"}
         assert attributes.get("href", "#").startswith(("https://", "#"))
-    page = placed(PAGE, notes_of(text, NUMBERS))
+    page = place_notes(PAGE, notes_of(text, NUMBERS))
     html = write_report(tmp_path / "page.html", page).read_text(encoding="utf-8")
     assert "<script>alert" not in html
 

@@ -8,8 +8,8 @@ import pytest
 from interp.errors import UsageError
 from interp.report import Page, write_report
 from interp.report.quiz import (
-    Bar,
     Curve,
+    EffectBar,
     Question,
     Quiz,
     answer_key,
@@ -31,9 +31,9 @@ RESIDUAL = Question(
     curve=FLAT,
     whole=WHOLE,
     levels=[("unigram", 3.31)],
-    bars=[Bar("last loss", 1.8, 1.7, 1.9), Bar("layer 0 alone", NAN)],
+    bars=[EffectBar("last loss", 1.8, 1.7, 1.9), EffectBar("layer 0 alone", NAN)],
 )
-OTHER = Question([1, 5], "It cannot run.", "-import torch\n", bars=[Bar("all", -0.25)])
+OTHER = Question([1, 5], "It cannot run.", "-import torch\n", bars=[EffectBar("all", -0.25)])
 QUIZ = Quiz([RESIDUAL, OTHER], "model.py", SOURCE, choices=[3])
 
 
@@ -67,7 +67,7 @@ def test_nothing_of_an_answer_is_found_by_a_search_of_the_page(tmp_path):
 def test_each_question_offers_a_handful_with_one_right_line():
     source = [f"x = f{number}(x)" for number in range(1, 61)]
     source[29] = source[9]  # reads as line 10 does
-    ten = Question([10], "Why.", "-a\n+b\n", bars=[Bar("all", 1.0)])
+    ten = Question([10], "Why.", "-a\n+b\n", bars=[EffectBar("all", 1.0)])
     others = [replace(ten, lines=[n, n + 1], diff=f"-{n}\n") for n in (20, 40, 50)]
     quiz = Quiz([ten, *others], "model.py", source, choices=range(1, 61))
     for question in quiz.questions:

@@ -42,7 +42,7 @@ def cut_of(path):
 def test_a_cut_reaches_a_file_that_was_loaded_again(loaded):
     path, module = loaded
     for _ in range(3):
-        with surgery.performed(cut_of(path)):
+        with surgery.perform(cut_of(path)):
             assert module.Scale()(1.0) == 1.0
         assert module.Scale()(1.0) == 7.0
         module = importlib.reload(module)
@@ -52,7 +52,7 @@ def test_both_the_old_and_the_new_are_cut_while_the_old_is_in_use(loaded):
     path, module = loaded
     old = module.Scale()
     new = importlib.reload(module).Scale()
-    with surgery.performed(cut_of(path)):
+    with surgery.perform(cut_of(path)):
         assert (old(1.0), new(1.0)) == (1.0, 1.0)
     assert (old(1.0), new(1.0)) == (7.0, 7.0)
 
@@ -73,12 +73,12 @@ def test_any_edit_on_disk_is_refused_until_the_file_is_loaded_again(loaded, edit
     path.write_text(TEXT.replace(*edit))
     cut = cut_of(path)
     message = "the file was edited since it was imported; start Python afresh"
-    with pytest.raises(SurgeryError, match=message), surgery.performed(cut):
+    with pytest.raises(SurgeryError, match=message), surgery.perform(cut):
         pass
     del module
     module = importlib.reload(sys.modules["loaded_for_surgery"])
     gc.collect()
-    with surgery.performed(cut):
+    with surgery.perform(cut):
         assert module.Scale()(torch.tensor(1.0)) == 1.0
 
 
@@ -87,6 +87,6 @@ def test_an_edit_on_disk_with_the_old_text_in_use_is_refused_after_loading_again
     old = module.Scale()
     path.write_text(TEXT.replace("2.0 *", "5.0 *"))
     importlib.reload(module)
-    with pytest.raises(SurgeryError, match="edited"), surgery.performed(cut_of(path)):
+    with pytest.raises(SurgeryError, match="edited"), surgery.perform(cut_of(path)):
         pass
     assert old(1.0) == 7.0

@@ -38,7 +38,7 @@ def test_a_model_cut_in_place_is_the_model_built_from_edited_source(model, cut):
     module = surgery.edited_module(SOURCE, cut)
     built = module.GPT(module.GPTConfig(n_layer=3, n_head=2, n_embd=32, block_size=24))
     built.load_state_dict(model.state_dict())
-    with surgery.performed(cut, model):
+    with surgery.perform(cut, model):
         damaged = model(TOKENS)
     assert torch.equal(damaged, built(TOKENS))
     assert not torch.allclose(damaged, before, atol=1e-3)
@@ -48,7 +48,7 @@ def test_a_model_cut_in_place_is_the_model_built_from_edited_source(model, cut):
 def test_a_cut_in_one_layer_is_the_hook_in_that_layer(model):
     cut = surgery.find(SOURCE, "cut-branch", qualname="Block.forward", target="mlp_out")
     for layer in range(3):
-        with surgery.performed(surgery.at_layers(cut, [layer]), model):
+        with surgery.perform(surgery.at_layers(cut, [layer]), model):
             damaged = model(TOKENS)
         hooked = model.run_with_hooks(
             TOKENS,
@@ -59,9 +59,9 @@ def test_a_cut_in_one_layer_is_the_hook_in_that_layer(model):
 
 def test_a_cut_in_every_layer_by_name_is_the_cut_everywhere(model):
     cut = surgery.find(SOURCE, "bypass-call", qualname="Block.forward", target="ln2")
-    with surgery.performed(surgery.at_layers(cut, [0, 1, 2]), model):
+    with surgery.perform(surgery.at_layers(cut, [0, 1, 2]), model):
         by_name = model(TOKENS)
-    with surgery.performed(cut, model):
+    with surgery.perform(cut, model):
         everywhere = model(TOKENS)
     assert torch.equal(by_name, everywhere)
 
@@ -71,7 +71,7 @@ def test_weights_are_untouched_and_the_function_is_itself_again_after_an_error(m
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     code = inspect.unwrap(model_file.GPT.embed).__code__
     space = set(vars(model_file))
-    with pytest.raises(Exception), surgery.performed(cut, model):  # noqa: B017
+    with pytest.raises(Exception), surgery.perform(cut, model):  # noqa: B017
         model(TOKENS)
     assert inspect.unwrap(model_file.GPT.embed).__code__ is code
     assert set(vars(model_file)) == space
@@ -81,7 +81,7 @@ def test_weights_are_untouched_and_the_function_is_itself_again_after_an_error(m
 def test_an_unknown_layer_is_one_sentence(model):
     cut = surgery.at_layers(cuts()[0], [7])
     message = r"GPT has no layer 7; its layers are \[0, 1, 2\]"
-    with pytest.raises(SurgeryError, match=message), surgery.performed(cut, model):
+    with pytest.raises(SurgeryError, match=message), surgery.perform(cut, model):
         pass
 
 
@@ -137,18 +137,18 @@ def test_decorated_methods_with_super_are_cut_inside_their_decorators(decorated)
     child = module.Child()
     x = torch.tensor([1.0, 2.0])
     assert torch.equal(child(x), 2 * (x + 3 * x + 1))
-    with surgery.performed(surgery.find(source, "cut-skip", qualname="Child.forward"), child):
+    with surgery.perform(surgery.find(source, "cut-skip", qualname="Child.forward"), child):
         assert torch.equal(child(x), 2 * (3 * x + 1))
-    with surgery.performed(surgery.find(source, "cut-branch", qualname="Child.forward"), child):
+    with surgery.perform(surgery.find(source, "cut-branch", qualname="Child.forward"), child):
         assert torch.equal(child(x), 2 * (x + 1))
     assert torch.equal(child(x), 2 * (x + 3 * x + 1))
 
 
 def test_a_property_is_cut(decorated):
     module, source = decorated
-    with surgery.performed(surgery.find(source, "drop-term", target="2.0")):
+    with surgery.perform(surgery.find(source, "drop-term", target="2.0")):
         assert module.Child().half == 4.0
-    with surgery.performed(surgery.find(source, "bypass-call", qualname="Child.half")):
+    with surgery.perform(surgery.find(source, "bypass-call", qualname="Child.half")):
         assert module.Child().half == 10.0
 
 
@@ -161,7 +161,7 @@ def test_a_function_without_self_is_cut_in_the_layer_that_calls_it(decorated):
 
     stack = nn.Sequential(Layer(), Layer(), Layer())
     cut = surgery.find(source, "drop-factor", qualname="half", target="2")
-    with surgery.performed(surgery.at_layers(cut, [1]), stack):
+    with surgery.perform(surgery.at_layers(cut, [1]), stack):
         assert stack(torch.tensor(8.0)) == 2.0
     assert stack(torch.tensor(8.0)) == 1.0
 
@@ -171,7 +171,7 @@ def test_a_file_edited_since_it_was_imported_is_refused(decorated):
     source.path.write_text(DECORATED.replace("x * 3", "x * 3 + x"))
     changed = surgery.read_source(source.path)
     cut = surgery.find(changed, "cut-skip", qualname="Base.forward")
-    with pytest.raises(SurgeryError, match="the file was edited since"), surgery.performed(cut):
+    with pytest.raises(SurgeryError, match="the file was edited since"), surgery.perform(cut):
         pass
 
 
@@ -179,7 +179,7 @@ def test_a_file_that_was_never_imported_is_refused(tmp_path):
     path = tmp_path / "never.py"
     path.write_text("def f(a, b):\n    return a + b\n")
     cut = surgery.find(surgery.read_source(path), "drop-term", target="b")
-    with pytest.raises(SurgeryError, match="is not loaded"), surgery.performed(cut):
+    with pytest.raises(SurgeryError, match="is not loaded"), surgery.perform(cut):
         pass
 
 
@@ -208,7 +208,7 @@ def test_the_layers_of_a_list_of_lists_are_those_of_what_is_in_it(decorated):
     pairs = Pairs()
     cut = surgery.find(source, "drop-factor", qualname="half", target="2")
     for layers, value in (([0], 4.0), ([1], 4.0), ([0, 1], 16.0), ([], 1.0)):
-        with surgery.performed(surgery.at_layers(cut, layers), pairs):
+        with surgery.perform(surgery.at_layers(cut, layers), pairs):
             assert pairs(torch.tensor(16.0)) == value
 
 
@@ -232,8 +232,8 @@ def test_a_coroutine_and_an_asynchronous_generator_are_cut(tmp_path):
             all_of().send(None)
         return end.value.value
 
-    with surgery.performed(surgery.find(source, "drop-factor", target="2.0")):
+    with surgery.perform(surgery.find(source, "drop-factor", target="2.0")):
         assert run() == [5.0, 6.0, 15.0]
-    with surgery.performed(surgery.find(source, "drop-term", target="1.0")):
+    with surgery.perform(surgery.find(source, "drop-term", target="1.0")):
         assert run() == [10.0, 5.0, 15.0]
     assert run() == [10.0, 6.0, 15.0]

@@ -13,7 +13,7 @@ from gpt import GPT, GPTConfig
 from interp import surgery
 from interp.interventions import Zero
 from interp.site import source_lines
-from interp.surgery.twins import Twin, emptied, found_twins
+from interp.surgery.twins import Twin, ablated_expression, found_twins
 
 TOKENS = torch.randint(0, 29, (4, 12), generator=torch.Generator().manual_seed(0))
 OTHERS = torch.randint(0, 29, (4, 12), generator=torch.Generator().manual_seed(1))
@@ -192,6 +192,6 @@ def test_looking_for_twins_leaves_the_model_as_it_was(study):
 
 def test_what_a_surgery_empties_is_read_off_its_syntax():
     cut = surgery.find(surgery.read_source(gpt.model), "cut-branch", code="x = x + attn_out")
-    node = emptied(cut)
+    node = ablated_expression(cut)
     assert node is not None and getattr(node, "id", "") == "attn_out"
-    assert emptied(surgery.find(cut.source, "bypass-call", target="self.gelu")) is None
+    assert ablated_expression(surgery.find(cut.source, "bypass-call", target="self.gelu")) is None
