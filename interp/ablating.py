@@ -16,7 +16,7 @@ from interp.places import Intervention
 from interp.site import Model, Part, Site
 from interp.site import sites as sites_of
 from interp.sweep import sweep
-from interp.sweeps.resuming import RowStore
+from interp.sweeps.resuming.answers import RowStore
 from interp.tokens import tokens_of
 
 

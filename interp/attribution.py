@@ -32,9 +32,9 @@ from interp.site import Model, Part, Site, axes_of, match, names_by_point, stopp
 from interp.stats import bootstrap_interval
 from interp.streams import Pair, on_stream
 from interp.sweep import effects_of
-from interp.sweeps.fused import frozen_linear_maps
-from interp.sweeps.reading import behind_blocks, measure_run
-from interp.sweeps.resuming import RowStore
+from interp.sweeps.resuming.answers import RowStore
+from interp.sweeps.speed.fused import frozen_linear_maps
+from interp.sweeps.speed.reading import behind_blocks, measure_run
 from interp.verdicts import FEWEST
 
 EMBEDDING = "hook_embed"

@@ -24,8 +24,8 @@ from interp.logits import logits_of
 from interp.metrics import Metric, logit_difference, measure
 from interp.site import Model, Part, Site, sites
 from interp.sweep import effects_of
-from interp.sweeps.resuming import RowStore
-from interp.sweeps.scoring import check_scores
+from interp.sweeps.resuming.answers import RowStore
+from interp.sweeps.speed.scoring import check_scores
 from interp.tokens import strings_of, token_of, tokens_of
 from interp.verdicts import intervals_over_texts
 

@@ -35,9 +35,9 @@ from interp.sweeps.answering import Effects, answer_request
 from interp.sweeps.budget import parse_memory
 from interp.sweeps.plans import Plan, make_plan
 from interp.sweeps.request import Request
-from interp.sweeps.resuming import RowStore
+from interp.sweeps.resuming.answers import RowStore
 from interp.sweeps.routing import find_routes
-from interp.sweeps.scoring import UnforeseenReadError
+from interp.sweeps.speed.scoring import UnforeseenReadError
 from interp.sweeps.trials import Interventions, trials_of
 from interp.verdicts import intervals_over_texts
 

@@ -12,15 +12,15 @@ from torch import Tensor
 from interp.caching import cache
 from interp.errors import NoEffectError
 from interp.receipts import Effect
-from interp.sweeps.components import Components
-from interp.sweeps.executing import measure_group
-from interp.sweeps.grouping import Group
 from interp.sweeps.looping import run_from_layer, run_one, run_unchanged
 from interp.sweeps.plans import Plan
 from interp.sweeps.request import Request, Routes
-from interp.sweeps.resuming import Answers, Recorder, RowStore
+from interp.sweeps.resuming.answers import Answers, Recorder, RowStore
 from interp.sweeps.rounds import Round, prepare_rounds
 from interp.sweeps.running import trials_at_once
+from interp.sweeps.speed.components import Components
+from interp.sweeps.speed.executing import measure_group
+from interp.sweeps.speed.grouping import Group
 from interp.sweeps.trials import Trial
 
 

@@ -10,9 +10,9 @@ from itertools import product
 import torch
 
 from interp.errors import UsageError
-from interp.sweeps.components import Components
-from interp.sweeps.entries import Entry
 from interp.sweeps.request import FastPath, Request
+from interp.sweeps.speed.components import Components
+from interp.sweeps.speed.entries import Entry
 
 UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 

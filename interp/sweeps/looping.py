@@ -18,7 +18,7 @@ from interp.logits import found_in, logits_of
 from interp.metrics import Metric, measure
 from interp.receipts import Effect
 from interp.site import Model
-from interp.sweeps.scoring import check_scores
+from interp.sweeps.speed.scoring import check_scores
 from interp.sweeps.trials import Trial
 
 

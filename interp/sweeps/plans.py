@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from interp.sweeps.grouping import Cost, Group
 from interp.sweeps.request import FastPath, Request, Routes
 from interp.sweeps.rounds import prepare_rounds
+from interp.sweeps.speed.grouping import Cost, Group
 
 
 @dataclass(frozen=True)

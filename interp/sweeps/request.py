@@ -14,9 +14,9 @@ from torch import Tensor
 
 from interp.metrics import Metric
 from interp.site import Model
-from interp.sweeps.components import Components
-from interp.sweeps.entries import Entry
-from interp.sweeps.grouping import BatchLimits, batch_limits
+from interp.sweeps.speed.components import Components
+from interp.sweeps.speed.entries import Entry
+from interp.sweeps.speed.grouping import BatchLimits, batch_limits
 from interp.sweeps.trials import Trial
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from interp.sweeps.entries import Entry
-from interp.sweeps.executing import Clean
-from interp.sweeps.grouping import Cost, Group, group_trials
 from interp.sweeps.request import FastPath, Request
 from interp.sweeps.running import clean_values
-from interp.sweeps.scoring import Score, prepare_score
+from interp.sweeps.speed.entries import Entry
+from interp.sweeps.speed.executing import Clean
+from interp.sweeps.speed.grouping import Cost, Group, group_trials
+from interp.sweeps.speed.scoring import Score, prepare_score
 from interp.sweeps.trials import Change, Trial, change_of
 
 Spans = dict[tuple[tuple[bool, bool], Entry], list[tuple[int, tuple[int, int]]]]

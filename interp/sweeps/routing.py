@@ -3,10 +3,10 @@
 import torch
 
 from interp.sweeps.budget import fit_fast_path
-from interp.sweeps.components import NotRecognisedError, components_of
-from interp.sweeps.entries import entry_of
 from interp.sweeps.request import FastPath, Request, Routes
-from interp.sweeps.verifying import verify_components, verify_start, watched_by
+from interp.sweeps.speed.components import NotRecognisedError, components_of
+from interp.sweeps.speed.entries import entry_of
+from interp.sweeps.speed.verifying import verify_components, verify_start, watched_by
 
 
 def find_routes(request: Request) -> Routes:

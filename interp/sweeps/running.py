@@ -7,7 +7,7 @@ from torch import Tensor
 
 from interp.caching import cache
 from interp.site import Model, stopping
-from interp.sweeps.grouping import batch_limits
+from interp.sweeps.speed.grouping import batch_limits
 
 
 def trials_at_once(tokens: Int[Tensor, "batch pos"]) -> int:

@@ -15,7 +15,7 @@ from interp.errors import SiteError, UsageError
 from interp.interventions import Patch, intervene
 from interp.metrics import accuracy, logit_difference, loss
 from interp.site import Site, sites
-from interp.sweeps.reading import behind_blocks
+from interp.sweeps.speed.reading import behind_blocks
 
 METRIC = logit_difference(answer=3, wrong=5)
 

@@ -17,7 +17,7 @@ from interp.metrics import accuracy, kl_from, logit_difference, loss, loss_at
 from interp.site import sites
 from interp.sweep import effects_of, plan, sweep
 from interp.sweeps.budget import least_bytes
-from interp.sweeps.components import components_of
+from interp.sweeps.speed.components import components_of
 from tests.interp.plain_loop import assert_as_the_loop, random_model, random_tokens
 
 KINDS = {

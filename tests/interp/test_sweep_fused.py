@@ -3,8 +3,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from interp.sweeps import fused
-from interp.sweeps.fused import FastMLP, Linear, OpaqueMLP, frozen_linear_maps, recognise_mlp
+from interp.sweeps.speed import fused
+from interp.sweeps.speed.fused import FastMLP, Linear, OpaqueMLP, frozen_linear_maps, recognise_mlp
 
 
 @pytest.fixture(params=["in one pass", "in one pass, weights reordered", "plain torch"])

@@ -9,10 +9,12 @@ import itertools
 import os
 import pathlib
 import random
+import sys
 import threading
 import time
 import types
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,7 +26,8 @@ from gpt import GPT, GPTConfig
 from interp.errors import UsageError
 from interp.interventions import Apply
 from interp.metrics import logit_difference
-from interp.sweeps.identity import Digests
+from interp.sweeps.resuming import libraries
+from interp.sweeps.resuming.identity import Digests
 
 
 def scaled(factor):
@@ -369,3 +372,14 @@ def test_numbers_drawn_from_a_seed_are_known_again():
         return x + torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
 
     assert Digests().of(noisy) == Digests().of(noisy)
+
+
+def test_an_answer_is_of_every_file_that_a_sweep_runs(monkeypatch):
+    """A change in any of them, however deep its folder, is another version of this package."""
+    read = set()
+    whole = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.add(path) or whole(path))
+    libraries.version_of_library.__wrapped__("interp")
+    modules = [module for name, module in sys.modules.items() if name.startswith("interp.sweeps")]
+    assert len(modules) > 15
+    assert {Path(module.__file__) for module in modules} <= read

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from interp.errors import UsageError
-from interp.sweeps.identity import Digests
-from interp.sweeps.libraries import version_of_library
+from interp.sweeps.resuming.identity import Digests
+from interp.sweeps.resuming.libraries import version_of_library
+from interp.sweeps.speed.verifying import watched_by
 from interp.sweeps.trials import Trial
-from interp.sweeps.verifying import watched_by
 
 
 @runtime_checkable

@@ -33,8 +33,8 @@ def version_of_library(module: str | None) -> str | None:
     if top not in LIBRARIES or top not in sys.modules:
         return None
     if top == "interp":
-        folder = Path(__file__).parent.parent
-        sources = sorted([*folder.glob("*.py"), *folder.glob("sweeps/*.py")])
+        folder = Path(__file__).parents[2]
+        sources = sorted([*folder.glob("*.py"), *folder.glob("sweeps/**/*.py")])
         texts = b"".join(path.read_bytes() for path in sources)
         return f"interp {hashlib.sha256(texts).hexdigest()}"
     version = getattr(sys.modules[top], "__version__", None)

@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.site import Site
-from interp.sweeps.components import Layer, attend
+from interp.sweeps.speed.components import Layer, attend
 from interp.sweeps.trials import Change, Trial, common_number, stack_changes
 
 Stage = Literal["pre", "mid", "post"]

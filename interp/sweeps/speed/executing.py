@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.sweeps.components import Components, Layer
-from interp.sweeps.grouping import Group, batch_limits
-from interp.sweeps.scoring import Score, logits_in_parts
+from interp.sweeps.speed.components import Components, Layer
+from interp.sweeps.speed.grouping import Group, batch_limits
+from interp.sweeps.speed.scoring import Score, logits_in_parts
 from interp.sweeps.trials import Change, Trial
 
 

@@ -19,8 +19,8 @@ from interp.hooking import attach_hooks
 from interp.logits import ReadLogits, Reads, found_in, logits_of
 from interp.metrics import Metric, measure, precise
 from interp.site import Model, stopping
-from interp.sweeps.scoring import check_scores
-from interp.sweeps.verifying import check_same_everywhere, watched_by
+from interp.sweeps.speed.scoring import check_scores
+from interp.sweeps.speed.verifying import check_same_everywhere, watched_by
 
 
 def behind_blocks(model: Any) -> int | None:

@@ -36,8 +36,8 @@ from torch import Tensor, nn
 from transformer_lens import ActivationCache
 
 from interp.errors import UsageError
-from interp.sweeps.libraries import DRAWING, version_of_library, words
-from interp.sweeps.lookups import Lookups, lookups_in
+from interp.sweeps.resuming.libraries import DRAWING, version_of_library, words
+from interp.sweeps.resuming.lookups import Lookups, lookups_in
 
 PLAIN = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, type(...)),

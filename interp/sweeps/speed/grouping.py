@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from interp.sweeps.components import Components
-from interp.sweeps.entries import Entry
+from interp.sweeps.speed.components import Components
+from interp.sweeps.speed.entries import Entry
 
 
 @dataclass(frozen=True)

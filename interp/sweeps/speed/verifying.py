@@ -21,9 +21,9 @@ from interp.hooking import OwnHook, attach_hooks
 from interp.interventions import Zero
 from interp.logits import found_in
 from interp.site import EMBEDDINGS, Site, axes_of, stopping
-from interp.sweeps.components import Components, Layer, NotRecognisedError, attend
-from interp.sweeps.entries import PROJECTIONS, Entry
 from interp.sweeps.running import batch_slices, clean_values, trials_at_once
+from interp.sweeps.speed.components import Components, Layer, NotRecognisedError, attend
+from interp.sweeps.speed.entries import PROJECTIONS, Entry
 from interp.sweeps.trials import Change, Trial
 
 ENDS = ("hook_resid_pre", "hook_resid_post")

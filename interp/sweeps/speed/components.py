@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from interp.sweeps.fused import FastMLP, Linear, OpaqueMLP, bias_or_none, recognise_mlp
+from interp.sweeps.speed.fused import FastMLP, Linear, OpaqueMLP, bias_or_none, recognise_mlp
 
 
 class NotRecognisedError(Exception):

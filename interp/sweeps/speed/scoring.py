@@ -12,8 +12,8 @@ from torch import Tensor
 from interp.errors import NonFiniteError, UsageError
 from interp.logits import ReadLogits, Reads
 from interp.metrics import Metric, measure
-from interp.sweeps.components import Components
-from interp.sweeps.grouping import batch_limits
+from interp.sweeps.speed.components import Components
+from interp.sweeps.speed.grouping import batch_limits
 
 
 class UnforeseenReadError(Exception):

@@ -1,0 +1,1 @@
+"""How does a sweep compute only what an intervention changes, many changes at a time, exactly?"""
