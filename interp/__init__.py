@@ -9,7 +9,7 @@ They work on any ``HookedRootModule`` and on TransformerLens' bridge; ``ip.surge
 whose class stands in a file.
 """
 
-from interp import figures, metrics, report, runs, stats, surgery, verdicts
+from interp import figures, metrics, report, runs, samples, stats, surgery, verdicts
 from interp.ablating import ablate
 from interp.attribution import Attribution, attribution
 from interp.caching import cache
@@ -27,6 +27,7 @@ from interp.heads import attention, attention_by_distance, attention_patterns, h
 from interp.interventions import Apply, Mean, Noise, Patch, Resample, Steer, Zero, intervene
 from interp.metrics import accuracy, kl_from, logit_difference, loss, loss_at, token_losses
 from interp.patching import activation_patching, induction_pairs, patch, patch_each
+from interp.samples import write
 from interp.site import Site, sites, source_lines
 from interp.sweep import plan, sweep
 from interp.tokens import strings_of, tokens_of
@@ -71,6 +72,7 @@ __all__ = [
     "plan",
     "report",
     "runs",
+    "samples",
     "sites",
     "source_lines",
     "stats",
@@ -80,4 +82,5 @@ __all__ = [
     "token_losses",
     "tokens_of",
     "verdicts",
+    "write",
 ]
