@@ -95,7 +95,7 @@ def save(
     tensors = values_of(model)
     if name := first_not_finite(model, tensors):
         raise UsageError(f"{path} was not saved: {name} holds a number that is not finite")
-    write(
+    write_tensors(
         path,
         tensors,
         {
@@ -159,7 +159,7 @@ def identify(path: str | Path) -> Identity:
 
 
 def verify(path: str | Path) -> str:
-    """The checksum of a file that ``write`` wrote, once all of it was read and found to be whole.
+    """The checksum of a file that ``write_tensors`` wrote, once all of it was read and found to be whole.
 
     Raises:
         UsageError: the file is missing, damaged, without a checksum, or not of this project.
@@ -279,7 +279,9 @@ def parse_metadata(
     return identity, characters, config
 
 
-def write(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> None:
     """Write a safetensors file with a checksum, on disk when this returns.
 
     A crash at any instant, of the process or of the machine, leaves the old file or the new one,
@@ -331,7 +333,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and metadata of a file that ``write`` wrote, as they were written.
+    """The tensors and metadata of a file that ``write_tensors`` wrote, as they were written.
 
     Raises:
         UsageError: the file is missing, damaged, without a checksum, or not of this project.

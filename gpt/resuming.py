@@ -70,7 +70,7 @@ def save_state(
             tensors |= {f"optimizer.{key}.{name}": moments[key] for key in MOMENTS}
             updates[name] = int(moments["step"])
     about = {"identity": identity, "step": step, "curve": list(curve), "updates": updates}
-    checkpoint.write(path, tensors, about)
+    checkpoint.write_tensors(path, tensors, about)
 
 
 def load_state(

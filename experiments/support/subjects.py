@@ -196,7 +196,7 @@ def train_subject_once(subject: Subject, seed: int, runs: Path) -> nn.Module:
         model = subject.build(seed)
         with blame(f"{subject.name} cannot be trained"):
             subject.train(model, seed)
-        checkpoint.write(path, state_of(model), about)
+        checkpoint.write_tensors(path, state_of(model), about)
         tensors = read(path)
     model = subject.build(seed)
     with torch.no_grad():

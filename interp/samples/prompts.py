@@ -37,10 +37,10 @@ def encoded(model: Any, prompts: Prompts, tokenizer: Coder | None) -> list[list[
     )
     if not all(len(prompt) for prompt in listed):
         raise UsageError("a prompt is empty: give at least one character")
-    return [ids_of(encode(each) if isinstance(each, str) else each) for each in listed]
+    return [token_ids(encode(each) if isinstance(each, str) else each) for each in listed]
 
 
-def ids_of(tokens: Any) -> list[int]:
+def token_ids(tokens: Any) -> list[int]:
     ids = torch.as_tensor(getattr(tokens, "ids", tokens))  # the tokenizers package has .ids
     if ids.is_floating_point() or ids.dtype == torch.bool or not ids.numel():
         raise UsageError(

@@ -38,7 +38,7 @@ from interp.samples.running import (
 )
 from interp.surgery.edits import Surgery
 from interp.surgery.means import needs_mean
-from interp.surgery.performing import performed
+from interp.surgery.performing import perform
 
 ROWS = 8  # texts that are written side by side
 
@@ -184,7 +184,7 @@ def write(
     acted = Acted()
     with evaluating(model):
         try:
-            with changed(model, changes, surgery, allow_no_effect) as receipt:
+            with with_changes(model, changes, surgery, allow_no_effect) as receipt:
                 acted.receipt = receipt
                 write_all(cached)
         except CacheDiffersError:
@@ -203,13 +203,13 @@ def write(
 
 
 @contextmanager
-def changed(
+def with_changes(
     model: Any, changes: Mapping[Any, Any], surgery: Surgery | None, allow_no_effect: bool
 ) -> Iterator[Receipt | None]:
     """Inside the block the model is as asked for; yields the receipt of its interventions."""
     with ExitStack() as stack:
         if surgery is not None:
-            stack.enter_context(performed(surgery, model))
+            stack.enter_context(perform(surgery, model))
         if not changes:
             yield None
             return
@@ -248,7 +248,7 @@ def check_cut(
         text = torch.tensor([[*asked[number], *added]], device=device)
         text = text if context is None else text[:, -context:]
         as_it_is = last_logits(model(text), text)
-        with performed(surgery, model):
+        with perform(surgery, model):
             cut = last_logits(model(text), text)
         if not torch.equal(as_it_is, cut):
             return

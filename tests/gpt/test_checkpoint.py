@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from gpt import GPT, GPTConfig
-from gpt.checkpoint import Identity, identify, load, read, save, source_hash, verify, write
+from gpt.checkpoint import Identity, identify, load, read, save, source_hash, verify, write_tensors
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer
 
@@ -77,13 +77,13 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
 def test_weights_that_do_not_fit_are_named(path):
     tensors, metadata = read(path)
     tensors["blocks.0.mlp.fc.weight"] = torch.zeros(8, 8)
-    write(path, tensors, metadata)
+    write_tensors(path, tensors, metadata)
     with pytest.raises(
         UsageError, match=r"mlp.fc.weight is \(8, 8\) in .* and \(32, 8\) in the model"
     ):
         load(path)
     tensors["blocks.0.mlp.fc.weight"] = torch.zeros(32, 8, dtype=torch.int32)
-    write(path, tensors, metadata)
+    write_tensors(path, tensors, metadata)
     with pytest.raises(UsageError, match=r"is int32 in the file and float32 in the model"):
         load(path)
 
@@ -115,10 +115,10 @@ def test_the_checksum_is_of_names_shapes_dtypes_values_and_metadata(tmp_path):
     ]
     sums = []
     for tensors, metadata in contents:
-        write(tmp_path / "some", tensors, metadata)
+        write_tensors(tmp_path / "some", tensors, metadata)
         sums.append(verify(tmp_path / "some"))
     assert len(set(sums)) == len(contents)
-    write(tmp_path / "again", *contents[0])
+    write_tensors(tmp_path / "again", *contents[0])
     assert verify(tmp_path / "again") == sums[0]
     # a tensor from elsewhere under a checksum that was right for another file
     header = {"format": "nanogpt-interp/2", "seed": "0", "sha256": sums[0]}
@@ -146,7 +146,7 @@ def test_a_file_from_before_checksums_says_so(tmp_path):
 )
 def test_a_file_of_ours_that_holds_no_model_says_what_it_is(tmp_path, metadata, sentence):
     path = tmp_path / "some.safetensors"
-    write(path, {"a": torch.zeros(2)}, metadata)
+    write_tensors(path, {"a": torch.zeros(2)}, metadata)
     assert len(verify(path)) == 64
     for use in (load, identify):
         with pytest.raises(UsageError, match=sentence):
@@ -170,7 +170,7 @@ def test_a_config_that_the_weights_do_not_have_is_refused_before_memory_is_taken
 ):
     tensors, metadata = read(path)
     metadata["config"] |= sizes
-    write(path, tensors, metadata)
+    write_tensors(path, tensors, metadata)
     with pytest.raises(UsageError, match=sentence):
         load(path)
 
@@ -179,7 +179,7 @@ def test_weights_that_are_no_numbers_are_neither_saved_nor_loaded(model, path):
     tensors, metadata = read(path)
     for bad in (torch.nan, torch.inf):
         tensors["wpe.weight"][0, 0] = bad
-        write(path, tensors, metadata)
+        write_tensors(path, tensors, metadata)
         with pytest.raises(UsageError, match=r"wpe\.weight holds a number that is not finite"):
             load(path)
     before = path.read_bytes()

@@ -216,7 +216,7 @@ def test_a_state_that_no_training_can_have_left_is_refused_and_changes_nothing(
     path, tensors, metadata = at_step_20
     change, sentence = DAMAGES[damage]
     change(tensors, metadata)
-    checkpoint.write(path, tensors, metadata)
+    checkpoint.write_tensors(path, tensors, metadata)
     before, bytes_before = weights(model), path.read_bytes()
     with pytest.raises(UsageError, match=sentence) as refused:
         train(model, data, SHORT, state=path)

@@ -29,7 +29,7 @@ def test_everything_that_is_offered_is_there_and_no_function_is_hidden_by_its_mo
         assert hasattr(ip, name), name
     for name in ("sweep", "attribution", "attention", "sites", "patch", "ablate", "plan"):
         assert callable(getattr(ip, name)), name
-    for room in (ip.figures, ip.surgery, ip.runs, ip.report):
+    for room in (ip.figures, ip.surgery, ip.runs, ip.report, ip.samples):
         for name in room.__all__:
             assert not isinstance(getattr(room, name), ModuleType) or name == "annotate", name
 
