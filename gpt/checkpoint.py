@@ -159,7 +159,7 @@ def identify(path: str | Path) -> Identity:
 
 
 def verify(path: str | Path) -> str:
-    """The checksum of a file that ``write_tensors`` wrote, once all of it was read and found to be whole.
+    """The checksum of a file that ``write_tensors`` wrote, once all of it was read and found whole.
 
     Raises:
         UsageError: the file is missing, damaged, without a checksum, or not of this project.

@@ -253,7 +253,7 @@ def test_no_flipped_bit_of_a_description_passes_for_what_was_written(tmp_path):
     "write",
     [
         lambda path: write_atomically(path, b"all of it"),
-        lambda path: checkpoint.write(path, {"weight": torch.ones(2)}, {}),
+        lambda path: checkpoint.write_tensors(path, {"weight": torch.ones(2)}, {}),
     ],
 )
 def test_what_is_left_of_a_killed_writer_is_removed_and_what_is_being_written_stays(
