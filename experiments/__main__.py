@@ -7,7 +7,7 @@ import sys
 from difflib import get_close_matches
 from importlib.metadata import version
 
-from experiments.listing import command_of, questions
+from experiments.support.listing import command_of, questions
 
 USAGE = "the experiments, and the question each answers; --help of each teaches"
 

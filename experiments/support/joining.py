@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.listing import record_of
+from experiments.support.listing import record_of
 from experiments.support.summary import counted, reading, trainings_of
 from experiments.support.variants import BASELINE
 from gpt.errors import UsageError

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.listing import questions, record_of
 from experiments.support.first_screen import first_screen
 from experiments.support.joining import map_view, parts_of_quiz, source_view
+from experiments.support.listing import questions, record_of
 from experiments.support.record import Experiment
 from experiments.support.telling import tell
 from gpt.errors import UsageError

@@ -8,7 +8,7 @@ in rows that begin with ``config``: ``course.config.model.n_layer``.
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.listing import record_of
+from experiments.support.listing import record_of
 from gpt.errors import UsageError
 from interp.report.page import facts
 from interp.runs import SavedRun

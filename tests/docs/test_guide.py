@@ -20,7 +20,7 @@ import gpt
 import gpt.model
 import interp
 import interp.surgery
-from experiments.listing import questions
+from experiments.support.listing import questions
 from interp.surgery import enumerate_surgeries, read_source
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from experiments import __main__ as command
-from experiments.listing import questions, record_of
+from experiments.support.listing import questions, record_of
 from gpt.errors import UsageError
 
 
@@ -22,7 +22,7 @@ def told(monkeypatch, capsys, *arguments):
 def test_the_list_is_shown_without_importing_torch():
     code = (
         "import sys; from experiments.__main__ import listing; "
-        "from experiments.listing import questions; print(listing(questions())); "
+        "from experiments.support.listing import questions; print(listing(questions())); "
         "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

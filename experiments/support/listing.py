@@ -3,8 +3,8 @@
     for name, question in questions().items(): ...
     record_of(run).parts(run)
 
-An experiment is a file of this folder. The list reads their first lines and imports none of them,
-so that it is shown at once.
+An experiment is a file of the folder above. The list reads their first lines and imports none of
+them, so that it is shown at once.
 """
 
 import ast
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def questions() -> dict[str, str]:
     """Each command's name, and the first line of its docstring."""
     found = {}
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parents[1].glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
             found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
