@@ -166,7 +166,8 @@ def test_in_a_notebooks_frame_it_works_and_its_links_stay_in_it(opened, tmp_path
     inside.locator("[data-head]").nth(1).click()
     assert inside.locator("[data-name]").inner_text() == "Head 0.1"
     before = inside.locator("[data-pattern]").bounding_box()["y"]
-    inside.locator("[data-bar] nav a").last.click()
+    inside.locator("[data-menu] summary").click()
+    inside.locator("[data-menu] a").last.click()
     inside.locator("[data-theme-toggle]").click()
     assert inside.evaluate("document.documentElement.dataset.theme") == "dark"
     assert inside.locator("[data-pattern]").bounding_box()["y"] < before

@@ -296,3 +296,64 @@ def test_a_table_of_which_some_rows_are_shown_is_saved_whole(tmp_path, opened):
     read = pd.read_csv(tmp_path / "table.csv")
     assert read["name"].tolist() == ["'=1+1", "b", "c"]
     np.testing.assert_array_equal(read["value"], whole["value"])
+
+
+@pytest.mark.parametrize("width", [390, 900, 1440])
+def test_every_section_is_reached_from_the_bar_without_scrolling_it(report, opened, width):
+    path, *_ = report
+    page, said, _ = opened(path, width=width)
+    for shortcut in page.locator(".shortcuts a:visible").all():
+        box = shortcut.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width
+    sections = page.locator("main h2:not(#summary)").evaluate_all("all => all.map(one => one.id)")
+    links = page.locator("[data-menu] a")
+    assert [
+        href.removeprefix("#")
+        for href in links.evaluate_all("all => all.map(one => one.getAttribute('href'))")
+    ] == sections
+    for number in range(links.count()):
+        page.locator("[data-menu] summary").click()
+        box = links.nth(number).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["y"] > 0
+        links.nth(number).click()
+        assert not page.locator("[data-menu]").evaluate("menu => menu.open")
+    page.locator("[data-menu] summary").click()
+    page.keyboard.press("Escape")
+    assert not links.first.is_visible()
+    assert said == []
+
+
+def test_a_line_that_was_linked_to_is_unlit_when_the_reader_moves_on(report, opened):
+    path, line, following = report
+    page, *_ = opened(path, f"#L{line}")
+
+    def lit():
+        plain = page.locator(".line:not([data-effect])").first
+        ground = "row => getComputedStyle(row.querySelector('.c')).backgroundColor"
+        rows = page.locator(".line[data-effect]")
+        return [
+            row.get_attribute("id")
+            for row in rows.all()
+            if row.evaluate(ground) != plain.evaluate(ground)
+        ]
+
+    assert lit() == [f"L{line}"]
+    page.keyboard.press("j")
+    assert lit() == [f"L{following}"]
+    page.keyboard.press("Escape")
+    page.evaluate("document.activeElement.blur()")
+    assert lit() == []
+
+
+def test_a_table_wider_than_its_box_fades_where_there_is_more_of_it(opened, tmp_path):
+    narrow = Section("narrow", table=pd.DataFrame({"a": [1.0]}))
+    wide = Section("wide", table=pd.DataFrame({f"a long column {n}": [1.0] for n in range(20)}))
+    page, *_ = opened(write_report(tmp_path / "page.html", Page("t", "q?", [narrow, wide])))
+    boxes = page.locator(".table .wide")
+    mask = "box => getComputedStyle(box).maskImage"
+    page.wait_for_selector('[data-more="right"]')
+    assert boxes.nth(0).evaluate(mask) == "none" != boxes.nth(1).evaluate(mask)
+    boxes.nth(1).evaluate("box => box.scrollLeft = 50")
+    page.wait_for_selector('[data-more="both"]')
+    boxes.nth(1).evaluate("box => box.scrollLeft = box.scrollWidth")
+    page.wait_for_selector('[data-more="left"]')

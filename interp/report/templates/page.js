@@ -48,22 +48,45 @@
     });
   }
 
+  // what is wider than its box fades out where there is more of it
+  const fade = (box) => {
+    const hidden = box.scrollWidth - box.clientWidth;
+    const [left, right] = [box.scrollLeft > 1, box.scrollLeft < hidden - 1];
+    if (left || right) box.dataset.more = left && right ? "both" : left ? "left" : "right";
+    else delete box.dataset.more;
+  };
+  const sized = new ResizeObserver((entries) => entries.forEach(({ target }) => fade(target)));
+  for (const box of document.querySelectorAll(".wide")) {
+    sized.observe(box);
+    box.addEventListener("scroll", () => fade(box), { passive: true });
+  }
+
+  const menu = document.querySelector("[data-menu]");
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest("[data-menu]") || event.target.closest("[data-menu] a")) menu.open = false;
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return;
+    event.stopImmediatePropagation(); // it closes nothing else
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+
   const links = new Map();
   for (const link of document.querySelectorAll("[data-bar] nav a")) {
-    const heading = document.getElementById(decodeURIComponent(link.hash.slice(1)));
-    if (heading) links.set(heading.closest("section"), link);
+    const section = document.getElementById(decodeURIComponent(link.hash.slice(1)))?.closest("section");
+    if (section) links.set(section, [...(links.get(section) ?? []), link]);
   }
-  const bar = document.querySelector("[data-bar] nav");
+  const here = document.querySelector("[data-here]");
   const watch = new IntersectionObserver(
     (entries) => {
       for (const { target, isIntersecting } of entries) {
-        const link = links.get(target);
-        if (!isIntersecting) link.removeAttribute("aria-current");
-        else {
-          link.setAttribute("aria-current", "true");
-          bar.scrollTo({ left: link.offsetLeft - bar.offsetLeft - bar.clientWidth / 3 });
+        for (const link of links.get(target)) {
+          if (isIntersecting) link.setAttribute("aria-current", "true");
+          else link.removeAttribute("aria-current");
         }
       }
+      here.textContent = document.querySelector("[data-menu] [aria-current]")?.textContent ?? "";
     },
     { rootMargin: "-20% 0px -79% 0px" },
   );

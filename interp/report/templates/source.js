@@ -19,7 +19,14 @@
     beside.scrollTop = 0;
   };
 
+  // one line is lit: a target stays one when the address is replaced, so that tells nothing
+  const light = (line) => {
+    view.querySelector(".line.lit")?.classList.remove("lit");
+    line?.classList.add("lit");
+  };
+
   const close = () => {
+    light(null);
     if (!open) return;
     const { line, row, panel } = open;
     const beside = line.closest("[data-file]").querySelector("[data-beside]");
@@ -36,6 +43,7 @@
     const row = panelOf(line);
     if (open?.line === line) return;
     close();
+    light(line);
     if (!row) return;
     open = { line, row, panel: row.querySelector(".line-panel") };
     line.classList.add("open");
@@ -84,7 +92,8 @@
       : lines.findLast((line) => all.indexOf(line) < at);
     if (!next) return;
     next.querySelector(".n a").focus({ preventScroll: true });
-    if (open) {
+    if (!open) light(null);
+    else {
       show(next);
       history.replaceState(null, "", `#${encodeURIComponent(next.id)}`);
     }
