@@ -26,6 +26,9 @@ from pygments.token import Generic
 from interp.characters import visible
 from interp.errors import UsageError
 
+CODE = {"code", "after", "before", "surgery", "same as", "site", "hook", "command", "class"}
+"""Columns that hold what is typed or read in code."""
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -111,6 +114,7 @@ class Cell(NamedTuple):
     text: str
     numeric: bool
     exact: str = ""
+    code: bool = False
 
 
 def cells(table: pd.DataFrame | None) -> tuple[list[Cell], list[list[Cell]]]:
@@ -124,8 +128,13 @@ def cells(table: pd.DataFrame | None) -> tuple[list[Cell], list[list[Cell]]]:
     heads = [Cell(str(name), number) for name, number in zip(table, numeric, strict=True)]
     rows = [
         [
-            Cell(text_of_cell(value), number, exact(value))
-            for value, number in zip(row, numeric, strict=True)
+            Cell(
+                text_of_cell(value),
+                number,
+                exact(value),
+                str(name) in CODE and text_of_cell(value) != "—",
+            )
+            for name, value, number in zip(table, row, numeric, strict=True)
         ]
         for row in table.itertuples(index=False, name=None)
     ]
