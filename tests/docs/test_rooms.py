@@ -10,7 +10,8 @@ from docs import rooms
 def test_every_module_is_in_a_room_that_the_guide_describes_and_draws():
     found = rooms.rooms(rooms.modules())
     assert len(found) > 150
-    assert set(found.values()) == set(rooms.ROOMS) == set(rooms.PLACES)
+    assert set(found.values()) == set(rooms.ROOMS), "say in ROOMS what is in each"
+    assert set(rooms.ROOMS) == set(rooms.PLACES), "say in PLACES where each is drawn"
 
 
 def test_no_import_leads_to_a_storey_that_is_not_below():
