@@ -168,10 +168,7 @@ def parts(run: SavedRun) -> list[Part]:
     sections: list[Part] = [
         Section(
             "All variants",
-            text="\n\n".join(
-                f"{row['variant'].replace('_', ' ')}: {reading(row, lines, trainings)}"
-                for row in summary.to_dict("records")
-            ),
+            text=reading(summary.iloc[0].to_dict(), lines, trainings),  # the others' have their own
             figures=[
                 Figure.saved(curves_caption(summary, lines), run.figure("learning_curves")),
                 Figure.saved(
@@ -193,6 +190,7 @@ def parts(run: SavedRun) -> list[Part]:
                 text=reading(row, lines, trainings),
                 figures=[Figure.saved(f"Train and validation loss of {variant}.", curve)],
                 code=diff,
+                half=True,
             )
         )
     return sections

@@ -40,8 +40,9 @@ from interp.runs import write_atomically
 class Part(Protocol):
     """One part of a page: its heading, and what its template shows below it.
 
-    A part whose ``wide`` is true takes more than the width of the text. What ``places()`` of a part
-    names, such as ``model.py:104``, is a link to that id wherever it stands in the page's prose.
+    A part whose ``wide`` is true takes more than the width of the text, one whose ``half`` is true
+    half of the paper. What ``places()`` of a part names, such as ``model.py:104``, is a link to
+    that id wherever it stands in the page's prose.
     """
 
     template: ClassVar[str]
@@ -103,6 +104,7 @@ def rendered(page: Page) -> str:
             page.prose.get(part.title, Markup("")),
             Markup(environment.get_template(part.template).render(part.context(), anchor=anchor)),
             getattr(part, "wide", False),
+            getattr(part, "half", False),
         )
         for part, anchor in zip(page.parts, anchors, strict=True)
     ]
@@ -131,6 +133,7 @@ class Shown(NamedTuple):
     prose: Markup
     content: Markup
     wide: bool
+    half: bool
 
 
 class MadeBy(NamedTuple):

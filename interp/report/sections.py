@@ -61,6 +61,7 @@ class Section:
         table: a result table; its index is not shown.
         saved: what is saved as CSV in its place: all rows, all digits.
         code: a unified diff.
+        half: whether on paper it stands beside another, its diff left out: its figure has it.
     """
 
     template: ClassVar[str] = "section.html.j2"
@@ -71,6 +72,7 @@ class Section:
     table: pd.DataFrame | None = None
     code: str = ""
     saved: pd.DataFrame | None = None
+    half: bool = False
 
     def context(self) -> dict[str, Any]:
         columns, rows = cells(self.table)

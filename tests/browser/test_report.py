@@ -10,6 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 
 from interp.report import Page, Section, write_report
+from interp.report.quiz import Question, Quiz
 
 from .conftest import HOSTILE, report_of
 
@@ -357,3 +358,21 @@ def test_a_table_wider_than_its_box_fades_where_there_is_more_of_it(opened, tmp_
     page.wait_for_selector('[data-more="both"]')
     boxes.nth(1).evaluate("box => box.scrollLeft = box.scrollWidth")
     page.wait_for_selector('[data-more="left"]')
+
+
+def test_on_paper_halves_stand_side_by_side_and_a_quiz_is_a_line(opened, tmp_path):
+    halves = [Section(f"h{n}", f"Text {n}.", code="-x\n+y\n", half=True) for n in range(4)]
+    quiz = Quiz([Question([1], "It doubles.", "-x\n+y\n")], "m.py", ["x", "y"])
+    whole = Page("t", "q?", [*halves, quiz], summary=["a", "b", "c", "d"])
+    page, *_ = opened(write_report(tmp_path / "page.html", whole))
+    page.emulate_media(media="print")
+    boxes = [box.bounding_box() for box in page.locator("main > .half").all()]
+    rows = [(round(box["y"]), box["x"] > boxes[0]["x"]) for box in boxes]
+    assert rows[0][0] == rows[1][0] < rows[2][0] == rows[3][0]
+    assert [right for _, right in rows] == [False, True] * 2
+    assert not page.locator(".half .diff, .quiz-table, .more").filter(visible=True).count()
+    assert "1 questions" not in page.locator(".quiz").inner_text()
+    assert "--worksheet" in page.locator(".quiz").inner_text()
+    page.emulate_media(media="screen")
+    assert not page.get_by_text("--worksheet").is_visible()
+    assert page.locator(".half .diff").first.is_visible()
