@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
+import tyro
 
 import gpt.model
 from experiments.support.cli import (
@@ -59,10 +60,12 @@ from interp.surgery.by_line import lines_of_hook_points
 from interp.surgery.imports import hash_of_imports
 from interp.surgery.judging import weights_hash
 from interp.surgery.studies import Study
+from interp.surgery.syntax import tell_apart
 from interp.surgery.terminal import terminal
 from interp.verdicts import correct, verdicts_of
 
 FOREIGN_STEPS = 300  # of training somebody else's model in demo
+DECIDE = ("class", "model", "train", "text", "texts", "taken")  # settings that a result depends on
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,17 @@ class Config(Options):
     """Size of model and training."""
     model: str = ""
     """The model as FILE:Class; by default our own, gpt/model.py."""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """NAME=VALUE, something that another's model is built with, as in --set n_kv_head=2; several
+    times for several."""
+    build: str = ""
+    """FILE:function that returns another's untrained model; its parameters are sizes by name, as in
+    def make(vocab_size, block_size)."""
+    judge: str = ""
+    """FILE:function that asks another's model: def ask(model, tokens) returns logits [batch, pos,
+    vocab]."""
+    files: tuple[str, ...] = ()
+    """The files to study; by default those of the model's folder that run."""
     checkpoint: Path | None = None
     """Trained weights of our own model; without it one is trained, as the preset says."""
     steps: Steps | None = None
@@ -91,23 +105,39 @@ class Config(Options):
 
 
 def main(config: Config) -> Path:
-    if config.checkpoint and config.model:
+    foreign = bool(config.model or config.build)
+    if config.checkpoint and foreign:
         raise UsageError("--checkpoint is for our own model; leave --model or --checkpoint out")
+    if not foreign and (config.set or config.judge or config.files):
+        raise UsageError(
+            "--set, --judge and --files are for another's model: name it, with --model FILE:Class"
+        )
     preset, corpus = PRESETS[config.preset], load_corpus(config.text)
     loaded = checkpoint.load(config.checkpoint) if config.checkpoint else None
     tokenizer = (loaded and loaded.tokenizer) or CharTokenizer.from_text(corpus.text)
     if loaded:
         preset = replace(preset, model=loaded.model.config)
     steps = config.steps
-    if config.model and config.preset == "demo":
+    if foreign and config.preset == "demo":
         steps = steps or FOREIGN_STEPS
     preset = resize_preset(preset, tokenizer.vocab_size, steps)
     data = split(corpus, tokenizer, preset.model.block_size)
-    other = (
-        choose_class(config.model, data, preset, config.seed, config.runs) if config.model else None
-    )
-    module = other.module if other else gpt.model
-    source = surgery.read_source(module)
+    other = None
+    if foreign:
+        other = choose_class(
+            config.model,
+            data,
+            preset,
+            config.seed,
+            config.runs,
+            given=config.set,
+            build=config.build,
+            judge=config.judge,
+            files=config.files,
+        )
+    modules = other.modules if other else [gpt.model]
+    sources = tell_apart([surgery.read_source(module) for module in modules])
+    source = sources[0]
     top = config.retrain_top
     if top is None:
         top = 3 if other and config.preset == "demo" else 8
@@ -123,17 +153,27 @@ def main(config: Config) -> Path:
         "texts": config.texts,
         "seeds": seeds,
     }
+    if other:
+        taken = ("given", "built", "beside")
+        settings["taken"] = {"files": [s.file for s in sources]} | {
+            key: other.about[key] for key in taken
+        }
     name = config.name or run_name(config.preset, corpus.name, source.path.stem)
     hashes = {"text_sha256": corpus.sha256, "source_sha256": hash_source(source)}
+    for number, more in enumerate(sources[1:], 2):
+        hashes[f"source_{number}_sha256"] = hash_source(more)
     with Run.open(config.runs, "lines", name, settings, hashes) as run, one_thread():
         ours = Trainings(run, preset, data, tokenizer, corpus.sha256, seeds, config.workers)
         if other:
-            console.print(f"{other.name} of {source.path}")
+            console.print(f"{other.name} of {', '.join(str(s.path) for s in sources)}")
+            for note in other.notes:
+                console.print(f"note    {note}", soft_wrap=True, markup=False)
             model = train_subject_once(other, config.seed, config.runs)
         else:
             model = loaded.model if loaded else ours.model()
-        decided = {"source": source.text, "weights": weights_hash(model), "top": top, **settings}
-        decided["imports"] = hash_of_imports([source])
+        texts = [s.text for s in sources]
+        decided = {"sources": texts, "weights": weights_hash(model), "top": top, **settings}
+        decided["imports"] = hash_of_imports(sources)
         finished = identity_of(what="every line", limit_s=config.limit_s, **decided)
         if run.task(finished) is None or not run.is_sound(
             "results", "lines", "layers", "sites", "notes"
@@ -143,13 +183,13 @@ def main(config: Config) -> Path:
                 run,
                 build=other.build if other else lambda seed: GPT(preset.model, seed=seed),
                 judge=judge,
-                files=[module],
+                files=modules,
                 model=model,
                 train=other.train if other else None,
                 reference=reference,
                 limit_s=config.limit_s,
                 workers=config.workers,
-                about={key: settings[key] for key in ("class", "model", "train", "text", "texts")},
+                about={key: settings[key] for key in DECIDE if key in settings},
             )
             with warnings.catch_warnings(action="ignore", category=SurgeryWarning):  # said by now
                 run.save_table(posthoc(study))
@@ -160,7 +200,11 @@ def main(config: Config) -> Path:
                 again = correct(surgery.over_seeds(trainings))
                 run.save_table(again, "retrained")
             where = lines_of_hook_points(model, source.path)
-            run.save_table(annotate.annotated(source, run.table(), again, where), "lines")
+            shown = [
+                annotate.annotated(s, run.table(), again, where if s is source else None)
+                for s in sources
+            ]
+            run.save_table(pd.concat(shown, ignore_index=True), "lines")
             run.save_table(annotate.by_layer(run.table()), "layers")
             run.save_table(annotate.by_site(run.table(), where), "sites")
             if isinstance(model, LanguageModel):
@@ -191,13 +235,15 @@ def posthoc(study: Study) -> pd.DataFrame:
     other = study.spelled_out(table)
     if other is None:
         return correct(table).assign(prepared="")
-    dead = set(table.loc[table["status"] == Status.DEAD, "line"])
-    ids = [cut.id for cut in other.surgeries if cut.line in dead]
+    file = study.sources[0].file
+    dead = set(table.loc[(table["status"] == Status.DEAD) & (table["file"] == file), "line"])
+    ids = [cut.id for cut in other.surgeries if cut.file == file and cut.line in dead]
     with progress("cutting lines of other branches") as tell:
         more = other.posthoc(ids, layers="each", progress=tell)
     assert other.prepare is not None
     known = set(more["line"])
-    table = table[~((table["status"] == Status.DEAD) & table["line"].isin(known))]
+    known_now = (table["file"] == file) & table["line"].isin(known)
+    table = table[~((table["status"] == Status.DEAD) & known_now)]
     return correct(
         pd.concat(
             [table.assign(prepared=""), more.assign(prepared=other.prepare.id)], ignore_index=True

@@ -7,13 +7,9 @@ built small for the text at hand and trained for a moment, once.
     model = train_subject_once(subject, 0, runs)
 """
 
-import importlib
-import importlib.util
-import inspect
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass, replace
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,74 +19,113 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
+from experiments.support.asking import Asked, require_logits
+from experiments.support.blaming import blame, silence
+from experiments.support.building import (
+    builder,
+    class_of,
+    find_asking,
+    function_of,
+    read_setting,
+    require_built,
+    sizes_told,
+    split_name,
+    state_of,
+)
+from experiments.support.configs import arguments
+from experiments.support.loading import load_foreign, modules_beside
+from experiments.support.ran import choose_files, files_that_ran, path_of_module
+from experiments.support.sizes import sizes_of
 from experiments.support.trained import kept, model_path, require_same
 from gpt import checkpoint
 from gpt.diverging import check_step
-from gpt.errors import DivergedError, UsageError, nearest
+from gpt.errors import UsageError
 from gpt.text import Data, batch
 from gpt.train import Preset
 from interp.runs.identity import to_json_value
 from interp.surgery.imports import hash_of_imports
 from interp.surgery.judging import logits_in
-from interp.surgery.syntax import module_name, read_source
+from interp.surgery.syntax import read_source
 
-# What the parameters of other people's configs are called, beside our own names.
-ALIASES = {
-    "vocab_size": ("vocab_size", "n_vocab"),
-    "block_size": ("block_size", "n_positions", "max_position_embeddings", "n_ctx", "seq_len"),
-    "n_layer": ("n_layer", "n_layers", "num_hidden_layers", "num_layers"),
-    "n_head": ("n_head", "n_heads", "num_attention_heads", "num_heads"),
-    "n_embd": ("n_embd", "d_model", "hidden_size", "dim", "embed_dim"),
-    "d_mlp": ("intermediate_size", "d_ff", "n_inner"),
-    "dropout": ("dropout",),
-}
+__all__ = ["Subject", "arguments", "choose_class", "train_subject_once"]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to study: its file, how it is built and trained, and what decides its weights."""
+    """A model to study: its files, how it is built and trained, and what decides its weights.
+
+    Attributes:
+        module: in which its class is.
+        name: of its class.
+        modules: the files to study, that of the class first.
+        notes: what a reader must know of how it was taken from its file.
+    """
 
     module: ModuleType
     name: str
     build: Callable[[int], nn.Module]
     train: Callable[[nn.Module, int], Any]
     about: dict[str, Any]
+    modules: list[ModuleType] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
-def choose_class(model: str, data: Data, preset: Preset, seed: int, runs: Path) -> Subject:
+def choose_class(
+    model: str,
+    data: Data,
+    preset: Preset,
+    seed: int,
+    runs: Path,
+    *,
+    given: Sequence[str] = (),
+    build: str = "",
+    judge: str = "",
+    files: Sequence[str] = (),
+) -> Subject:
     """The class that ``FILE:Class`` names; where it was not trained with this seed yet, tried out.
 
+    Args:
+        model: FILE:Class; may be empty where ``build`` is given.
+        data: the text.
+        preset: how large it is built, and how it is trained.
+        seed: of the training.
+        runs: where trained weights are kept.
+        given: ``NAME=VALUE``, sizes and settings that go before the preset's.
+        build: FILE:function that returns an untrained model; its parameters are sizes by name.
+        judge: FILE:function that takes a model and tokens [batch, pos] and returns logits.
+        files: the names of the files to study; by default those of the folder that ran.
+
     Raises:
-        UsageError: no such class in the file, or one that cannot be built from a vocabulary and
-            sizes alone, run, or trained.
+        UsageError: no such class in the file, or one that cannot be built, run, or trained, with
+            what would tell how.
         SurgeryError: a file that is none, or with a syntax error.
     """
-    path, _, name = model.rpartition(":")
-    if not path or not name:
-        raise UsageError(f"--model is {model!r}; write FILE:Class, as in model.py:GPT")
-    module = load_module(path)
-    found = getattr(module, name, None)
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        known = [
-            key
-            for key, item in vars(module).items()
-            if isinstance(item, type) and issubclass(item, nn.Module)
-        ]
-        raise UsageError(f"{path} has no module class {name!r}; nearest: {nearest(name, known)}")
+    sizes = sizes_of(preset, dict(map(read_setting, given)))
+    named = model or build
+    loaded = load_foreign(split_name("--model" if model else "--build", named)[0], sizes.known)
+    make = builder(loaded, model, build, sizes)
+    ask = function_of("--judge", judge) if judge else None
+    require_built(named, make, sizes)
+    way = find_asking(named, make, ask, data, preset)
 
-    with blame(f"the config of {model} cannot be made"):
-        given = arguments(found, module, preset)
-
-    def build(seed: int) -> nn.Module:
-        torch.manual_seed(seed)
-        built = found(**given)
-        assert isinstance(built, nn.Module)
-        return built
+    def build_asked(seed: int) -> nn.Module:
+        return make(seed) if way is None else Asked(make(seed), way)
 
     def train(model: nn.Module, seed: int) -> None:
         train_plainly(model, data, preset, seed)
 
-    require_logits(model, build, data, preset)
+    require_logits(named, build_asked, data, preset)
+    module, name = class_of(loaded, model, make)
+    tokens = data.train[None, : preset.model.block_size]
+
+    def run() -> None:
+        with silence(), torch.no_grad():
+            build_asked(0).eval()(tokens)
+
+    beside = modules_beside(loaded)
+    modules, others = choose_files(module, beside, files_that_ran(run), files)
+    told = [str(getattr(way, "words", ""))] if way is not None else []
+    notes = [*loaded.notes, *sizes_told(loaded, sizes), *filter(None, told), *others]
     about = {
         "source": read_source(module).text,
         "imports": hash_of_imports([read_source(module)]),
@@ -98,33 +133,26 @@ def choose_class(model: str, data: Data, preset: Preset, seed: int, runs: Path) 
         "model": asdict(preset.model),
         "train": asdict(preset.train),
         "trained_on": data.sha256,
+        "given": sorted(given),
+        "built": [build.rpartition(":")[2], judge.rpartition(":")[2]],
+        "beside": hash_of_files([*map(path_of_module, beside), *files_named(build, judge)]),
     }
-    subject = Subject(module, name, build, train, about)
+    subject = Subject(module, name, build_asked, train, about, modules, notes)
     if not path_of(subject, seed, runs).exists():
-        require_trainable(model, build, data, preset)
+        require_trainable(named, build_asked, data, preset)
     return subject
 
 
-def require_logits(
-    named: str, build: Callable[[int], nn.Module], data: Data, preset: Preset
-) -> None:
-    """Build a model and run it once, before anything is begun.
+def files_named(*given: str) -> list[Path]:
+    """The files of what FILE:function names."""
+    return [Path(one.rpartition(":")[0]).resolve() for one in given if one]
 
-    Raises:
-        UsageError: it raises, or gives no logits for every position.
-    """
-    size = preset.model
-    tokens = data.train[None, : size.block_size]
-    with (
-        blame(f"{named} cannot be built and run on tokens of shape {tuple(tokens.shape)}"),
-        torch.no_grad(),
-    ):
-        shape = tuple(logits_in(build(0).eval()(tokens)).shape)
-    if shape[:2] != (1, size.block_size) or len(shape) != 3 or shape[2] < size.vocab_size:
-        raise UsageError(
-            f"{named} gives {list(shape)} for tokens of shape {list(tokens.shape)}; a study needs "
-            f"logits [batch, pos, vocab] of every position, with vocab at least {size.vocab_size}"
-        )
+
+def hash_of_files(paths: Sequence[Path]) -> str:
+    """sha256 of files, whatever the order in which they are given."""
+    found = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    parts = sorted(f"{path.name} {digest}" for path, digest in found.items())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def require_trainable(
@@ -159,28 +187,6 @@ def shapes_of(model: nn.Module) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def blame(what: str) -> Iterator[None]:
-    """Turn whatever somebody's file raises, its own exits included, into one sentence."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        if isinstance(error, UsageError) and not isinstance(error, DivergedError):
-            raise
-        raise UsageError(f"{what}: {error_line(error)}") from error
-
-
-def error_line(error: BaseException) -> str:
-    """An exception's name and what it says, on one line."""
-    try:
-        said = " ".join(str(error).split())
-    except Exception:
-        said = "it cannot say why"
-    return f"{type(error).__name__}: {said}"[:300]
-
-
 def train_subject_once(subject: Subject, seed: int, runs: Path) -> nn.Module:
     """The subject, trained: read, if it was trained before."""
     path = path_of(subject, seed, runs)
@@ -209,66 +215,6 @@ def train_subject_once(subject: Subject, seed: int, runs: Path) -> nn.Module:
 
 def path_of(subject: Subject, seed: int, runs: Path) -> Path:
     return model_path(runs, subject.name, {**subject.about, "seed": seed})
-
-
-def state_of(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers, those that are shared once."""
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
-
-
-def load_module(path: str) -> ModuleType:
-    """Import a file: as the module that it is in its package, else by itself."""
-    source = read_source(path)
-    name = module_name(source.path)
-    if "." in name:
-        with blame(f"{path} cannot be imported"):
-            return importlib.import_module(name)
-    if name in sys.modules and getattr(sys.modules[name], "__file__", "") == str(source.path):
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(f"studied_{name}", source.path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    with blame(f"{path} cannot be imported"):
-        spec.loader.exec_module(module)
-    return module
-
-
-def arguments(found: type, module: ModuleType, preset: Preset) -> dict[str, Any]:
-    """What a class is built from: sizes by their usual names, a config made of them.
-
-    Raises:
-        UsageError: a parameter without default that is neither.
-    """
-    sizes = {"d_mlp": 4 * preset.model.n_embd, **vars(preset.model)}
-    named = {alias: sizes[name] for name, aliases in ALIASES.items() for alias in aliases}
-    given = {}
-    for parameter in list(inspect.signature(found).parameters.values()):
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        if parameter.name in named:
-            given[parameter.name] = named[parameter.name]
-        elif "config" in parameter.name.lower():
-            given[parameter.name] = small_config(found, module, parameter.annotation, named)
-        elif parameter.default is parameter.empty:
-            raise UsageError(
-                f"{found.__name__} takes {parameter.name!r}, which nothing here can tell: give it "
-                f"a default, or call it one of {', '.join(sorted(named))}"
-            )
-    return given
-
-
-def small_config(found: type, module: ModuleType, annotation: Any, named: dict[str, Any]) -> Any:
-    """A small config of the class that the model takes."""
-    candidates = [annotation, getattr(found, "config_class", None)]
-    candidates += [item for item in vars(module).values() if is_dataclass(item)]
-    kinds = [item for item in candidates if isinstance(item, type) and item is not inspect._empty]
-    if not kinds:
-        raise UsageError(
-            f"{found.__name__} takes a config, and its file has no dataclass to make it of"
-        )
-    known = inspect.signature(kinds[0]).parameters
-    return kinds[0](**{name: value for name, value in named.items() if name in known})
 
 
 def train_plainly(model: nn.Module, data: Data, preset: Preset, seed: int) -> None:

@@ -46,7 +46,7 @@ from interp.surgery.rows import (
     with_columns,
     with_twin,
 )
-from interp.surgery.syntax import read_source
+from interp.surgery.syntax import read_source, tell_apart
 from interp.surgery.trying import Progress, try_all
 from interp.surgery.uncut import Build, Train, Uncut
 
@@ -106,7 +106,7 @@ def study(
         raise SurgeryError(
             f"limit_s is {limit_s} and workers {workers}: give seconds, and processes or None"
         )
-    sources = tuple(read_source(file) for file in files)
+    sources = tuple(tell_apart([read_source(file) for file in files]))
     if not sources:
         raise SurgeryError("files is empty: name at least one source file to operate on")
     if model is None:

@@ -14,8 +14,8 @@ import inspect
 import io
 import sys
 import tokenize
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -58,16 +58,18 @@ class Source:
         path: where the file is.
         text: what it says, line ends as in the file.
         module: the name under which it is imported, so that its relative imports work.
+        folders: how many of its folders are part of its name, where others are called the same.
     """
 
     path: Path
     text: str
     module: str
+    folders: int = field(default=0, compare=False)
 
     @property
     def file(self) -> str:
-        """The file's own name, without folders."""
-        return self.path.name
+        """The file's own name, with the folders that tell it from others of that name."""
+        return "/".join(self.path.parts[-1 - self.folders :])
 
     @property
     def package(self) -> str:
@@ -75,6 +77,18 @@ class Source:
 
     def __repr__(self) -> str:
         return f"Source({str(self.path)!r})"
+
+
+def tell_apart(sources: Sequence[Source]) -> list[Source]:
+    """The same files, each with as many folders in its name as tell it from the others."""
+    found = list(sources)
+    while len({source.file for source in found}) < len({source.path for source in found}):
+        names = [source.file for source in found]
+        found = [
+            replace(source, folders=source.folders + (names.count(source.file) > 1))
+            for source in found
+        ]
+    return found
 
 
 def read_source(file: str | Path | ModuleType) -> Source:

@@ -54,8 +54,10 @@ def test_a_run_of_an_unknown_experiment_is_one_sentence():
         record_of(run)
 
 
-def test_a_file_that_hides_a_package_is_named(tmp_path):
+def test_a_students_file_called_as_a_package_of_ours_does_not_hide_it(tmp_path):
     (tmp_path / "gpt.py").write_text("raise SystemExit('the student trains')\n")
+    (tmp_path / "interp").mkdir()
+    (tmp_path / "interp" / "__init__.py").write_text("raise SystemExit('another package')\n")
     root = Path(command.__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-m", "experiments.heads", "--help"],
@@ -64,5 +66,5 @@ def test_a_file_that_hides_a_package_is_named(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 1
-    assert f"error: {tmp_path / 'gpt.py'} hides the package gpt of nanogpt-interp" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "usage: python -m experiments.heads" in done.stdout

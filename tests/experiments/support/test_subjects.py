@@ -73,7 +73,8 @@ def test_a_training_that_exits_on_its_way_is_no_success(tmp_path, text, capsys):
     with pytest.raises(SystemExit) as exit_:
         lines.launch(lines.main, lines.Config, asked)
     assert exit_.value.code == 2
-    assert "error: Model cannot be trained: SystemExit: 0\n" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "error: Model cannot be trained: SystemExit: 0 (foreign.py:22: if self.training" in told
 
 
 def test_a_buffer_that_grows_and_weights_of_another_seed(tmp_path, text, small, capsys):

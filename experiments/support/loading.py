@@ -1,0 +1,211 @@
+"""How is somebody's file imported, without its training being run?
+
+The files of its folder are found beside it, as when it is run as a script; nothing is written into
+that folder. What stands at the top level of each is trimmed (``experiments.support.top_level``).
+
+    loaded = load_foreign("lecture.py", {"vocab_size": 65})
+    loaded.module.GPT
+"""
+
+import ast
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from itertools import groupby
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from experiments.support.blaming import blame, silence
+from experiments.support.top_level import TRAINS, Left, without_training
+from interp.surgery.imports import INSTALLED
+from interp.surgery.syntax import read_source
+
+OURS = ("gpt", "interp", "experiments")
+PREFIX = "studied_"
+
+
+@dataclass
+class Loaded:
+    """A file that was imported, with those of its folder.
+
+    Attributes:
+        module: the file's own.
+        folder: where the files beside it are looked for.
+        left: by path, what was left out of each.
+    """
+
+    module: ModuleType
+    folder: Path
+    left: dict[Path, Left] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence for each file of which statements were left out."""
+        said = []
+        for path, left in self.left.items():
+            if any(reason == TRAINS for *_, reason in left.lines):
+                lines = [(first, last) for first, last, _ in left.lines]
+                said.append(
+                    f"{path.name} {TRAINS} at the top level: "
+                    f"{spans(lines)} left out, its classes are as they stand"
+                )
+            packages = {reason for *_, reason in left.lines if reason.endswith("not installed")}
+            said += [f"{path.name} {reason}: what needs it was left out" for reason in packages]
+        return said
+
+
+def spans(lines: Sequence[tuple[int, int]]) -> str:
+    """Lines in words, neighbours together."""
+    numbers = sorted({n for first, last in lines for n in range(first, last + 1)})
+    groups = [
+        [number for _, number in group]
+        for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
+    ]
+    parts = [f"{g[0]}-{g[-1]}" if len(g) > 1 else str(g[0]) for g in groups]
+    if len(parts) > 6:
+        parts = [*parts[:5], f"{len(parts) - 5} more"]
+    one = len(numbers) == 1
+    return f"{'line' if one else 'lines'} {', '.join(parts)} {'is' if one else 'are'}"
+
+
+def load_foreign(
+    path: str, known: Mapping[str, Any] | None = None, *, afresh: bool = True
+) -> Loaded:
+    """Import a file: as the module that it is in its package, else by itself.
+
+    Args:
+        path: of the file.
+        known: what the names of constants stand for instead of what the file says.
+        afresh: forget the files of another folder first, whose names may be those of files here.
+
+    Raises:
+        UsageError: it cannot be imported, and why.
+        SurgeryError: a file that is none, or with a syntax error.
+    """
+    source = read_source(path)
+    if str(source.path).startswith(INSTALLED):
+        with blame(f"{path} cannot be imported"):
+            return Loaded(importlib.import_module(source.module), source.path.parent)
+    root, name = source.path.parent, source.path.stem
+    while (root / "__init__.py").is_file():
+        name, root = f"{root.name}.{name}", root.parent
+    if root == Path(__file__).resolve().parents[2]:  # one of ours
+        return Loaded(importlib.import_module(name), source.path.parent)
+    found = Loaded(ModuleType(name), root)
+    finder = Beside(root, known or {}, found.left)
+    if afresh:
+        forget()
+    sys.meta_path.insert(0, finder)
+    with blame(f"{path} cannot be imported"), silence():
+        if "." in name:
+            found.module = importlib.import_module(name)
+        else:
+            found.module = finder.module(name, source.path)
+    return found
+
+
+def forget() -> None:
+    """Drop what was imported from beside another file, whose names may be those of files here."""
+    for finder in [item for item in sys.meta_path if isinstance(item, Beside)]:
+        sys.meta_path.remove(finder)
+    for name, module in list(sys.modules.items()):
+        loader = getattr(module, "__loader__", None)
+        if isinstance(loader, Trimmed):
+            del sys.modules[name]
+
+
+class Beside(MetaPathFinder):
+    """Finds the files of a folder before those that are installed."""
+
+    def __init__(self, root: Path, known: Mapping[str, Any], left: dict[Path, Left]) -> None:
+        self.root = root
+        self.known = known
+        self.left = left
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        top, _, _ = name.partition(".")
+        if top in sys.stdlib_module_names or top in OURS:
+            return None
+        wanted = name.removeprefix(PREFIX) if name.removeprefix(PREFIX) in OURS else name
+        spec = PathFinder.find_spec(wanted, [str(self.root)] if path is None else path)
+        origin = getattr(spec, "origin", None)
+        if spec is None or origin is None or not Path(origin).is_relative_to(self.root):
+            return None if path is not None or spec is None or origin is not None else spec
+        if not origin.endswith(".py"):
+            return spec
+        inner = spec.submodule_search_locations
+        return importlib.util.spec_from_file_location(
+            name,
+            origin,
+            loader=Trimmed(name, origin, self),
+            submodule_search_locations=None if inner is None else list(inner),
+        )
+
+    def module(self, name: str, path: Path) -> ModuleType:
+        """The file itself, under a name that no other module has; those beside it may import it
+        under its own."""
+        spec = importlib.util.spec_from_file_location(
+            PREFIX + name, path, loader=Trimmed(PREFIX + name, str(path), self)
+        )
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        if name not in sys.stdlib_module_names and name not in OURS:
+            sys.modules[name] = module
+        spec.loader.exec_module(module)
+        return module
+
+
+class Trimmed(SourceFileLoader):
+    """Compiles a file without its training; never reads or writes compiled files."""
+
+    def __init__(self, name: str, path: str, finder: Beside) -> None:
+        super().__init__(name, path)
+        self.finder = finder
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = Path(self.get_filename(fullname))
+        tree = ast.parse(self.get_data(str(path)), str(path))
+        tree, self.finder.left[path] = without_training(tree, self.finder.known, is_there)
+        hidden = [name for name in OURS if (self.finder.root / f"{name}.py").is_file()]
+        for node in tree.body:
+            rename_imports(node, hidden)
+        return compile(tree, str(path), "exec", dont_inherit=True)
+
+
+def rename_imports(node: ast.stmt, hidden: Sequence[str]) -> None:
+    """Let an import of a file that is called as one of our packages find that file."""
+    if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module in hidden:
+        node.module = PREFIX + str(node.module)
+    elif isinstance(node, ast.Import):
+        for alias in node.names:
+            if alias.name in hidden:
+                alias.asname, alias.name = alias.asname or alias.name, PREFIX + alias.name
+
+
+def is_there(name: str) -> bool:
+    """Whether a package or a file beside can be imported."""
+    if name in sys.modules or name in OURS:
+        return True
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def modules_beside(loaded: Loaded) -> list[ModuleType]:
+    """The file's module and those of its folder that it has imported, each once."""
+    found = [loaded.module]
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        is_here = isinstance(getattr(module, "__loader__", None), Trimmed) and file is not None
+        if is_here and all(module is not other for other in found):
+            found.append(module)
+    return found

@@ -1,0 +1,102 @@
+"""What is left out of a script that trains, and what stays."""
+
+import ast
+
+import pytest
+
+from experiments.support.top_level import without_training
+
+LECTURE = """
+import os, torch
+from torch import nn
+n_embd = 384
+head_size = n_embd // 6
+device = 'cuda' if torch.cuda.is_available() else 'cpu'
+unread = 7
+print(os.environ['NOT_THERE'])
+text = open('input.txt').read()
+chars = sorted(set(text))
+vocab_size = len(chars)
+class Config:
+    n_layer = 12
+class GPT(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.e = nn.Embedding(vocab_size, n_embd)
+        self.h = head_size, device
+model = GPT()
+for step in range(100):
+    model(text).backward()
+def generate():
+    return model
+late = 3
+"""
+
+
+def run(text, known=None, missing=()):
+    tree, left = without_training(ast.parse(text), known or {}, lambda name: name not in missing)
+    space = {"__name__": "studied"}
+    exec(compile(tree, "lecture.py", "exec"), space)
+    return space, left
+
+
+def test_classes_and_numbers_stay_and_what_reads_or_trains_goes():
+    text = LECTURE.replace("print(os.environ['NOT_THERE'])", "print('hello')")
+    known = {"vocab_size": 65, "n_embd": 12, "n_layer": 2, "device": "cpu", "unread": 8}
+    space, left = run(text, known)
+    assert (space["vocab_size"], space["n_embd"], space["head_size"]) == (65, 12, 2)
+    assert (space["device"], space["Config"].n_layer, space["late"]) == ("cpu", 2, 3)
+    assert space["unread"] == 7  # no code reads it: it is no size of the model
+    assert left.replaced["n_embd"] == "384"
+    assert {"text", "chars", "model"} <= {*left.names}
+    assert [first for first, *_ in left.lines] == [9, 10, 11, 19, 20]
+    assert space["GPT"]().e.weight.shape == (65, 12)
+
+
+def test_a_file_that_trains_nothing_runs_whole():
+    text = "names = {}\nfor k in 'ab':\n    names[k] = k.upper()\nsize = len(names)\n"
+    space, left = run(text, {"size": 9})
+    assert (space["names"], space["size"], left.lines) == ({"a": "A", "b": "B"}, 2, [])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "go()",
+        "with open('data.bin', 'rb') as f: raw = f.read()",
+        "import numpy as np; data = np.memmap('train.bin')",
+        "import wandb; wandb.init(project='x')",
+        "opt = torch.optim.AdamW([])",
+        "if True: M()",
+        "while True: go()",
+    ],
+)
+def test_what_acts_is_left_out_also_by_a_function_that_it_calls(line):
+    text = f"""
+import torch
+from torch import nn
+class M(nn.Module):
+    def __init__(self):
+        raise SystemExit('a model was built')
+def go():
+    open('side effect', 'w')
+    raise SystemExit('it trained')
+{line}
+"""
+    space, left = run(text, missing=["wandb"])
+    assert left.lines
+    assert "M" in space
+
+
+def test_what_a_missing_package_would_bind_is_left_out_with_the_reason():
+    text = "import tiktoken\ntry:\n    import flash\nexcept ImportError:\n    flash = None\n"
+    text += "enc = tiktoken.get('gpt2')\nclass Data(tiktoken.Base):\n    pass\n"
+    space, left = run(text, missing=["tiktoken"])
+    assert space["flash"] is None
+    assert left.names["Data"][1].startswith("needs tiktoken of line 1, which imports tiktoken")
+
+
+def test_a_name_that_stood_for_something_else_before_is_gone():
+    space, left = run("scale = 1\ndata = open('x')\nscale = len(data)\n")
+    assert "scale" not in space
+    assert left.names["scale"][0] == 3
