@@ -21,7 +21,8 @@ from experiments.support.cli import Options, Seeds, Workers, announce, console, 
 from experiments.support.executors import Processes, at_once
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
-from experiments.support.retraining import run_all, tasks_of
+from experiments.support.retraining import run_all, samples_of, tasks_of
+from experiments.support.sampling import known_text, save_samples, say_samples
 from experiments.support.summary import (
     on_unigram_line,
     reading,
@@ -101,6 +102,7 @@ def main(config: Config) -> Path:
         summary = summarise(run.table(), preset.train.steps)
         run.save_table(summary, "summary")
         run.save_table(ngram_entropies(data), "entropies")
+        save_samples(run, samples_of(run, tasks), known_text(data, tokenizer), BASELINE)
         whole = run.folder / "models" / f"{BASELINE}-{config.seed}.safetensors"
         if whole.exists():
             save_views(run, checkpoint.load(whole).model, tokenizer, data.val)
@@ -109,6 +111,7 @@ def main(config: Config) -> Path:
         page = write_page(run)
     table = shown(summary, trainings_of(run.table()))
     console.print(table.to_string(index=False), soft_wrap=True, markup=False)
+    say_samples(run)
     announce(run.folder)
     return page
 

@@ -11,7 +11,6 @@ at once, and taken from any other run that has it; killed at any instant, the sa
     python -m experiments.retrain --surgeries top:12 --status          from another terminal
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,11 +36,18 @@ from experiments.support.cli import (
 from experiments.support.executors import Executor, InProcess, Processes, at_once
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
-from experiments.support.retraining import resize_preset, run_all, tasks_of
+from experiments.support.retraining import (
+    Task,
+    resize_preset,
+    run_all,
+    samples_of,
+    tasks_of,
+)
+from experiments.support.sampling import known_text, save_samples, say_samples
 from experiments.support.summary import (
     KINDS,
-    detectable,
     improvements,
+    noise_said,
     reading,
     shown,
     summarise,
@@ -59,7 +65,7 @@ from interp import figures, surgery
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun, identity_of
 from interp.surgery import Study, Surgery
-from interp.verdicts import FEWEST, correct, interval_words, spread_of, verdict_words
+from interp.verdicts import correct, interval_words, verdict_words
 
 BASELINE_SEEDS = 5
 """The fewest trainings of the model as it is: with less, its spread is a guess."""
@@ -154,6 +160,7 @@ class Sweep:
         run.save_table(describe_variants(curves, {BASELINE: None, **cuts}))
         run.save_table(summarise(run.table()), "summary")
         run.save_table(ngram_entropies(self.data), "entropies")
+        self.save_samples_of(cuts, text)
         whole = run.folder / "models" / f"{BASELINE}-{self.seeds[0]}.safetensors"
         save_views(run, checkpoint.load(whole).model, self.tokenizer, self.data.val)
         run.save_table(study.posthoc(cuts.values()).assign(variant=list(cuts)), "damage")
@@ -169,6 +176,7 @@ class Sweep:
             soft_wrap=True,
             markup=False,
         )
+        say_samples(run)
         return page
 
     def trained(
@@ -176,9 +184,21 @@ class Sweep:
     ) -> pd.DataFrame:
         """The curves of some variants, each trained with every seed for ``longer`` times the
         preset's steps."""
+        tasks = self.tasks(cuts, seeds, text, longer)
+        return pd.DataFrame(run_all(self.run, tasks, self.data, self.tokenizer, self.executor))
+
+    def save_samples_of(self, cuts: Mapping[str, Surgery | None], text: str) -> None:
+        """Save what the finished models wrote."""
+        tasks = self.tasks({BASELINE: None, **cuts}, self.seeds, text)
+        known = known_text(self.data, self.tokenizer)
+        save_samples(self.run, samples_of(self.run, tasks), known, BASELINE)
+
+    def tasks(
+        self, cuts: Mapping[str, Surgery | None], seeds: Sequence[int], text: str, longer: int = 1
+    ) -> list[Task]:
         preset = resize_preset(self.preset, None, longer * self.preset.train.steps)
         first = self.seeds[0]
-        tasks = tasks_of(
+        return tasks_of(
             self.run,
             cuts,
             seeds,
@@ -187,7 +207,6 @@ class Sweep:
             keep=lambda variant, seed: variant == BASELINE and seed == first and longer == 1,
             device=self.device,
         )
-        return pd.DataFrame(run_all(self.run, tasks, self.data, self.tokenizer, self.executor))
 
     def study(self, texts: int) -> Study:
         """What cutting lines of the trained model does, judged on some validation texts."""
@@ -282,19 +301,6 @@ def top_asked(asked: Sequence[str]) -> int:
     if len(tops) > 1 or not number.isdecimal() or int(number) < 1:
         raise UsageError(f"{' '.join(tops)!r} is not how many lines to cut; write top:12, once")
     return int(number)
-
-
-def noise_said(baseline: pd.DataFrame, seeds: int) -> str:
-    """What the spread of the model as it is lets ``seeds`` trainings find."""
-    trainings = trainings_of(baseline)
-    said = []
-    for kind in ("best", "last"):
-        spread = spread_of(trainings[kind])
-        found = detectable(spread, seeds)
-        power = "" if math.isnan(found) else f" ({found:.3f} is found in 80 % of repetitions)"
-        said.append(f"{kind} val loss {trainings[kind].mean():.3f} ± {spread:.3f}{power}")
-    few = f" {seeds} for each cut are too few for intervals." if seeds < FEWEST else ""
-    return f"The model as it is, {len(trainings)} seeds, in nats: {'; '.join(said)}.{few}"
 
 
 def both(summary: pd.DataFrame, damage: pd.DataFrame) -> pd.DataFrame:

@@ -141,7 +141,11 @@ def wrong_position(metadata: Mapping[str, Any], recipe: Mapping[str, Any]) -> st
     try:
         evaluated = [losses["step"] for losses in curve]
         finite = torch.tensor([[losses["train_loss"], losses["val_loss"]] for losses in curve])
-        known = all(losses.keys() == {"step", "train_loss", "val_loss"} for losses in curve)
+        known = all(
+            losses.keys() == {"step", "train_loss", "val_loss", "sample"}
+            and isinstance(losses["sample"], str)
+            for losses in curve
+        )
         made = max(updates.values(), default=0)
         counted = all(type(count) is int and count > 0 for count in updates.values())
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError):

@@ -119,11 +119,13 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss in nats per token after ``step`` updates."""
+    """Mean loss in nats per token after ``step`` updates, and a text that the model then wrote,
+    where it was asked for one."""
 
     step: int
     train_loss: float
     val_loss: float
+    sample: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ def train(
     state: str | Path | None = None,
     stop_at: int | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
+    sample: Callable[[LanguageModel], str] = lambda model: "",
 ) -> Training:
     """Train ``model`` in place, with dropout whatever mode it is in; it stays in that mode.
 
@@ -167,6 +170,8 @@ def train(
         stop_at: the evaluation after which to stop, long before the end of the schedule; the state
             stays, to go on from another time.
         report: called after every step.
+        sample: called at every evaluation; the text that the model writes then. It draws no random
+            number of torch's own generator, of which dropout depends.
 
     Raises:
         UsageError: the state belongs to another training, or is damaged; the disk is full; there is
@@ -224,10 +229,10 @@ def train(
                 training.curve and training.curve[-1].step == step
             ):
                 losses = [mean_loss(model, *blocks[split], autocast) for split in ("train", "val")]
-                evaluation = Evaluation(step, *losses)
+                evaluation = Evaluation(step, losses[0], losses[1])
                 if what := find_not_finite(evaluation, model):
                     raise restore_kept(model, kept, training, step, config, what)
-                training.curve.append(evaluation)
+                training.curve.append(replace(evaluation, sample=sample(model)))
                 kept = GoodValues.of(model, step)
                 if step < config.steps:
                     save()

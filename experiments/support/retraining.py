@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 import gpt.model
 from experiments.support.board import Board
 from experiments.support.executors import Executor, Tell
+from experiments.support.sampling import DECIDED_BY, short_writer, write_samples
 from experiments.support.trained import device_named
 from gpt import checkpoint
 from gpt import train as training
@@ -36,6 +38,8 @@ from interp.surgery.modules import edited_name
 from interp.surgery.outcomes import is_the_machines, one_sentence
 
 Rows = list[dict[str, Any]]
+WRITTEN = "sample"
+"""The split under which a training's record keeps what the finished model wrote."""
 Shared = tuple[Data, CharTokenizer]
 
 
@@ -64,7 +68,7 @@ class Task:
 
     @property
     def identity(self) -> str:
-        """What decides the result: source with surgery, recipe, text and seed."""
+        """What decides the result: source with surgery, recipe, text, seed, and what it writes."""
         source = self.surgery.text if self.surgery else read_source(gpt.model).text
         stopped = {} if self.stop_at is None else {"stop_at": self.stop_at}
         return identity_of(
@@ -73,6 +77,7 @@ class Task:
             train=asdict(self.train),
             text=self.text,
             seed=self.seed,
+            sampling=DECIDED_BY,
             **stopped,
         )
 
@@ -144,7 +149,8 @@ def run_all(
 ) -> Rows:
     """Train every task that ``run`` does not hold yet; the rows of all, in the order of tasks.
 
-    Each row is one evaluation on one split, and says under ``status`` what became of the variant:
+    Each row is one evaluation on one split, that on ``val`` with what the model then wrote
+    (``sample``), and says under ``status`` what became of the variant:
     ``changed`` (it trained), ``leak`` (trained, its earlier logits depend on later tokens),
     ``nonfinite`` or ``error``; see ``train_task``.
 
@@ -167,7 +173,21 @@ def run_all(
         }
         for task in tasks
         for row in run.task(task.identity) or []
+        if row["split"] != WRITTEN
     ]
+
+
+def samples_of(run: Run, tasks: Sequence[Task]) -> pd.DataFrame:
+    """What the finished models of all tasks wrote: ``variant seed prompt text detail``, a row for
+    each prompt; none of a variant that cannot be trained."""
+    rows = [
+        {"variant": task.variant, "seed": task.seed}
+        | {name: row[name] for name in ("prompt", "text", "detail")}
+        for task in tasks
+        for row in run.task(task.identity) or []
+        if row["split"] == WRITTEN
+    ]
+    return pd.DataFrame(rows, columns=["variant", "seed", "prompt", "text", "detail"])
 
 
 def forget_lost(run: Run, tasks: Sequence[Task]) -> None:
@@ -288,11 +308,13 @@ def train_task(shared: Shared, task: Task, tell: Tell) -> Rows:
                 state=task.state,
                 stop_at=task.stop_at,
                 report=report,
+                sample=short_writer(data, tokenizer, task.seed),
             )
         except DivergedError as error:
             trained = error.training
             trained.curve += not_reached(task, trained.curve)
         ahead = model_looks_ahead(model, data)
+        written = write_samples(model, data, tokenizer, task.seed)
     except Exception as error:
         if is_the_machines(error):
             raise UsageError(
@@ -312,11 +334,12 @@ def train_task(shared: Shared, task: Task, tell: Tell) -> Rows:
         for loss in (evaluation.train_loss, evaluation.val_loss)
     )
     status = Status.LEAK if ahead else Status.CHANGED
-    return [
+    evaluated = [
         {
             "step": evaluation.step,
             "split": split,
             "loss": getattr(evaluation, f"{split}_loss"),
+            "sample": evaluation.sample if split == "val" else "",
             "precision": trained.precision,
             "status": status if finite else Status.NONFINITE,
             "detail": "earlier logits depend on later tokens" if ahead else "",
@@ -324,6 +347,7 @@ def train_task(shared: Shared, task: Task, tell: Tell) -> Rows:
         for evaluation in trained.curve
         for split in ("train", "val")
     ]
+    return [*evaluated, *({"split": WRITTEN, **row} for row in written)]
 
 
 def not_reached(task: Task, curve: Sequence[training.Evaluation]) -> list[training.Evaluation]:

@@ -332,3 +332,16 @@ def power(row: Mapping[Any, Any]) -> str:
 
 def counted(row: Mapping[Any, Any]) -> str:
     return f"{row['n']} seed{'s' if row['n'] > 1 else ''}"
+
+
+def noise_said(baseline: pd.DataFrame, seeds: int) -> str:
+    """What the spread of the model as it is lets ``seeds`` trainings find."""
+    trainings = trainings_of(baseline)
+    said = []
+    for kind in ("best", "last"):
+        spread = spread_of(trainings[kind])
+        found = detectable(spread, seeds)
+        power = "" if math.isnan(found) else f" ({found:.3f} is found in 80 % of repetitions)"
+        said.append(f"{kind} val loss {trainings[kind].mean():.3f} ± {spread:.3f}{power}")
+    few = f" {seeds} for each cut are too few for intervals." if seeds < FEWEST else ""
+    return f"The model as it is, {len(trainings)} seeds, in nats: {'; '.join(said)}.{few}"

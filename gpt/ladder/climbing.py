@@ -60,7 +60,7 @@ def climb(
     for number in range(recipe.steps):
         if number % recipe.eval_interval == 0:
             losses = [estimate(model, tokens, recipe) for tokens in (data.train, data.val)]
-            curve.append(Evaluation(number, *losses))
+            curve.append(Evaluation(number, losses[0], losses[1]))
         x, y = draw_batch(data.train, model, recipe.batch_size)
         loss = model(x, y, return_type="loss")
         optimizer.zero_grad(set_to_none=True)

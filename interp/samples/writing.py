@@ -257,3 +257,17 @@ def check_cut(
         "run then, acts in building or training only, or computes what was there before "
         "(allow_no_effect=True lets that pass)"
     )
+
+
+def tables_of(writings: Sequence[Writing]) -> pd.DataFrame:
+    """The samples of several ways of writing, one row each.
+
+    Raises:
+        UsageError: two of them bear the same name.
+    """
+    names = [writing.samples[0].variant for writing in writings]
+    if len(set(names)) < len(names):
+        raise UsageError(
+            f"the variants are called {', '.join(map(repr, names))}: give each a name, variant=…"
+        )
+    return pd.concat([writing.table() for writing in writings], ignore_index=True)

@@ -1,0 +1,129 @@
+"""What do models write here: which prompts, how long, and what is kept of it?
+
+Every variant continues the same stretches of the validation text with the same random numbers
+(``interp.samples``), so that texts can be read beside each other and counted in pairs.
+
+    rows = write_samples(model, data, tokenizer, seed=0)     # a row for each prompt
+    samples = save_samples(run, table, known_text(data, tokenizer), baseline="none")
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from experiments.support.cli import console
+from gpt.text import CharTokenizer, Data, evaluation_blocks
+from interp.characters import shorten_text, visible
+from interp.runs import Run, SavedRun
+from interp.samples import COMPARED, KnownText, compare_samples, measure_texts, write
+from interp.surgery.outcomes import is_the_machines, one_sentence
+
+PROMPTS = 8
+PROMPT = 16  # characters
+SAMPLE = 100  # characters that a finished model writes after each
+SHORT = 30  # characters that it writes at each evaluation on the way
+
+DECIDED_BY = {"method": 1, "prompts": PROMPTS, "prompt": PROMPT, "sample": SAMPLE, "short": SHORT}
+"""What decides the samples, beside the model and the text; goes into identities."""
+
+
+def prompts_of(data: Data, block_size: int) -> Int[Tensor, "prompt pos"]:
+    """Stretches of the validation text, evenly spaced."""
+    return evaluation_blocks(data.val.cpu(), min(PROMPT, block_size), PROMPTS)[0]
+
+
+def short_writer(data: Data, tokenizer: CharTokenizer, seed: int) -> Callable[[nn.Module], str]:
+    """What a model under training is asked to write at each evaluation: the first prompt goes on,
+    and is not repeated. Empty where it cannot write, as a cut model may not."""
+
+    def write_short(model: Any) -> str:
+        rows = attempt_samples(model, data, tokenizer, seed, prompts=1, tokens=SHORT)
+        return str(rows[0]["text"])
+
+    return write_short
+
+
+def write_samples(
+    model: Any, data: Data, tokenizer: CharTokenizer, seed: int, **cut: Any
+) -> list[dict[str, Any]]:
+    """What a finished model writes after each prompt: ``prompt text detail``, where ``detail`` says
+    why there is no text.
+
+    Args:
+        seed: of the random numbers.
+        cut: ``interventions``, where some are to be made.
+    """
+    return attempt_samples(model, data, tokenizer, seed, PROMPTS, SAMPLE, **cut)
+
+
+def attempt_samples(
+    model: Any,
+    data: Data,
+    tokenizer: CharTokenizer,
+    seed: int,
+    prompts: int,
+    tokens: int,
+    **cut: Any,
+) -> list[dict[str, Any]]:
+    asked = prompts_of(data, model.config.block_size)[:prompts]
+    try:
+        writing = write(
+            model, asked, tokens, seeds=(seed,), tokenizer=tokenizer, allow_no_effect=True, **cut
+        )
+    except Exception as error:  # a cut model may fail in any way
+        if is_the_machines(error):
+            raise
+        detail = one_sentence(error)
+        return [{"prompt": tokenizer.decode(row), "text": "", "detail": detail} for row in asked]
+    return [
+        {"prompt": sample.prompt, "text": sample.text, "detail": ""} for sample in writing.samples
+    ]
+
+
+def known_text(data: Data, tokenizer: CharTokenizer) -> KnownText:
+    """The text that models are trained on, to measure samples against."""
+    return KnownText(tokenizer.decode(data.train.cpu()))
+
+
+def save_samples(run: Run, samples: pd.DataFrame, text: KnownText, baseline: str) -> pd.DataFrame:
+    """Save samples with what is counted in them (table ``samples``) and how variants differ from
+    the model as it is (table ``text_measures``); the latter.
+
+    Args:
+        samples: ``variant prompt seed text detail``.
+        baseline: what the model as it is is called among the variants.
+    """
+    measured = measure_texts(samples, text)
+    run.save_table(measured, "samples")
+    wrote = measured[measured["detail"] == ""]
+    if baseline in set(wrote["variant"]):
+        compared = compare_samples(wrote, baseline)
+    else:
+        compared = pd.DataFrame(columns=COMPARED)  # the model as it is wrote nothing
+    run.save_table(compared, "text_measures")
+    return compared
+
+
+def beside_each_other(samples: pd.DataFrame, width: int = 100) -> str:
+    """What each variant writes after the first prompt, a line each, for a terminal."""
+    first = samples[
+        (samples["prompt"] == samples["prompt"].iloc[0])
+        & (samples["seed"] == samples["seed"].iloc[0])
+    ]
+    names = first["variant"].str.len().max()
+    lines = [f"after {visible(first['prompt'].iloc[0])!r} each writes, on the same random numbers:"]
+    for row in first.to_dict("records"):
+        told = visible(row["text"].replace("\n", "⏎")) or f"nothing: {row['detail']}"
+        lines.append(shorten_text(f"  {row['variant']:<{names}}  {told}", width))
+    return "\n".join(lines)
+
+
+def say_samples(run: SavedRun) -> None:
+    """Print what each variant of a run writes, beside each other."""
+    samples = run.table("samples")
+    if len(samples):
+        text = beside_each_other(samples, console.width)
+        console.print(text, soft_wrap=True, markup=False, highlight=False)

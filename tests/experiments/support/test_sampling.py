@@ -1,0 +1,120 @@
+"""What trainings write is kept, is the same when resumed, and is no part of their curves."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from experiments.support.executors import InProcess
+from experiments.support.retraining import run_all, samples_of, tasks_of, train_task
+from experiments.support.sampling import (
+    PROMPTS,
+    SAMPLE,
+    SHORT,
+    beside_each_other,
+    known_text,
+    prompts_of,
+    save_samples,
+    write_samples,
+)
+from experiments.support.variants import BASELINE, course_variants
+from gpt import checkpoint
+from gpt.text import CharTokenizer, load_corpus, split
+from gpt.train import PRESETS, Preset
+from interp.interventions import Zero
+from interp.runs import Run
+from interp.samples import write
+
+pytestmark = pytest.mark.usefixtures("small")
+
+
+@pytest.fixture
+def shared(text):
+    corpus = load_corpus(str(text))
+    tokenizer = CharTokenizer.from_text(corpus.text)
+    return split(corpus, tokenizer, 16), tokenizer
+
+
+@pytest.fixture
+def tasks(shared, tmp_path):
+    data, tokenizer = shared
+    demo = PRESETS["demo"]
+    preset = Preset(replace(demo.model, vocab_size=tokenizer.vocab_size), demo.train)
+    variants = course_variants(["no_residual"])
+    with Run.open(tmp_path, "course", "some", {}, {}) as run:
+        yield run, tasks_of(run, variants, [0], preset, data.sha256, keep=lambda *_: True)
+
+
+def test_a_training_keeps_what_it_writes_on_the_way_and_at_the_end(shared, tasks):
+    run, (whole, cut) = tasks
+    rows = pd.DataFrame(run_all(run, [whole, cut], *shared, InProcess()))
+    assert set(rows["split"]) == {"train", "val"}
+    evaluated = rows[(rows["split"] == "val") & (rows["variant"] == BASELINE)]
+    assert (evaluated["sample"].str.len() == SHORT).all()
+    assert evaluated["sample"].nunique() == len(evaluated)
+    samples = samples_of(run, [whole, cut])
+    assert len(samples) == 2 * PROMPTS and (samples["text"].str.len() == SAMPLE).all()
+    data, tokenizer = shared
+    assert list(samples["prompt"][:PROMPTS]) == [
+        tokenizer.decode(row) for row in prompts_of(data, 16)
+    ]
+    model = checkpoint.load(whole.weights).model
+    again = write_samples(model, data, tokenizer, seed=0)
+    assert [row["text"] for row in again] == list(samples["text"][:PROMPTS])
+    assert evaluated["sample"].iloc[-1] == samples["text"][0][:SHORT]
+    table = save_samples(run, samples, known_text(data, tokenizer), BASELINE)
+    assert set(table["variant"]) == {BASELINE, "no_residual"}
+    assert "no_residual" in beside_each_other(run.table("samples"))
+    assert all(len(line) <= 60 for line in beside_each_other(samples, 60).splitlines()[1:])
+
+
+def test_a_resumed_training_writes_what_a_fresh_one_writes(shared, tasks):
+    _, (whole, _) = tasks
+    fresh = train_task(shared, whole, lambda progress: None)
+
+    def interrupt(progress):
+        if progress[0] == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_task(shared, whole, interrupt)
+    stopped = train_task(shared, replace(whole, stop_at=40), lambda progress: None)
+    assert whole.state.exists()
+    assert train_task(shared, whole, lambda progress: None) == fresh
+    assert [row["sample"] for row in stopped if row["split"] == "val"] == [
+        row["sample"] for row in fresh if row["split"] == "val"
+    ][:3]
+
+
+def test_what_decides_the_samples_is_in_the_trainings_identity(tasks, monkeypatch):
+    _, (whole, _) = tasks
+    before = whole.identity
+    monkeypatch.setattr("experiments.support.retraining.DECIDED_BY", {"prompts": 9})
+    assert whole.identity != before
+
+
+def test_a_model_that_cannot_write_says_why(shared, tasks):
+    data, tokenizer = shared
+    run, (whole, _) = tasks
+    run_all(run, [whole], data, tokenizer, InProcess())
+    model = checkpoint.load(whole.weights).model
+    model.lm_head.weight.data.fill_(float("nan"))
+    rows = write_samples(model, data, tokenizer, seed=0)
+    assert {row["text"] for row in rows} == {""}
+    assert "NaN" in rows[0]["detail"]
+    samples = pd.DataFrame(rows).assign(variant=BASELINE, seed=0)
+    assert save_samples(run, samples, known_text(data, tokenizer), BASELINE).empty
+    assert "nothing: " in beside_each_other(samples)
+
+
+def test_samples_with_an_intervention_are_those_of_write(shared, tasks):
+    data, tokenizer = shared
+    run, (whole, _) = tasks
+    run_all(run, [whole], data, tokenizer, InProcess())
+    model = checkpoint.load(whole.weights).model
+    cut = {"blocks.0.hook_mlp_out": Zero()}
+    rows = write_samples(model, data, tokenizer, seed=3, interventions=cut)
+    writing = write(
+        model, prompts_of(data, 16), SAMPLE, seeds=[3], tokenizer=tokenizer, interventions=cut
+    )
+    assert [row["text"] for row in rows] == [sample.text for sample in writing.samples]
