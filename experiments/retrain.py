@@ -171,11 +171,8 @@ class Sweep:
         published = config.published or config.preset == "course"
         draw(run, published and "course" in config.surgeries)
         page = write_page(run)
-        console.print(
-            shown(run.table("summary"), trainings_of(run.table())).to_string(index=False),
-            soft_wrap=True,
-            markup=False,
-        )
+        table = shown(run.table("summary"), trainings_of(run.table()))
+        console.print(table.to_string(index=False), soft_wrap=True, markup=False)
         say_samples(run)
         return page
 
@@ -189,22 +186,20 @@ class Sweep:
 
     def save_samples_of(self, cuts: Mapping[str, Surgery | None], text: str) -> None:
         """Save what the finished models wrote."""
-        tasks = self.tasks({BASELINE: None, **cuts}, self.seeds, text)
-        known = known_text(self.data, self.tokenizer)
-        save_samples(self.run, samples_of(self.run, tasks), known, BASELINE)
+        samples = samples_of(self.run, self.tasks({BASELINE: None, **cuts}, self.seeds, text))
+        save_samples(self.run, samples, known_text(self.data, self.tokenizer), BASELINE)
 
     def tasks(
         self, cuts: Mapping[str, Surgery | None], seeds: Sequence[int], text: str, longer: int = 1
     ) -> list[Task]:
         preset = resize_preset(self.preset, None, longer * self.preset.train.steps)
-        first = self.seeds[0]
         return tasks_of(
             self.run,
             cuts,
             seeds,
             preset,
             text,
-            keep=lambda variant, seed: variant == BASELINE and seed == first and longer == 1,
+            keep=lambda *named: named == (BASELINE, self.seeds[0]) and longer == 1,
             device=self.device,
         )
 
