@@ -8,6 +8,7 @@ Source edits of a model file: find the cuts that apply, make one, run it, retrai
     cut = surgery.find(source, "bypass-call", qualname="Block.forward", target="ln1")
     variant = surgery.edited_module(source, cut)
     model = variant.GPT(variant.GPTConfig(vocab_size=65))
+    own = surgery.edit(source, "x = x + attn_out", "x = attn_out")     # a cut of one's own
 """
 
 from interp.errors import SurgeryError
@@ -16,6 +17,7 @@ from interp.surgery.by_line import lines
 from interp.surgery.edits import Surgery, at_layers, combine
 from interp.surgery.finding import enumerate_surgeries, find, find_all
 from interp.surgery.modules import edited_module
+from interp.surgery.own import at_line, between, edit, from_diff, hunks
 from interp.surgery.performing import perform
 from interp.surgery.rows import headlines, over_seeds
 from interp.surgery.studies import Study, study
@@ -29,12 +31,17 @@ __all__ = [
     "Surgery",
     "SurgeryError",
     "at_layers",
+    "at_line",
+    "between",
     "combine",
+    "edit",
     "edited_module",
     "enumerate_surgeries",
     "find",
     "find_all",
+    "from_diff",
     "headlines",
+    "hunks",
     "lines",
     "over_seeds",
     "perform",

@@ -26,11 +26,6 @@ def layers_of(uncut: Uncut, surgery: Surgery) -> list[int]:
 
 def describe_cut(uncut: Uncut, surgery: Surgery) -> dict[str, Any]:
     layers = surgery.layers
-    noted = uncut.observations[surgery.source]
-    phases: set[str] = set()
-    for node in parse(surgery.source).statements:
-        if node.lineno in surgery.lines:
-            phases |= noted.phases(node)
     return {
         "id": surgery.id,
         "surgery": at_layers(surgery, None).id,
@@ -43,7 +38,7 @@ def describe_cut(uncut: Uncut, surgery: Surgery) -> dict[str, Any]:
         "code": surgery.before,
         "after": surgery.after,
         "reading": surgery.reading,
-        "phases": tuple(sorted(phases)),
+        "phases": tuple(sorted(uncut.phases(surgery))),
         "layer": ",".join(map(str, layers)) if layers is not None else "all",
     }
 

@@ -92,10 +92,10 @@ class Surgery:
 
     @property
     def identity(self) -> str:
-        """A hash of the source and the edits: two surgeries that are the same cut share it."""
+        """A hash of the source and of what becomes of it: two surgeries that are the same cut share
+        it, whoever found them."""
         digest = hashlib.sha256(self.source.text.encode())
-        for edit in self.edits:
-            digest.update(repr((edit.start, edit.stop, edit.replacement)).encode())
+        digest.update(hashlib.sha256(self.text.encode()).digest())
         digest.update(repr(self.layers).encode())
         return digest.hexdigest()
 
@@ -173,7 +173,7 @@ def merge_statements(source: Source, edits: Sequence[Edit]) -> tuple[Edit, ...]:
     for edit in edits:
         statement = syntax.statement_at(edit.start)
         together = [other for other in edits if syntax.statement_at(other.start) is statement]
-        if len(together) > 1:
+        if statement is not None and len(together) > 1:
             edit = replace(edit, after=code_after(syntax, statement, together))
         shown.append(edit)
     return tuple(shown)

@@ -23,9 +23,9 @@ from torch.nn.modules.module import (
 
 from interp.errors import SurgeryError
 from interp.surgery.edits import Surgery
+from interp.surgery.layers import layer_modules
 from interp.surgery.observing import Axes, Observations, Place, observing
 from interp.surgery.operators import reference_places
-from interp.surgery.performing import layer_modules
 from interp.surgery.stand_ins import MEAN
 from interp.surgery.syntax import Edit, Source, parse
 

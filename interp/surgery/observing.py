@@ -23,7 +23,7 @@ from torch import Tensor
 from interp.status import Status
 from interp.surgery.loaded import loaded_functions
 from interp.surgery.outcomes import has_name
-from interp.surgery.performing import compile_function, edited_function, inner_codes, swap_codes
+from interp.surgery.swapping import compile_function, edited_function, inner_codes, swap_codes
 from interp.surgery.syntax import FUNCTION, NO_CODE, SCOPE, Edit, FunctionNode, Source, parse
 
 Place = tuple[int, int, int, int, str]  # first and last line and column, kind of syntax

@@ -22,10 +22,11 @@ from interp.surgery.judging import (
     same_draws,
     sees_the_future,
 )
+from interp.surgery.layers import layer_modules
 from interp.surgery.means import needs_mean
 from interp.surgery.modules import edited_name
-from interp.surgery.performing import layer_modules
 from interp.surgery.rebuilding import SAME_VALUE, MisfitError, is_same, rebuild
+from interp.surgery.rewriting import RewriteError
 from interp.surgery.rows import FLOAT_NOISE, Row, compare_values, failure_row, largest_difference
 from interp.surgery.training import training_fingerprint
 from interp.surgery.twins import Twin
@@ -72,6 +73,8 @@ def try_cut(uncut: Uncut, surgery: Surgery) -> Row:
                 return trace_nan(model, judgement, filenames)
             same = is_to_the_bit(uncut, judgement)
             ahead = not same and looks_ahead(uncut, model, judgement)
+        except RewriteError as error:
+            return {**not_measured(uncut), "detail": str(error)}
         except MisfitError as error:
             misfit = f"the trained weights do not fit: {error}"
             return try_without_weights(uncut, surgery, made, filenames, misfit)
@@ -80,6 +83,9 @@ def try_cut(uncut: Uncut, surgery: Surgery) -> Row:
     if same and hidden and not anew:
         why = f"its trace may be kept on the trained model, and none is built anew: {plan.refusal}"
         return try_without_weights(uncut, surgery, made, filenames, why)
+    if same and not phases:
+        detail = "the edited lines never run: not when the model is built, judged or trained"
+        return {**unchanged(uncut), "status": Status.DEAD, "detail": detail}
     if same:
         return try_in_training(uncut, surgery, made, filenames)
     return compare_with_uncut(uncut, judgement, ahead, left_out)
@@ -165,20 +171,30 @@ def try_without_weights(
     row = try_in_training(uncut, surgery, made, filenames)
     if row["status"] == Status.ERROR:
         return row
-    unmeasured = {"value": np.nan, "delta": np.nan, "fingerprint": np.nan}
     detail = f"what it does to the trained model is not known: {why}"
-    return {**row, **unmeasured, "status": Status.RETRAIN_ONLY, "detail": detail}
+    return {**row, **not_measured(uncut), "detail": detail}
 
 
-def try_in_training(uncut: Uncut, surgery: Surgery, made: Surgery, filenames: set[str]) -> Row:
-    """What a surgery without effect on the trained model does to building and training one."""
-    same: Row = {
+def not_measured(uncut: Uncut) -> Row:
+    """What is known of a surgery that only training can show."""
+    nothing = {"value": np.nan, "delta": np.nan, "fingerprint": np.nan}
+    return {**unchanged(uncut), **nothing, "status": Status.RETRAIN_ONLY}
+
+
+def unchanged(uncut: Uncut) -> Row:
+    """The numbers of a surgery that leaves the trained model as it is."""
+    return {
         "value": uncut.baseline.values.mean(),
         "baseline": uncut.baseline.values.mean(),
         "delta": 0.0,  # exactly, on any text: there is no interval
         "n": len(uncut.baseline.values),
         "fingerprint": uncut.baseline.fingerprint,
     }
+
+
+def try_in_training(uncut: Uncut, surgery: Surgery, made: Surgery, filenames: set[str]) -> Row:
+    """What a surgery without effect on the trained model does to building and training one."""
+    same = unchanged(uncut)
     if surgery.layers is not None or needs_mean(made):  # a mean is of the trained model
         return {**same, "status": Status.EQUIVALENT, "detail": "the same logits, to the bit"}
     try:

@@ -32,8 +32,8 @@ from interp.surgery.judging import (
     Judge,
     weights_hash,
 )
+from interp.surgery.layers import check_layers
 from interp.surgery.means import needs_mean
-from interp.surgery.performing import check_layers
 from interp.surgery.posthoc import try_cut, try_twin
 from interp.surgery.retraining import retrain
 from interp.surgery.rows import (

@@ -231,6 +231,21 @@ class Syntax:
                     return node
         raise AssertionError("surgeries are made inside functions")
 
+    def outermost(self, node: ast.AST) -> FunctionNode | None:
+        """The outermost function in which a node stands."""
+        found = None
+        while node in self.parent:
+            node = self.parent[node]
+            found = node if isinstance(node, FUNCTION) else found
+        return found
+
+    def with_body_at(self, first: int, last: int) -> FunctionNode | None:
+        """The outermost function in whose body lines stand, all of them."""
+        for node in self.outermost_functions():
+            if node.body[0].lineno <= first and last <= (node.end_lineno or node.lineno):
+                return node
+        return None
+
     def line_start(self, node: FunctionNode) -> int:
         """First byte of the line on which a function's ``def`` stands."""
         return self._line_starts[node.lineno - 1]
@@ -307,10 +322,11 @@ class Syntax:
                 names.add(node.name)
         return frozenset(names)
 
-    def statement_at(self, position: int) -> ast.stmt:
-        """The innermost statement that computes and holds the byte at ``position``."""
+    def statement_at(self, position: int) -> ast.stmt | None:
+        """The innermost statement that computes and holds the byte at ``position``; None where
+        none of a function does."""
         found = [node for node, start, stop in self._spans if start <= position < stop]
-        return found[-1]
+        return found[-1] if found else None
 
     @cached_property
     def _spans(self) -> list[tuple[ast.stmt, int, int]]:

@@ -34,8 +34,8 @@ from interp.interventions import Mean, Zero
 from interp.places import Intervention, Reference
 from interp.site import Model, axes_of, names_by_point
 from interp.surgery.edits import Surgery
+from interp.surgery.layers import following_layers
 from interp.surgery.observing import Observations, Place, observing, place_of
-from interp.surgery.performing import following_layers
 from interp.surgery.syntax import Edit, Source, Syntax, parse
 
 Where = tuple[Source, Place]

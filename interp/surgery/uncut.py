@@ -26,15 +26,16 @@ from interp.surgery.judging import (
     same_draws,
 )
 from interp.surgery.kept import Kept, Name, afresh, kept_by
+from interp.surgery.layers import following_layers
 from interp.surgery.loaded import loaded_functions
 from interp.surgery.means import Means, needs_mean, take_means
 from interp.surgery.observing import Axes, Observations, Place, observing
 from interp.surgery.operators import propose
 from interp.surgery.outcomes import is_the_machines
-from interp.surgery.performing import following_layers, perform
+from interp.surgery.performing import is_of_operators, perform
 from interp.surgery.preserving import Snapshot
 from interp.surgery.rebuilding import Build, Rebuilding, is_same, plan_rebuilding
-from interp.surgery.syntax import Edit, Source, parse
+from interp.surgery.syntax import Edit, Source, Syntax, count_line_ends, parse
 from interp.surgery.training import TrainingHashes, targets_of, training_fingerprint
 from interp.surgery.twins import Twins, found_twins, reference_means
 
@@ -339,15 +340,27 @@ class Uncut:
         return found
 
     def phases(self, surgery: Surgery) -> set[str]:
-        """The phases in which a statement that a surgery cuts ran."""
-        noted = self.observations[surgery.source]
-        phases: set[str] = set()
-        for node in parse(surgery.source).statements:
-            if node.lineno in surgery.lines:
-                phases |= noted.phases(node)
-        return phases
+        """The phases in which what a surgery cuts ran: its statements; of an edit by hand, which
+        may do anything to a function, the whole function; of one outside functions, any."""
+        noted, syntax = self.observations[surgery.source], parse(surgery.source)
+        if is_of_operators(surgery):
+            touched = [node for node in syntax.statements if node.lineno in surgery.lines]
+        else:
+            owners = {
+                syntax.with_body_at(edit.line, edit.line + lines_between(syntax, edit))
+                for edit in surgery.edits
+            }
+            if None in owners:
+                return {"import", "build", "judge"}
+            touched = [node for node in syntax.statements if syntax.outermost(node) in owners]
+        return set().union(*map(noted.phases, touched))
 
     def prepare_to_fork(self) -> None:
         """Find out what a trial asks for, before there are forks that would each do so."""
         self.spaces, self.kept, self.examined, self.rebuilding  # noqa: B018
         self.means, self.hook_means, self._training, self.targets  # noqa: B018
+
+
+def lines_between(syntax: Syntax, edit: Edit) -> int:
+    """How many lines there are between the first that an edit touches and the last."""
+    return count_line_ends(syntax.data[edit.start : edit.stop].rstrip(b"\r\n"))

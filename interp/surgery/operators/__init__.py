@@ -11,6 +11,7 @@ alone allows.
 
 import ast
 from collections.abc import Iterator
+from typing import cast
 
 from interp.surgery.dataflow import Dataflow
 from interp.surgery.observing import Observations
@@ -75,8 +76,9 @@ def propose(syntax: Syntax, observations: Observations | None = None) -> list[Pr
         proposals += cuts_of(view, node, function, flows[function])
     proposals += linked_calls(syntax, proposals)
     proposals += linked_sizes(view)
-    covered = {syntax.statement_at(edit.start) for p in proposals for edit in p.edits}
-    proposals += deletions(view, covered)
+    edits = [edit for proposal in proposals for edit in proposal.edits]
+    covered = {syntax.statement_at(edit.start) for edit in edits} - {None}
+    proposals += deletions(view, cast(set[ast.stmt], covered))
     order = {operator: rank for rank, operator in enumerate(OPERATORS)}
     return sorted(proposals, key=lambda p: (p.edits[0].line, order[p.operator], not p.safe))
 

@@ -1,0 +1,166 @@
+"""What does a person ask to be cut, and what is known of it before anything is trained?
+
+--cut 'model.py:189: x = attn_out'          what is to stand on a line
+--cut 'x = x + attn_out => x = attn_out'    the text that goes, and the text that comes
+--cut my_idea.diff                          a unified diff
+--cut edited_model.py                       a copy of the file, edited by hand
+--cut 'no_residual=x = x + attn_out => x = attn_out'      any of them, with a name
+
+cuts = own_cuts(config.cut, [source])
+say_before_training(study, cuts)
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from experiments.support.cli import console
+from gpt.errors import UsageError
+from interp import surgery
+from interp.errors import SurgeryError
+from interp.status import Status
+from interp.surgery import Source, Study, Surgery
+
+NAMED = re.compile(r"([A-Za-z_][\w.-]*)\s*=(?![=>])\s*(.+)", re.DOTALL)
+AT_LINE = re.compile(r"(\S*\.py):(\d+):(.*)", re.DOTALL)
+ARROW = "=>"
+FORMS = (
+    "'model.py:189: x = attn_out', 'x = x + attn_out => x = attn_out', my_idea.diff or "
+    "edited_model.py"
+)
+SAID = {
+    Status.CHANGED: "it runs, and changes what the model computes",
+    Status.EQUIVALENT: "it is the same function as before",
+    Status.TRAIN_ONLY: "it changes only training",
+    Status.RETRAIN_ONLY: "it is known by training alone",
+    Status.LEAK: "it lets the model see the tokens that it is to predict: its loss will mean "
+    "nothing",
+    Status.DEAD: "it never runs",
+}
+STOPS = (Status.ERROR, Status.NONFINITE, Status.TIMEOUT, Status.LOST)
+
+
+def own_cuts(asked: Sequence[str], sources: Sequence[Source]) -> dict[str, Surgery]:
+    """The cuts that a command line asks for, by name, in its order.
+
+    Args:
+        asked: each in one of the four forms, with a name or without.
+        sources: the files that can be cut; of the first where an edit does not say.
+
+    Raises:
+        UsageError: a form that is none of the four, an edit that cannot be made, two of one name.
+    """
+    found: dict[str, Surgery] = {}
+    for text in asked:
+        name, cut = own_cut(text, sources)
+        if name in found:
+            raise UsageError(
+                f"two cuts are called {name}: give one of them a name, as in other_{name}={text}"
+            )
+        found[name] = cut
+    return found
+
+
+def own_cut(text: str, sources: Sequence[Source]) -> tuple[str, Surgery]:
+    """One cut and its name; where none is given, of its line."""
+    named = NAMED.fullmatch(text.strip())
+    readings = [("", text.strip())]
+    if named:
+        readings.append((named[1], named[2].strip()))
+        if not is_of_a_form(text.strip()):
+            readings.reverse()
+    errors = []
+    for name, what in readings:
+        make = maker(what, sources)
+        if make is None:
+            continue
+        try:
+            cut = make(name)
+        except SurgeryError as error:
+            errors.append(str(error))
+            continue
+        return name or f"line_{cut.line}", cut
+    if errors:
+        raise UsageError(f"--cut {text!r}: {errors[0]}")
+    raise UsageError(f"--cut is {text!r}; write {FORMS}, or a name before it: my_cut=…")
+
+
+def is_of_a_form(text: str) -> bool:
+    """Whether a text is plainly an edit without a name."""
+    return AT_LINE.fullmatch(text) is not None or Path(text).is_file()
+
+
+def maker(what: str, sources: Sequence[Source]) -> Callable[[str], Surgery] | None:
+    """What makes the cut of one reading; None where it has none of the forms."""
+    if ARROW in what:
+        old, _, new = what.partition(ARROW)
+        return lambda name: cut_of_text(sources, old.strip(), new.strip(), name)
+    if at := AT_LINE.fullmatch(what):
+        source = source_named(at[1], sources)
+        return lambda name: surgery.at_line(source, int(at[2]), at[3].strip(), name=name)
+    path = Path(what)
+    if path.suffix in (".diff", ".patch"):
+        return lambda name: cut_of_diff(sources, path, name or path.stem)
+    if path.suffix == ".py":
+        return lambda name: cut_of_copy(sources, path, name or path.stem)
+    return None
+
+
+def cut_of_text(sources: Sequence[Source], old: str, new: str, name: str) -> Surgery:
+    """An edit of the one file that says ``old``; a ``pass`` where nothing comes."""
+    saying = [source for source in sources if old and old in source.text]
+    if len(saying) > 1:
+        files = ", ".join(source.file for source in saying)
+        raise SurgeryError(f"{files} say {old!r}: give its line, as in {saying[0].file}:12: {new}")
+    return surgery.edit((saying or sources)[0], old, new or "pass", name=name)
+
+
+def cut_of_diff(sources: Sequence[Source], path: Path, name: str) -> Surgery:
+    """A diff, of the first file of which it is one."""
+    errors = []
+    for source in sources:
+        try:
+            return surgery.from_diff(source, path, name=name)
+        except SurgeryError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def cut_of_copy(sources: Sequence[Source], path: Path, name: str) -> Surgery:
+    """A copy that was edited by hand, of the file that is most like it."""
+    if not path.is_file():
+        raise SurgeryError(f"there is no file {str(path)!r}: give the path of the edited copy")
+    lines = set(path.read_text(errors="replace").splitlines())
+    likest = max(sources, key=lambda source: len(lines & {*source.text.splitlines()}))
+    return surgery.between(likest, path, name=name)
+
+
+def source_named(file: str, sources: Sequence[Source]) -> Source:
+    """The file that a cut names, by its name or the end of its path."""
+    wanted = Path(file).parts
+    for source in sources:
+        if source.path.parts[-len(wanted) :] == wanted:
+            return source
+    known = ", ".join(source.file for source in sources)
+    raise UsageError(f"--cut names {file!r}; the files that can be cut are {known}")
+
+
+def say_before_training(study: Study, cuts: Mapping[str, Surgery]) -> None:
+    """Make each cut in a model that is not trained yet, run it on a text, and say what is known.
+
+    Raises:
+        UsageError: a cut with which the model does not run, or gives what is no number.
+    """
+    if not cuts:
+        return
+    for name, row in zip(cuts, study.posthoc(cuts.values()).to_dict("records"), strict=True):
+        cut, status, detail = cuts[name], row["status"], row["detail"]
+        if status in STOPS:
+            what = "gives a loss that is no number" if status == Status.NONFINITE else "fails"
+            raise UsageError(
+                f"with the cut {name} ({cut.before} → {cut.after}) the model {what}: {detail}; "
+                "nothing was trained"
+            )
+        more = f" ({detail})" if detail and status != Status.LEAK else ""
+        console.print(f"cut     {name}: {cut.label}", soft_wrap=True, markup=False)
+        console.print(f"        {SAID[status]}{more}", soft_wrap=True, markup=False)
