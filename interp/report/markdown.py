@@ -54,7 +54,7 @@ def write_markdown(path: Path, page: Page) -> Path:
     Raises:
         UsageError: a figure cannot be read, or a file not be written.
     """
-    beside = Beside(path.parent)
+    beside = FilesBeside(path.parent)
     text = [f"# {escape_markdown(page.title)}", escape_markdown(page.question)]
     text += summary_blocks(page, beside)
     for part, anchor in zip(page.parts, anchors_of(part.title for part in page.parts), strict=True):
@@ -79,7 +79,7 @@ def joined_blocks(blocks: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Beside:
+class FilesBeside:
     """The folder that the text stands in, for what it shows and links to."""
 
     folder: Path
@@ -114,7 +114,7 @@ def inert(text: str) -> str:
     return f"'{text}" if COMPUTED.match(text) and not NUMBER.fullmatch(text) else text
 
 
-def summary_blocks(page: Page, beside: Beside) -> list[str]:
+def summary_blocks(page: Page, beside: FilesBeside) -> list[str]:
     """What stands on the first screen, and all findings in words."""
     own, first = page.prose.get("Summary", ""), page.first
     if not (own or page.summary or first.figure or first.findings):
@@ -152,7 +152,7 @@ def bullet_list(sentences: Sequence[str]) -> str:
     return "\n".join(f"- {escape_markdown(one)}" for one in sentences)
 
 
-def part_blocks(part: Part, anchor: str, beside: Beside) -> list[str]:
+def part_blocks(part: Part, anchor: str, beside: FilesBeside) -> list[str]:
     """A part's blocks."""
     if isinstance(part, Section):
         return of_section(part, anchor, beside)
@@ -169,7 +169,7 @@ def part_blocks(part: Part, anchor: str, beside: Beside) -> list[str]:
     return ["This part is on the page alone."]
 
 
-def of_section(section: Section, anchor: str, beside: Beside) -> list[str]:
+def of_section(section: Section, anchor: str, beside: FilesBeside) -> list[str]:
     if isinstance(section.text, Markup):
         blocks = [beside.markup(section.text)]
     else:
@@ -184,7 +184,7 @@ def of_section(section: Section, anchor: str, beside: Beside) -> list[str]:
     return blocks
 
 
-def pictured(figure: Figure, title: str, name: str, beside: Beside) -> list[str]:
+def pictured(figure: Figure, title: str, name: str, beside: FilesBeside) -> list[str]:
     content = figure.image.read_bytes() if isinstance(figure.image, Path) else figure.image
     link = beside.picture(name, content)
     return [
@@ -193,7 +193,7 @@ def pictured(figure: Figure, title: str, name: str, beside: Beside) -> list[str]
     ]
 
 
-def of_source(view: SourceView, anchor: str, beside: Beside) -> list[str]:
+def of_source(view: SourceView, anchor: str, beside: FilesBeside) -> list[str]:
     """The lines that were cut, with their effects."""
     lines, blocks = view.lines, []
     if {"status", "delta"} <= {*lines}:
@@ -227,7 +227,7 @@ def outcome(row: Mapping[Any, Any], way: str) -> dict[str, str]:
     }
 
 
-def of_attention(view: AttentionView, anchor: str, beside: Beside) -> list[str]:
+def of_attention(view: AttentionView, anchor: str, beside: FilesBeside) -> list[str]:
     """All heads in one picture, a row for each layer."""
     layers: dict[int, list[Any]] = {}
     for (layer, _), pattern in sorted(view.patterns.items()):
@@ -249,7 +249,7 @@ def of_attention(view: AttentionView, anchor: str, beside: Beside) -> list[str]:
     ]
 
 
-def of_questions(quiz: Quiz | Worksheet, anchor: str, beside: Beside) -> list[str]:
+def of_questions(quiz: Quiz | Worksheet, anchor: str, beside: FilesBeside) -> list[str]:
     """The questions in words; the answers in a file of their own, not next to them."""
     questions = shuffled(quiz.questions)
     asked = isinstance(quiz, Quiz)
@@ -275,7 +275,7 @@ def of_questions(quiz: Quiz | Worksheet, anchor: str, beside: Beside) -> list[st
 
 
 def table_of(
-    table: pd.DataFrame, name: str, beside: Beside, whole: pd.DataFrame | None = None
+    table: pd.DataFrame, name: str, beside: FilesBeside, whole: pd.DataFrame | None = None
 ) -> list[str]:
     """A table, its numbers as the page shows them; where rows are left out, a file has all.
 

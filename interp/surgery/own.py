@@ -50,7 +50,7 @@ def edit(file: File, old: str, new: str, *, name: str = "") -> Surgery:
     """
     source = source_of_file(file)
     old, new = with_ends_of(source, old), with_ends_of(source, new)
-    places = occurrences(source.text, old) if old.strip() else []
+    places = places_saying(source.text, old) if old.strip() else []
     if not places:
         near = difflib.get_close_matches(old.strip(), [*map(str.strip, source.text.split("\n"))], 1)
         hint = f"; nearest: {near[0]!r}" if near else ""
@@ -252,7 +252,7 @@ def with_ends_of(source: Source, text: str) -> str:
     return text.replace("\n", "\r\n") if "\r\n" in source.text else text
 
 
-def occurrences(text: str, part: str) -> list[int]:
+def places_saying(text: str, part: str) -> list[int]:
     """Where a text says something, without overlaps."""
     found, at = [], text.find(part)
     while at >= 0:
