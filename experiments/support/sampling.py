@@ -7,7 +7,7 @@ Every variant continues the same stretches of the validation text with the same 
     samples = save_samples(run, table, known_text(data, tokenizer), baseline="none")
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from experiments.support.cli import console
 from gpt.text import CharTokenizer, Data, evaluation_blocks
 from interp.characters import shorten_text, visible
+from interp.report import WritingView
 from interp.runs import Run, SavedRun
 from interp.samples import COMPARED, KnownText, compare_samples, measure_texts, write
 from interp.surgery.outcomes import is_the_machines, one_sentence
@@ -127,3 +128,38 @@ def say_samples(run: SavedRun) -> None:
     if len(samples):
         text = beside_each_other(samples, console.width)
         console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def writing_parts(runs: Sequence[SavedRun], baseline: str) -> list[WritingView]:
+    """What the models of some runs write, a part for each run that has kept samples."""
+    found = []
+    kept = [run for run in runs if run.holds("samples") and run.holds("text_measures")]
+    for run in kept:
+        samples = run.table("samples")
+        if samples.empty:
+            continue
+        name = str(run.description.get("experiment", "")) if len(kept) > 1 else ""
+        title = "What each variant writes" + (f": {name}" if name else "")
+        labels, learning = labels_of(run), samples_on_the_way(run)
+        measured = run.table("text_measures")
+        found.append(WritingView(title, samples, measured, baseline, labels, learning))
+    return found
+
+
+def labels_of(run: SavedRun) -> dict[str, str]:
+    """What each variant is, beside its name: its line and what becomes of it."""
+    table = run.table()
+    if not {"variant", "label"} <= {*table}:
+        return {}
+    named = table.drop_duplicates("variant")
+    pairs = zip(named["variant"], named["label"], strict=True)
+    return {name: label for name, label in pairs if name != label}
+
+
+def samples_on_the_way(run: SavedRun) -> pd.DataFrame | None:
+    """What each variant wrote at its evaluations, of the first seed; None where none was kept."""
+    table = run.table()
+    if not {"variant", "step", "sample", "seed"} <= {*table}:
+        return None
+    rows = table[(table["split"] == "val") & (table["seed"] == table["seed"].min())]
+    return rows[rows["sample"] != ""]

@@ -15,6 +15,7 @@ from interp.report.map import MapView
 from interp.report.page import Page, Part, as_json, write_report
 from interp.report.sections import Figure, Section
 from interp.report.source import SourceView
+from interp.report.writing import WritingView
 
 __all__ = [
     "Figure",
@@ -23,6 +24,7 @@ __all__ = [
     "Part",
     "Section",
     "SourceView",
+    "WritingView",
     "as_json",
     "write_report",
 ]

@@ -37,7 +37,9 @@ from interp.report.spelling import (
     of_markup,
 )
 from interp.report.values import signed
+from interp.report.writing import WritingView
 from interp.runs import write_atomically
+from interp.samples import MEASURES
 from interp.status import WITH_LOSS
 from interp.verdicts import verdict_words
 
@@ -166,6 +168,8 @@ def part_blocks(part: Part, anchor: str, beside: FilesBeside) -> list[str]:
         return of_attention(part, anchor, beside)
     if isinstance(part, Quiz | Worksheet):
         return of_questions(part, anchor, beside)
+    if isinstance(part, WritingView):
+        return of_writing(part, anchor, beside)
     return ["This part is on the page alone."]
 
 
@@ -247,6 +251,30 @@ def of_attention(view: AttentionView, anchor: str, beside: FilesBeside) -> list[
         "and a column for each key, dark where it looks (by the square root). The text:",
         text,
     ]
+
+
+def of_writing(view: WritingView, anchor: str, beside: FilesBeside) -> list[str]:
+    """The first prompt continued by each variant, and what was counted in all samples."""
+    first = view.continued(view.prompts[0])
+    blocks = [
+        f"After {code_span(first.prompt)}, on the same random numbers; numbers are means over "
+        f"{view.over}, with differences to the model as it is. None says how good a text is."
+    ]
+    for text in first.texts:
+        wrote = "".join(piece for _, piece in text.pieces)
+        said = text.said or (f"wrote nothing: {text.detail}" if text.detail else "")
+        blocks.append(f"{code_span(text.variant)} {escape_markdown(said)}".strip())
+        blocks.append(fenced(wrote, ""))
+    rows = [
+        {"variant": variant}
+        | {
+            cell.title: " ".join([cell.value, cell.difference, cell.verdict]).strip()
+            for cell in cells
+        }
+        for variant, cells in view.counted()
+    ]
+    blocks += table_of(pd.DataFrame(rows), anchor, beside, view.samples)
+    return [*blocks, bullet_list([f"{one.title}: {one.says}" for one in MEASURES])]
 
 
 def of_questions(quiz: Quiz | Worksheet, anchor: str, beside: FilesBeside) -> list[str]:

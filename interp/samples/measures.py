@@ -130,7 +130,8 @@ MEASURES = (
         "known words",
         "",
         "Share of the sample's words that occur in the training text; a word that the sample's "
-        "ends cut off is left out, and a character of a script without spaces is a word.",
+        "ends cut off is left out, and a character of a script without spaces is a word. Short "
+        "words are often known by chance.",
         known_words,
     ),
     Measure(
