@@ -45,13 +45,13 @@ PLACES = {
     "interp/sweeps": (1, 3),
     "interp/surgery": (2, 1),
     "interp/figures": (2, 2),
-    "interp/report": (3, 1),
-    "interp/samples": (3, 0),
+    "interp/report": (4, 0),
+    "interp/samples": (3, 1),
     "gpt": (3, 3),
-    QUESTIONS: (4, 2),
+    QUESTIONS: (5, 2),
     "gpt/ladder": (4, 3),
-    "experiments/support": (5, 1),
-    "experiments": (6, 1),
+    "experiments/support": (6, 1),
+    "experiments": (7, 1),
 }
 """Storey and place of each room in the drawing: a room imports from storeys below its own."""
 
