@@ -7,6 +7,7 @@ with blame("model.py:GPT cannot be built"):
 import contextlib
 import io
 import linecache
+import logging
 import os
 import re
 import traceback
@@ -68,6 +69,8 @@ def remedy(error: BaseException) -> str:
     said = error_line(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"; install it (pip install {error.name.partition('.')[0]}) or take the import out"
+    if isinstance(error, AttributeError) and "onfig" in type(error.obj).__name__:
+        return f"; give it with --set {error.name}=VALUE"
     if isinstance(error, FileNotFoundError):
         return "; it reads a file while it is imported or built: move that into a function"
     if isinstance(error, (RuntimeError, AssertionError)) and GPU.search(said):
@@ -80,6 +83,13 @@ def remedy(error: BaseException) -> str:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Inside the block what somebody's file prints is not shown."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
+    """Inside the block what somebody's file prints is not shown; how it sets up logging is not
+    kept."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers

@@ -5,8 +5,11 @@ model = make(0)
 """
 
 import ast
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +25,8 @@ from experiments.support.sizes import Sizes
 from gpt.errors import UsageError, nearest
 from gpt.text import Data
 from gpt.train import Preset
+
+LARGEST = 200_000_000  # parameters
 
 
 def read_setting(given: str) -> tuple[str, Any]:
@@ -67,11 +72,19 @@ def builder(loaded: Loaded, model: str, build: str, sizes: Sizes) -> Callable[[i
         found = function_of("--build", build, None if model else loaded)
     else:
         found = class_named(loaded, *split_name("--model", model))
-    with blame(f"the config of {build or model} cannot be made"), silence():
+    what = f"the config of {build or model} cannot be made"
+    with blame(what, "; --set NAME=VALUE gives what it asks for"), silence():
         given = arguments(found, module, sizes)
     fill_left(loaded, sizes)
     bound = {name for left in loaded.left.values() for name in {*left.names, *left.replaced}}
     sizes.require_used({*vars(module)} | bound)
+
+    if isinstance(found, type) and not is_built(found, given):
+        filled = replace(sizes, fills=True, left={})
+        with contextlib.suppress(Exception), silence():
+            other = arguments(found, module, filled)
+            if is_built(found, other):
+                given = other
 
     def make(seed: int) -> nn.Module:
         torch.manual_seed(seed)
@@ -86,6 +99,16 @@ def builder(loaded: Loaded, model: str, build: str, sizes: Sizes) -> Callable[[i
         return built
 
     return make
+
+
+def is_built(found: type, given: dict[str, Any]) -> bool:
+    """Whether a class can be built of some arguments; its numbers are not made."""
+    try:
+        with silence(), torch.device("meta"):
+            found(**given)
+    except Exception:
+        return False
+    return True
 
 
 def fill_left(loaded: Loaded, sizes: Sizes) -> None:
@@ -148,9 +171,9 @@ def require_built(named: str, make: Callable[[int], nn.Module], sizes: Sizes) ->
     Raises:
         UsageError: it cannot be built, or is not the same with the same seed.
     """
-    left = ", ".join(f"{name}={value!r}" for name, value in list(sizes.left.items())[:12])
-    hint = f"; left as the file has it: {left}; --set NAME=VALUE gives another" if left else ""
+    hint = settings_left(sizes)
     with blame(f"{named} cannot be built", hint):
+        require_small(named, make, hint)
         one, two = state_of(make(0)), state_of(make(0))
     for name, tensor in one.items():
         if not is_lazy(tensor) and not torch.equal(tensor.nan_to_num(), two[name].nan_to_num()):
@@ -160,12 +183,53 @@ def require_built(named: str, make: Callable[[int], nn.Module], sizes: Sizes) ->
             )
 
 
+def settings_left(sizes: Sizes) -> str:
+    """What a model is built with that is as its file has it, and how to give it another."""
+    left = ", ".join(f"{name}={value!r}" for name, value in list(sizes.left.items())[:12])
+    return f"; left as the file has it: {left}; --set NAME=VALUE gives another" if left else ""
+
+
+@contextmanager
+def explain_left(named: str, loaded: Loaded) -> Iterator[None]:
+    """Say of a name that is not there for it was left out of a file what would give it."""
+    try:
+        yield
+    except UsageError as error:
+        cause = error.__cause__
+        name = cause.name if isinstance(cause, NameError) else ""
+        for path, left in loaded.left.items():
+            if name in left.names:
+                line, reason = left.names[name]
+                raise UsageError(
+                    f"{named} needs {name} of {path.name}, line {line}, which was left out, for it "
+                    f"{reason}: give it with --set {name}=VALUE, or build the model by a function, "
+                    "as in --build build.py:make"
+                ) from cause
+        raise
+
+
+def require_small(named: str, make: Callable[[int], nn.Module], hint: str) -> None:
+    """Raise ``UsageError`` where a model would be too large to be built, before it is; one that
+    cannot be made without its numbers is not looked at."""
+    try:
+        with torch.device("meta"):
+            count = sum(parameter.numel() for parameter in make(0).parameters())
+    except Exception:
+        return
+    if count > LARGEST:
+        raise UsageError(
+            f"{named} would have {count / 1e6:.0f} million parameters: too many to be cut and "
+            f"trained again and again{hint}"
+        )
+
+
 def find_asking(
     named: str,
     make: Callable[[int], nn.Module],
     ask: Callable[..., Any] | None,
     data: Data,
     preset: Preset,
+    sizes: Sizes,
 ) -> Ask | None:
     """How the model is asked for logits; None where tokens alone are enough."""
     if ask is not None:
@@ -173,7 +237,8 @@ def find_asking(
     size = preset.model
     count = 3 if size.block_size != 3 else 2
     tokens = torch.stack([data.train[i : i + size.block_size] for i in range(count)])
-    with blame(f"{named} cannot be built and run on tokens of shape {tuple(tokens.shape)}"):
+    what = f"{named} cannot be built and run on tokens of shape {tuple(tokens.shape)}"
+    with blame(what, settings_left(sizes)):
         model = make(0).eval()
         try:
             with silence():

@@ -238,18 +238,13 @@ def filled(kind: type, found: Any, sizes: Sizes, read: Read) -> Any:
             given[name] = MISSING
         elif value is not parameter.default:
             given[name] = key_value_heads(name, value, parameter.default, parameters, sizes)
-        else:
+        elif not read.names or name in read.names:
             sizes.left[name] = parameter.default
     require_all(found, kind.__name__, given)
-    for name in sizes.given:
-        if name not in parameters and name in read.names:
-            sizes.used.add(name)
-            takes_any = any(
-                p.kind is p.VAR_KEYWORD for p in inspect.signature(kind).parameters.values()
-            )
-            if takes_any:
-                given[name] = sizes.given[name]
     made = kind(**given)
+    for name in sizes.given:
+        if name not in parameters and name in read.names:  # the class has it not, the code reads it
+            object.__setattr__(made, name, sizes.of(name, MISSING))
     home = sys.modules.get(kind.__module__)
     if not is_dataclass(kind) and home is not None and local_file(home) is not None:
         set_known(made, sizes, {*parameters})

@@ -54,7 +54,7 @@ class Loaded:
                     f"{path.name} {TRAINS} at the top level: "
                     f"{spans(lines)} left out, its classes are as they stand"
                 )
-            packages = {reason for *_, reason in left.lines if reason.endswith("not installed")}
+            packages = {reason for *_, reason in left.lines if reason.startswith("imports")}
             said += [f"{path.name} {reason}: what needs it was left out" for reason in packages]
         return said
 
@@ -92,12 +92,13 @@ def load_foreign(
         with blame(f"{path} cannot be imported"):
             return Loaded(importlib.import_module(source.module), source.path.parent)
     root, name = source.path.parent, source.path.stem
-    while (root / "__init__.py").is_file():
-        name, root = f"{root.name}.{name}", root.parent
+    up = levels(ast.parse(source.text))
+    while (root / "__init__.py").is_file() or up > 0:
+        name, root, up = f"{root.name}.{name}", root.parent, up - 1
     if root == Path(__file__).resolve().parents[2]:  # one of ours
         return Loaded(importlib.import_module(name), source.path.parent)
     found = Loaded(ModuleType(name), root)
-    finder = Beside(root, known or {}, found.left)
+    finder = FolderFinder(root, known or {}, found.left)
     if afresh:
         forget()
     sys.meta_path.insert(0, finder)
@@ -109,9 +110,14 @@ def load_foreign(
     return found
 
 
+def levels(tree: ast.Module) -> int:
+    """How many folders up the relative imports of a file reach, itself in one of them."""
+    return max((n.level for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)), default=0)
+
+
 def forget() -> None:
     """Drop what was imported from beside another file, whose names may be those of files here."""
-    for finder in [item for item in sys.meta_path if isinstance(item, Beside)]:
+    for finder in [item for item in sys.meta_path if isinstance(item, FolderFinder)]:
         sys.meta_path.remove(finder)
     for name, module in list(sys.modules.items()):
         loader = getattr(module, "__loader__", None)
@@ -119,11 +125,13 @@ def forget() -> None:
             del sys.modules[name]
 
 
-class Beside(MetaPathFinder):
-    """Finds the files of a folder before those that are installed."""
+class FolderFinder(MetaPathFinder):
+    """Finds the files of a folder before those that are installed, and what is nowhere else in the
+    folders around it, as if the command were started there."""
 
     def __init__(self, root: Path, known: Mapping[str, Any], left: dict[Path, Left]) -> None:
         self.root = root
+        self.around = [folder for folder in list(root.parents)[:3] if folder != Path(root.anchor)]
         self.known = known
         self.left = left
 
@@ -135,9 +143,14 @@ class Beside(MetaPathFinder):
             return None
         wanted = name.removeprefix(PREFIX) if name.removeprefix(PREFIX) in OURS else name
         spec = PathFinder.find_spec(wanted, [str(self.root)] if path is None else path)
+        if spec is None and path is None and PathFinder.find_spec(wanted) is None:
+            spec = PathFinder.find_spec(wanted, list(map(str, self.around)))
         origin = getattr(spec, "origin", None)
-        if spec is None or origin is None or not Path(origin).is_relative_to(self.root):
-            return None if path is not None or spec is None or origin is not None else spec
+        if spec is None or origin is None:
+            return spec if path is None else None
+        outermost = [self.root, *self.around][-1]
+        if not Path(origin).is_relative_to(outermost) or origin.startswith(INSTALLED):
+            return None
         if not origin.endswith(".py"):
             return spec
         inner = spec.submodule_search_locations
@@ -166,7 +179,7 @@ class Beside(MetaPathFinder):
 class Trimmed(SourceFileLoader):
     """Compiles a file without its training; never reads or writes compiled files."""
 
-    def __init__(self, name: str, path: str, finder: Beside) -> None:
+    def __init__(self, name: str, path: str, finder: FolderFinder) -> None:
         super().__init__(name, path)
         self.finder = finder
 

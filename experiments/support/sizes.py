@@ -19,7 +19,7 @@ ALIASES = {
         *("padded_vocab_size", "src_vocab_size", "tgt_vocab_size", "voc_size", "vocab_len"),
     ),
     "block_size": (
-        *("block_size", "n_positions", "max_position_embeddings", "n_ctx", "ctx_len", "seq_len"),
+        *("block_size", "n_positions", "n_ctx", "ctx_len", "seq_len"),
         *("seq_length", "sequence_len", "sequence_length", "context_length", "context_len"),
         *("context_size", "context_window", "max_seq_len", "max_seq_length", "max_len"),
         *("max_length", "max_sequence_length", "max_context_length", "max_target_positions"),
@@ -51,8 +51,26 @@ ALIASES = {
     ),
     "dropout": ("dropout", "drop_rate", "dropout_rate", "dropout_p", "p_drop", "dropout_prob"),
     "device": ("device",),
+    "room": ("max_position_embeddings",),  # some start to count at their padding token
+    "is_decoder": ("is_decoder",),
+    "use_cache": ("use_cache",),  # of earlier keys: there are none where a whole text is read
+    "token": (
+        *("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "pad_id"),
+        *("padding_idx", "sep_token_id", "unk_token_id", "mask_token_id", "image_token_id"),
+    ),
+    "experts": ("num_experts", "n_routed_experts", "num_local_experts", "n_experts"),
+    "experts_width": ("moe_intermediate_size", "shared_expert_intermediate_size"),
 }
-OPTIONAL = {"n_kv_head", "head_size", "rotary", "d_mlp", "device"}  # None there means: make it
+OPTIONAL = {
+    "n_kv_head",
+    "head_size",
+    "rotary",
+    "d_mlp",
+    "device",
+    "token",
+    "experts",
+    "room",
+}  # None there means: make it
 
 
 @dataclass
@@ -64,12 +82,14 @@ class Sizes:
         given: what ``--set`` says; it goes before all else.
         used: the names of ``given`` that something asked for.
         left: what a config was left with from its own file, for the error of one that fails.
+        fills: whether a size that the file leaves at None is given too.
     """
 
     named: dict[str, Any]
     given: dict[str, Any] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     left: dict[str, Any] = field(default_factory=dict)
+    fills: bool = False
 
     @property
     def known(self) -> dict[str, Any]:
@@ -81,8 +101,15 @@ class Sizes:
         if name in self.given:
             self.used.add(name)
             return self.given[name]
-        if name not in self.named or (default is None and KINDS[name] in OPTIONAL):
+        if name not in self.named or (
+            default is None and KINDS[name] in OPTIONAL and not self.fills
+        ):
             return default
+        if KINDS[name] == "token":  # one that the vocabulary has not
+            known = [item for item in as_list(default) if isinstance(item, int)]
+            return 0 if any(item >= self.named["vocab_size"] for item in known) else default
+        if KINDS[name] == "experts" and isinstance(default, int):
+            return min(default, self.named[name])
         if isinstance(default, str) != isinstance(self.named[name], str) and default is not None:
             return default if default is not MISSING else self.named[name]
         return self.named[name]
@@ -96,6 +123,10 @@ class Sizes:
                     f"--set {name}={self.given[name]!r}: nothing that builds the model is called "
                     f"{name!r}; nearest: {nearest(name, known)}"
                 )
+
+
+def as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 KINDS = {alias: kind for kind, aliases in ALIASES.items() for alias in aliases}
@@ -113,6 +144,12 @@ def sizes_of(preset: Preset, given: Mapping[str, Any] | None = None) -> Sizes:
         "rotary": head_size,
         "d_mlp": 4 * model.n_embd,
         "device": "cpu",
+        "room": 2 * model.block_size,
+        "is_decoder": True,
+        "use_cache": False,
+        "token": 0,
+        "experts": 8,
+        "experts_width": model.n_embd,
     }
     named = {alias: values[kind] for alias, kind in KINDS.items()}
     return Sizes(named, dict(given or {}))

@@ -24,6 +24,7 @@ from experiments.support.blaming import blame, silence
 from experiments.support.building import (
     builder,
     class_of,
+    explain_left,
     find_asking,
     function_of,
     read_setting,
@@ -105,8 +106,9 @@ def choose_class(
     loaded = load_foreign(split_name("--model" if model else "--build", named)[0], sizes.known)
     make = builder(loaded, model, build, sizes)
     ask = function_of("--judge", judge) if judge else None
-    require_built(named, make, sizes)
-    way = find_asking(named, make, ask, data, preset)
+    with explain_left(named, loaded):
+        require_built(named, make, sizes)
+        way = find_asking(named, make, ask, data, preset, sizes)
 
     def build_asked(seed: int) -> nn.Module:
         return make(seed) if way is None else Asked(make(seed), way)

@@ -78,6 +78,9 @@ class Trimmer:
         self.is_there = is_there
         self.left = Left()
         self.bound: set[str] = set()
+        self.late_annotations = any(
+            isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body
+        )
         self.functions = {node.name: node for node in tree.body if isinstance(node, FUNCTION)}
         self.classes = classes_of(tree)
         self.models = module_classes(self.classes)
@@ -119,9 +122,25 @@ class Trimmer:
             return [node]
         if isinstance(node, ast.Try) and not any(map(self.acts, node.body)):
             return [node]
-        if self.is_script and (self.acts(node) or self.is_unknown_call(node)):
+        ends = isinstance(node, ast.Raise)
+        if self.is_script and (ends or self.acts(node) or self.is_unknown_call(node)):
             return self.leave(node, TRAINS)
         return self.unless_missing(node, [node], names_bound(node))
+
+    def run_by(self, node: ast.stmt) -> list[ast.AST]:
+        """What runs when a statement is reached, of a function or class all but its body."""
+        if isinstance(node, ast.ClassDef):
+            inner = [part for item in node.body for part in self.run_by(item)]
+            return [*node.bases, *node.decorator_list, *node.keywords, *inner]
+        if not isinstance(node, FUNCTION):
+            return [node]
+        given = node.args
+        parts = [*node.decorator_list, *given.defaults, *filter(None, given.kw_defaults)]
+        if not self.late_annotations:
+            every = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+            parts += [one.annotation for one in every if one is not None and one.annotation]
+            parts += [node.returns] if node.returns else []
+        return [*parts]
 
     def unless_missing(
         self, node: ast.stmt, read: Sequence[ast.AST], bound: list[str]
@@ -212,11 +231,22 @@ class Trimmer:
                 return True
             if bare and name in self.models:
                 return True
-            if bare and name in self.functions and name not in seen:
-                body = self.functions[name].body
-                if any(self.acts(item, seen | {name}) for item in body):
-                    return True
+            inner = self.called(name) if bare and name not in seen else []
+            if any(self.acts(item, seen | {name}) for item in inner):
+                return True
         return False
+
+    def called(self, name: str) -> list[ast.stmt]:
+        """The statements that run where a function or a class of the file is called."""
+        if name in self.functions:
+            return self.functions[name].body
+        methods = list(getattr(self.classes.get(name), "body", ()))
+        by_name = {item.name: item.body for item in methods if isinstance(item, FUNCTION)}
+        found = [*by_name.get("__init__", ()), *by_name.get("__post_init__", ())]
+        for part in [part for item in found for part in ast.walk(item)]:
+            if isinstance(part, ast.Call) and first_name(part.func) == "self":
+                found += by_name.get(called_name(part.func), [])
+        return found
 
 
 def at_top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
