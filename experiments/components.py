@@ -26,8 +26,10 @@ import gpt.model
 from experiments.support.cli import announce, console, launch
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
+from experiments.support.sampling import known_text, save_samples, say_samples, write_variants
 from experiments.support.telling import of_trained_model
-from experiments.support.trained import StudyOptions, find_subject
+from experiments.support.trained import StudyOptions, TrainedSubject, find_subject
+from experiments.support.variants import BASELINE
 from experiments.support.views import save_views
 from gpt.protocol import LanguageModel
 from interp.caching import cache
@@ -53,6 +55,8 @@ KINDS = {
     ),
 }
 NORM_SCALE = "learned scale of a norm"
+WRITERS = ["attention", "MLP", "embedding"]  # to the residual stream
+WRITTEN = 4  # parts without which the model writes
 
 
 @dataclass(frozen=True)
@@ -83,11 +87,25 @@ def main(config: Config) -> Path:
         table = pd.DataFrame([row | one.named | {"seed": config.seed} for row, one in rows])
         run.save_table(table.sort_values("delta", ascending=False, ignore_index=True))
         run.save_figure(ranked_effects(run.table()), "components")
+        samples = without_parts(subject, run.table(), config.seed)
+        save_samples(run, samples, known_text(subject.data, subject.tokenizer), BASELINE)
         save_views(run, model, subject.tokenizer, subject.data.val)
         page = write_page(run)
     console.print(*readings(run.table()), sep="\n", soft_wrap=True, markup=False)
+    say_samples(run)
     announce(run.folder)
     return page
+
+
+def without_parts(subject: TrainedSubject, table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """What the model writes without each of the attention blocks, MLPs and embeddings whose zero
+    costs most."""
+    parts = table[table["kind"].isin(WRITERS) & (table["intervention"] == "zero")]
+    variants = {
+        f"{row['site']} is zero": (f"{row['file']}:{row['line']}", {row["site"]: Zero()})
+        for row in parts.nlargest(WRITTEN, "delta").to_dict("records")
+    }
+    return write_variants(subject.model, subject.data, subject.tokenizer, seed, variants)
 
 
 def of_activations(model: LanguageModel, reference: Reference) -> Iterator[Ablation]:
@@ -133,14 +151,14 @@ def parts(run: SavedRun) -> list[Part]:
 def effects(run: SavedRun) -> pd.DataFrame:
     """What the summary ranks: the parts that write to the residual stream."""
     table = run.table()
-    table = table[table["kind"].isin(["attention", "MLP", "embedding"])]
+    table = table[table["kind"].isin(WRITERS)]
     how = "set to " + table["intervention"].map({"zero": "zero", "mean": "its mean"})
     return of_trained_model(table, table["site"], how)
 
 
 def readings(table: pd.DataFrame) -> list[str]:
     """One plain sentence on each main finding."""
-    parts = table[table["kind"].isin(["attention", "MLP", "embedding"])]
+    parts = table[table["kind"].isin(WRITERS)]
     said = []
     for way, rows in parts.groupby("intervention", sort=False):
         top = rows.sort_values("delta", ascending=False).iloc[0]

@@ -26,8 +26,10 @@ from torch import Tensor
 from experiments.support.cli import announce, console, launch
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
+from experiments.support.sampling import known_text, save_samples, say_samples, write_variants
 from experiments.support.telling import of_trained_model
 from experiments.support.trained import StudyOptions, TrainedSubject, find_subject
+from experiments.support.variants import BASELINE
 from experiments.support.views import save_views
 from interp import figures
 from interp.caching import cache
@@ -46,6 +48,7 @@ HEADS = "blocks.*.attn.hook_z"
 FEWEST = 20  # occurrences of a character, below which its mean says little
 SHOWN = 18  # characters in the figure
 EXCERPTS = 5  # texts in the figure
+WRITTEN = 4  # heads without which the model writes
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,13 @@ def main(config: Config) -> Path:
         losses = per_token(subject, tokens, Site.parse(worst["site"]), ways["mean"])
         run.save_table(losses, "tokens")
         run.save_table(per_character(losses), "characters")
+        samples = without_heads(subject, table, ways["mean"], config.seed)
+        save_samples(run, samples, known_text(subject.data, subject.tokenizer), BASELINE)
         draw(run)
         save_views(run, model, subject.tokenizer, subject.data.val)
         page = write_page(run)
     console.print(*readings(run), sep="\n", soft_wrap=True, markup=False)
+    say_samples(run)
     announce(run.folder)
     return page
 
@@ -88,6 +94,21 @@ def worst_head(table: pd.DataFrame) -> pd.Series:
     """The row of the head whose mean ablation costs most."""
     means = table[table["intervention"] == "mean"]
     return means.nlargest(1, "delta").iloc[0]
+
+
+def without_heads(
+    subject: TrainedSubject, table: pd.DataFrame, mean: Intervention, seed: int
+) -> pd.DataFrame:
+    """What the model writes without each of the heads whose mean ablation costs most."""
+    costly = table[table["intervention"] == "mean"].nlargest(WRITTEN, "delta")
+    variants = {
+        f"head {head_name(row)} says its mean": (
+            f"{row['file']}:{row['line']}",
+            {row["site"]: mean},
+        )
+        for _, row in costly.iterrows()
+    }
+    return write_variants(subject.model, subject.data, subject.tokenizer, seed, variants)
 
 
 @torch.no_grad()

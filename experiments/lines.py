@@ -37,10 +37,12 @@ from experiments.support.cli import (
 )
 from experiments.support.executors import at_once, one_thread
 from experiments.support.joining import command_without
+from experiments.support.line_samples import save_line_samples
 from experiments.support.line_trainings import Trainings, judges
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
 from experiments.support.retraining import resize_preset
+from experiments.support.sampling import say_samples
 from experiments.support.subjects import choose_class, train_subject_once
 from experiments.support.telling import AFTER, BEFORE, COLUMNS, of_failures, of_surgeries
 from experiments.support.views import hash_source, save_views
@@ -176,7 +178,7 @@ def main(config: Config) -> Path:
         decided["imports"] = hash_of_imports(sources)
         finished = identity_of(what="every line", limit_s=config.limit_s, **decided)
         if run.task(finished) is None or not run.is_sound(
-            "results", "lines", "layers", "sites", "notes"
+            "results", "lines", "layers", "sites", "notes", "samples"
         ):
             judge, reference = judges(data, preset.model.block_size, config.texts)
             study = make_study(
@@ -199,6 +201,8 @@ def main(config: Config) -> Path:
                 run.save_table(trainings, "trainings")
                 again = correct(surgery.over_seeds(trainings))
                 run.save_table(again, "retrained")
+            block = preset.model.block_size
+            save_line_samples(run, study, data, tokenizer, block, config.seed)
             where = lines_of_hook_points(model, source.path)
             shown = [
                 annotate.annotated(s, run.table(), again, where if s is source else None)
@@ -218,6 +222,7 @@ def main(config: Config) -> Path:
     if not other:
         said = command_without(run).format(surgery=worst_cut(lines))
         console.print(f"train without one, by its id: {said}", soft_wrap=True, markup=False)
+    say_samples(run)
     announce(run.folder)
     return page
 

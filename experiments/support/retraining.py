@@ -308,13 +308,13 @@ def train_task(shared: Shared, task: Task, tell: Tell) -> Rows:
                 state=task.state,
                 stop_at=task.stop_at,
                 report=report,
-                sample=short_writer(data, tokenizer, task.seed),
+                sample=short_writer(data, tokenizer, task.seed, task.model.block_size),
             )
         except DivergedError as error:
             trained = error.training
             trained.curve += not_reached(task, trained.curve)
         ahead = model_looks_ahead(model, data)
-        written = write_samples(model, data, tokenizer, task.seed)
+        written = write_samples(model, data, tokenizer, task.seed, task.model.block_size)
     except Exception as error:
         if is_the_machines(error):
             raise UsageError(

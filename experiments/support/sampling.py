@@ -7,7 +7,7 @@ Every variant continues the same stretches of the validation text with the same 
     samples = save_samples(run, table, known_text(data, tokenizer), baseline="none")
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,6 +15,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from experiments.support.cli import console
+from experiments.support.variants import BASELINE
 from gpt.text import CharTokenizer, Data, evaluation_blocks
 from interp.characters import shorten_text, visible
 from interp.report import WritingView
@@ -36,43 +37,54 @@ def prompts_of(data: Data, block_size: int) -> Int[Tensor, "prompt pos"]:
     return evaluation_blocks(data.val.cpu(), min(PROMPT, block_size), PROMPTS)[0]
 
 
-def short_writer(data: Data, tokenizer: CharTokenizer, seed: int) -> Callable[[nn.Module], str]:
+def short_writer(
+    data: Data, tokenizer: CharTokenizer, seed: int, block_size: int
+) -> Callable[[nn.Module], str]:
     """What a model under training is asked to write at each evaluation: the first prompt goes on,
     and is not repeated. Empty where it cannot write, as a cut model may not."""
 
     def write_short(model: Any) -> str:
-        rows = attempt_samples(model, data, tokenizer, seed, prompts=1, tokens=SHORT)
+        asked = prompts_of(data, block_size)[:1]
+        rows = attempt_samples(model, asked, SHORT, block_size, tokenizer, seed)
         return str(rows[0]["text"])
 
     return write_short
 
 
 def write_samples(
-    model: Any, data: Data, tokenizer: CharTokenizer, seed: int, **cut: Any
+    model: Any, data: Data, tokenizer: CharTokenizer, seed: int, block_size: int, **cut: Any
 ) -> list[dict[str, Any]]:
     """What a finished model writes after each prompt: ``prompt text detail``, where ``detail`` says
     why there is no text.
 
     Args:
         seed: of the random numbers.
+        block_size: how many characters it reads at once.
         cut: ``interventions``, where some are to be made.
     """
-    return attempt_samples(model, data, tokenizer, seed, PROMPTS, SAMPLE, **cut)
+    asked = prompts_of(data, block_size)
+    return attempt_samples(model, asked, SAMPLE, block_size, tokenizer, seed, **cut)
 
 
 def attempt_samples(
     model: Any,
-    data: Data,
+    asked: Int[Tensor, "prompt pos"],
+    tokens: int,
+    block_size: int,
     tokenizer: CharTokenizer,
     seed: int,
-    prompts: int,
-    tokens: int,
     **cut: Any,
 ) -> list[dict[str, Any]]:
-    asked = prompts_of(data, model.config.block_size)[:prompts]
     try:
         writing = write(
-            model, asked, tokens, seeds=(seed,), tokenizer=tokenizer, allow_no_effect=True, **cut
+            model,
+            asked,
+            tokens,
+            seeds=(seed,),
+            tokenizer=tokenizer,
+            context=block_size,
+            allow_no_effect=True,
+            **cut,
         )
     except Exception as error:  # a cut model may fail in any way
         if is_the_machines(error):
@@ -82,6 +94,26 @@ def attempt_samples(
     return [
         {"prompt": sample.prompt, "text": sample.text, "detail": ""} for sample in writing.samples
     ]
+
+
+def write_variants(
+    model: Any,
+    data: Data,
+    tokenizer: CharTokenizer,
+    seed: int,
+    variants: Mapping[str, tuple[str, Mapping[Any, Any]]],
+) -> pd.DataFrame:
+    """What a trained model writes as it is and with interventions, as ``save_samples`` takes it.
+
+    Args:
+        variants: by name, the line that computes what is changed, and the interventions.
+    """
+    rows = []
+    for name, (label, changes) in {BASELINE: ("", {}), **variants}.items():
+        size = model.config.block_size
+        written = write_samples(model, data, tokenizer, seed, size, interventions=changes)
+        rows += [{"variant": name, "label": label, "seed": seed, **row} for row in written]
+    return pd.DataFrame(rows)
 
 
 def known_text(data: Data, tokenizer: CharTokenizer) -> KnownText:
@@ -148,7 +180,9 @@ def writing_parts(runs: Sequence[SavedRun], baseline: str) -> list[WritingView]:
 
 def labels_of(run: SavedRun) -> dict[str, str]:
     """What each variant is, beside its name: its line and what becomes of it."""
-    table = run.table()
+    table = run.table("samples")
+    if "label" not in table:
+        table = run.table()
     if not {"variant", "label"} <= {*table}:
         return {}
     named = table.drop_duplicates("variant")

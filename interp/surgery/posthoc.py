@@ -54,9 +54,7 @@ def try_cut(uncut: Uncut, surgery: Surgery) -> Row:
     judged and nothing is kept; else on one that is built anew with the cut made."""
     made = uncut.with_preparation(surgery)
     filenames = {edited_name(made), *(str(source.path) for source in uncut.sources)}
-    plan, phases = uncut.rebuilding, uncut.phases(surgery)
-    hidden = plan.keeps or "judge" not in phases  # perhaps the instance holds what the line made
-    anew = bool(phases & {"import", "build"}) or (hidden and not plan.refusal)
+    plan, hidden, anew = uncut.rebuilding, is_hidden(uncut, surgery), is_built_anew(uncut, surgery)
     if anew and plan.refusal:
         why = f"a model that is built anew is not the trained one: {plan.refusal}"
         return try_without_weights(uncut, surgery, made, filenames, why)
@@ -83,12 +81,25 @@ def try_cut(uncut: Uncut, surgery: Surgery) -> Row:
     if same and hidden and not anew:
         why = f"its trace may be kept on the trained model, and none is built anew: {plan.refusal}"
         return try_without_weights(uncut, surgery, made, filenames, why)
-    if same and not phases:
+    if same and not uncut.phases(surgery):
         detail = "the edited lines never run: not when the model is built, judged or trained"
         return {**unchanged(uncut), "status": Status.DEAD, "detail": detail}
     if same:
         return try_in_training(uncut, surgery, made, filenames)
     return compare_with_uncut(uncut, judgement, ahead, left_out)
+
+
+def is_hidden(uncut: Uncut, surgery: Surgery) -> bool:
+    """Whether the trained instance may hold what a line made, so that a cut of it there shows
+    nothing."""
+    return uncut.rebuilding.keeps or "judge" not in uncut.phases(surgery)
+
+
+def is_built_anew(uncut: Uncut, surgery: Surgery) -> bool:
+    """Whether a cut is made in a model that is built with it, not in the trained instance."""
+    if uncut.phases(surgery) & {"import", "build"}:
+        return True
+    return is_hidden(uncut, surgery) and not uncut.rebuilding.refusal
 
 
 def compare_with_uncut(

@@ -59,7 +59,7 @@ def test_a_training_keeps_what_it_writes_on_the_way_and_at_the_end(shared, tasks
         tokenizer.decode(row) for row in prompts_of(data, 16)
     ]
     model = checkpoint.load(whole.weights).model
-    again = write_samples(model, data, tokenizer, seed=0)
+    again = write_samples(model, data, tokenizer, seed=0, block_size=16)
     assert [row["text"] for row in again] == list(samples["text"][:PROMPTS])
     assert evaluated["sample"].iloc[-1] == samples["text"][0][:SHORT]
     table = save_samples(run, samples, known_text(data, tokenizer), BASELINE)
@@ -99,7 +99,7 @@ def test_a_model_that_cannot_write_says_why(shared, tasks):
     run_all(run, [whole], data, tokenizer, InProcess())
     model = checkpoint.load(whole.weights).model
     model.lm_head.weight.data.fill_(float("nan"))
-    rows = write_samples(model, data, tokenizer, seed=0)
+    rows = write_samples(model, data, tokenizer, seed=0, block_size=16)
     assert {row["text"] for row in rows} == {""}
     assert "NaN" in rows[0]["detail"]
     samples = pd.DataFrame(rows).assign(variant=BASELINE, seed=0)
@@ -113,7 +113,7 @@ def test_samples_with_an_intervention_are_those_of_write(shared, tasks):
     run_all(run, [whole], data, tokenizer, InProcess())
     model = checkpoint.load(whole.weights).model
     cut = {"blocks.0.hook_mlp_out": Zero()}
-    rows = write_samples(model, data, tokenizer, seed=3, interventions=cut)
+    rows = write_samples(model, data, tokenizer, seed=3, block_size=16, interventions=cut)
     writing = write(
         model, prompts_of(data, 16), SAMPLE, seeds=[3], tokenizer=tokenizer, interventions=cut
     )

@@ -1,0 +1,65 @@
+"""What does the trained model write with one of its lines cut?
+
+save_line_samples(run, study, data, tokenizer, block_size=64, seed=0)   # tables samples, text_measures
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from experiments.support.sampling import DECIDED_BY, known_text, save_samples, write_samples
+from experiments.support.variants import BASELINE
+from gpt.text import CharTokenizer, Data
+from interp import surgery
+from interp.runs import Run
+from interp.surgery.asking import ask_all
+from interp.surgery.studies import Study
+from interp.verdicts import verdicts_of
+
+
+def save_line_samples(
+    run: Run, study: Study, data: Data, tokenizer: CharTokenizer, block_size: int, seed: int
+) -> None:
+    """Save what the model writes as it is and without each line that has an effect.
+
+    Args:
+        run: holds the effects of all cuts as its results.
+        block_size: how many characters the model reads at once.
+        seed: of the random numbers.
+    """
+    samples = without_lines(study, run.table(), data, tokenizer, block_size, seed)
+    save_samples(run, samples, known_text(data, tokenizer), BASELINE)
+
+
+def without_lines(
+    study: Study,
+    table: pd.DataFrame,
+    data: Data,
+    tokenizer: CharTokenizer,
+    block_size: int,
+    seed: int,
+) -> pd.DataFrame:
+    """What the trained model writes as it is, and with the headline cut of each line that has an
+    effect, the largest first."""
+    found = surgery.headlines(table[table["prepared"] == ""])
+    found = found[verdicts_of(found).map(lambda one: one.is_effect).astype(bool)]
+    found = found.loc[found["delta"].abs().sort_values(ascending=False).index]
+
+    def ask(model: Any) -> Any:
+        return write_samples(model, data, tokenizer, seed, block_size)
+
+    cuts = [None, *map(study.find, found["id"])]
+    answers = ask_all(study, cuts, ask, {**DECIDED_BY, "seed": seed})
+    silent = {"prompt": "", "text": ""}
+    rows = [
+        {
+            "variant": cut.id if cut else BASELINE,
+            "label": cut.label if cut else "",
+            "line": cut.line if cut else 0,
+            "seed": seed,
+            **written,
+        }
+        for cut, answer in zip(cuts, answers, strict=True)
+        for written in answer.get("answer") or [{**silent, "detail": answer["detail"]}]
+    ]
+    return pd.DataFrame(rows)
