@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.support.listing import record_of
+from experiments.support.sampling import written_by_surgery
 from experiments.support.summary import counted, reading, trainings_of
 from experiments.support.variants import BASELINE
 from gpt.errors import UsageError
@@ -84,6 +85,8 @@ def source_view(runs: Sequence[SavedRun]) -> list[Part]:
             curves=pd.concat(curves, ignore_index=True) if curves else None,
             architecture=architecture[0] if architecture else None,
             command=command_without(cut[0]),
+            written=written_by_surgery(cut_after_training(runs)),
+            written_after=written_by_surgery(trained_with_cuts(runs)),
         )
     ]
 

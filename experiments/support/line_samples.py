@@ -1,6 +1,6 @@
 """What does the trained model write with one of its lines cut?
 
-save_line_samples(run, study, data, tokenizer, block_size=64, seed=0)   # tables samples, text_measures
+save_line_samples(run, study, data, tokenizer, block_size=64, seed=0)
 """
 
 from typing import Any

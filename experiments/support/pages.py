@@ -17,7 +17,6 @@ from experiments.support.listing import questions, record_of
 from experiments.support.record import Experiment
 from experiments.support.sampling import writing_parts
 from experiments.support.telling import tell
-from experiments.support.variants import BASELINE
 from gpt.errors import UsageError
 from interp.report import Page, Part, Section, write_report
 from interp.report.attention import AttentionView
@@ -49,7 +48,7 @@ def page_of(runs: Sequence[SavedRun], title: str = "") -> Page:
     shown = [
         *source_view(runs),
         *map_view(runs),
-        *writing_parts(runs, BASELINE),
+        *writing_parts(runs),
         *attention_parts(told),
         *own,
         *parts_of_quiz(runs),

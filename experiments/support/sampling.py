@@ -19,6 +19,7 @@ from experiments.support.variants import BASELINE
 from gpt.text import CharTokenizer, Data, evaluation_blocks
 from interp.characters import shorten_text, visible
 from interp.report import WritingView
+from interp.report.writing import Continued
 from interp.runs import Run, SavedRun
 from interp.samples import COMPARED, KnownText, compare_samples, measure_texts, write
 from interp.surgery.outcomes import is_the_machines, one_sentence
@@ -162,20 +163,39 @@ def say_samples(run: SavedRun) -> None:
         console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
-def writing_parts(runs: Sequence[SavedRun], baseline: str) -> list[WritingView]:
+def writing_parts(runs: Sequence[SavedRun]) -> list[WritingView]:
     """What the models of some runs write, a part for each run that has kept samples."""
-    found = []
-    kept = [run for run in runs if run.holds("samples") and run.holds("text_measures")]
-    for run in kept:
-        samples = run.table("samples")
-        if samples.empty:
-            continue
-        name = str(run.description.get("experiment", "")) if len(kept) > 1 else ""
-        title = "What each variant writes" + (f": {name}" if name else "")
-        labels, learning = labels_of(run), samples_on_the_way(run)
-        measured = run.table("text_measures")
-        found.append(WritingView(title, samples, measured, baseline, labels, learning))
-    return found
+    kept = [run for run in runs if has_samples(run)]
+    return [
+        WritingView(
+            "What each variant writes"
+            + (f": {run.description.get('experiment', '')}" if len(kept) > 1 else ""),
+            run.table("samples"),
+            run.table("text_measures"),
+            BASELINE,
+            labels_of(run),
+            samples_on_the_way(run),
+        )
+        for run in kept
+    ]
+
+
+def has_samples(run: SavedRun) -> bool:
+    return run.holds("samples") and run.holds("text_measures") and len(run.table("samples")) > 0
+
+
+def written_by_surgery(runs: Sequence[SavedRun]) -> dict[str, Continued]:
+    """What each cut of some runs writes after the first prompt, by the cut's id."""
+    found: dict[str, Continued] = {}
+    for view, run in zip(writing_parts(runs), filter(has_samples, runs), strict=True):
+        table = run.table()
+        ids = {name: name for name in view.samples["variant"]}
+        if {"variant", "surgery"} <= {*table}:
+            ids = dict(zip(table["variant"], table["surgery"], strict=True))
+        for variant, id in ids.items():
+            if variant != BASELINE:
+                found.setdefault(id, view.continued(view.prompts[0], [variant]))
+    return {id: one for id, one in found.items() if one.texts}
 
 
 def labels_of(run: SavedRun) -> dict[str, str]:

@@ -10,7 +10,7 @@ curves, the hook points.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, ClassVar
 
@@ -34,6 +34,7 @@ from interp.report.values import (
     with_text_keys,
     without,
 )
+from interp.report.writing import Continued
 from interp.status import COMPARED, MARKS, MEANINGS, QUIET, TELLING, TOOK_EFFECT, WITH_LOSS, Status
 from interp.surgery.annotate import by_layer
 from interp.verdicts import Verdict, interval_words, spread_of, verdict_of, verdict_words
@@ -59,6 +60,8 @@ class SourceView:
             each cut that can be made so.
         trainings: one row per training, ``surgery seed delta``, the last being what it differs by
             from the mean of the model as it is; those of that have an empty surgery.
+        written: what the trained model writes with a surgery, by its id.
+        written_after: what a model writes that was trained with it.
     """
 
     template: ClassVar[str] = "source.html.j2"
@@ -73,6 +76,8 @@ class SourceView:
     unit: str = "nats"
     trainings: pd.DataFrame | None = None
     command: str = ""
+    written: Mapping[str, Continued] = field(default_factory=dict)
+    written_after: Mapping[str, Continued] = field(default_factory=dict)
 
     def context(self) -> dict[str, Any]:
         missing = {"file", "line", "code"} - set(self.lines)
@@ -219,6 +224,7 @@ class SourceView:
             first = (together if len(together) else rows).iloc[0].to_dict()
             single = rows[rows["layer"] != first["layer"]].to_dict("records")
             one = self._tale(first, surgery=str(surgery))
+            one["writes"] = self.written.get(str(surgery))
             one["layers"] = [self._tale(row, surgery=str(surgery)) for row in single]
             for line in touched_lines(first):
                 found.setdefault(line, []).append(one)
@@ -233,6 +239,7 @@ class SourceView:
         for row in table.to_dict("records"):
             surgery = str(row["surgery"])
             one = self._tale(row, surgery, self._seeds(surgery))
+            one["writes"] = self.written_after.get(surgery)
             for line in touched_lines(row):
                 found.setdefault(line, []).append(one)
         return found

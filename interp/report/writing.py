@@ -19,6 +19,7 @@ from interp.samples import MEASURES, Measure
 from interp.verdicts import Verdict, verdict_of
 
 PROMPTS = 3  # that are shown; the first is open
+VARIANTS = 8  # that are shown, the model as it is among them
 BESIDE = ("trigram_loss", "known_words", "longest_copy")  # measures beside each text
 
 WORDS = {
@@ -60,6 +61,7 @@ class WritingView:
             "counted": self.counted(),
             "learning": self.learned(),
             "over": self.over,
+            "left_out": self.samples["variant"].nunique() - len(self.variants),
         }
 
     @property
@@ -68,8 +70,8 @@ class WritingView:
 
     @property
     def variants(self) -> list[str]:
-        """The model as it is first."""
-        return list(dict.fromkeys([self.baseline, *self.samples["variant"]]))
+        """Those that are shown, the model as it is first."""
+        return list(dict.fromkeys([self.baseline, *self.samples["variant"]]))[:VARIANTS]
 
     @property
     def over(self) -> str:
@@ -77,13 +79,14 @@ class WritingView:
         prompts, seeds = (self.samples[name].nunique() for name in ("prompt", "seed"))
         return f"{prompts} prompts and {seeds} seed{'s' if seeds > 1 else ''}"
 
-    def continued(self, prompt: str) -> "Continued":
-        """One prompt, with what each variant writes after it with the first seed."""
+    def continued(self, prompt: str, variants: Sequence[str] = ()) -> "Continued":
+        """One prompt, with what each variant (by default those shown) writes after it with the
+        first seed."""
         rows = self.samples[self.samples["prompt"] == prompt].drop_duplicates("variant")
         by_variant: dict[Any, dict[Any, Any]] = rows.set_index("variant").to_dict("index")
         whole = str(by_variant[self.baseline]["text"]) if self.baseline in by_variant else ""
         texts = []
-        for variant in (name for name in self.variants if name in by_variant):
+        for variant in (name for name in variants or self.variants if name in by_variant):
             row = by_variant[variant]
             text = str(row["text"])
             alike = [at < len(whole) and one == whole[at] for at, one in enumerate(text)]
