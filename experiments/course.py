@@ -7,6 +7,8 @@ anew on the same batches from the same initial weights; and name the line behind
     python -m experiments.course                                    about a minute, no download
     python -m experiments.course --preset laptop --text shakespeare    nanoGPT's laptop recipe
     python -m experiments.course --only no_residual --seeds 5
+    python -m experiments.course --cut 'x = x + attn_out => x = attn_out'    a cut of your own
+    python -m experiments.course --list-cuts
 
 Interrupted and started again, it goes on where it stopped.
 """
@@ -17,8 +19,19 @@ from typing import Any, Literal
 
 import pandas as pd
 
+import gpt.model
 from experiments.support.cli import Options, Seeds, Workers, announce, console, launch, run_name
 from experiments.support.executors import Processes, at_once
+from experiments.support.line_trainings import trained_study, untrained_study
+from experiments.support.own_cuts import (
+    Cuts,
+    identities,
+    list_cuts,
+    names_of_cuts,
+    of_damage,
+    own_cuts,
+    say_before_training,
+)
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
 from experiments.support.retraining import run_all, samples_of, tasks_of
@@ -32,7 +45,7 @@ from experiments.support.summary import (
     trainings_of,
 )
 from experiments.support.telling import limits_of_trainings, of_trainings
-from experiments.support.variants import BASELINE, course_variants
+from experiments.support.variants import BASELINE, CUTS, course_variants
 from experiments.support.views import save_views, source_sha256
 from gpt import checkpoint
 from gpt.errors import UsageError
@@ -41,10 +54,12 @@ from gpt.train import PRESETS, Preset, TrainConfig
 from interp import figures
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
-from interp.surgery import Surgery
+from interp.surgery import Surgery, read_source
+from interp.verdicts import correct
 
 # olinml2024/nanoGPT, ablation/shakespeare_char: one seed of each variant, at the course's full size
 REFERENCE = Path(__file__).parent / "reference" / "course_curves.csv"
+TEXTS = 24  # blocks on which the trained model is judged with a cut of one's own
 
 
 @dataclass(frozen=True)
@@ -57,7 +72,14 @@ class Config(Options):
     """Trainings of each variant; from three on, differences have intervals."""
     only: tuple[str, ...] = ()
     """Variants to train beside the unablated model, of no_residual no_layer_norm
-    no_position_embedding single_head. All by default."""
+    no_position_embedding single_head. All by default; with --cut, none."""
+    cut: Cuts = ()
+    """A cut of your own: 'model.py:189: x = attn_out' (what is to stand on a line), 'x = x +
+    attn_out => x = attn_out' (the text that goes and the text that comes), my_idea.diff, or
+    edited_model.py (a copy of gpt/model.py that you edited). With a name, if you like:
+    'my_cut=...'. Several times for several."""
+    list_cuts: bool = False
+    """List what can be cut, line by line, and end."""
     stop_at: int | None = None
     """The evaluation after which every training stops, on the way of the whole schedule; the
     command without it goes on from there."""
@@ -74,8 +96,13 @@ def main(config: Config) -> Path:
     corpus = load_corpus(config.text)
     tokenizer = CharTokenizer.from_text(corpus.text)
     data = split(corpus, tokenizer, preset.model.block_size)
-    variants = course_variants(config.only)
     model = replace(preset.model, vocab_size=tokenizer.vocab_size)
+    sized = Preset(model, preset.train)
+    own = own_cuts(config.cut, [read_source(gpt.model)], [BASELINE, *CUTS])
+    if config.list_cuts:
+        return list_cuts(untrained_study(sized, data))
+    variants = course_variants(config.only or ((BASELINE,) if own else ())) | own
+    say_before_training(untrained_study(sized, data), own)
     settings: dict[str, Any] = {
         "preset": config.preset,
         "model": asdict(model),
@@ -83,11 +110,10 @@ def main(config: Config) -> Path:
         "text": {"name": corpus.name, "sha256": corpus.sha256},
         "seeds": list(range(config.seed, config.seed + config.seeds)),
         "variants": {name: cut.id if cut else "" for name, cut in variants.items()},
-    }
-    name = config.name or run_name(config.preset, corpus.name)
+    } | ({"cuts": identities(own)} if own else {})
+    name = config.name or run_name(config.preset, corpus.name, *names_of_cuts(own))
     hashes = {"text_sha256": corpus.sha256, "source_sha256": source_sha256()}
     with Run.open(config.runs, "course", name, settings, hashes) as run:
-        sized = Preset(model, preset.train)
         tasks = tasks_of(
             run,
             variants,
@@ -106,14 +132,27 @@ def main(config: Config) -> Path:
         whole = run.folder / "models" / f"{BASELINE}-{config.seed}.safetensors"
         if whole.exists():
             save_views(run, checkpoint.load(whole).model, tokenizer, data.val)
+        if own:
+            study = trained_study(whole, sized, data, TEXTS)
+            damage = correct(study.posthoc(own.values())).assign(variant=list(own))
+            run.save_table(damage, "damage")
         published = config.published or config.preset == "course"
         draw(run, published)
         page = write_page(run)
     table = shown(summary, trainings_of(run.table()))
     console.print(table.to_string(index=False), soft_wrap=True, markup=False)
+    for variant, said in damage_said(run).items():
+        console.print(f"{variant}: {said}", soft_wrap=True, markup=False)
     say_samples(run)
     announce(run.folder)
     return page
+
+
+def damage_said(run: SavedRun) -> dict[str, str]:
+    """What each cut of one's own does to the trained model, in a sentence."""
+    if not run.holds("damage"):
+        return {}
+    return {row["variant"]: of_damage(row) for row in run.table("damage").to_dict("records")}
 
 
 def require_evaluation(step: int, recipe: TrainConfig) -> None:
@@ -183,6 +222,7 @@ def parts(run: SavedRun) -> list[Part]:
             saved=summary,
         )
     ]
+    damage = damage_said(run)
     for row in summary.to_dict("records")[1:]:
         variant = row["variant"]
         curve = run.figure(f"curve_{variant}")
@@ -190,7 +230,9 @@ def parts(run: SavedRun) -> list[Part]:
         sections.append(
             Section(
                 variant.replace("_", " "),
-                text=reading(row, lines, trainings),
+                text="\n\n".join(
+                    filter(None, [reading(row, lines, trainings), damage.get(variant)])
+                ),
                 figures=[Figure.saved(f"Train and validation loss of {variant}.", curve)],
                 code=diff,
                 half=True,

@@ -32,13 +32,20 @@ from experiments.support.cli import (
     announce,
     console,
     launch,
-    progress,
     run_name,
 )
 from experiments.support.executors import at_once, one_thread
 from experiments.support.joining import command_without
 from experiments.support.line_samples import save_line_samples
-from experiments.support.line_trainings import Trainings, judges
+from experiments.support.line_trainings import Trainings, judges, posthoc, trained_without
+from experiments.support.own_cuts import (
+    Cuts,
+    identities,
+    names_of_cuts,
+    of_own_cuts,
+    own_cuts,
+    say_before_training,
+)
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
 from experiments.support.retraining import resize_preset
@@ -56,7 +63,7 @@ from interp import figures, surgery
 from interp.errors import SurgeryWarning
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun, identity_of
-from interp.status import WITH_LOSS, Status
+from interp.status import Status
 from interp.surgery import annotate
 from interp.surgery.by_line import lines_of_hook_points
 from interp.surgery.imports import hash_of_imports
@@ -89,6 +96,8 @@ class Config(Options):
     vocab]."""
     files: tuple[str, ...] = ()
     """The files to study; by default those of the model's folder that run."""
+    cut: Cuts = ()
+    """A cut of your own beside all others, as in experiments.course; several times for several."""
     checkpoint: Path | None = None
     """Trained weights of our own model; without it one is trained, as the preset says."""
     steps: Steps | None = None
@@ -140,6 +149,7 @@ def main(config: Config) -> Path:
     modules = other.modules if other else [gpt.model]
     sources = tell_apart([surgery.read_source(module) for module in modules])
     source = sources[0]
+    own = own_cuts(config.cut, sources)
     top = config.retrain_top
     if top is None:
         top = 3 if other and config.preset == "demo" else 8
@@ -155,15 +165,24 @@ def main(config: Config) -> Path:
         "texts": config.texts,
         "seeds": seeds,
     }
+    if own:
+        settings["cuts"] = identities(own)
     if other:
         taken = ("given", "built", "beside")
         settings["taken"] = {"files": [s.file for s in sources]} | {
             key: other.about[key] for key in taken
         }
-    name = config.name or run_name(config.preset, corpus.name, source.path.stem)
+    name = config.name or run_name(
+        config.preset, corpus.name, source.path.stem, *names_of_cuts(own)
+    )
     hashes = {"text_sha256": corpus.sha256, "source_sha256": hash_source(source)}
     for number, more in enumerate(sources[1:], 2):
         hashes[f"source_{number}_sha256"] = hash_source(more)
+    build = other.build if other else lambda seed: GPT(preset.model, seed=seed)
+    before, _ = judges(data, preset.model.block_size, 2)
+    if own:
+        untrained = surgery.study(build=build, judge=before, files=modules, workers=config.workers)
+        say_before_training(untrained, own)
     with Run.open(config.runs, "lines", name, settings, hashes) as run, one_thread():
         ours = Trainings(run, preset, data, tokenizer, corpus.sha256, seeds, config.workers)
         if other:
@@ -183,12 +202,13 @@ def main(config: Config) -> Path:
             judge, reference = judges(data, preset.model.block_size, config.texts)
             study = make_study(
                 run,
-                build=other.build if other else lambda seed: GPT(preset.model, seed=seed),
+                build=build,
                 judge=judge,
                 files=modules,
                 model=model,
                 train=other.train if other else None,
                 reference=reference,
+                own=own.values(),
                 limit_s=config.limit_s,
                 workers=config.workers,
                 about={key: settings[key] for key in DECIDE if key in settings},
@@ -219,6 +239,8 @@ def main(config: Config) -> Path:
     lines = run.table("lines")
     console.print(terminal(lines, run.table("layers"), console.width), soft_wrap=True)
     console.print(summary(run.table()))
+    for said in of_own_cuts(run.table(), own):
+        console.print(said, soft_wrap=True, markup=False)
     if not other:
         said = command_without(run).format(surgery=worst_cut(lines))
         console.print(f"train without one, by its id: {said}", soft_wrap=True, markup=False)
@@ -230,56 +252,6 @@ def main(config: Config) -> Path:
 def worst_cut(lines: pd.DataFrame) -> str:
     """The id of the cut that costs the trained model most."""
     return str(lines["surgery"].iloc[int(lines["delta"].abs().fillna(-1.0).argmax())])
-
-
-def posthoc(study: Study) -> pd.DataFrame:
-    """Every surgery on the trained model; then, on branches that compute the same another way, the
-    lines that were dead."""
-    with progress("cutting lines") as tell:
-        table = study.posthoc(layers="each", progress=tell)
-    other = study.spelled_out(table)
-    if other is None:
-        return correct(table).assign(prepared="")
-    file = study.sources[0].file
-    dead = set(table.loc[(table["status"] == Status.DEAD) & (table["file"] == file), "line"])
-    ids = [cut.id for cut in other.surgeries if cut.file == file and cut.line in dead]
-    with progress("cutting lines of other branches") as tell:
-        more = other.posthoc(ids, layers="each", progress=tell)
-    assert other.prepare is not None
-    known = set(more["line"])
-    known_now = (table["file"] == file) & table["line"].isin(known)
-    table = table[~((table["status"] == Status.DEAD) & known_now)]
-    return correct(
-        pd.concat(
-            [table.assign(prepared=""), more.assign(prepared=other.prepare.id)], ignore_index=True
-        )
-    )
-
-
-def trained_without(
-    study: Study, table: pd.DataFrame, top: int, seeds: list[int], ours: Trainings
-) -> pd.DataFrame:
-    """The lines of the largest effect cut before training, and a cut that should do nothing: a row
-    for each training, ``delta`` what it differs by from the mean of the model as it is."""
-    ids = most_harmful(table[table["prepared"] == ""], top)
-    null = table[(table["operator"] == "set-constant") & (table["code"].str.contains("eps"))]
-    ids += list(null["id"][:1])
-    if study.train is None:
-        trainings = study.trainings(ids, seeds=seeds, elsewhere=ours.outcomes)
-    else:
-        with progress("training without lines") as tell:
-            trainings = study.trainings(ids, seeds=seeds, progress=tell)
-    whole = trainings.loc[trainings["id"] == "", "value"].to_numpy().mean()
-    return trainings.assign(delta=trainings["value"] - whole)
-
-
-def most_harmful(table: pd.DataFrame, count: int) -> list[str]:
-    """The ids of the headline surgeries that change the trained model's loss most."""
-    lines = surgery.headlines(table)
-    lines = lines[lines["status"].isin(WITH_LOSS) & (lines["same_as"] == "")]
-    lines = lines[lines["operator"] != "mean"]  # its stand-in is of the trained model
-    order = lines["delta"].abs().sort_values(ascending=False).index
-    return list(lines.loc[order, "id"][:count])
 
 
 def draw(run: Run) -> None:

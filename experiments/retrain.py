@@ -8,6 +8,7 @@ at once, and taken from any other run that has it; killed at any instant, the sa
     python -m experiments.retrain                                      the course's cuts, minutes
     python -m experiments.retrain --surgeries top:12 --seeds 5 --preset laptop --text shakespeare
     python -m experiments.retrain --surgeries model.py:197:cut-skip --ray local
+    python -m experiments.retrain --cut 'x = x + attn_out => x = attn_out'
     python -m experiments.retrain --surgeries top:12 --status          from another terminal
 """
 
@@ -20,7 +21,6 @@ import pandas as pd
 
 import gpt.model
 from experiments.course import REFERENCE, curves_caption, describe_variants, ngram_entropies
-from experiments.lines import judges, most_harmful
 from experiments.support.board import say_how_far
 from experiments.support.cli import (
     Between,
@@ -33,7 +33,15 @@ from experiments.support.cli import (
     launch,
     run_name,
 )
-from experiments.support.executors import Executor, InProcess, Processes, at_once
+from experiments.support.executors import Executor, at_once, executor_of
+from experiments.support.line_trainings import most_harmful, trained_study, untrained_study
+from experiments.support.own_cuts import (
+    Cuts,
+    identities,
+    names_of_cuts,
+    own_cuts,
+    say_before_training,
+)
 from experiments.support.pages import write_page
 from experiments.support.record import Experiment, Quoted
 from experiments.support.retraining import (
@@ -58,7 +66,6 @@ from experiments.support.variants import BASELINE, CUTS, course_variants
 from experiments.support.views import save_views, source_sha256
 from gpt import checkpoint
 from gpt.errors import UsageError, nearest
-from gpt.model import GPT
 from gpt.text import CharTokenizer, Corpus, Data, load_corpus, split
 from gpt.train import PRESETS, Preset
 from interp import figures, surgery
@@ -75,9 +82,12 @@ BASELINE_SEEDS = 5
 class Config(Options):
     """Retraining sweeps."""
 
-    surgeries: tuple[str, ...] = ("course",)
-    """What to cut: course (its four), top:N (the N lines whose cut does the trained model most
-    harm), names of the course's variants, or ids as experiments.lines prints them."""
+    surgeries: tuple[str, ...] = ()
+    """What to cut: course (its four; without --cut the default), top:N (the N lines whose cut does
+    the trained model most harm), names of the course's variants, or ids as experiments.lines prints
+    them."""
+    cut: Cuts = ()
+    """A cut of your own, as in experiments.course; several times for several."""
     seeds: Seeds = 3
     """Trainings of each surgery, from three on with intervals; the model as it is gets at least
     five."""
@@ -102,7 +112,9 @@ class Config(Options):
 
 def main(config: Config) -> Path:
     corpus = load_corpus(config.text)
-    named = "+".join(config.surgeries)
+    asked = config.surgeries or (() if config.cut else ("course",))
+    own = own_cuts(config.cut, [surgery.read_source(gpt.model)], [BASELINE, *CUTS])
+    named = "+".join([*asked, *names_of_cuts(own)])
     made = [config.preset, corpus.name, named, config.seeds, *filter(None, [config.steps])]
     name = config.name or run_name(*made)
     if config.status:
@@ -110,24 +122,24 @@ def main(config: Config) -> Path:
     tokenizer = CharTokenizer.from_text(corpus.text)
     preset = resize_preset(PRESETS[config.preset], tokenizer.vocab_size, config.steps)
     data = split(corpus, tokenizer, preset.model.block_size)
-    cuts = choose_surgeries(
-        config.surgeries, preset, data
-    )  # wrong names are said before any training
+    cuts = choose_surgeries(asked, preset, data) if asked else {}  # wrong names are said at once
+    say_before_training(untrained_study(preset, data), own)
     settings: dict[str, Any] = {
         "preset": config.preset,
-        "surgeries": list(config.surgeries),
+        "surgeries": list(asked),
+        "cuts": identities(own),
         "model": asdict(preset.model),
         "train": asdict(preset.train),
         "text": {"name": corpus.name, "sha256": corpus.sha256},
         "seeds": list(range(config.seed, config.seed + config.seeds)),
         "texts": config.texts,
     }
-    executor = executor_of(config)
+    executor = executor_of(config.workers, config.ray, config.gpus)
     hashes = {"text_sha256": corpus.sha256, "source_sha256": source_sha256()}
     with Run.open(config.runs, "retrain", name, settings, hashes) as run:
         device = "cuda" if config.ray and config.gpus else None
         sweep = Sweep(run, settings["seeds"], preset, data, tokenizer, executor, device)
-        page = sweep.swept(cuts, config, corpus)
+        page = sweep.swept(cuts | own, asked, config, corpus)
     announce(run.folder)
     return page
 
@@ -149,12 +161,14 @@ class Sweep:
         count = max(BASELINE_SEEDS, len(self.seeds))
         return list(range(self.seeds[0], self.seeds[0] + count))
 
-    def swept(self, cuts: dict[str, Surgery], config: Config, corpus: Corpus) -> Path:
+    def swept(
+        self, cuts: dict[str, Surgery], asked: Sequence[str], config: Config, corpus: Corpus
+    ) -> Path:
         run, text = self.run, corpus.sha256
         baseline = self.trained({BASELINE: None}, self.baseline_seeds, text)
         console.print(noise_said(baseline, len(self.seeds)))
         study = self.study(config.texts)
-        if wanted := top_asked(config.surgeries):
+        if wanted := top_asked(asked):
             cuts = cuts | self.top(wanted, study)
         curves = pd.concat([baseline, self.trained(cuts, self.seeds, text)], ignore_index=True)
         run.save_table(describe_variants(curves, {BASELINE: None, **cuts}))
@@ -169,7 +183,7 @@ class Sweep:
         run.save_table(confirmed, "confirmed")
         run.save_table(again, "confirmed_trainings")
         published = config.published or config.preset == "course"
-        draw(run, published and "course" in config.surgeries)
+        draw(run, published and "course" in asked)
         page = write_page(run)
         table = shown(run.table("summary"), trainings_of(run.table()))
         console.print(table.to_string(index=False), soft_wrap=True, markup=False)
@@ -206,14 +220,7 @@ class Sweep:
     def study(self, texts: int) -> Study:
         """What cutting lines of the trained model does, judged on some validation texts."""
         path = self.run.folder / "models" / f"{BASELINE}-{self.seeds[0]}.safetensors"
-        judge, reference = judges(self.data, self.preset.model.block_size, texts)
-        return surgery.study(
-            build=lambda seed: GPT(self.preset.model, seed=seed),
-            judge=judge,
-            files=[gpt.model],
-            model=checkpoint.load(path).model,
-            reference=reference,
-        )
+        return trained_study(path, self.preset, self.data, texts)
 
     def top(self, count: int, study: Study) -> dict[str, Surgery]:
         """The lines whose cut changes the trained model's loss most; found once, and kept."""
@@ -245,17 +252,6 @@ class Sweep:
         return summarise(curves), trainings_of(curves)
 
 
-def executor_of(config: Config) -> Executor:
-    """Where the trainings run. Raises ``UsageError`` where no cluster answers."""
-    if config.ray:
-        from experiments.support.cluster import Cluster  # an extra, that not everyone has installed
-
-        cluster = Cluster("" if config.ray == "local" else config.ray, config.workers, config.gpus)
-        cluster.require()
-        return cluster
-    return Processes(config.workers) if config.workers else InProcess()
-
-
 def choose_surgeries(asked: Sequence[str], preset: Preset, data: Data) -> dict[str, Surgery]:
     """The surgeries asked for by name or id; ``top:N`` is found later.
 
@@ -280,11 +276,7 @@ def choose_surgeries(asked: Sequence[str], preset: Preset, data: Data) -> dict[s
 def applicable(preset: Preset, data: Data) -> dict[str, Surgery]:
     """Every surgery that a run of the model shows to apply, by id; but for those whose stand-in is
     a mean, for that is of a trained model."""
-    judge, _ = judges(data, preset.model.block_size, 1)
-    study = surgery.study(
-        build=lambda seed: GPT(preset.model, seed=seed), judge=judge, files=[gpt.model]
-    )
-    return {cut.id: cut for cut in study.surgeries}
+    return {cut.id: cut for cut in untrained_study(preset, data).surgeries}
 
 
 def top_asked(asked: Sequence[str]) -> int:

@@ -189,3 +189,18 @@ def ignoring_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def executor_of(workers: int, ray: str = "", gpus: float = 0.0) -> Executor:
+    """Where trainings run: on a Ray cluster, if its address is given, else in so many processes.
+
+    Raises:
+        UsageError: no cluster answers.
+    """
+    if ray:
+        from experiments.support.cluster import Cluster  # an extra, that not everyone has installed
+
+        cluster = Cluster("" if ray == "local" else ray, workers, gpus)
+        cluster.require()
+        return cluster
+    return Processes(workers) if workers else InProcess()

@@ -6,6 +6,7 @@ judge, reference = judges(data, block_size, texts=24)
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,15 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import gpt.model
+from experiments.support.cli import progress
 from experiments.support.executors import Processes
 from experiments.support.retraining import run_all, tasks_of
 from experiments.support.variants import BASELINE
 from gpt import checkpoint
+from gpt.model import GPT
 from gpt.text import CharTokenizer, Data, evaluation_blocks
 from gpt.train import Preset
+from interp import surgery
 from interp.runs import Run
 from interp.status import WITH_LOSS, Status
-from interp.surgery import Surgery
+from interp.surgery import Study, Surgery
 from interp.surgery.judging import logits_in
 
 
@@ -74,6 +79,28 @@ class Trainings:
         return pd.DataFrame(rows)
 
 
+def untrained_study(preset: Preset, data: Data) -> Study:
+    """Our model as it is before it is trained, judged on two texts: what applies, what runs."""
+    judge, _ = judges(data, preset.model.block_size, 2)
+    return study(build=lambda seed: GPT(preset.model, seed=seed), judge=judge, files=[gpt.model])
+
+
+def trained_study(path: Path, preset: Preset, data: Data, texts: int) -> Study:
+    """Our trained model, judged on some validation texts: what cutting its lines does.
+
+    Args:
+        path: of the checkpoint.
+    """
+    judge, reference = judges(data, preset.model.block_size, texts)
+    return surgery.study(
+        build=lambda seed: GPT(preset.model, seed=seed),
+        judge=judge,
+        files=[gpt.model],
+        model=checkpoint.load(path).model,
+        reference=reference,
+    )
+
+
 def judges(
     data: Data, block_size: int, texts: int
 ) -> tuple[Callable[[nn.Module], Tensor], Callable[[nn.Module], Any]]:
@@ -92,3 +119,54 @@ def judges(
         model(others)
 
     return judge, reference
+
+
+def posthoc(study: Study) -> pd.DataFrame:
+    """Every surgery on the trained model; then, on branches that compute the same another way, the
+    lines that were dead."""
+    with progress("cutting lines") as tell:
+        table = study.posthoc(layers="each", progress=tell)
+    other = study.spelled_out(table)
+    if other is None:
+        return correct(table).assign(prepared="")
+    file = study.sources[0].file
+    dead = set(table.loc[(table["status"] == Status.DEAD) & (table["file"] == file), "line"])
+    ids = [cut.id for cut in other.surgeries if cut.file == file and cut.line in dead]
+    with progress("cutting lines of other branches") as tell:
+        more = other.posthoc(ids, layers="each", progress=tell)
+    assert other.prepare is not None
+    known = set(more["line"])
+    known_now = (table["file"] == file) & table["line"].isin(known)
+    table = table[~((table["status"] == Status.DEAD) & known_now)]
+    return correct(
+        pd.concat(
+            [table.assign(prepared=""), more.assign(prepared=other.prepare.id)], ignore_index=True
+        )
+    )
+
+
+def trained_without(
+    study: Study, table: pd.DataFrame, top: int, seeds: list[int], ours: Trainings
+) -> pd.DataFrame:
+    """The lines of the largest effect cut before training, and a cut that should do nothing: a row
+    for each training, ``delta`` what it differs by from the mean of the model as it is."""
+    ids = most_harmful(table[table["prepared"] == ""], top)
+    null = table[(table["operator"] == "set-constant") & (table["code"].str.contains("eps"))]
+    ids += list(null["id"][:1])
+    ids += [cut.id for cut in study.own if cut.id not in ids]
+    if study.train is None:
+        trainings = study.trainings(ids, seeds=seeds, elsewhere=ours.outcomes)
+    else:
+        with progress("training without lines") as tell:
+            trainings = study.trainings(ids, seeds=seeds, progress=tell)
+    whole = trainings.loc[trainings["id"] == "", "value"].to_numpy().mean()
+    return trainings.assign(delta=trainings["value"] - whole)
+
+
+def most_harmful(table: pd.DataFrame, count: int) -> list[str]:
+    """The ids of the headline surgeries that change the trained model's loss most."""
+    lines = surgery.headlines(table)
+    lines = lines[lines["status"].isin(WITH_LOSS) & (lines["same_as"] == "")]
+    lines = lines[lines["operator"] != "mean"]  # its stand-in is of the trained model
+    order = lines["delta"].abs().sort_values(ascending=False).index
+    return list(lines.loc[order, "id"][:count])

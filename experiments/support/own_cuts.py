@@ -13,13 +13,19 @@ say_before_training(study, cuts)
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import tyro
+from rich.table import Table
 
 from experiments.support.cli import console
 from gpt.errors import UsageError
 from interp import surgery
 from interp.errors import SurgeryError
-from interp.status import Status
+from interp.status import WITH_LOSS, Status
 from interp.surgery import Source, Study, Surgery
+from interp.verdicts import interval_words, verdict_words
 
 NAMED = re.compile(r"([A-Za-z_][\w.-]*)\s*=(?![=>])\s*(.+)", re.DOTALL)
 AT_LINE = re.compile(r"(\S*\.py):(\d+):(.*)", re.DOTALL)
@@ -28,6 +34,7 @@ FORMS = (
     "'model.py:189: x = attn_out', 'x = x + attn_out => x = attn_out', my_idea.diff or "
     "edited_model.py"
 )
+Cuts = tyro.conf.UseAppendAction[tuple[str, ...]]
 SAID = {
     Status.CHANGED: "it runs, and changes what the model computes",
     Status.EQUIVALENT: "it is the same function as before",
@@ -40,12 +47,15 @@ SAID = {
 STOPS = (Status.ERROR, Status.NONFINITE, Status.TIMEOUT, Status.LOST)
 
 
-def own_cuts(asked: Sequence[str], sources: Sequence[Source]) -> dict[str, Surgery]:
+def own_cuts(
+    asked: Sequence[str], sources: Sequence[Source], taken: Sequence[str] = ()
+) -> dict[str, Surgery]:
     """The cuts that a command line asks for, by name, in its order.
 
     Args:
         asked: each in one of the four forms, with a name or without.
         sources: the files that can be cut; of the first where an edit does not say.
+        taken: names that other variants have.
 
     Raises:
         UsageError: a form that is none of the four, an edit that cannot be made, two of one name.
@@ -53,9 +63,9 @@ def own_cuts(asked: Sequence[str], sources: Sequence[Source]) -> dict[str, Surge
     found: dict[str, Surgery] = {}
     for text in asked:
         name, cut = own_cut(text, sources)
-        if name in found:
+        if name in found or name in taken:
             raise UsageError(
-                f"two cuts are called {name}: give one of them a name, as in other_{name}={text}"
+                f"two cuts are called {name}: give this one another name, as in own_{name}={text}"
             )
         found[name] = cut
     return found
@@ -164,3 +174,43 @@ def say_before_training(study: Study, cuts: Mapping[str, Surgery]) -> None:
         more = f" ({detail})" if detail and status != Status.LEAK else ""
         console.print(f"cut     {name}: {cut.label}", soft_wrap=True, markup=False)
         console.print(f"        {SAID[status]}{more}", soft_wrap=True, markup=False)
+
+
+def identities(cuts: Mapping[str, Surgery]) -> dict[str, str]:
+    """What decides each cut, for a run's settings."""
+    return {name: cut.identity for name, cut in cuts.items()}
+
+
+def names_of_cuts(cuts: Mapping[str, Surgery]) -> list[str]:
+    """For a run's name: two edits under one name are two runs."""
+    return [f"{name}-{cut.identity[:6]}" for name, cut in cuts.items()]
+
+
+def list_cuts(study: Study) -> Path:
+    """Print every cut that applies, by line; returns the path of the file."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("id, for --surgeries", "line", "becomes"):
+        table.add_column(name, overflow="fold")
+    for cut in study.surgeries:
+        table.add_row(cut.id, cut.before, cut.after)
+    console.print(table, markup=False)
+    console.print("of your own: --cut with " + FORMS, soft_wrap=True, markup=False)
+    return study.sources[0].path
+
+
+def of_own_cuts(table: pd.DataFrame, cuts: Mapping[str, Surgery]) -> list[str]:
+    """What each cut of one's own does to the trained model, in all layers: a sentence each."""
+    rows = table[table["layer"] == "all"].drop_duplicates("id").set_index("id")
+    found = {name: rows.loc[cut.id].to_dict() for name, cut in cuts.items() if cut.id in rows.index}
+    return [f"{name}: {of_damage(row)}" for name, row in found.items()]
+
+
+def of_damage(row: Mapping[Any, Any]) -> str:
+    """What a cut does to the trained model, in a sentence."""
+    if row["status"] not in WITH_LOSS:
+        said = row["detail"] or SAID.get(row["status"], row["status"])
+        return f"Cut from the trained model: {said}."
+    return (
+        f"Cut from the trained model, the loss changes by {row['delta']:+.3f} nats "
+        f"({interval_words(row)}): {verdict_words(row)}."
+    )

@@ -28,10 +28,7 @@ from interp.status import TOOK_EFFECT, UNJUDGED, Status
 from interp.surgery.describing import describe_cut, layers_of, lines_without_cut
 from interp.surgery.edits import Surgery, at_layers, combine
 from interp.surgery.imports import hash_of_imports
-from interp.surgery.judging import (
-    Judge,
-    weights_hash,
-)
+from interp.surgery.judging import Judge, weights_hash
 from interp.surgery.layers import check_layers
 from interp.surgery.means import needs_mean
 from interp.surgery.posthoc import try_cut, try_twin
@@ -65,6 +62,7 @@ def study(
     train: Train | None = None,
     reference: Judge | None = None,
     prepare: Surgery | None = None,
+    own: Iterable[Surgery] = (),
     limit_s: float = 20.0,
     workers: int | None = None,
     store: Run | None = None,
@@ -84,6 +82,7 @@ def study(
         reference: calls the model on texts over which the stand-in means are taken; without it no
             mean stands in.
         prepare: a surgery that is made under every other, and under the baseline.
+        own: cuts of one's own, to be made beside those that are found.
         limit_s: seconds that judging one mutant may take, of those in which it could run.
         workers: processes at a time; None is one for each core, 0 is none: mutants run here,
             unguarded, and what each has changed is put back. It is 0 wherever torch sees a GPU:
@@ -124,6 +123,7 @@ def study(
         train=train,
         reference=reference,
         prepare=prepare,
+        own=tuple(own),
         limit_s=limit_s,
         workers=workers,
         store=store,

@@ -55,6 +55,7 @@ class Uncut:
     prepare: Surgery | None
     limit_s: float
     workers: int | None
+    own: tuple[Surgery, ...]
 
     @cached_property
     def baseline(self) -> Judgement:
@@ -112,13 +113,14 @@ class Uncut:
 
     @cached_property
     def surgeries(self) -> tuple[Surgery, ...]:
-        """Every surgery that applies, in the order of the files."""
+        """Every surgery that applies, in the order of the files, and those of one's own."""
         found: list[Surgery] = []
         for source in self.sources:
             means = self.means.get(source, Means())
             proposals = propose(parse(source), self.observations[source])
             cuts = surgeries_of(source, proposals)
             found += [cut for cut in cuts if means.stand_in_for(cut)]
+            found += [cut for cut in self.own if cut.source == source]
         return tuple(found)
 
     @cached_property
