@@ -28,6 +28,7 @@ from interp.runs import Run
 from interp.status import WITH_LOSS, Status
 from interp.surgery import Study, Surgery
 from interp.surgery.judging import logits_in
+from interp.verdicts import correct
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ class Trainings:
 def untrained_study(preset: Preset, data: Data) -> Study:
     """Our model as it is before it is trained, judged on two texts: what applies, what runs."""
     judge, _ = judges(data, preset.model.block_size, 2)
-    return study(build=lambda seed: GPT(preset.model, seed=seed), judge=judge, files=[gpt.model])
+    return surgery.study(
+        build=lambda seed: GPT(preset.model, seed=seed), judge=judge, files=[gpt.model]
+    )
 
 
 def trained_study(path: Path, preset: Preset, data: Data, texts: int) -> Study:

@@ -27,7 +27,7 @@ from interp.status import WITH_LOSS, Status
 from interp.surgery import Source, Study, Surgery
 from interp.verdicts import interval_words, verdict_words
 
-NAMED = re.compile(r"([A-Za-z_][\w.-]*)\s*=(?![=>])\s*(.+)", re.DOTALL)
+NAMED = re.compile(r"([A-Za-z_][\w.-]*)=(?![=>\s])(.+)", re.DOTALL)
 AT_LINE = re.compile(r"(\S*\.py):(\d+):(.*)", re.DOTALL)
 ARROW = "=>"
 FORMS = (
@@ -65,20 +65,18 @@ def own_cuts(
         name, cut = own_cut(text, sources)
         if name in found or name in taken:
             raise UsageError(
-                f"two cuts are called {name}: give this one another name, as in own_{name}={text}"
+                f"two cuts are called {name}: give this one another name, as in own_{name}=…"
             )
         found[name] = cut
     return found
 
 
 def own_cut(text: str, sources: Sequence[Source]) -> tuple[str, Surgery]:
-    """One cut and its name; where none is given, of its line."""
-    named = NAMED.fullmatch(text.strip())
-    readings = [("", text.strip())]
-    if named:
-        readings.append((named[1], named[2].strip()))
-        if not is_of_a_form(text.strip()):
-            readings.reverse()
+    """One cut and its name; where none is given, of its line. ``x=y => x=z`` is an edit without a
+    name where the file says ``x=y``."""
+    text = text.strip()
+    named = NAMED.fullmatch(text)
+    readings = [("", text)] + ([(named[1], named[2].strip())] if named else [])
     errors = []
     for name, what in readings:
         make = maker(what, sources)
@@ -89,15 +87,17 @@ def own_cut(text: str, sources: Sequence[Source]) -> tuple[str, Surgery]:
         except SurgeryError as error:
             errors.append(str(error))
             continue
-        return name or f"line_{cut.line}", cut
+        return name or own_name(what, cut), cut
     if errors:
-        raise UsageError(f"--cut {text!r}: {errors[0]}")
+        raise UsageError(f"--cut {text!r}: {errors[-1]}")
     raise UsageError(f"--cut is {text!r}; write {FORMS}, or a name before it: my_cut=…")
 
 
-def is_of_a_form(text: str) -> bool:
-    """Whether a text is plainly an edit without a name."""
-    return AT_LINE.fullmatch(text) is not None or Path(text).is_file()
+def own_name(what: str, cut: Surgery) -> str:
+    """What a cut is called where it is not said: after its file or its line."""
+    path = Path(what)
+    is_file = ARROW not in what and path.suffix in (".diff", ".patch", ".py")
+    return re.sub(r"[^\w.-]+", "_", path.stem) if is_file else f"line_{cut.line}"
 
 
 def maker(what: str, sources: Sequence[Source]) -> Callable[[str], Surgery] | None:
@@ -106,13 +106,14 @@ def maker(what: str, sources: Sequence[Source]) -> Callable[[str], Surgery] | No
         old, _, new = what.partition(ARROW)
         return lambda name: cut_of_text(sources, old.strip(), new.strip(), name)
     if at := AT_LINE.fullmatch(what):
-        source = source_named(at[1], sources)
-        return lambda name: surgery.at_line(source, int(at[2]), at[3].strip(), name=name)
+        return lambda name: surgery.at_line(
+            source_named(at[1], sources), int(at[2]), at[3].strip(), name=name
+        )
     path = Path(what)
     if path.suffix in (".diff", ".patch"):
-        return lambda name: cut_of_diff(sources, path, name or path.stem)
+        return lambda name: cut_of_diff(sources, path, name)
     if path.suffix == ".py":
-        return lambda name: cut_of_copy(sources, path, name or path.stem)
+        return lambda name: cut_of_copy(sources, path, name)
     return None
 
 
@@ -152,7 +153,7 @@ def source_named(file: str, sources: Sequence[Source]) -> Source:
         if source.path.parts[-len(wanted) :] == wanted:
             return source
     known = ", ".join(source.file for source in sources)
-    raise UsageError(f"--cut names {file!r}; the files that can be cut are {known}")
+    raise SurgeryError(f"{file!r} is no file that can be cut; those are {known}")
 
 
 def say_before_training(study: Study, cuts: Mapping[str, Surgery]) -> None:
@@ -168,8 +169,8 @@ def say_before_training(study: Study, cuts: Mapping[str, Surgery]) -> None:
         if status in STOPS:
             what = "gives a loss that is no number" if status == Status.NONFINITE else "fails"
             raise UsageError(
-                f"with the cut {name} ({cut.before} → {cut.after}) the model {what}: {detail}; "
-                "nothing was trained"
+                f"with the cut {name} ({cut.before} → {cut.after}) the model {what}: "
+                f"{detail.replace('judge, ', '', 1)}; nothing was trained"
             )
         more = f" ({detail})" if detail and status != Status.LEAK else ""
         console.print(f"cut     {name}: {cut.label}", soft_wrap=True, markup=False)

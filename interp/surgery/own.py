@@ -267,7 +267,8 @@ def read_python_text(path: Path, what: str) -> str:
             encoding, _ = tokenize.detect_encoding(raw.readline)
         return path.read_bytes().decode(encoding)
     except (OSError, SyntaxError, UnicodeDecodeError, ValueError) as error:
-        raise SurgeryError(f"{str(path)!r} cannot be read ({error}); give {what}") from None
+        why = getattr(error, "strerror", None) or error
+        raise SurgeryError(f"{str(path)!r} cannot be read ({why}); give {what}") from None
 
 
 def part_of(source: Source, parts: list[PatchedFile]) -> PatchedFile:

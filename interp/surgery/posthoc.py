@@ -82,7 +82,10 @@ def try_cut(uncut: Uncut, surgery: Surgery) -> Row:
         why = f"its trace may be kept on the trained model, and none is built anew: {plan.refusal}"
         return try_without_weights(uncut, surgery, made, filenames, why)
     if same and not uncut.phases(surgery):
-        detail = "the edited lines never run: not when the model is built, judged or trained"
+        detail = (
+            "the edited lines do not run when the model is built, judged or trained; where they "
+            "wait in a branch that is not taken, edit its condition too, in one diff or copy"
+        )
         return {**unchanged(uncut), "status": Status.DEAD, "detail": detail}
     if same:
         return try_in_training(uncut, surgery, made, filenames)

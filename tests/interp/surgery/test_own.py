@@ -222,7 +222,7 @@ def test_what_python_read_when_it_imported_is_known_by_training_alone(what, stud
 def test_a_line_that_never_runs_is_said(study):
     row = study.posthoc([surgery.edit(study.sources[0], "y = x + 1", "y = x + 2")]).iloc[0]
     assert row["status"] == "dead"
-    assert "never run" in row["detail"]
+    assert "do not run" in row["detail"]
 
 
 def test_an_edit_in_some_layers_is_of_bodies_alone(load, study):

@@ -1,0 +1,128 @@
+"""Cuts of one's own as typed: what is typed is what is cut, or a sentence says why not."""
+
+import pandas as pd
+import pytest
+
+import gpt.model
+from experiments.course import Config, main
+from experiments.support.line_trainings import untrained_study
+from experiments.support.own_cuts import own_cuts, say_before_training
+from gpt import GPTConfig
+from gpt.errors import UsageError
+from gpt.text import CharTokenizer, load_corpus, split
+from gpt.train import PRESETS, Preset, TrainConfig
+from interp import surgery
+
+SOURCE = surgery.read_source(gpt.model)
+LINE = SOURCE.text[: SOURCE.text.index("x = x + attn_out")].count("\n") + 1
+TINY = Preset(
+    GPTConfig(block_size=16, n_layer=1, n_head=2, n_embd=16),
+    TrainConfig(steps=20, batch_size=4, warmup_steps=5, eval_interval=20, eval_blocks=4),
+)
+
+
+@pytest.fixture
+def forms(tmp_path):
+    """The same cut in each of the four forms."""
+    copy, patch = tmp_path / "edited model.py", tmp_path / "my_idea.diff"
+    copy.write_text(SOURCE.text.replace("x = x + attn_out", "x = attn_out"))
+    patch.write_text(surgery.between(SOURCE, copy).diff)
+    return {
+        f"model.py:{LINE}: x = attn_out": f"line_{LINE}",
+        "x = x + attn_out => x = attn_out": f"line_{LINE}",
+        str(patch): "my_idea",
+        str(copy): "edited_model",
+    }
+
+
+def test_the_four_forms_are_one_cut(forms):
+    cuts = {form: own_cuts([form], [SOURCE]) for form in forms}
+    assert {form: name for form, found in cuts.items() for name in found} == forms
+    assert len({cut.identity for found in cuts.values() for cut in found.values()}) == 1
+
+
+@pytest.mark.parametrize("name", ["no_residual", "x"])
+def test_a_name_can_stand_before_any_form(forms, name):
+    for form in forms:
+        (found,) = own_cuts([f"{name}={form}"], [SOURCE])
+        assert found == name
+
+
+def test_what_the_file_says_is_an_edit_and_no_name(tmp_path):
+    path = tmp_path / "tight.py"
+    path.write_text("def f(x):\n    x=x+1\n    return x\n")
+    ((name, cut),) = own_cuts(["x=x+1 => x=x+2"], [surgery.read_source(path)]).items()
+    assert (name, cut.after) == ("line_2", "x=x+2")
+
+
+WRONG = {
+    "hello": "write 'model.py:189",
+    "x = x + atn_out => x = attn_out": "nearest: 'x = x + attn_out'",
+    "mine=x = x + atn_out => x = attn_out": "does not say 'x = x + atn_out'",
+    "other.py:3: pass": "no file that can be cut",
+    "model.py:9999: pass": "there is no line 9999",
+    "none.diff": "cannot be read",
+    "none.py": "there is no file 'none.py'",
+    "single_head=x = x + attn_out => x = attn_out": "give this one another name",
+}
+
+
+@pytest.mark.parametrize("asked", WRONG)
+def test_what_cannot_be_cut_is_a_sentence(asked):
+    with pytest.raises(UsageError) as caught:
+        own_cuts([asked], [SOURCE], taken=["single_head"])
+    assert WRONG[asked] in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def study():
+    corpus = load_corpus("python-docs")
+    tokenizer = CharTokenizer.from_text(corpus.text)
+    size = GPTConfig(block_size=16, vocab_size=tokenizer.vocab_size, n_layer=1, n_head=2, n_embd=16)
+    return untrained_study(Preset(size, TINY.train), split(corpus, tokenizer, 16))
+
+
+SAID = {
+    "x = attn_out": "it runs, and changes what the model computes",
+    "x = attn_out + x": "it is the same function as before",
+    "x = x + attn_out.mean(1, keepdim=True)": "it lets the model see the tokens",
+}
+
+
+@pytest.mark.parametrize("new", SAID)
+def test_what_is_known_is_said_before_anything_trains(study, capsys, new):
+    say_before_training(study, own_cuts([f"x = x + attn_out => {new}"], [SOURCE]))
+    assert SAID[new] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("new", ["x = attn_out[:, :1, :3]", "x = attn_out / 0.0 * 0"])
+def test_a_cut_that_cannot_be_trained_ends_with_a_sentence(study, new):
+    with pytest.raises(UsageError, match="nothing was trained"):
+        say_before_training(study, own_cuts([f"x = x + attn_out => {new}"], [SOURCE]))
+
+
+def test_the_course_trains_a_cut_of_ones_own_and_forms_share_trainings(
+    forms, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(PRESETS, "demo", TINY)
+    results = []
+    for form in (*forms,)[1::2]:
+        page = main(Config(runs=tmp_path / "runs", seeds=1, cut=(form,)))
+        table = pd.read_parquet(page.parent / "results.parquet")
+        name = forms[form]
+        assert set(table["variant"]) == {"none", name}
+        assert table.loc[table["variant"] == name, "before"].iloc[0] == ["x = x + attn_out"]
+        assert (page.parent / "figures" / f"curve_{name}.svg").is_file()
+        assert "Cut from the trained model, the loss changes by" in page.read_text()
+        results.append(table[table["variant"] == name]["loss"].to_list())
+    assert results[0] == results[1]
+    out = capsys.readouterr().out
+    assert out.count("0 left") == 1  # the second had nothing to train
+
+
+def test_what_can_be_cut_is_listed_by_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(PRESETS, "demo", TINY)
+    main(Config(runs=tmp_path, list_cuts=True))
+    out = capsys.readouterr().out
+    assert f"model.py:{LINE}:cut-skip" in out
+    assert not list(tmp_path.iterdir())
