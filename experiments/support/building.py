@@ -7,8 +7,7 @@ model = make(0)
 import ast
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -187,25 +186,6 @@ def settings_left(sizes: Sizes) -> str:
     """What a model is built with that is as its file has it, and how to give it another."""
     left = ", ".join(f"{name}={value!r}" for name, value in list(sizes.left.items())[:12])
     return f"; left as the file has it: {left}; --set NAME=VALUE gives another" if left else ""
-
-
-@contextmanager
-def explain_left(named: str, loaded: Loaded) -> Iterator[None]:
-    """Say of a name that is not there for it was left out of a file what would give it."""
-    try:
-        yield
-    except UsageError as error:
-        cause = error.__cause__
-        name = cause.name if isinstance(cause, NameError) else ""
-        for path, left in loaded.left.items():
-            if name in left.names:
-                line, reason = left.names[name]
-                raise UsageError(
-                    f"{named} needs {name} of {path.name}, line {line}, which was left out, for it "
-                    f"{reason}: give it with --set {name}=VALUE, or build the model by a function, "
-                    "as in --build build.py:make"
-                ) from cause
-        raise
 
 
 def require_small(named: str, make: Callable[[int], nn.Module], hint: str) -> None:

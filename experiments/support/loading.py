@@ -10,8 +10,10 @@ that folder. What stands at the top level of each is trimmed (``experiments.supp
 import ast
 import importlib
 import importlib.util
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -22,6 +24,7 @@ from typing import Any
 
 from experiments.support.blaming import blame, silence
 from experiments.support.top_level import TRAINS, Left, without_training
+from gpt.errors import UsageError
 from interp.surgery.imports import INSTALLED
 from interp.surgery.syntax import read_source
 
@@ -102,12 +105,37 @@ def load_foreign(
     if afresh:
         forget()
     sys.meta_path.insert(0, finder)
-    with blame(f"{path} cannot be imported"), silence():
+    with explain_left(path, found.left), blame(f"{path} cannot be imported"), silence():
         if "." in name:
             found.module = importlib.import_module(name)
         else:
             found.module = finder.module(name, source.path)
     return found
+
+
+@contextmanager
+def explain_left(named: str, left: Mapping[Path, Left]) -> Iterator[None]:
+    """Say of a name that is not there for it was left out of a file what would give it."""
+    try:
+        yield
+    except UsageError as error:
+        cause = error.__cause__
+        name = cause.name if isinstance(cause, NameError) else ""
+        if isinstance(cause, ImportError):
+            name = "".join(re.findall(r"cannot import name '(\w+)'", str(cause))[:1])
+        for path, one in left.items():
+            if name in one.names:
+                line, reason = one.names[name]
+                package = re.findall(r"imports (\w+), which is not installed", reason)
+                remedy = (
+                    f"give it with --set {name}=VALUE, or build the model by a function, as in "
+                )
+                remedy += "--build build.py:make"
+                raise UsageError(
+                    f"{named} needs {name} of {path.name}, line {line}, which was left out, for it "
+                    f"{reason}: {f'install it (pip install {package[0]})' if package else remedy}"
+                ) from cause
+        raise
 
 
 def levels(tree: ast.Module) -> int:
@@ -141,6 +169,10 @@ class FolderFinder(MetaPathFinder):
         top, _, _ = name.partition(".")
         if top in sys.stdlib_module_names or top in OURS:
             return None
+        outer = sys.modules.get(name.rpartition(".")[0])
+        is_file = getattr(outer, "__file__", None) is not None
+        if is_file and not isinstance(getattr(outer, "__loader__", None), Trimmed):
+            return None  # a part of an installed package
         wanted = name.removeprefix(PREFIX) if name.removeprefix(PREFIX) in OURS else name
         spec = PathFinder.find_spec(wanted, [str(self.root)] if path is None else path)
         if spec is None and path is None and PathFinder.find_spec(wanted) is None:

@@ -59,6 +59,8 @@ ALIASES = {
         *("padding_idx", "sep_token_id", "unk_token_id", "mask_token_id", "image_token_id"),
     ),
     "experts": ("num_experts", "n_routed_experts", "num_local_experts", "n_experts"),
+    "experts_each": ("num_experts_per_tok", "num_experts_per_token", "moe_topk"),
+    "expert_groups": ("n_group", "topk_group"),
     "experts_width": ("moe_intermediate_size", "shared_expert_intermediate_size"),
 }
 OPTIONAL = {
@@ -108,7 +110,7 @@ class Sizes:
         if KINDS[name] == "token":  # one that the vocabulary has not
             known = [item for item in as_list(default) if isinstance(item, int)]
             return 0 if any(item >= self.named["vocab_size"] for item in known) else default
-        if KINDS[name] == "experts" and isinstance(default, int):
+        if KINDS[name].startswith("expert") and isinstance(default, int):
             return min(default, self.named[name])
         if isinstance(default, str) != isinstance(self.named[name], str) and default is not None:
             return default if default is not MISSING else self.named[name]
@@ -149,6 +151,8 @@ def sizes_of(preset: Preset, given: Mapping[str, Any] | None = None) -> Sizes:
         "use_cache": False,
         "token": 0,
         "experts": 8,
+        "experts_each": 2,
+        "expert_groups": 1,
         "experts_width": model.n_embd,
     }
     named = {alias: values[kind] for alias, kind in KINDS.items()}

@@ -24,7 +24,6 @@ from experiments.support.blaming import blame, silence
 from experiments.support.building import (
     builder,
     class_of,
-    explain_left,
     find_asking,
     function_of,
     read_setting,
@@ -34,7 +33,7 @@ from experiments.support.building import (
     state_of,
 )
 from experiments.support.configs import arguments
-from experiments.support.loading import load_foreign, modules_beside
+from experiments.support.loading import explain_left, load_foreign, modules_beside
 from experiments.support.ran import choose_files, files_that_ran, path_of_module
 from experiments.support.sizes import sizes_of
 from experiments.support.trained import kept, model_path, require_same
@@ -106,7 +105,7 @@ def choose_class(
     loaded = load_foreign(split_name("--model" if model else "--build", named)[0], sizes.known)
     make = builder(loaded, model, build, sizes)
     ask = function_of("--judge", judge) if judge else None
-    with explain_left(named, loaded):
+    with explain_left(named, loaded.left):
         require_built(named, make, sizes)
         way = find_asking(named, make, ask, data, preset, sizes)
 
@@ -125,7 +124,8 @@ def choose_class(
             build_asked(0).eval()(tokens)
 
     beside = modules_beside(loaded)
-    modules, others = choose_files(module, beside, files_that_ran(run), files)
+    own = [m for m in beside if m is module or path_of_module(m) not in files_named(build, judge)]
+    modules, others = choose_files(module, own, files_that_ran(run), files)
     told = [str(getattr(way, "words", ""))] if way is not None else []
     notes = [*loaded.notes, *sizes_told(loaded, sizes), *filter(None, told), *others]
     about = {

@@ -116,3 +116,12 @@ def test_a_setting_that_nothing_asks_for_is_no_silent_no_op():
     sizes.left["n_kv_head"] = 6
     with pytest.raises(UsageError, match="nearest: n_kv_head"):
         sizes.require_used(set())
+
+
+def test_token_ids_and_experts_of_modelling_files_fit_the_small_model(module):
+    fields = "    pad_token_id: int = 50256\n    bos_token_id: int = 1\n    num_experts: int = 64\n"
+    fields += "    num_experts_per_tok: int = 8\n    head_dim: int | None = None\n"
+    found = module(DATACLASSES + fields + READS)
+    config = arguments(found.GPT, found, PRESET)["config"]
+    assert (config.pad_token_id, config.bos_token_id) == (0, 1)
+    assert (config.num_experts, config.num_experts_per_tok, config.head_dim) == (8, 2, None)

@@ -1,7 +1,7 @@
 import pytest
 
 from interp import surgery
-from interp.surgery.syntax import lines_of, one_line, parse
+from interp.surgery.syntax import lines_of, one_line, parse, read_source, tell_apart
 
 ODD = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 
@@ -56,3 +56,14 @@ def test_the_header_of_a_statement_ends_before_its_body(tmp_path):
     shown = [syntax.shown(node) for node in syntax.statements if hasattr(node, "lineno")]
     assert shown[0] == "match x:"
     assert "if x:" in shown
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for folder in ("a/x", "b/x", "c"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "layers.py").write_text("y = 1\n")
+    (tmp_path / "model.py").write_text("y = 1\n")
+    paths = ["a/x/layers.py", "b/x/layers.py", "c/layers.py", "model.py"]
+    sources = [read_source(tmp_path / path) for path in paths]
+    assert [source.file for source in tell_apart(sources)] == paths
+    assert tell_apart(sources) == sources  # it is the same source, by whatever name
