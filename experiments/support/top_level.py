@@ -99,7 +99,7 @@ class Trimmer:
         if isinstance(node, IMPORT):
             return self.import_of(node)
         if is_main_guard(node):
-            return []
+            return [node]
         if isinstance(node, ast.Assign | ast.AnnAssign) and self.is_constant(node):
             return [self.replace(node)]
         if isinstance(node, ast.ClassDef):
@@ -156,9 +156,12 @@ class Trimmer:
         return [node]
 
     def leave(self, node: ast.stmt, reason: str) -> list[ast.stmt]:
-        """No statement, or those that bind what is known of its names."""
+        """The statement where it never runs, and those that bind what is known of its names."""
         self.left.lines.append((node.lineno, node.end_lineno or node.lineno, reason))
-        given: list[ast.stmt] = []
+        # It stays in the tree: functions that read a name which an import binds are compiled to
+        # other code, and must be what the file says.
+        kept = ast.If(ast.copy_location(ast.Constant(False), node), [node], [])
+        given: list[ast.stmt] = [ast.copy_location(kept, node)]
         for name in names_bound(node):
             if name in self.known:
                 given.append(assignment(node, name, self.known[name]))

@@ -12,6 +12,8 @@ from experiments.support.subjects import choose_class
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS
+from interp.surgery.loaded import loaded_functions
+from interp.surgery.syntax import parse, read_source
 
 LAYER = """
 import torch
@@ -169,3 +171,13 @@ def test_a_package_that_is_not_installed_is_named(tmp_path):
     loaded = load_foreign(str(tmp_path / "m.py"))
     told = "m.py imports not_there, which is not installed: what needs it was left out"
     assert loaded.notes == [told]
+
+
+def test_functions_are_what_the_file_says_whatever_was_left_out(tmp_path):
+    text = "import not_there\nfor k in 'ab':\n    import os\n    open('x')\n"
+    text += "if __name__ == '__main__':\n    import json\n"
+    text += "def use(x):\n    return not_there.get(x), os.stat(x), json.dumps(x)\n"
+    write(tmp_path, {"m.py": text})
+    source = read_source(load_foreign(str(tmp_path / "m.py")).module)
+    (node,) = parse(source).outermost_functions()
+    assert len(loaded_functions(source, node)) == 1  # it is refused where it is other code
