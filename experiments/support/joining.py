@@ -5,13 +5,14 @@ line); runs that trained with cuts have their curves. Only runs of the very same
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from experiments.support.listing import record_of
-from experiments.support.sampling import written_by_surgery
+from experiments.support.sampling import texts_of_quiz, written_by_surgery
 from experiments.support.summary import counted, reading, trainings_of
 from experiments.support.variants import BASELINE
 from gpt.errors import UsageError
@@ -27,6 +28,7 @@ from interp.verdicts import verdict_of, verdicts_of
 HANDED_ON = r"= self\.hook_\w+\("  # a hook point hands a value on
 QUESTIONS = 12
 OF_LINES = 6  # questions on cuts of the trained model
+OF_TEXTS = 4  # questions by what a cut model writes
 ALIKE = 3  # lines that may share an answer
 
 
@@ -198,10 +200,16 @@ def quiz_of(runs: Sequence[SavedRun]) -> Quiz | None:
     if lines is None:
         return None
     file = str(lines["file"].iloc[0])
-    questions = [q for run in trained_with_cuts(runs) for q in on_trainings(run, file)]
+    questions, asked_of_texts = list[Question](), list[Question]()
+    for run in trained_with_cuts(runs):
+        of_cuts = on_trainings(run, file)
+        questions += of_cuts
+        asked_of_texts += on_texts(of_cuts, run)
     for run in cut_after_training(runs):
-        questions += on_trained_model(run.table(), file)
-    questions = questions[:QUESTIONS]
+        of_lines = on_trained_model(run.table(), file)
+        questions += of_lines[:OF_LINES]
+        asked_of_texts += on_texts(of_lines[OF_LINES:], run)
+    questions = [*questions[:QUESTIONS], *asked_of_texts[:OF_TEXTS]]
     if not questions:
         return None
     telling = lines["sites"].map(len) > 0
@@ -228,6 +236,7 @@ def on_trainings(run: SavedRun, file: str) -> list[Question]:
                 lines=list(row["lines"]),
                 why=reading(row, entropies, trainings),
                 diff=rows["diff"].iloc[0],
+                surgery=str(rows["surgery"].iloc[0]),
                 curve=curve_of(rows),
                 whole=whole,
                 levels=list(zip(levels["name"], levels["nats"].astype(float), strict=True)),
@@ -238,6 +247,16 @@ def on_trainings(run: SavedRun, file: str) -> list[Question]:
             )
         )
     return questions
+
+
+def on_texts(questions: Sequence[Question], run: SavedRun) -> list[Question]:
+    """The same questions, asked by what the cut model wrote, where the run has kept that."""
+    texts = texts_of_quiz(run)
+    return [
+        replace(one, curve=None, whole=None, levels=(), bars=(), wrote=texts[one.surgery])
+        for one in questions
+        if one.surgery in texts
+    ]
 
 
 def effect_bar(row: dict[Any, Any], name: str, kind: str = "") -> EffectBar:
@@ -274,7 +293,7 @@ def on_trained_model(table: pd.DataFrame, file: str) -> list[Question]:
     for row in sure.to_dict("records"):
         alike = together[np.isclose(together["delta"], row["delta"], rtol=0, atol=1e-9)]
         lines = sorted({int(row["line"]), *alike["line"].astype(int)})
-        if len(lines) <= ALIKE and not asked & {*lines} and len(questions) < OF_LINES:
+        if len(lines) <= ALIKE and not asked & {*lines} and len(questions) < OF_LINES + OF_TEXTS:
             questions.append(on_line(row, lines, table))
             asked |= {*lines}
     return questions
@@ -288,6 +307,7 @@ def on_line(row: dict[Any, Any], lines: list[int], table: pd.DataFrame) -> Quest
         lines=lines,
         why=f"{row['reading'].capitalize()}: {row['delta']:+.3f} nats on the trained model.",
         diff=f"-{row['code']}\n+{row['after']}\n",
+        surgery=str(row["surgery"]),
         bars=bars,
     )
 

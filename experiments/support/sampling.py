@@ -188,14 +188,38 @@ def written_by_surgery(runs: Sequence[SavedRun]) -> dict[str, Continued]:
     """What each cut of some runs writes after the first prompt, by the cut's id."""
     found: dict[str, Continued] = {}
     for view, run in zip(writing_parts(runs), filter(has_samples, runs), strict=True):
-        table = run.table()
-        ids = {name: name for name in view.samples["variant"]}
-        if {"variant", "surgery"} <= {*table}:
-            ids = dict(zip(table["variant"], table["surgery"], strict=True))
-        for variant, id in ids.items():
-            if variant != BASELINE:
-                found.setdefault(id, view.continued(view.prompts[0], [variant]))
+        for variant, id in ids_of_variants(view, run).items():
+            found.setdefault(id, view.continued(view.prompts[0], [variant]))
     return {id: one for id, one in found.items() if one.texts}
+
+
+def texts_of_quiz(run: SavedRun) -> dict[str, Continued]:
+    """What the model as it is and each cut write after the last prompt, which the page does not
+    show elsewhere, by the cut's id. Nothing tells which cut it is; cuts that write what the model
+    as it is writes are left out."""
+    found: dict[str, Continued] = {}
+    for view in writing_parts([run]):
+        prompt = view.samples["prompt"].iloc[-1]
+        for variant, id in ids_of_variants(view, run).items():
+            one = view.continued(prompt, [BASELINE, variant])
+            if len(one.texts) < 2 or one.texts[1].detail or all(a for a, _ in one.texts[1].pieces):
+                continue
+            names = ("the model as it is", "the cut model")
+            texts = [
+                text._replace(variant=name, label="", cells=[])
+                for text, name in zip(one.texts, names, strict=True)
+            ]
+            found[id] = Continued(prompt, texts)
+    return found
+
+
+def ids_of_variants(view: WritingView, run: SavedRun) -> dict[str, str]:
+    """The id of each variant's cut; variants that have none are their own."""
+    table = run.table()
+    ids = {name: name for name in view.samples["variant"]}
+    if {"variant", "surgery"} <= {*table}:
+        ids = dict(zip(table["variant"], table["surgery"], strict=True))
+    return {variant: id for variant, id in ids.items() if variant != BASELINE}
 
 
 def labels_of(run: SavedRun) -> dict[str, str]:

@@ -281,7 +281,9 @@ def of_questions(quiz: Quiz | Worksheet, anchor: str, beside: FilesBeside) -> li
     """The questions in words; the answers in a file of their own, not next to them."""
     questions = shuffled(quiz.questions)
     asked = isinstance(quiz, Quiz)
-    blocks = [f"What was cut in {code_span(quiz.file)}, if this is what became of the loss?"]
+    blocks = [
+        f"What was cut in {code_span(quiz.file)}, if this became of the loss, or of the text?"
+    ]
     answers = [f"# {escape_markdown(quiz.title)} The answers"]
     for one, question in zip(drawn(questions, exact=not asked), questions, strict=True):
         blocks += [f"### {one.name}", escape_markdown(one.said)]
@@ -289,6 +291,10 @@ def of_questions(quiz: Quiz | Worksheet, anchor: str, beside: FilesBeside) -> li
             rows = [[markdown_cell(bar.name), markdown_cell(bar.value)] for bar in one.bars]
             text = markdown_row(["cut", "nats"]) + markdown_row(["---", "---"])
             blocks.append(text + "".join(map(markdown_row, rows)))
+        if one.wrote:
+            for wrote in one.wrote.texts:
+                whole = one.wrote.prompt + "".join(piece for _, piece in wrote.pieces)
+                blocks += [f"{escape_markdown(wrote.variant)} writes:", fenced(whole, "")]
         if isinstance(quiz, Quiz):
             codes = [(line, quiz.source[line - 1].strip()) for line in quiz.offered(question)]
             blocks.append("\n".join(f"- line {line}: {code_span(code)}" for line, code in codes))

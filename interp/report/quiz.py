@@ -1,6 +1,7 @@
 """Which line was it: can a reader tell the cut from what it did?
 
-Each question shows what a cut did, a learning curve or the bars of an ablation, without a name; the
+Each question shows what a cut did, a learning curve, the bars of an ablation, or a text that the
+cut model wrote, without a name; the
 reader picks the line, among a handful or anywhere in the source. The page gives a hint where asked,
 says whether the line was right and why, and keeps score in the reader's own browser. For a class
 there is a worksheet that holds no answers, and a key to it.
@@ -26,6 +27,7 @@ from interp.characters import visible
 from interp.errors import UsageError
 from interp.report.page import harmless
 from interp.report.vocabulary import functions_of
+from interp.report.writing import Continued
 
 WIDTH, HEIGHT = 480.0, 240.0  # of a drawing, in its own units
 LEFT, RIGHT, BOTTOM, TOP = 44.0, 64.0, 30.0, 8.0  # margins; that at the right names the levels
@@ -65,6 +67,8 @@ class Question:
         whole: that of the model as it is.
         levels: losses to compare with, by name, such as n-gram entropies.
         bars: what the cut does to the loss.
+        wrote: a text of the model as it is, and one of the cut model.
+        surgery: the cut's id; it is not shown.
     """
 
     lines: Sequence[int]
@@ -74,6 +78,8 @@ class Question:
     whole: Curve | None = None
     levels: Sequence[tuple[str, float]] = ()
     bars: Sequence[EffectBar] = ()
+    wrote: Continued | None = None
+    surgery: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,7 +191,15 @@ def answer_key(quiz: Quiz) -> Worksheet:
 
 def shuffled(questions: Iterable[Question]) -> list[Question]:
     """The same order every time, of which nobody can tell anything."""
-    return sorted(questions, key=lambda question: digest_of_texts(question.diff))
+    return sorted(
+        questions, key=lambda one: digest_of_texts(*filter(None, [one.diff, text_of_question(one)]))
+    )
+
+
+def text_of_question(question: Question) -> str:
+    """The texts of a question; empty where it is one of losses."""
+    texts = question.wrote.texts if question.wrote else []
+    return "".join(piece for text in texts for _, piece in text.pieces)
 
 
 def digest_of_texts(*texts: str) -> str:
@@ -226,6 +240,7 @@ class Drawn(NamedTuple):
     x_ticks: list[tuple[str, float]]
     y_ticks: list[tuple[str, float]]
     bars: list["DrawnBar"]
+    wrote: Continued | None
 
 
 class DrawnBar(NamedTuple):
@@ -261,6 +276,7 @@ def drawn(questions: Sequence[Question], exact: bool) -> list[Drawn]:
             x_ticks=axes.x_ticks(),
             y_ticks=axes.y_ticks(),
             bars=[drawn_bar(bar, low, high, exact) for bar in question.bars],
+            wrote=question.wrote,
         )
         for number, question in enumerate(questions)
     ]

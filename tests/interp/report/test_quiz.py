@@ -7,6 +7,7 @@ import pytest
 
 from interp.errors import UsageError
 from interp.report import Page, write_report
+from interp.report.markdown import write_markdown
 from interp.report.quiz import (
     Curve,
     EffectBar,
@@ -16,9 +17,11 @@ from interp.report.quiz import (
     hint_of,
     letter,
     shuffled,
+    text_of_question,
     worksheet,
 )
 from interp.report.vocabulary import functions_of
+from interp.report.writing import Continued, Text
 
 NAN = float("nan")
 SOURCE = ["import torch", "", "def forward(x):", "    x = x + branch(x)", "    return x </script>"]
@@ -159,3 +162,28 @@ def test_the_source_is_shown_as_text(tmp_path):
     html = html_of(QUIZ, tmp_path)
     assert "    return x </script>" not in html
     assert "return x &lt;/script&gt;" in html
+
+
+def test_a_question_may_be_a_text_that_the_cut_model_wrote(tmp_path):
+    wrote = Continued(
+        "def ",
+        [
+            Text("the model as it is", "", [(True, "f(x):")], "", "", []),
+            Text("the cut model", "", [(True, "f("), (False, "<b>")], "parts", "", []),
+        ],
+    )
+    asked = [
+        Question(
+            [1], "its loss rises", "-a\n+b\n", bars=[EffectBar("all", 1.0)], surgery="m.py:1:a"
+        ),
+        Question([1], "its loss rises", "-a\n+b\n", wrote=wrote, surgery="m.py:1:a"),
+    ]
+    quiz = Quiz(asked, "m.py", ["a", "c", "d"], [2, 3])
+    for part in (quiz, worksheet(quiz)):
+        text = write_report(tmp_path / "page.html", Page("T", "Q?", [part], [])).read_text()
+        assert '<span class="writing-prompt">def </span>f(<mark>&lt;b&gt;</mark>' in text
+        assert "the cut model writes" in text and "m.py:1:a" not in text
+    texts = {text_of_question(question) for question in shuffled(asked)}
+    assert texts == {"", "f(x):f(<b>"}
+    page = write_markdown(tmp_path / "page.md", Page("T", "Q?", [quiz], []))
+    assert "def f(<b>" in page.read_text()
