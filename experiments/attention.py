@@ -24,7 +24,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from experiments.support.cli import announce, console, launch
-from experiments.support.pages import write_page
+from experiments.support.presenting import present
 from experiments.support.record import Experiment, Quoted
 from experiments.support.trained import StudyOptions, TrainedSubject, find_subject
 from gpt.errors import UsageError
@@ -79,8 +79,7 @@ def main(config: Config) -> Path:
         run.save_table(attention_by_distance(model, tokens), "distances")
         shown = subject.tokenizer.encode(text).to(tokens.device)
         run.save_table(attention_patterns(model, shown, text), "patterns")
-        draw(run)
-        page = write_page(run)
+        page = present(run, draw)
     console.print(*readings(run), sep="\n", soft_wrap=True, markup=False)
     announce(run.folder)
     return page

@@ -28,7 +28,7 @@ import pandas as pd
 from experiments import patching
 from experiments.patching import PairTask, asks_for_induction, induction, pairs_given
 from experiments.support.cli import Between, announce, console, launch
-from experiments.support.pages import write_page
+from experiments.support.presenting import present
 from experiments.support.record import Experiment, Quoted
 from interp.attribution import attribution, audit_scores
 from interp.figures import approximate_against_exact
@@ -85,8 +85,7 @@ def main(config: Config) -> Path:
         )
         run.save_table(table)
         run.save_table(audits_of(table), "audits")
-        draw(run)
-        page = write_page(run)
+        page = present(run, draw)
     console.print(*readings(run), sep="\n", soft_wrap=True, markup=False)
     announce(run.folder)
     return page

@@ -32,7 +32,7 @@ from experiments.support.own_cuts import (
     own_cuts,
     say_before_training,
 )
-from experiments.support.pages import write_page
+from experiments.support.presenting import present
 from experiments.support.record import Experiment, Quoted
 from experiments.support.retraining import run_all, samples_of, tasks_of
 from experiments.support.sampling import known_text, save_samples, say_samples
@@ -137,8 +137,7 @@ def main(config: Config) -> Path:
             damage = correct(study.posthoc(own.values())).assign(variant=list(own))
             run.save_table(damage, "damage")
         published = config.published or config.preset == "course"
-        draw(run, published)
-        page = write_page(run)
+        page = present(run, draw, published)
     table = shown(summary, trainings_of(run.table()))
     console.print(table.to_string(index=False), soft_wrap=True, markup=False)
     for variant, said in damage_said(run).items():

@@ -32,7 +32,7 @@ import gpt.ladder.rungs
 import gpt.model
 from experiments.course import ngram_entropies
 from experiments.support.cli import Options, Seed, announce, console, launch, run_name
-from experiments.support.pages import write_page
+from experiments.support.presenting import present
 from experiments.support.record import Experiment, Quoted
 from experiments.support.rungs import plan_rung, threads_for
 from experiments.support.trained import Device, device_named
@@ -110,8 +110,7 @@ def main(config: Config) -> Path:
         run.save_table(summarise_rungs(records, of_lecture), "summary")
         run.save_table(ngram_entropies(data), "entropies")
         run.save_table(scaling(), "scaling")
-        draw(run)
-        page = write_page(run)
+        page = present(run, draw)
         summary = run.table("summary")
     console.print(*map(rung_sentence, summary.to_dict("records")), sep="\n", soft_wrap=True)
     announce(run.folder)

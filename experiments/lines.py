@@ -46,7 +46,7 @@ from experiments.support.own_cuts import (
     own_cuts,
     say_before_training,
 )
-from experiments.support.pages import write_page
+from experiments.support.presenting import present
 from experiments.support.record import Experiment, Quoted
 from experiments.support.retraining import resize_preset
 from experiments.support.sampling import say_samples
@@ -234,8 +234,7 @@ def main(config: Config) -> Path:
             if isinstance(model, LanguageModel):
                 save_views(run, model, tokenizer, data.val)
             run.record(finished, [])
-        draw(run)
-        page = write_page(run)
+        page = present(run, draw)
     lines = run.table("lines")
     console.print(terminal(lines, run.table("layers"), console.width), soft_wrap=True)
     console.print(summary(run.table()))

@@ -30,8 +30,8 @@ from torch import Tensor
 
 from experiments.support.cli import Examples, announce, console, launch, run_name
 from experiments.support.induction import InductionRecipe, induction_model, swapped_cues
-from experiments.support.pages import write_page
 from experiments.support.pairs import Pair, check_lengths, check_pairs, read_pairs
+from experiments.support.presenting import present
 from experiments.support.record import Experiment, Quoted
 from experiments.support.trained import StudyOptions, device_named, find_subject, opened
 from gpt.errors import UsageError
@@ -100,8 +100,7 @@ def main(config: Config) -> Path:
         run.save_table(attention_patterns(task.model, task.clean[0], text), "patterns")
         if task.config["task"] == INDUCTION:
             run.save_table(head_scores(task.model, task.clean, "with_target"), "scores")
-        draw(run)
-        page = write_page(run)
+        page = present(run, draw)
     console.print(*readings(run), sep="\n", soft_wrap=True, markup=False)
     announce(run.folder)
     return page

@@ -42,7 +42,7 @@ from experiments.support.own_cuts import (
     own_cuts,
     say_before_training,
 )
-from experiments.support.pages import write_page
+from experiments.support.presenting import present
 from experiments.support.record import Experiment, Quoted
 from experiments.support.retraining import (
     Task,
@@ -183,8 +183,7 @@ class Sweep:
         run.save_table(confirmed, "confirmed")
         run.save_table(again, "confirmed_trainings")
         published = config.published or config.preset == "course"
-        draw(run, published and "course" in asked)
-        page = write_page(run)
+        page = present(run, draw, published and "course" in asked)
         table = shown(run.table("summary"), trainings_of(run.table()))
         console.print(table.to_string(index=False), soft_wrap=True, markup=False)
         say_samples(run)

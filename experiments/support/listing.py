@@ -10,6 +10,7 @@ them, so that it is shown at once.
 import ast
 import importlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from interp.runs import SavedRun
 
 
+@cache
 def questions() -> dict[str, str]:
     """Each command's name, and the first line of its docstring."""
     found = {}
