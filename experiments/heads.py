@@ -24,7 +24,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from experiments.support.cli import announce, console, launch
-from experiments.support.pages import write_page
+from experiments.support.presenting import present
 from experiments.support.record import Experiment, Quoted
 from experiments.support.sampling import known_text, save_samples, say_samples, write_variants
 from experiments.support.telling import of_trained_model
@@ -77,13 +77,13 @@ def main(config: Config) -> Path:
         run.save_table(table)
         worst = worst_head(table)
         losses = per_token(subject, tokens, Site.parse(worst["site"]), ways["mean"])
-        run.save_table(losses, "tokens")
-        run.save_table(per_character(losses), "characters")
+        place = {name: worst[name] for name in ("file", "line", "code")}
+        run.save_table(losses.assign(**place), "tokens")
+        run.save_table(per_character(losses).assign(**place), "characters")
         samples = without_heads(subject, table, ways["mean"], config.seed)
         save_samples(run, samples, known_text(subject.data, subject.tokenizer), BASELINE)
-        draw(run)
         save_views(run, model, subject.tokenizer, subject.data.val)
-        page = write_page(run)
+        page = present(run, draw)
     console.print(*readings(run), sep="\n", soft_wrap=True, markup=False)
     say_samples(run)
     announce(run.folder)

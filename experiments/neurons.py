@@ -13,7 +13,7 @@ How to read it: in the first layer the question is nearly all about the characte
 attention has moved other characters into the stream, and the texts tell more than the embedding.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -35,7 +35,7 @@ from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
 from interp.figures import neuron_view
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
-from interp.site import Site
+from interp.site import sites
 
 CHOSEN = 4  # neurons, where none is named
 READ = 5  # characters of a question, and of each side of an answer
@@ -141,9 +141,10 @@ def read_neurons(
     best, where = fired.max(dim=1)  # of each text
     moved = best.max(dim=0).values * (answers.amax(dim=1) - answers.amin(dim=1))
     neurons = wanted or tuple(moved.topk(CHOSEN).indices.tolist())
+    (whole,) = sites(model, hook)
     characters, texts = [], []
     for neuron in neurons:
-        columns = Site(hook, neuron=neuron).columns() | {"n": fired[..., neuron].numel()}
+        columns = replace(whole, neuron=neuron).columns() | {"n": fired[..., neuron].numel()}
         columns["fires"] = (fired[..., neuron] > 0).double().mean().item()
         for kind, scores, largest in (
             ("asks", questions[neuron], True),

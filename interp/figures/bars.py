@@ -7,7 +7,6 @@ Each function takes a result table and returns a matplotlib ``Figure``; nothing 
 but means and spreads over seeds.
 """
 
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from interp.figures.style import (
     count_lines,
     drawable,
     finish_layout,
+    place_and_code,
     print_style,
     prose,
     require,
@@ -113,7 +113,6 @@ def ends(losses: pd.Series) -> list[float]:
 
 
 HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\", "oo", "++")
-CODE_SHOWN = 44  # characters of code beside a bar
 
 
 def ranked_effects(
@@ -219,10 +218,3 @@ def draw_effect(
 
 def part_name(row: dict[str, Any]) -> str:
     return drawable(str(row["site"]), MONO)
-
-
-def place_and_code(row: dict[str, Any]) -> str:
-    """File, line and code; an edited file by the name of the file that was edited."""
-    code = drawable(str(row["code"]), MONO)
-    code = code if len(code) <= CODE_SHOWN else code[: CODE_SHOWN - 1] + "…"
-    return f"{PurePosixPath(str(row['file'])).name.partition(':')[0]}:{row['line']:.0f} {code}"

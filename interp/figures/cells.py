@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from interp.figures.style import (
     finish_layout,
     prose,
+    write_below,
 )
 from interp.verdicts import Verdict, verdicts_of
 
@@ -82,9 +83,18 @@ def finish(
     colors: Colormap,
     title: str,
     label: str,
-    tested: pd.DataFrame | None,
+    table: pd.DataFrame,
+    *,
+    tested: bool = False,
+    by: str = "",
 ) -> None:
-    """Title, colour bar, and what the crosses mean where there are any."""
+    """Title, colour bar, what the crosses mean where there are any, and the lines of code.
+
+    Args:
+        table: what is drawn; its columns file, line and code, where it has them, are the lines.
+        tested: whether its rows say if their effect is told from zero.
+        by: a column of the table by which the lines differ.
+    """
     figure.suptitle(prose(title), x=0.01, ha="left")
     bar = figure.colorbar(
         ScalarMappable(scale, colors), ax=axes, label=label, fraction=0.04, pad=0.015, aspect=15
@@ -93,12 +103,10 @@ def finish(
     for each in axes:
         for spine in each.spines.values():
             spine.set_visible(False)
-    if tested is not None:
-        verdicts = set(verdicts_of(tested))
-        marks = {Verdict.NOT_SHOWN: CROSSED, Verdict.UNKNOWN: UNTESTED}
-        said = "; ".join(mark for verdict, mark in marks.items() if verdict in verdicts)
-        if said:
-            figure.supxlabel(said, size=7, color="0.3", x=0.01, ha="left")
+    verdicts = set(verdicts_of(table)) if tested else set()
+    marks = {Verdict.NOT_SHOWN: CROSSED, Verdict.UNKNOWN: UNTESTED}
+    said = "; ".join(mark for verdict, mark in marks.items() if verdict in verdicts)
+    write_below(figure, table, by=by, notes=said)
     finish_layout(figure)
 
 

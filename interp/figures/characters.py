@@ -27,6 +27,7 @@ from interp.figures.style import (
     prose,
     require,
     tick_label,
+    write_below,
 )
 
 
@@ -34,7 +35,8 @@ def loss_change_by_character(table: pd.DataFrame, title: str = "Which characters
     """A bar for each character to be predicted: the change in its loss, with its interval.
 
     Args:
-        table: columns character, delta, ci_low, ci_high (nats), n; drawn in this order.
+        table: columns character, delta, ci_low, ci_high (nats), n; drawn in this order. Where
+            it has file, line and code, they are named below.
         title: the hypothesis.
 
     Raises:
@@ -66,6 +68,7 @@ def loss_change_by_character(table: pd.DataFrame, title: str = "Which characters
         axes.set_ylabel("change in loss (nats)")
         axes.grid(axis="x", visible=False)
         figure.suptitle(prose(title), x=0.01, ha="left")
+        write_below(figure, table, notes="error bars: 95 % interval over occurrences")
         finish_layout(figure)
     return figure
 
@@ -74,7 +77,8 @@ def loss_change_in_text(table: pd.DataFrame, title: str = "Where in the text it 
     """Stretches of text, each character on the colour of the change in its loss.
 
     Args:
-        table: columns example, pos, character, delta; one row for each character predicted.
+        table: columns example, pos, character, delta; one row for each character predicted. Where
+            it has file, line and code, they are named below.
         title: the hypothesis.
     """
     require(table, ["example", "pos", "character", "delta"])
@@ -131,5 +135,6 @@ def loss_change_in_text(table: pd.DataFrame, title: str = "Where in the text it 
             aspect=12,
         ).outline.set_visible(False)
         figure.suptitle(prose(title), x=0.01, ha="left")
+        write_below(figure, table)
         finish_layout(figure)
     return figure

@@ -55,7 +55,7 @@ def heads(table: pd.DataFrame, title: str = "", label: str = "") -> Figure:
     panels = {named(str(name)) or str(name): part for name, part in rows.groupby(by, sort=False)}
     title = title or ("What each head carries" if patched else "What each head does for the loss")
     label = label or (RECOVERED if patched else CHANGE)
-    return draw_heads(panels, value, title, label, at_least=1.0 if patched else 0.0)
+    return draw_heads(panels, value, title, label, by if patched else "", 1.0 if patched else 0.0)
 
 
 HEAD_PARTS = {"z": "output (z)", "q": "query (q)", "k": "key (k)", "v": "value (v)"}
@@ -64,7 +64,12 @@ RECOVERED = "share restored\n(0 corrupted, 1 clean)"
 
 
 def draw_heads(
-    panels: dict[str, pd.DataFrame], value: str, title: str, label: str, at_least: float
+    panels: dict[str, pd.DataFrame],
+    value: str,
+    title: str,
+    label: str,
+    by: str,
+    at_least: float,
 ) -> Figure:
     every = pd.concat(panels.values())
     layers, heads = numbers_in_column(every, "layer"), numbers_in_column(every, "head")
@@ -90,7 +95,7 @@ def draw_heads(
             axes.set_axis_off()
         for axes in grid[:, 0]:
             axes.set_ylabel("layer")
-        finish(figure, list(grid.flat), scale, DIVERGING, title, label, every)
+        finish(figure, list(grid.flat), scale, DIVERGING, title, label, every, tested=True, by=by)
     return figure
 
 
@@ -146,7 +151,17 @@ def positions(
         for tick, differs in zip(grid[-1].get_xticklabels(), changed, strict=True):
             tick.set_fontweight("bold" if differs else "normal")
         grid[-1].set_xlabel("position: token of the first clean text ↓ of the corrupted one")
-        finish(figure, list(grid), scale, DIVERGING, title, RECOVERED, rows)
+        finish(
+            figure,
+            list(grid),
+            scale,
+            DIVERGING,
+            title,
+            RECOVERED,
+            rows,
+            tested=True,
+            by="component",
+        )
     return figure
 
 
@@ -186,7 +201,7 @@ def head_scores(
             axes.set_xticks(range(len(metrics)), words)
             axes.set_yticks(range(len(names)), names)
         grid[0].set_ylabel("head")
-        finish(figure, list(grid), scale, SEQUENTIAL, title, "share of attention", None)
+        finish(figure, list(grid), scale, SEQUENTIAL, title, "share of attention", table)
     return figure
 
 
@@ -211,5 +226,5 @@ def by_distance(
         axes.set_xticks(range(0, cells.shape[1], max(1, cells.shape[1] // 16)))
         axes.set_xlabel("distance back (tokens; 0 is the token itself)")
         axes.set_ylabel("head")
-        finish(figure, [axes], scale, SEQUENTIAL, title, "mean attention", None)
+        finish(figure, [axes], scale, SEQUENTIAL, title, "mean attention", table)
     return figure

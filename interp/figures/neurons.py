@@ -13,7 +13,16 @@ from matplotlib.figure import Figure
 
 from interp.characters import mark_spaces
 from interp.errors import UsageError
-from interp.figures.style import CODE_SIZE, MONO, WIDTH, cell_text, drawable, print_style, require
+from interp.figures.style import (
+    CODE_SIZE,
+    MONO,
+    WIDTH,
+    cell_text,
+    drawable,
+    print_style,
+    require,
+    write_below,
+)
 
 TEXTS = 6
 
@@ -23,6 +32,7 @@ def neuron_view(characters: pd.DataFrame, texts: pd.DataFrame) -> Figure:
 
     Args:
         characters: columns site, kind (``asks``, ``promotes`` or ``suppresses``), character, value.
+            Where it has file, line and code, they are named below.
         texts: one row per character: columns site, rank, pos, character, activation; of rank 0 is
             the text with the highest activation.
 
@@ -46,6 +56,7 @@ def neuron_view(characters: pd.DataFrame, texts: pd.DataFrame) -> Figure:
             draw_values(answers, own[own["kind"] != "asks"], "logit per unit of activation")
             for axes, title in ((asks, "asks for"), (fires, "fires most at"), (answers, "answers")):
                 axes.set_title(title, size=8, weight="normal")
+        write_below(figure, characters)
         figure.draw_without_rendering()
     return figure
 

@@ -79,7 +79,7 @@ def draw_grid(patterns: pd.DataFrame, title: str) -> Figure:
             axes.set_ylabel("query")
         for axes in grid[-1]:
             axes.set_xlabel("key")
-        finish(figure, list(grid.flat), Normalize(0, 1), SEQUENTIAL, title, "attention", None)
+        finish(figure, list(grid.flat), Normalize(0, 1), SEQUENTIAL, title, "attention", patterns)
     return figure
 
 
@@ -93,7 +93,7 @@ def draw_head(rows: pd.DataFrame, title: str) -> Figure:
         draw_pattern(axes, rows, float(np.clip(220 / length, 3.0, 8.0)), numbers=length <= 32)
         axes.set_ylabel("query: the token that looks")
         axes.set_xlabel("key: the token looked at")
-        finish(figure, [axes], Normalize(0, 1), SEQUENTIAL, title, "attention", None)
+        finish(figure, [axes], Normalize(0, 1), SEQUENTIAL, title, "attention", rows)
     return figure
 
 

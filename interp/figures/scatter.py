@@ -28,6 +28,7 @@ from interp.figures.style import (
     MONO,
     WIDTH,
     drawable,
+    name_lines,
     print_style,
     prose,
     require,
@@ -146,6 +147,7 @@ def name_points(drawn: Sequence[tuple[Axes, pd.DataFrame]]) -> None:
 
 
 COLUMNS = 2
+FILLED = "filled: among the largest scores; hollow: drawn at random"
 
 
 def approximate_against_exact(
@@ -203,8 +205,9 @@ def approximate_against_exact(
             handles=keys,
             loc="outside lower left",
             ncols=len(keys),
-            title="filled: among the largest scores; hollow: drawn at random",
+            title="\n".join([FILLED, *name_lines(checked, by="kind")]),
         )
+        legend.get_title().set(family=MONO, size=6.5, linespacing=1.3)
         legend.set_alignment("left")
         figure.suptitle(prose(title), x=0.01, ha="left")
         figure.draw_without_rendering()  # ticks are made late: now, in this style

@@ -4,6 +4,8 @@ import re
 import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import PurePosixPath
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -41,6 +43,8 @@ DIVERGING = sns.color_palette("vlag", as_cmap=True)
 SEQUENTIAL = sns.color_palette("mako_r", as_cmap=True)
 LETTERS = 10  # of a token, beyond which a label shortens it
 HOLLOW = "hollow: no effect shown"
+CODE_SHOWN = 44  # characters of code beside a bar
+LINES_NAMED = 6  # lines of code that a figure names below itself
 
 
 def print_style() -> AbstractContextManager[None]:
@@ -133,6 +137,45 @@ def cell_text(token: str, family: Sequence[str], size: float) -> tuple[str, floa
         half = -(-len(digits[1]) // 2)
         return f"{digits[1][:half]}\n{digits[1][half:]}", size / half
     return shown, size / max(1, width_of(shown))
+
+
+def place_and_code(row: dict[Any, Any], longest: int = CODE_SHOWN) -> str:
+    """File, line and code; an edited file by the name of the file that was edited."""
+    code = drawable(str(row["code"]).strip(), MONO)
+    code = code if len(code) <= longest else code[: longest - 1] + "…"
+    return f"{PurePosixPath(str(row['file'])).name.partition(':')[0]}:{row['line']:.0f} {code}"
+
+
+def write_below(figure: Figure, table: pd.DataFrame, by: str = "", notes: str = "") -> None:
+    """Below a figure, which grows by as much: notes, and the lines of ``name_lines``."""
+    said = [*([notes] if notes else []), *name_lines(table, by)]
+    if said:
+        figure.set_figheight(figure.get_figheight() + len(said) * CODE_LINE * 1.2)
+        label = figure.supxlabel(
+            "\n".join(said), size=6.5, color="0.3", x=0.01, ha="left", family=MONO
+        )
+        label.set_linespacing(1.3)
+
+
+def name_lines(table: pd.DataFrame, by: str = "") -> list[str]:
+    """The lines of code that compute what a figure is about, one text for each.
+
+    Args:
+        table: its columns file, line and code name the lines; without these none is named.
+        by: a column; its values stand before the lines that are theirs.
+    """
+    if not {"file", "line", "code"} <= {*table}:
+        return []
+    named: dict[str, list[str]] = {}
+    rows = table[table["line"].notna()].drop_duplicates(["file", "line", *([by] * bool(by))])
+    for row in rows.to_dict("records"):
+        whose = named.setdefault(place_and_code(row, CODE_COLUMNS - 30), [])
+        whose += [str(row[by])] if by else []
+    lines = [f"{', '.join(whose)}: {line}" if whose else line for line, whose in named.items()]
+    if len(lines) > LINES_NAMED:
+        left = len(lines) - LINES_NAMED + 1
+        lines = [*lines[: LINES_NAMED - 1], f"… and {left} other lines"]
+    return lines
 
 
 def finish_layout(figure: Figure) -> None:

@@ -50,6 +50,7 @@ def test_the_characters_of_the_worst_head_add_up_to_its_effect(folder, table):
     losses = pd.read_parquet(folder / "tokens.parquet")
     worst = table[table["intervention"] == "mean"].nlargest(1, "delta").iloc[0]
     assert set(losses["site"]) == {worst["site"]}
+    assert set(losses["code"]) == {worst["code"]}  # which the figures of characters name
     assert losses["delta"].mean() == pytest.approx(worst["delta"], abs=1e-5)
     characters = pd.read_parquet(folder / "characters.parquet")
     own = losses.groupby("character")["delta"].agg(["mean", "size"])

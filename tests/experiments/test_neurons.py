@@ -68,6 +68,8 @@ def test_texts_are_those_with_the_highest_activations(tokens):
     model = model_of("layer norm")
     characters, texts = read_neurons(model, 0, (3, 5), tokens, TOKENIZER)
     assert list(characters["neuron"].unique()) == [3, 5]
+    (line,) = characters["code"].unique()
+    assert "self.gelu(" in line or "self.relu(" in line  # it makes what the hook point sees
     _, cache = model.run_with_cache(tokens, names_filter="blocks.0.mlp.hook_post")
     highest = cache["blocks.0.mlp.hook_post"][..., 3].amax(dim=1).topk(6).values
     shown = texts[texts["site"].str.contains("neuron=3")]

@@ -163,3 +163,38 @@ def test_a_table_that_lacks_something_is_one_sentence(effects, patterns):
         attention(patterns.iloc[:0])
     with pytest.raises(UsageError, match=r"no patterns of layer 0 head 7; heads: 0\."):
         attention(patterns, 0, 7)
+
+
+def below(figure: Figure) -> list[str]:
+    return figure._supxlabel.get_text().splitlines()
+
+
+def test_a_figure_names_the_line_that_computes_what_it_shows(effects, patterns):
+    line = {"file": "gpt/model.py", "line": 123, "code": "z = z.transpose(1, 2)"}
+    said = "model.py:123 z = z.transpose(1, 2)"
+    assert below(heads(effects.assign(**line)))[1:] == [said]
+    assert below(attention(patterns.assign(**line))) == [said]
+    assert below(attention(patterns.assign(**line), 0, 1)) == [said]
+    scores = effects.drop_duplicates(["layer", "head"]).assign(metric="induction", value=0.5)
+    assert below(head_scores(scores.assign(**line))) == [said]
+    assert below(by_distance(scores.assign(distance=0, **line))) == [said]
+
+
+def test_parts_that_are_made_on_lines_of_their_own_stand_before_them(effects):
+    parts = [
+        effects.iloc[:6].assign(component=name, recovered=0.5, file="m.py", line=line, code=code)
+        for name, line, code in (("q", 7, "q, k = both"), ("k", 7, "q, k = both"), ("z", 9, "$z$"))
+    ]
+    figure = heads(pd.concat(parts))
+    assert below(figure)[1:] == ["q, k: m.py:7 q, k = both", "z: m.py:9 $z$"]
+    assert figure.get_figheight() > heads(pd.concat(parts).drop(columns="line")).get_figheight()
+
+
+def test_a_figure_of_many_lines_says_how_many_it_leaves_out(patterns):
+    lines = pd.DataFrame({"line": range(len(patterns))}, index=patterns.index)
+    said = below(attention(patterns.assign(file="m.py", code="x = y", **lines)))
+    assert said == [*(f"m.py:{n} x = y" for n in range(5)), "… and 15 other lines"]
+
+
+def test_an_unknown_line_is_not_named(patterns):
+    assert attention(patterns.assign(file=None, line=None, code=None))._supxlabel is None

@@ -81,7 +81,7 @@ def test_labels_that_have_room_stay_as_they_are():
     labels = figure.axes[0].get_xticklabels()
     assert [label.get_text() for label in labels] == [f"{c}\n1234" for c in "etaoin"]
     assert {label.get_rotation() for label in labels} == {0.0}
-    assert figure.get_figheight() == pytest.approx(2.8)
+    assert figure.get_figheight() == pytest.approx(2.8 + 1.2 * CODE_LINE)  # and a line of notes
 
 
 def test_where_not_even_small_labels_fit_only_some_are_shown():
