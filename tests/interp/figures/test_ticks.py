@@ -12,7 +12,15 @@ from matplotlib.font_manager import fontManager
 
 from interp.characters import shorten_text, width_of
 from interp.figures import attention, loss_change_by_character, loss_change_in_text, positions
-from interp.figures.style import MONO, SANS, cell_text, drawable, finish_layout, tick_label
+from interp.figures.style import (
+    CODE_LINE,
+    MONO,
+    SANS,
+    cell_text,
+    drawable,
+    finish_layout,
+    tick_label,
+)
 
 WIDE = ["<|endoftext|>", "Ġthe", "🦊", "日", "本", "Ġinternationalization", "\n", "\u202e", "x"]
 
