@@ -35,7 +35,7 @@ from experiments.support.cli import (
     run_name,
 )
 from experiments.support.executors import at_once, one_thread
-from experiments.support.joining import command_without
+from experiments.support.joining import HANDED_ON, command_without
 from experiments.support.line_samples import save_line_samples
 from experiments.support.line_trainings import Trainings, judges, posthoc, trained_without
 from experiments.support.own_cuts import (
@@ -73,6 +73,7 @@ from interp.surgery.syntax import tell_apart
 from interp.surgery.terminal import terminal
 from interp.verdicts import correct, verdicts_of
 
+SHOWN = 25  # rows of the table on the page; the file has all
 FOREIGN_STEPS = 300  # of training somebody else's model in demo
 DECIDE = ("class", "model", "train", "text", "texts", "taken")  # settings that a result depends on
 
@@ -283,11 +284,18 @@ def parts(run: SavedRun) -> list[Part]:
             )
         )
     columns = ["line", "operator", "after", "status", "delta", "ci_low", "ci_high", "verdict"]
-    largest = surgery.headlines(table).dropna(subset=["delta"])
-    largest = largest.assign(verdict=verdicts_of(largest).astype(str))
-    largest = largest.loc[largest["delta"].abs().sort_values(ascending=False).index]
-    numbers = largest[[*columns, "reading"]].head(25)
+    largest = ranked(table)
+    largest = largest.assign(line=largest["where"], verdict=verdicts_of(largest).astype(str))
+    numbers = largest[[*columns, "reading"]].head(SHOWN)
     return [Section("Every line", summary(table), shown, numbers, saved=table)]
+
+
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """The headline surgeries by the size of their effect, each function once; hook points are
+    instruments, not lines that do something."""
+    cuts = surgery.headlines(table).dropna(subset=["delta"])
+    cuts = surgery.one_per_function(cuts[~cuts["code"].str.contains(HANDED_ON)])
+    return cuts.loc[cuts["delta"].abs().sort_values(ascending=False, kind="stable").index]
 
 
 def effects(run: SavedRun) -> pd.DataFrame:
@@ -310,7 +318,6 @@ def limits(run: SavedRun) -> list[str]:
     table, lines = run.table(), run.table("lines")
     return [
         *run.table("notes")["note"],
-        summary(table),
         f"Effects on the trained model are means over {int(table['n'].max())} texts, with 95 % "
         "intervals over these; p-values are corrected for all cuts that were made (Holm), "
         "intervals are not.",

@@ -333,7 +333,7 @@ def parts(run: SavedRun) -> list[Part]:
     sections: list[Part] = [
         Section(
             "All surgeries",
-            text="\n\n".join(f"{row['variant']}: {reading(row, lines, trainings)}" for row in rows),
+            text=reading(rows[0], lines, trainings),  # the others' have their own
             figures=shown_figures,
             table=shown(summary, trainings),
             saved=summary,
@@ -347,8 +347,10 @@ def parts(run: SavedRun) -> list[Part]:
                 table=shown(confirmed, run.table("confirmed_trainings")),
             )
         )
-    for variant, diff in table.drop_duplicates("variant")[["variant", "diff"]].to_numpy()[1:]:
-        sections.append(Section(variant.replace("_", " "), code=diff))
+    diffs = table.drop_duplicates("variant").set_index("variant")["diff"]
+    for row in rows[1:]:
+        text, diff = reading(row, lines, trainings), diffs[row["variant"]]
+        sections.append(Section(row["variant"].replace("_", " "), text, code=diff))
     return sections
 
 

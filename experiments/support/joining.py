@@ -175,7 +175,7 @@ def of_variants(run: SavedRun) -> pd.DataFrame:
         rows.append(
             {
                 "surgery": cut["surgery"],
-                "label": row["variant"],
+                "section": row["variant"].replace("_", " "),
                 "file": cut["file"],
                 "line": int(cut["line"]),
                 "lines": row["lines"],

@@ -18,7 +18,7 @@ from experiments.support.record import Experiment
 from experiments.support.sampling import writing_parts
 from experiments.support.telling import tell
 from gpt.errors import UsageError
-from interp.report import Page, Part, Section, write_report
+from interp.report import Page, Part, write_report
 from interp.report.attention import AttentionView
 from interp.runs import SavedRun
 
@@ -57,9 +57,9 @@ def page_of(runs: Sequence[SavedRun], title: str = "") -> Page:
     return Page(
         title=title or " · ".join(dict.fromkeys(experiment.title for experiment, _ in told)),
         question=questions()[told[0][0].name],
-        parts=[*shown, made_again(runs)],
+        parts=shown,
         first=first,
-        provenance=[run.description for run in runs],
+        provenance=[run.description | figures_of(run) for run in runs],
         summary=[*warnings, *subject_sentences(runs), *findings(told, effects)],
         limitations=[*warnings, *limitations(told)],
     )
@@ -194,14 +194,7 @@ def of_any(run: SavedRun) -> list[str]:
     return said
 
 
-def made_again(runs: Sequence[SavedRun]) -> Section:
-    """The command behind every figure."""
-    rows = [
-        {"figure": path.stem.replace("_", " "), "of": called(run), "command": run.command}
-        for run in runs
-        for path in sorted((run.folder / "figures").glob("*.svg"))
-    ]
-    text = (
-        "Each figure comes from its run's saved tables; its command makes the run and the figure."
-    )
-    return Section("How to make each figure", text=text, table=pd.DataFrame(rows))
+def figures_of(run: SavedRun) -> dict[str, list[str]]:
+    """What the figures are called that the run's command makes."""
+    names = [path.stem.replace("_", " ") for path in sorted((run.folder / "figures").glob("*.svg"))]
+    return {"figures": names} if names else {}

@@ -292,13 +292,13 @@ def against_counts(row: Mapping[Any, Any], entropies: pd.DataFrame) -> str:
     floor = entropies[entropies["split"] == "val"].set_index("name")["nats"]
     if on_unigram_line(row, entropies):
         return (
-            f" That is no better than the unigram entropy ({floor['unigram']:.3f}): it learned how "
-            "frequent each character is, and nothing of their order."
+            f" It reaches only the unigram entropy ({floor['unigram']:.3f}): it learned character "
+            "frequencies, not their order."
         )
     if row["last"] > floor["bigram"] + ON_THE_LINE:
         return (
-            f" That is worse than the bigram entropy ({floor['bigram']:.3f}): a count of which "
-            "character follows which would do better."
+            f" The bigram entropy is lower ({floor['bigram']:.3f}): counting pairs of characters does "
+            "better."
         )
     return ""
 

@@ -63,7 +63,8 @@ class Page:
         question: what the reader came to learn, in one sentence.
         parts: what is shown, in this order.
         provenance: one for each run that is shown: what ``Run.description`` holds, or anything
-            shaped like JSON. Its ``command`` is shown as the way to make the run again.
+            shaped like JSON. Its ``command`` is shown as the way to make the run again, with the
+            names of its ``figures``.
         summary: the findings, a sentence or two each.
         limitations: what was not tested, what the noise is, what is approximate.
         first: the main figure and a table of the largest findings, on the first screen.
@@ -96,7 +97,9 @@ def rendered(page: Page) -> str:
     for part in page.parts:
         places |= getattr(part, "places", dict)()
     environment = templates(places)
-    anchors = anchors_of([part.title for part in page.parts], taken=RESERVED)
+    titles = [part.title for part in page.parts]
+    anchors = anchors_of(titles, taken=RESERVED)
+    environment.globals["anchors"] = dict(zip(titles, anchors, strict=True))
     parts = [
         Shown(
             part.title,
@@ -142,6 +145,7 @@ class MadeBy(NamedTuple):
     name: str
     command: str
     brief: str
+    figures: str
     facts: list[tuple[str, str]]
 
 
@@ -167,8 +171,10 @@ def anchors_of(titles: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
 
 def made_by(description: Mapping[str, Any]) -> MadeBy:
     names = [str(description[key]) for key in ("experiment", "name") if key in description]
-    shown = [fact for fact in facts(description) if fact[0] != "command"]
-    return MadeBy(" ".join(names), str(description.get("command") or ""), brief(shown), shown)
+    known = dict(facts(description))
+    command, figures = known.pop("command", ""), known.pop("figures", "")
+    shown = [*known.items()]
+    return MadeBy(" ".join(names), command, brief(shown), figures, shown)
 
 
 def brief(facts: Iterable[tuple[str, str]]) -> str:

@@ -52,7 +52,8 @@ class SourceView:
         table: what ``Study.posthoc`` found: every surgery that was tried.
         retrained: one row per surgery made before training, as ``Study.retrain`` gives them:
             ``surgery file line`` and where known ``lines code after reading diff delta ci_low
-            ci_high p_adjusted n status``.
+            ci_high p_adjusted n status``. Where the page has a part that is called ``section``,
+            the line links to it instead of its reading.
         curves: ``surgery seed step split loss``; the uncut model's surgery is empty.
         architecture: what ``interp.architecture.architecture`` found: hook points with shapes.
         unit: what a loss is counted in.
@@ -143,7 +144,7 @@ class SourceView:
         heads = heads_of([str(row["code"]) for row in lines], effects)
         for place, row in enumerate(rows):
             row["head"] = place in heads
-        return {"name": name, "rows": rows, "effects": any(effects)}
+        return {"name": name, "prefix": prefix, "rows": rows, "effects": any(effects)}
 
     def _row(
         self,
@@ -202,7 +203,8 @@ class SourceView:
             if np.isfinite(one["delta"]):
                 ends = one["ci_low"], one["ci_high"]
                 dots.append(Dot(one["without"], one["delta"], *ends, one["points"]))
-        ids = {one["surgery"]: one["without"] for one in [*tried, *again]}
+        told = [one for one in [*tried, *again] if one["lines"][0] == row["line"]]
+        ids = {one["surgery"]: one["without"] for one in told}
         return {
             "qualname": (head or (again[0] if again else {})).get("qualname", ""),
             "head": head,
@@ -251,7 +253,7 @@ class SourceView:
             name: "" if empty(row.get(name)) else str(row[name])
             for name in (
                 *("qualname", "operator", "after", "code", "reading", "status", "detail", "layer"),
-                *("same_as", "hook", "intervention"),
+                *("same_as", "hook", "intervention", "section"),
             )
         }
         diff = row.get("diff")
@@ -259,6 +261,7 @@ class SourceView:
         return told | {
             "surgery": surgery,
             "command": self.command.format(surgery=surgery) if single_cut else "",
+            "lines": touched_lines(row),
             "without": without(touched_lines(row)),
             "alone": len(touched_lines(row)) == 1,
             "delta": delta,

@@ -19,7 +19,7 @@ from interp.surgery.finding import enumerate_surgeries, find, find_all
 from interp.surgery.modules import edited_module
 from interp.surgery.own import at_line, between, edit, from_diff, hunks
 from interp.surgery.performing import perform
-from interp.surgery.rows import headlines, over_seeds
+from interp.surgery.rows import headlines, one_per_function, over_seeds
 from interp.surgery.studies import Study, study
 from interp.surgery.syntax import Edit, Source, read_source
 
@@ -43,6 +43,7 @@ __all__ = [
     "headlines",
     "hunks",
     "lines",
+    "one_per_function",
     "over_seeds",
     "perform",
     "read_source",

@@ -178,6 +178,30 @@ def headlines(table: pd.DataFrame) -> pd.DataFrame:
     return first_of_lines(table, passes=WITHOUT)
 
 
+def one_per_function(cuts: pd.DataFrame) -> pd.DataFrame:
+    """Some surgeries, one row for those that make the same function: the one that the
+    others are the same as, if it is among them, else the first.
+
+    Args:
+        cuts: rows of a study's table that took effect, such as ``headlines`` gives.
+
+    Returns:
+        The rows in their order; ``where`` names every line, such as ``230 and 216``, with its file
+        where there are several.
+    """
+    several = cuts["file"].nunique() > 1
+    rows = []
+    for _, alike in cuts.groupby(cuts["same_as"].where(cuts["same_as"] != "", cuts["id"])):
+        alike = alike.loc[(alike["same_as"] != "").sort_values(kind="stable").index]
+        places = [
+            f"{file}:{line}" if several else str(line)
+            for file, line in alike[["file", "line"]].drop_duplicates().itertuples(index=False)
+        ]
+        where = " and ".join(filter(None, [", ".join(places[:-1]), places[-1]]))
+        rows.append(alike.head(1).assign(where=where))
+    return pd.concat(rows).sort_index() if rows else cuts.assign(where="")
+
+
 def most_telling(table: pd.DataFrame) -> pd.DataFrame:
     """One row per line: its most telling surgery that took effect, made in all layers."""
     return first_of_lines(table, passes=())

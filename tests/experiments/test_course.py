@@ -1,6 +1,7 @@
 """The course's experiment, end to end, on a model that trains in seconds."""
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -190,3 +191,13 @@ def test_bad_input_is_answered_with_one_sentence_and_nothing_is_written(
     assert answer.count("\n") == 1
     assert sentence in answer
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_page_shows_no_figure_and_says_no_sentence_twice(run):
+    page = (run / "report.html").read_text(encoding="utf-8")
+    pictures = re.findall(r'<img src="(data:[^"]+)"', page)
+    texts = re.findall(r"(?s)<(?:p|li|figcaption)\b[^>]*>(.*?)</(?:p|li|figcaption)>", page)
+    plain = [" ".join(re.sub("<[^>]+>", "", text).split()) for text in texts]
+    said = [one for text in plain for one in re.split(r"(?<=[.:]) ", text) if len(one.split()) > 8]
+    assert len(pictures) == len(set(pictures)) > 3
+    assert [one for one in said if said.count(one) > 1] == []

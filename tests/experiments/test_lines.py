@@ -130,6 +130,9 @@ def test_the_run_leaves_tables_figures_and_pages(run):
         for kind in ("png", "svg", "pdf"):
             assert (run / "figures" / f"{name}.{kind}").stat().st_size > 5000
     assert "plain_gpt.py" in (run / "report.html").read_text()
+    ranked = lines.ranked(pd.read_parquet(run / "results.parquet"))
+    alike = ranked["same_as"].where(ranked["same_as"] != "", ranked["id"])
+    assert alike.is_unique and ranked["where"].str.contains(" and ").any()
     retrained = pd.read_parquet(run / "retrained.parquet")
     assert (retrained["n"] == 2).all() and retrained[["ci_low", "ci_high"]].isna().all(axis=None)
     trainings = pd.read_parquet(run / "trainings.parquet")

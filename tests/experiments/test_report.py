@@ -91,10 +91,11 @@ def test_runs_of_one_model_are_joined(course_run, attention_run, tmp_path):
     )
     html = path.read_text(encoding="utf-8")
     titles = re.findall(r"<h2 [^>]*>(.*?)</h2>", html)
-    assert titles[:4] == [
+    assert titles[:5] == [
         "Summary",
         "The source, line by line: model.py",
         "The map of the model",
+        "What each variant writes",
         "Attention, head by head",
     ]
     assert titles.index("Which line was it?") > titles.index("How far back they look")
@@ -102,7 +103,9 @@ def test_runs_of_one_model_are_joined(course_run, attention_run, tmp_path):
     kinds = {type(part) for part in page_of(saved(course_run, attention_run)).parts}
     assert {SourceView, MapView, Quiz} <= kinds
     figures = {path.stem for path in (attention_run / "figures").glob("*.svg")}
-    assert all(f">{figure.replace('_', ' ')}<" in html for figure in figures)
+    made = html.partition('id="provenance"')[2]
+    assert figures and all(figure.replace("_", " ") in made for figure in figures)
+    assert made.count("python -m experiments.") == 2  # one command a run
 
 
 def test_the_effect_of_a_cut_stands_on_every_line_it_cut(course_run):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from interp.errors import UsageError
-from interp.report import Page, SourceView
+from interp.report import Page, Section, SourceView
 from interp.report.page import rendered
 from interp.report.source import Scale, bar_of, highlighted, signed
 
@@ -116,7 +116,7 @@ def test_a_line_that_never_ran_opens_and_says_so():
     assert '<a href="#L7">7</a>' in page
 
 
-def test_a_cut_of_several_lines_is_told_on_each_with_its_verdict():
+def test_a_cut_of_several_lines_is_told_on_the_first_and_the_others_lead_there():
     again = pd.DataFrame([tried(7, 1.4, 1.3, 1.5, lines=(7, 8)), tried(9, 0.01, -0.2, 0.2)])
     curves = pd.DataFrame(
         {"surgery": surgery, "seed": 0, "step": step, "split": "val", "loss": 3.0 - step / 10}
@@ -124,15 +124,26 @@ def test_a_cut_of_several_lines_is_told_on_each_with_its_verdict():
         for step in range(4)
     )
     text = page(SourceView("Source", lines_of(), retrained=again, curves=curves))
-    for line in (7, 8):
-        assert "Trained without 7 and 8 +1.400" in " ".join(panel(text, line).split())
-        assert "raises the loss" in panel(text, line)
-        assert "Validation loss" in panel(text, line)
+    assert "Trained without 7 and 8 +1.400" in " ".join(panel(text, 7).split())
+    assert "raises the loss" in panel(text, 7) and "Validation loss" in panel(text, 7)
+    there = " ".join(panel(text, 8).split())
+    assert "Trained without it and 7 +1.400 nats; line 7 tells more" in there
+    assert "raises the loss" not in there and "Validation loss" not in there
+    assert '<a href="#L7">line 7</a>' in text
     assert "no effect shown" in panel(text, 9)
     assert "Validation loss" not in panel(text, 9)
     effects = re.findall(r'<tr id="L(\d+)"[^>]*data-effect', text)
     assert effects == ["7", "8"]
     assert text.count('<abbr title="trained without 7 and 8">&amp;</abbr>') == 2
+
+
+def test_a_cut_that_a_part_of_the_page_tells_of_links_there_and_is_told_once():
+    again = pd.DataFrame([tried(7, 1.4, 1.3, 1.5, reading="It ends high.", section="no skip")])
+    view = SourceView("Source", lines_of(), retrained=again)
+    assert "It ends high." in page(view)
+    whole = rendered(Page("t", "q?", [view, Section("no skip", "It ends high.")]))
+    assert whole.count("It ends high.") == 1
+    assert '<a href="#no-skip">no skip</a>' in whole
 
 
 def test_the_cut_of_a_line_alone_comes_before_one_of_several():

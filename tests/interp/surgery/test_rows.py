@@ -76,3 +76,24 @@ def test_a_training_that_failed_leaves_no_difference():
 def test_without_the_model_as_it_is_there_is_nothing_to_compare_with(losses):
     with pytest.raises(SurgeryError, match="cannot be trained and judged: it"):
         surgery.over_seeds(trained(losses))
+
+
+def test_cuts_that_make_the_same_function_are_one_row_that_names_every_line():
+    cuts = pd.DataFrame(
+        [
+            ("a", "m.py", 9, "b", 4.5),  # the same as a later one
+            ("b", "m.py", 12, "", 4.5),
+            ("c", "m.py", 20, "elsewhere", 2.0),  # the same as one that is not a headline
+            ("d", "m.py", 21, "elsewhere", 2.0),
+            ("e", "m.py", 22, "elsewhere", 2.0),
+            ("f", "m.py", 30, "", 1.0),
+        ],
+        columns=["id", "file", "line", "same_as", "delta"],
+    )
+    found = surgery.one_per_function(cuts)
+    assert list(found["id"]) == ["b", "c", "f"]
+    assert list(found["where"]) == ["12 and 9", "20, 21 and 22", "30"]
+    assert list(found["delta"]) == [4.5, 2.0, 1.0]
+    two_files = surgery.one_per_function(cuts.head(2).assign(file=["m.py", "n.py"]))
+    assert list(two_files["where"]) == ["n.py:12 and m.py:9"]
+    assert surgery.one_per_function(cuts.head(0)).empty
