@@ -297,8 +297,8 @@ def against_counts(row: Mapping[Any, Any], entropies: pd.DataFrame) -> str:
         )
     if row["last"] > floor["bigram"] + ON_THE_LINE:
         return (
-            f" The bigram entropy is lower ({floor['bigram']:.3f}): counting pairs of characters does "
-            "better."
+            f" The bigram entropy is lower ({floor['bigram']:.3f}): counting pairs of characters "
+            "does better."
         )
     return ""
 

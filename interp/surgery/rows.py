@@ -189,7 +189,7 @@ def one_per_function(cuts: pd.DataFrame) -> pd.DataFrame:
         The rows in their order; ``where`` names every line, such as ``230 and 216``, with its file
         where there are several.
     """
-    several = cuts["file"].nunique() > 1
+    several = len(set(cuts["file"])) > 1
     rows = []
     for _, alike in cuts.groupby(cuts["same_as"].where(cuts["same_as"] != "", cuts["id"])):
         alike = alike.loc[(alike["same_as"] != "").sort_values(kind="stable").index]

@@ -14,6 +14,8 @@ from interp.report.quiz import Question, Quiz
 
 from .conftest import HOSTILE, report_of
 
+A4 = 695  # CSS pixels of its width between the margins
+
 
 def beside(page):
     """What stands in the panel that is open."""
@@ -282,8 +284,21 @@ def test_printed_pages_hold_the_source_and_no_controls(report, opened):
     assert not page.get_by_role("button", name="Save as CSV").is_visible()
     assert not page.locator(".bar").is_visible()
     assert page.locator(f"#L{line}").is_visible()
+    heads = page.locator(".code thead th").filter(visible=True).all_inner_texts()
+    assert [head.strip() for head in heads] == [
+        "line",
+        "cut",
+        "bar",
+        "layers",
+        "lasting",
+        "bar",
+        "code",
+    ]
+    page.set_viewport_size({"width": A4, "height": 1000})
+    # what is wider than the paper has the browser shrink the whole page
+    assert page.evaluate("document.documentElement.scrollWidth") <= A4
     paper = page.pdf(format="A4")
-    assert paper.count(b"/Type /Page\n") + paper.count(b"/Type /Page ") > 2
+    assert 2 <= paper.count(b"/Type /Page\n") + paper.count(b"/Type /Page ") <= 3
 
 
 def test_a_table_of_which_some_rows_are_shown_is_saved_whole(tmp_path, opened):
