@@ -6,17 +6,18 @@ The same as ``python -m experiments`` and ``python -m experiments.NAME``, from a
 import sys
 from difflib import get_close_matches
 from importlib.metadata import version
+from textwrap import fill
 
 from experiments.support.listing import command_of, questions
 
-USAGE = "the experiments, and the question each answers; --help of each teaches"
+USAGE = "NAME is an experiment; it answers a question, and NAME --help tells how."
 
 
 def main() -> None:
     """The console command."""
     called, *rest = sys.argv[1:] or ["--help"]
     known = questions()
-    if called in ("-h", "--help"):
+    if called in ("-h", "--help", "list"):
         print(listing(known))
     elif called == "--version":
         print(f"nanogpt-interp {version('nanogpt-interp')}")
@@ -30,10 +31,13 @@ def main() -> None:
 
 
 def listing(known: dict[str, str]) -> str:
-    """Every name with its question."""
+    """Every name with its question, no wider than a terminal."""
     width = max(map(len, known))
-    lines = [f"  {name:<{width}}  {question}" for name, question in known.items()]
-    return "\n".join([f"nanogpt-interp NAME [options]: {USAGE}.", "", *lines])
+    lines = [
+        fill(f"  {name:<{width}}  {question}", 80, subsequent_indent=" " * (width + 4))
+        for name, question in known.items()
+    ]
+    return "\n".join([f"nanogpt-interp NAME [options]\n{USAGE}", "", *lines])
 
 
 if __name__ == "__main__":

@@ -87,24 +87,25 @@ class Config(Options):
     model: str = ""
     """The model as FILE:Class; by default our own, gpt/model.py."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """NAME=VALUE, something that another's model is built with, as in --set n_kv_head=2; several
-    times for several."""
+    """With --model: NAME=VALUE, an argument that the model is built with, as in --set n_kv_head=2.
+    Repeat it for several."""
     build: str = ""
-    """FILE:function that returns another's untrained model; its parameters are sizes by name, as in
-    def make(vocab_size, block_size)."""
+    """FILE:function that builds the untrained model, in place of --model or where its class is hard
+    to build; its parameters are sizes by name, as in def make(vocab_size, block_size)."""
     judge: str = ""
-    """FILE:function that asks another's model: def ask(model, tokens) returns logits [batch, pos,
-    vocab]."""
+    """FILE:function that gets the logits from the model, where model(tokens) does not return them:
+    def ask(model, tokens) returns logits [batch, pos, vocab]."""
     files: tuple[str, ...] = ()
-    """The files to study; by default those of the model's folder that run."""
+    """With --model: the files whose lines are cut; by default those of the model's folder that
+    run."""
     cut: Cuts = ()
-    """A cut of your own beside all others, as in experiments.course; several times for several."""
+    """A cut of your own beside all others, as in experiments.course. Repeat it for several."""
     checkpoint: Path | None = None
     """Trained weights of our own model; without it one is trained, as the preset says."""
     steps: Steps | None = None
-    """Steps of training; by default the preset's, and 300 for another's model in demo."""
+    """Steps of training; by default the preset's, and 300 with --model in demo."""
     texts: Texts = 24
-    """Blocks of the validation text on which a mutant is judged."""
+    """Blocks of the validation text on which a cut model is measured."""
     retrain_top: Annotated[int, Between(0, 10_000)] | None = None
     """How many lines are also cut before training, those of the largest effect; by default 8,
     with --model in demo 3."""
@@ -113,7 +114,7 @@ class Config(Options):
     workers: Workers = field(default_factory=at_once)
     """Mutants or trainings at a time, each in a process of its own."""
     limit_s: Annotated[float, Between(0.1, 10**6)] = 20.0
-    """Wall-clock seconds after which a mutant is ended."""
+    """Wall-clock seconds after which the run of a cut model is stopped."""
 
 
 def main(config: Config) -> Path:

@@ -87,7 +87,7 @@ class Config(Options):
     the trained model most harm), names of the course's variants, or ids as experiments.lines prints
     them."""
     cut: Cuts = ()
-    """A cut of your own, as in experiments.course; several times for several."""
+    """A cut of your own, as in experiments.course. Repeat it for several."""
     seeds: Seeds = 3
     """Trainings of each surgery, from three on with intervals; the model as it is gets at least
     five."""

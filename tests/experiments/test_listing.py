@@ -31,7 +31,9 @@ def test_the_list_is_shown_without_importing_torch():
 
 
 def test_the_command_lists_says_its_version_and_names_the_nearest(monkeypatch, capsys):
-    assert told(monkeypatch, capsys) == told(monkeypatch, capsys, "--help")
+    listed = told(monkeypatch, capsys)
+    assert listed == told(monkeypatch, capsys, "--help") == told(monkeypatch, capsys, "list")
+    assert max(map(len, listed.splitlines())) <= 80
     assert told(monkeypatch, capsys, "--version").startswith("nanogpt-interp ")
     with pytest.raises(SystemExit, match="no experiment is called 'haeds'; nearest: heads"):
         told(monkeypatch, capsys, "haeds")
