@@ -22,6 +22,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers.python import PythonLexer
 
 from interp.characters import visible
+from interp.computing import computing_lines
 from interp.errors import UsageError
 from interp.report.bars import Scale, bar_of
 from interp.report.drawing import Dot, curves_svg, intervals_svg, profile_path
@@ -118,6 +119,7 @@ class SourceView:
     def _file(self, name: str, alone: bool) -> Row:
         lines = self.lines[self.lines["file"] == name].to_dict("records")
         codes = highlighted([str(row["code"]) for row in lines])
+        text = "\n".join(str(row["code"]) for row in lines)
         tried = self._tried(name)
         again = self._again(name)
         points = self._points(name)
@@ -144,6 +146,8 @@ class SourceView:
         heads = heads_of([str(row["code"]) for row in lines], effects)
         for place, row in enumerate(rows):
             row["head"] = place in heads
+            has_points = row["panel"] and row["panel"]["points"]
+            row["made_on"] = computing_lines(text, row["line"]) if has_points else []
         return {"name": name, "prefix": prefix, "rows": rows, "effects": any(effects)}
 
     def _row(

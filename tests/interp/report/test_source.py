@@ -137,6 +137,15 @@ def test_a_cut_of_several_lines_is_told_on_the_first_and_the_others_lead_there()
     assert text.count('<abbr title="trained without 7 and 8">&amp;</abbr>') == 2
 
 
+def test_a_hook_point_behind_a_rearrangement_is_tied_to_the_line_that_computes():
+    code = "def f(x):\n    z = attend(x)\n    z = z.transpose(1, 2).contiguous()\n    return z\n"
+    lines = lines_of(code, sites={3: ("blocks.0.attn.hook_z",), 2: ("hook_y",)})
+    lines["sites"] = [one if isinstance(one, tuple) else () for one in lines["sites"]]
+    text = page(SourceView("Source", lines))
+    assert "It gives another shape to what line 2 made" in " ".join(panel(text, 3).split())
+    assert "another shape" not in panel(text, 2)
+
+
 def test_a_cut_that_a_part_of_the_page_tells_of_links_there_and_is_told_once():
     again = pd.DataFrame([tried(7, 1.4, 1.3, 1.5, reading="It ends high.", section="no skip")])
     view = SourceView("Source", lines_of(), retrained=again)
