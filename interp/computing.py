@@ -68,8 +68,9 @@ def rearranged_name(statement: ast.stmt | None) -> str | None:
     value = getattr(statement, "value", None)
     if not isinstance(statement, ast.Assign | ast.AnnAssign | ast.Return):
         return None
-    found = rearranged(value)
-    return found if found is not None and not isinstance(value, ast.Name) else None
+    if isinstance(value, ast.Call) and getattr(value.func, "attr", "").startswith("hook_"):
+        value = first_given(value)  # a hook point alone changes no shape
+    return None if isinstance(value, ast.Name) else rearranged(value)
 
 
 def rearranged(value: ast.expr | None) -> str | None:

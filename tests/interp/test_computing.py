@@ -40,6 +40,7 @@ class Attention:
         ("x = x.flatten(1)", ["x = block(x)"]),  # or what the function was given
         ("w = self.w(z).view", []),  # it computes
         ("k, v =", []),
+        ("z = self.hook_z(z)", []),  # it hands on
         ("z = attend", []),
         ("class Attention", []),
     ],
