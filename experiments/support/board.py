@@ -110,6 +110,8 @@ class Board:
         """The table, kept up to date; where nobody can see it change, once at the end."""
         with Live(self, console=console, refresh_per_second=2):
             yield
+        if not console.is_terminal:  # there rich does not end the line
+            console.line()
 
     def save(self, folder: Path, at_once: bool = False) -> None:
         """Write ``progress.json`` for other terminals, at most every two seconds."""
