@@ -38,6 +38,7 @@ from experiments.support.retraining import run_all, samples_of, tasks_of
 from experiments.support.sampling import known_text, save_samples, say_samples
 from experiments.support.summary import (
     on_unigram_line,
+    print_summary,
     reading,
     shown,
     stopped,
@@ -138,8 +139,7 @@ def main(config: Config) -> Path:
             run.save_table(damage, "damage")
         published = config.published or config.preset == "course"
         page = present(run, draw, published)
-    table = shown(summary, trainings_of(run.table()))
-    console.print(table.to_string(index=False), soft_wrap=True, markup=False)
+    print_summary(summary, trainings_of(run.table()))
     for variant, said in damage_said(run).items():
         console.print(f"{variant}: {said}", soft_wrap=True, markup=False)
     say_samples(run)

@@ -56,6 +56,7 @@ from experiments.support.summary import (
     KINDS,
     improvements,
     noise_said,
+    print_summary,
     reading,
     shown,
     summarise,
@@ -184,8 +185,7 @@ class Sweep:
         run.save_table(again, "confirmed_trainings")
         published = config.published or config.preset == "course"
         page = present(run, draw, published and "course" in asked)
-        table = shown(run.table("summary"), trainings_of(run.table()))
-        console.print(table.to_string(index=False), soft_wrap=True, markup=False)
+        print_summary(run.table("summary"), trainings_of(run.table()))
         say_samples(run)
         return page
 

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+import pandas as pd
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 import gpt.errors
 import interp.errors
@@ -153,3 +156,13 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, TimeRemainingColumn(), console=console) as bars:
         bar = bars.add_task(what, total=None)
         yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+def print_table(table: pd.DataFrame) -> None:
+    """A table on the terminal: what does not fit its width goes on below, in its own column."""
+    drawn = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in table:
+        drawn.add_column(Text(str(name)), overflow="fold")
+    for row in table.itertuples(index=False):
+        drawn.add_row(*(Text(str(cell)) for cell in row))
+    console.print(drawn)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from experiments.support.cli import print_table
 from experiments.support.variants import BASELINE
 from gpt.errors import UsageError
 from interp import stats
@@ -250,6 +251,15 @@ def shown(summary: pd.DataFrame, trainings: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     whole = not any(stopped(row) for row in summary.to_dict("records"))
     return table.drop(columns="last step") if whole else table
+
+
+def print_summary(summary: pd.DataFrame, trainings: pd.DataFrame) -> None:
+    """On the terminal, what most will want to know; the page has every column."""
+    table = shown(summary, trainings)
+    columns = ["variant", "seeds", "last val", "last, against none", "verdict"]
+    if set(table["status"]) != {Status.CHANGED}:
+        columns.append("status")
+    print_table(table[columns])
 
 
 def on_unigram_line(row: Mapping[Any, Any], entropies: pd.DataFrame) -> bool:

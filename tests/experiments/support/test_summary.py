@@ -9,6 +9,7 @@ from scipy import stats as scipy_stats
 
 from experiments.support.summary import (
     improvements,
+    print_summary,
     reading,
     shown,
     steps_to,
@@ -214,3 +215,17 @@ def test_curves_that_cannot_be_compared_are_a_sentence():
         summarise(table.assign(variant="a"))
     with pytest.raises(UsageError, match="two validation losses"):
         summarise(pd.concat([table, table]))
+
+
+def test_on_a_terminal_of_80_columns_no_number_is_lost(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    variant = "no_position_embedding"
+    table = curves({"none": BASE, variant: ("changed", falling(3.310, 3.311, 3.3))})
+    summary = summarise(table)
+    print_summary(summary, trainings_of(table))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    said = shown(summary, trainings_of(table))
+    for column in ("last val", "last, against none", "verdict"):
+        for cell in said[column]:
+            assert all(word in out for word in cell.split())
