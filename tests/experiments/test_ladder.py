@@ -58,8 +58,7 @@ def test_what_was_climbed_is_not_climbed_again(run, monkeypatch):
 
     before = pd.read_parquet(run / "summary.parquet")
     monkeypatch.setattr(ladder, "climb", climb)
-    monkeypatch.setattr(ladder, "draw", lambda run: None)
-    monkeypatch.setattr(ladder, "write_page", lambda run: run.folder)
+    monkeypatch.setattr(ladder, "present", lambda run, draw: run.folder)
     main(Config(runs=run.parent.parent))
     pd.testing.assert_frame_equal(pd.read_parquet(run / "summary.parquet"), before)
 
