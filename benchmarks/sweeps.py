@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformer_lens.tools.analysis import attribution
+from transformer_lens.tools.analysis import attribution_patching
 from transformers import GPT2Config
 
 from benchmarks.devices import name_of, parsed, wait_for_gpu
@@ -169,7 +169,7 @@ def attributed(name: str, size: Size, peers: Peers, exact: Peers, rounds: int) -
         def difference(logits: Tensor) -> Tensor:
             return (logits[:, -1, 3] - logits[:, -1, 5]).sum()
 
-        result = attribution.attribution_patch(peers.bridge, clean, other, difference)
+        result = attribution_patching.attribution_patch(peers.bridge, clean, other, difference)
         return {
             (node.hook_name, node.position, node.head): score
             for node, score in result.node_scores.items()
