@@ -103,7 +103,8 @@ def main(config: Config) -> Path:
     if config.list_cuts:
         return list_cuts(untrained_study(sized, data))
     variants = course_variants(config.only or ((BASELINE,) if own else ())) | own
-    say_before_training(untrained_study(sized, data), own)
+    if own:
+        say_before_training(untrained_study(sized, data), own)
     settings: dict[str, Any] = {
         "preset": config.preset,
         "model": asdict(model),

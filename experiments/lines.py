@@ -37,7 +37,13 @@ from experiments.support.cli import (
 from experiments.support.executors import at_once, one_thread
 from experiments.support.joining import HANDED_ON, command_without
 from experiments.support.line_samples import save_line_samples
-from experiments.support.line_trainings import Trainings, judges, posthoc, trained_without
+from experiments.support.line_trainings import (
+    Trainings,
+    judges,
+    posthoc,
+    trained_without,
+    untrained_study,
+)
 from experiments.support.own_cuts import (
     Cuts,
     identities,
@@ -181,10 +187,8 @@ def main(config: Config) -> Path:
     for number, more in enumerate(sources[1:], 2):
         hashes[f"source_{number}_sha256"] = hash_source(more)
     build = other.build if other else lambda seed: GPT(preset.model, seed=seed)
-    before, _ = judges(data, preset.model.block_size, 2)
     if own:
-        untrained = surgery.study(build=build, judge=before, files=modules, workers=config.workers)
-        say_before_training(untrained, own)
+        say_before_training(untrained_study(preset, data, build, modules), own)
     with Run.open(config.runs, "lines", name, settings, hashes) as run, one_thread():
         ours = Trainings(run, preset, data, tokenizer, corpus.sha256, seeds, config.workers)
         if other:

@@ -124,7 +124,8 @@ def main(config: Config) -> Path:
     preset = resize_preset(PRESETS[config.preset], tokenizer.vocab_size, config.steps)
     data = split(corpus, tokenizer, preset.model.block_size)
     cuts = choose_surgeries(asked, preset, data) if asked else {}  # wrong names are said at once
-    say_before_training(untrained_study(preset, data), own)
+    if own:
+        say_before_training(untrained_study(preset, data), own)
     settings: dict[str, Any] = {
         "preset": config.preset,
         "surgeries": list(asked),

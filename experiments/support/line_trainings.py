@@ -7,6 +7,7 @@ judge, reference = judges(data, block_size, texts=24)
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -80,12 +81,17 @@ class Trainings:
         return pd.DataFrame(rows)
 
 
-def untrained_study(preset: Preset, data: Data) -> Study:
-    """Our model as it is before it is trained, judged on two texts: what applies, what runs."""
+def untrained_study(
+    preset: Preset,
+    data: Data,
+    build: Callable[[int], nn.Module] | None = None,
+    modules: Sequence[ModuleType] = (gpt.model,),
+) -> Study:
+    """A model as it is before it is trained, by default our own, judged on two texts: what applies,
+    what runs."""
     judge, _ = judges(data, preset.model.block_size, 2)
-    return surgery.study(
-        build=lambda seed: GPT(preset.model, seed=seed), judge=judge, files=[gpt.model]
-    )
+    make = build or (lambda seed: GPT(preset.model, seed=seed))
+    return surgery.study(build=make, judge=judge, files=modules)
 
 
 def trained_study(path: Path, preset: Preset, data: Data, texts: int) -> Study:

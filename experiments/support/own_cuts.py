@@ -162,8 +162,6 @@ def say_before_training(study: Study, cuts: Mapping[str, Surgery]) -> None:
     Raises:
         UsageError: a cut with which the model does not run, or gives what is no number.
     """
-    if not cuts:
-        return
     for name, row in zip(cuts, study.posthoc(cuts.values()).to_dict("records"), strict=True):
         cut, status, detail = cuts[name], row["status"], row["detail"]
         if status in STOPS:

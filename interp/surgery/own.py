@@ -13,6 +13,7 @@ between the file and what becomes of it: four ways to say one cut give one surge
 import ast
 import difflib
 import tokenize
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -167,22 +168,7 @@ def to_text(source: Source, text: str, name: str = "") -> Surgery:
         raise SurgeryError(f"this edit of {source.file} changes {what}: there is nothing to cut")
     edits = edits_between(source, text)
     made = Surgery(source, scope_of(source, edits), OWN, edits[0].before, "edited by hand", edits)
-    return named(made, name)
-
-
-def named(surgery: Surgery, name: str = "") -> Surgery:
-    """The surgery with what tells it apart: a name, or its hash."""
-    first, *_ = surgery.edits
-    return Surgery(
-        surgery.source,
-        surgery.qualname,
-        surgery.operator,
-        first.before,
-        surgery.reading,
-        surgery.edits,
-        surgery.layers,
-        name or surgery.identity[:8],
-    )
+    return replace(made, detail=name or made.identity[:8])
 
 
 def hunks(surgery: Surgery) -> list[Surgery]:
