@@ -15,11 +15,12 @@ import gpt.model
 from gpt import GPT
 from gpt.train import PRESETS
 from interp import surgery
-from interp.surgery import finding, performing, syntax
-from interp.surgery.axes import find_axes
+from interp.surgery.cutting import performing
 from interp.surgery.judging import Call
-from interp.surgery.observing import Observations, observing
-from interp.surgery.operators import propose
+from interp.surgery.judging.axes import find_axes
+from interp.surgery.operators import finding, propose
+from interp.surgery.running.observing import Observations, observing
+from interp.surgery.source import syntax
 
 
 def milliseconds(run: Callable[[], object], rounds: int = 20) -> float:

@@ -121,6 +121,12 @@ def rooms(known: dict[str, Path]) -> dict[str, str]:
     return {name: BASICS if room == "interp" else room for name, room in found.items()}
 
 
+def inner_rooms(known: dict[str, Path]) -> dict[str, str]:
+    """The folder within a room of each module that is in one."""
+    parts = {name: path.relative_to(ROOT).parts for name, path in known.items()}
+    return {name: "/".join(one[:3]) for name, one in parts.items() if len(one) > 3}
+
+
 def imports_of_rooms(known: dict[str, Path], room: dict[str, str]) -> set[tuple[str, str]]:
     """Pairs of a room and another that it imports from."""
     return {
@@ -227,12 +233,24 @@ def tables() -> str:
     rows += [f"| `{one}` | {ROOMS[one]} | {files} | {n:,} |" for one, (files, n) in size.items()]
     total = sum(count for _, count in size.values())
     rows += [f"| all | | {len(known)} | {total:,} |", ""]
+    inner = inner_rooms(known)
+    rows += ["| room within a room | what it answers | files | lines |", "|---|---|---:|---:|"]
+    for one in sorted(set(inner.values())):
+        counts = [lines(known[name]) for name, place in inner.items() if place == one]
+        rows.append(f"| `{one}` | {question_of(one)} | {len(counts)} | {sum(counts):,} |")
+    rows.append("")
     now = sorted(((lines(path), path.relative_to(ROOT)) for path in known.values()), reverse=True)
     rows += ["| longest before | lines | longest now | lines |", "|---|---:|---|---:|"]
     for old, (count, path) in zip(BEFORE.split("\n")[1:-1], now, strict=False):
         was, name = old.split()
         rows.append(f"| `{name}` | {was} | `{path.as_posix()}` | {count} |")
     return "\n".join(rows)
+
+
+def question_of(folder: str) -> str:
+    """The first line of what a folder says of itself."""
+    tree = ast.parse((ROOT / folder / "__init__.py").read_text(encoding="utf-8"))
+    return (ast.get_docstring(tree) or "").partition("\n")[0]
 
 
 def on_files(files: Any, config: Any) -> Any:

@@ -72,10 +72,10 @@ from interp.runs import Run, SavedRun, identity_of
 from interp.status import Status
 from interp.surgery import annotate
 from interp.surgery.by_line import lines_of_hook_points
-from interp.surgery.imports import hash_of_imports
 from interp.surgery.judging import weights_hash
-from interp.surgery.studies import Study
-from interp.surgery.syntax import tell_apart
+from interp.surgery.source.imports import hash_of_imports
+from interp.surgery.source.syntax import tell_apart
+from interp.surgery.studying.studies import Study
 from interp.surgery.terminal import terminal
 from interp.verdicts import correct, verdicts_of
 

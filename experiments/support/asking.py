@@ -22,7 +22,7 @@ from gpt.errors import UsageError
 from gpt.text import Data
 from gpt.train import Preset
 from interp.surgery.judging import logits_in
-from interp.surgery.training import TARGETS
+from interp.surgery.judging.training import TARGETS
 
 Ask = Callable[[nn.Module, Tensor], Tensor]
 ZERO = {"start_pos", "input_pos", "pos", "offset", "past_length", "start"}

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gpt.errors import DivergedError, UsageError
-from interp.surgery.imports import INSTALLED
+from interp.surgery.source.imports import INSTALLED
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = tuple(str(ROOT / name) + os.sep for name in ("gpt", "interp", "experiments"))

@@ -24,8 +24,8 @@ from torch import nn
 from experiments.support.sizes import KINDS, MISSING, Sizes, sizes_of
 from gpt.errors import UsageError
 from gpt.train import Preset
-from interp.surgery.imports import local_file
-from interp.surgery.syntax import read_source
+from interp.surgery.source.imports import local_file
+from interp.surgery.source.syntax import read_source
 
 CONFIG_WORDS = ("config", "cfg", "conf", "args", "arg", "params", "param", "hparams", "hps", "opt")
 

@@ -43,7 +43,7 @@ from interp.runs.workers import (
     share,
     start_worker,
 )
-from interp.surgery.outcomes import is_the_machines
+from interp.surgery.guarding.outcomes import is_the_machines
 
 Tell = Callable[[Any], None]
 Work = Callable[[Any, Any, Tell], Any]

@@ -12,8 +12,8 @@ from experiments.support.variants import BASELINE
 from gpt.text import CharTokenizer, Data
 from interp import surgery
 from interp.runs import Run
-from interp.surgery.asking import ask_all
-from interp.surgery.studies import Study
+from interp.surgery.studying.asking import ask_all
+from interp.surgery.studying.studies import Study
 from interp.verdicts import verdicts_of
 
 

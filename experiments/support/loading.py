@@ -25,8 +25,8 @@ from typing import Any
 from experiments.support.blaming import blame, silence
 from experiments.support.top_level import TRAINS, Left, without_training
 from gpt.errors import UsageError
-from interp.surgery.imports import INSTALLED
-from interp.surgery.syntax import read_source
+from interp.surgery.source.imports import INSTALLED
+from interp.surgery.source.syntax import read_source
 
 OURS = ("gpt", "interp", "experiments")
 PREFIX = "studied_"

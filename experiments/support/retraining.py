@@ -33,9 +33,9 @@ from interp.runs import Run, identity_of, recorded_elsewhere, write_atomically
 from interp.runs.files import note
 from interp.status import Status
 from interp.surgery import Surgery, edited_module, read_source
+from interp.surgery.cutting.modules import edited_name
+from interp.surgery.guarding.outcomes import is_the_machines, one_sentence
 from interp.surgery.judging import calls_of, sees_the_future
-from interp.surgery.modules import edited_name
-from interp.surgery.outcomes import is_the_machines, one_sentence
 
 Rows = list[dict[str, Any]]
 WRITTEN = "sample"

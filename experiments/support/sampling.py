@@ -22,7 +22,7 @@ from interp.report import WritingView
 from interp.report.writing import Continued
 from interp.runs import Run, SavedRun
 from interp.samples import COMPARED, KnownText, compare_samples, measure_texts, write
-from interp.surgery.outcomes import is_the_machines, one_sentence
+from interp.surgery.guarding.outcomes import is_the_machines, one_sentence
 
 PROMPTS = 8
 PROMPT = 16  # characters

@@ -43,9 +43,9 @@ from gpt.errors import UsageError
 from gpt.text import Data, batch
 from gpt.train import Preset
 from interp.runs.identity import to_json_value
-from interp.surgery.imports import hash_of_imports
 from interp.surgery.judging import logits_in
-from interp.surgery.syntax import read_source
+from interp.surgery.source.imports import hash_of_imports
+from interp.surgery.source.syntax import read_source
 
 __all__ = ["Subject", "arguments", "choose_class", "train_subject_once"]
 

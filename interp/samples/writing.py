@@ -36,9 +36,9 @@ from interp.samples.running import (
     write_on,
     write_on_with_cache,
 )
-from interp.surgery.edits import Surgery
-from interp.surgery.means import needs_mean
-from interp.surgery.performing import perform
+from interp.surgery.cutting.means import needs_mean
+from interp.surgery.cutting.performing import perform
+from interp.surgery.source.edits import Surgery
 
 ROWS = 8  # texts that are written side by side
 

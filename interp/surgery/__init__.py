@@ -14,14 +14,14 @@ Source edits of a model file: find the cuts that apply, make one, run it, retrai
 from interp.errors import SurgeryError
 from interp.status import Status
 from interp.surgery.by_line import lines
-from interp.surgery.edits import Surgery, at_layers, combine
-from interp.surgery.finding import enumerate_surgeries, find, find_all
-from interp.surgery.modules import edited_module
-from interp.surgery.own import at_line, between, edit, from_diff, hunks
-from interp.surgery.performing import perform
-from interp.surgery.rows import headlines, one_per_function, over_seeds
-from interp.surgery.studies import Study, study
-from interp.surgery.syntax import Edit, Source, read_source
+from interp.surgery.cutting.modules import edited_module
+from interp.surgery.cutting.performing import perform
+from interp.surgery.judging.rows import headlines, one_per_function, over_seeds
+from interp.surgery.operators.finding import enumerate_surgeries, find, find_all
+from interp.surgery.source.edits import Surgery, at_layers, combine
+from interp.surgery.source.own import at_line, between, edit, from_diff, hunks
+from interp.surgery.source.syntax import Edit, Source, read_source
+from interp.surgery.studying.studies import Study, study
 
 __all__ = [
     "Edit",

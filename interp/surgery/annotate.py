@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from interp.site import Site
-from interp.surgery.rows import headlines, most_telling
-from interp.surgery.syntax import Source, lines_of
+from interp.surgery.judging.rows import headlines, most_telling
+from interp.surgery.source.syntax import Source, lines_of
 
 EFFECT = ("delta", "ci_low", "ci_high", "p_adjusted", "n")
 

@@ -22,9 +22,9 @@ from interp.metrics import Metric, loss, measure
 from interp.runs import Run
 from interp.site import Model, source_lines
 from interp.surgery.annotate import annotated
-from interp.surgery.studies import study
-from interp.surgery.syntax import Source
-from interp.surgery.uncut import Build
+from interp.surgery.source.syntax import Source
+from interp.surgery.studying.studies import study
+from interp.surgery.studying.uncut import Build
 from interp.tokens import tokens_of
 from interp.verdicts import correct
 

@@ -21,6 +21,21 @@ def test_no_import_leads_to_a_storey_that_is_not_below():
     assert rooms.upward(pairs) == set()
 
 
+def test_no_two_rooms_within_a_room_need_each_other():
+    known = rooms.modules()
+    inner = rooms.inner_rooms(known)
+    pairs = rooms.imports_of_rooms({name: known[name] for name in inner}, inner)
+    assert len(pairs) > 10
+    assert [one for one, _ in pairs if rooms.reaches(one, one, pairs)] == []
+    assert all(rooms.question_of(one) for one in inner.values())
+
+
+def test_no_folder_is_a_pile():
+    folders = {path.parent for path in rooms.modules().values()}
+    counts = {folder: len(list(folder.glob("*.py"))) for folder in folders}
+    assert {folder.name: count for folder, count in counts.items() if count > 40} == {}
+
+
 def test_the_model_and_the_instruments_do_not_import_each_other():
     known = rooms.modules()
     pairs = {

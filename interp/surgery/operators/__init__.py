@@ -13,8 +13,6 @@ import ast
 from collections.abc import Iterator
 from typing import cast
 
-from interp.surgery.dataflow import Dataflow
-from interp.surgery.observing import Observations
 from interp.surgery.operators.calls import bypass_call, identity_module, linked_calls, swap_axis
 from interp.surgery.operators.constants import (
     flip_bool,
@@ -24,10 +22,12 @@ from interp.surgery.operators.constants import (
     untie,
 )
 from interp.surgery.operators.control import deletions, drop_context, force_branch, trim_loop
+from interp.surgery.operators.dataflow import Dataflow
 from interp.surgery.operators.sums import cut_sum, cut_update, drop_factor
 from interp.surgery.operators.values import reference_places, stand_in
 from interp.surgery.operators.view import Proposal, View
-from interp.surgery.syntax import FunctionNode, Syntax
+from interp.surgery.running.observing import Observations
+from interp.surgery.source.syntax import FunctionNode, Syntax
 
 __all__ = ["OPERATORS", "Proposal", "View", "propose", "reference_places"]
 

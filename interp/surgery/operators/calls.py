@@ -8,10 +8,10 @@ from itertools import pairwise
 
 from torch import nn
 
-from interp.surgery.edits import add_brackets, merge_statements
 from interp.surgery.operators.constants import own_attributes
 from interp.surgery.operators.view import Proposal, View
-from interp.surgery.syntax import Syntax
+from interp.surgery.source.edits import add_brackets, merge_statements
+from interp.surgery.source.syntax import Syntax
 
 AXIS_NAMES = {"dim", "axis"}
 PARTS_OF = (ast.Call, ast.keyword, ast.List, ast.Tuple, ast.Dict, ast.ListComp, ast.GeneratorExp)

@@ -4,8 +4,8 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from interp.surgery.edits import merge_statements, replace_node
 from interp.surgery.operators.view import Proposal, View, is_number
+from interp.surgery.source.edits import merge_statements, replace_node
 
 
 def flip_bool(view: View, node: ast.Constant) -> Iterator[Proposal]:

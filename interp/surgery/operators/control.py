@@ -3,9 +3,9 @@
 import ast
 from collections.abc import Collection, Iterator
 
-from interp.surgery.edits import add_brackets, replace_header, replace_statement
 from interp.surgery.operators.view import Proposal, View
-from interp.surgery.syntax import FUNCTION, Syntax
+from interp.surgery.source.edits import add_brackets, replace_header, replace_statement
+from interp.surgery.source.syntax import FUNCTION, Syntax
 
 LOOPS = (ast.For, ast.AsyncFor, ast.While)
 WHOLE = (ast.Try, ast.TryStar, ast.Match, ast.AsyncFor, *FUNCTION, ast.ClassDef)

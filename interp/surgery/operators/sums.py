@@ -3,9 +3,9 @@
 import ast
 from collections.abc import Iterator
 
-from interp.surgery.dataflow import Dataflow
-from interp.surgery.edits import add_brackets, on_one_statement
+from interp.surgery.operators.dataflow import Dataflow
 from interp.surgery.operators.view import Proposal, View, is_number
+from interp.surgery.source.edits import add_brackets, on_one_statement
 
 
 def cut_sum(view: View, node: ast.BinOp, flow: Dataflow) -> Iterator[Proposal]:

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from interp.surgery.edits import add_brackets
-from interp.surgery.observing import Place, place_of
+from interp.surgery.operators.stand_ins import MEAN
 from interp.surgery.operators.view import Proposal, View
-from interp.surgery.stand_ins import MEAN
-from interp.surgery.syntax import Syntax
+from interp.surgery.running.observing import Place, place_of
+from interp.surgery.source.edits import add_brackets
+from interp.surgery.source.syntax import Syntax
 
 
 def stand_in(view: View, node: ast.Assign | ast.AnnAssign | ast.Return) -> Iterator[Proposal]:

@@ -3,9 +3,9 @@
 import ast
 from dataclasses import dataclass
 
-from interp.surgery.edits import replace_node
-from interp.surgery.observing import Axes, Observations, Seen
-from interp.surgery.syntax import Edit, Syntax
+from interp.surgery.running.observing import Axes, Observations, Seen
+from interp.surgery.source.edits import replace_node
+from interp.surgery.source.syntax import Edit, Syntax
 
 
 @dataclass(frozen=True)

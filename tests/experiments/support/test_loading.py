@@ -12,8 +12,8 @@ from experiments.support.subjects import choose_class
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS
-from interp.surgery.loaded import loaded_functions
-from interp.surgery.syntax import parse, read_source
+from interp.surgery.running.loaded import loaded_functions
+from interp.surgery.source.syntax import parse, read_source
 
 LAYER = """
 import torch

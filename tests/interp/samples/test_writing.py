@@ -24,7 +24,7 @@ from interp import Mean, Noise, Patch, Resample, Steer, Zero, cache, intervene, 
 from interp.errors import InterventionError, NoEffectError, SurgeryError, UsageError
 from interp.samples import write
 from interp.samples.draws import Draws, choose, start_of
-from interp.surgery.means import MEAN
+from interp.surgery.cutting.means import MEAN
 
 PROMPT = [3, 1, 4, 1, 5]
 

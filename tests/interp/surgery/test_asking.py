@@ -6,7 +6,7 @@ from gpt import model as model_file
 from interp import surgery
 from interp.runs import Run
 from interp.status import Status
-from interp.surgery.asking import ask_all
+from interp.surgery.studying.asking import ask_all
 from tests.interp.surgery.small_gpt import TOKENS, build, judge, train
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from interp.surgery.guarding import guarded
-from interp.surgery.outcomes import Outcome, is_the_machines
+from interp.surgery.guarding.outcomes import Outcome, is_the_machines
 
 
 def outcomes(tasks, **how):

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from interp import surgery
-from interp.surgery.imports import hash_of_imports, imported_files
+from interp.surgery.source.imports import hash_of_imports, imported_files
 
 FILES = {
     "studied_model.py": "import math\nimport torch\nfrom near_layers import Layer\n",

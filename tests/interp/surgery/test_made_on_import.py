@@ -2,8 +2,8 @@
 
 import pytest
 
-from interp.surgery.kept import run_on_import
-from interp.surgery.syntax import parse
+from interp.surgery.cutting.kept import run_on_import
+from interp.surgery.source.syntax import parse
 from tests.interp.surgery.test_shown_is_run import check, lines_that_run, load, studied, whole
 
 DECORATED = """

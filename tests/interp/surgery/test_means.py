@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from interp import surgery
 from interp.errors import SurgeryError
-from interp.surgery.stand_ins import surgery_shuffle
+from interp.surgery.operators.stand_ins import surgery_shuffle
 
 # models without a mask are fine here
 pytestmark = pytest.mark.filterwarnings("ignore:The model as it is sees the future")

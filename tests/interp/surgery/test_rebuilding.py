@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from interp import surgery
-from interp.surgery.stand_ins import STAND_INS
+from interp.surgery.operators.stand_ins import STAND_INS
 from interp.verdicts import Verdict, verdict_of
 from tests.interp.surgery.built_models import HEAD, MASKS, PARTS
 

@@ -12,8 +12,8 @@ import torch
 from torch.nn import functional as F
 
 from interp import surgery
-from interp.surgery.stand_ins import STAND_INS
-from interp.surgery.syntax import parse
+from interp.surgery.operators.stand_ins import STAND_INS
+from interp.surgery.source.syntax import parse
 from tests.interp.surgery.shown_files import FILES, HEAD
 
 # models without a mask are fine here

@@ -17,7 +17,7 @@ from transformers.models.t5 import modeling_t5
 
 from gpt import model as gpt_model
 from interp import surgery
-from interp.surgery.syntax import parse
+from interp.surgery.source.syntax import parse
 
 V, B, T = 23, 4, 10
 TOKENS = torch.randint(V, (B, T), generator=torch.Generator().manual_seed(3))

@@ -11,11 +11,11 @@ from interp import surgery
 from interp.errors import SurgeryError
 from interp.runs import Run
 from interp.site import source_lines
-from interp.surgery.syntax import parse
+from interp.surgery.source.syntax import parse
 from interp.verdicts import Verdict, verdict_of
 from tests.interp.surgery.small_gpt import CONFIG, OTHERS, TOKENS, build, judge, loss, train
 
-study_module = sys.modules["interp.surgery.studies"]
+study_module = sys.modules["interp.surgery.studying.studies"]
 
 
 @pytest.fixture(scope="module")
@@ -371,7 +371,7 @@ def test_children_and_this_process_find_the_same(study, table):
 
 
 def test_probes_leave_the_logits_as_they_are_to_the_bit(study):
-    from interp.surgery.observing import Observations, observing
+    from interp.surgery.running.observing import Observations, observing
 
     model = study.model.eval()
     before = model(TOKENS)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from interp.surgery.judging import Call
-from interp.surgery.training import training_fingerprint
+from interp.surgery.judging.training import training_fingerprint
 
 TOKENS = torch.randint(11, (4, 6), generator=torch.Generator().manual_seed(0))
 

@@ -13,7 +13,7 @@ from gpt import GPT, GPTConfig
 from interp import surgery
 from interp.interventions import Zero
 from interp.site import source_lines
-from interp.surgery.twins import Twin, ablated_expression, found_twins
+from interp.surgery.judging.twins import Twin, ablated_expression, found_twins
 
 TOKENS = torch.randint(0, 29, (4, 12), generator=torch.Generator().manual_seed(0))
 OTHERS = torch.randint(0, 29, (4, 12), generator=torch.Generator().manual_seed(1))

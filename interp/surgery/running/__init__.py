@@ -1,0 +1,1 @@
+"""Which functions are loaded, what do their lines make, and how do they run other code?"""

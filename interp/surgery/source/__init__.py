@@ -1,0 +1,1 @@
+"""What stands in a model file, and which edit of it is a cut?"""
