@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import gpt.model
 from interp import surgery
 from interp.errors import SurgeryError
+from interp.surgery.source.own import to_text
 
 TEXT = """
 import math
@@ -291,7 +292,7 @@ def test_a_cut_of_ones_own_is_the_one_that_an_operator_finds():
 def test_hunks_are_cuts_of_their_own():
     source = surgery.read_source(gpt.model)
     text = source.text.replace("x = x + attn_out", "x = attn_out").replace("1e-5", "1e-3")
-    both = surgery.own.to_text(source, text)
+    both = to_text(source, text)
     eps, skip = surgery.hunks(both)
     assert (eps.after, skip.after) == ("self.eps = 1e-3", "x = attn_out")
     assert surgery.combine([eps, skip]).text == text
