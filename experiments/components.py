@@ -191,6 +191,7 @@ EXPERIMENT = Experiment(
     quoted=Quoted("results", ("site", "intervention")),
     effects=effects,
     rank=3,
+    writing="What the trained model writes without a part",
 )
 
 if __name__ == "__main__":

@@ -235,6 +235,7 @@ EXPERIMENT = Experiment(
     quoted=Quoted("results", ("site", "intervention")),
     effects=effects,
     rank=4,
+    writing="What the trained model writes without a head",
 )
 
 if __name__ == "__main__":

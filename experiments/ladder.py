@@ -35,10 +35,19 @@ from experiments.support.cli import Options, Seed, announce, console, launch, ru
 from experiments.support.presenting import present
 from experiments.support.record import Experiment, Quoted
 from experiments.support.rungs import plan_rung, threads_for
+from experiments.support.sampling import (
+    DECIDED_BY,
+    SAMPLE,
+    attempt_samples,
+    known_text,
+    prompts_of,
+    save_samples,
+    say_samples,
+)
 from experiments.support.trained import Device, device_named
 from experiments.support.views import hash_source
 from gpt.errors import UsageError, nearest
-from gpt.ladder import RUNGS, Bigram, Recipe, climb, step
+from gpt.ladder import LECTURE, RUNGS, Recipe, climb, step
 from gpt.model import GPTConfig
 from gpt.text import SHAKESPEARE_SHA256, CharTokenizer, Data, load_corpus, split
 from interp import figures
@@ -64,8 +73,6 @@ CODE = (
     gpt.ladder.climbing,
     gpt.model,
 )  # what decides how a rung ends
-SAMPLE = 300  # characters
-# One step more than the interval's multiple: the last evaluation is of the trained model.
 
 
 @dataclass(frozen=True)
@@ -110,9 +117,12 @@ def main(config: Config) -> Path:
         run.save_table(summarise_rungs(records, of_lecture), "summary")
         run.save_table(ngram_entropies(data), "entropies")
         run.save_table(scaling(), "scaling")
+        samples = texts_of_rungs(records, config.seed)
+        save_samples(run, samples, known_text(data, tokenizer), names[0])
         page = present(run, draw)
         summary = run.table("summary")
     console.print(*map(rung_sentence, summary.to_dict("records")), sep="\n", soft_wrap=True)
+    say_samples(run)
     announce(run.folder)
     return page
 
@@ -136,8 +146,9 @@ def climb_all(
     seed: int,
     device: torch.device,
 ) -> dict[str, dict[str, Any]]:
-    """Each rung's losses, size and a text it wrote; those recorded before are not climbed again."""
+    """Each rung's losses, size and what it wrote; those recorded before are not climbed again."""
     records = {}
+    asked = prompts_of(data, LECTURE.block_size)  # no longer than any rung can read
     with Progress(console=console, transient=True) as progress:
         for name, (size, recipe) in plans.items():
             bar = progress.add_task(name, total=recipe.steps)
@@ -149,6 +160,7 @@ def climb_all(
                 text=data.sha256,
                 seed=seed,
                 device=device.type,
+                sampling=DECIDED_BY | {"prompt": LECTURE.block_size},
             )
             rows = run.task(identity)
             if rows is None:
@@ -170,7 +182,9 @@ def climb_all(
                     record = {
                         "curve": [asdict(evaluation) for evaluation in curve],
                         "parameters": sum(weights.numel() for weights in model.parameters()),
-                        "sample": sample(model, tokenizer, seed),
+                        "wrote": attempt_samples(
+                            model, asked, SAMPLE, size.block_size, tokenizer, seed
+                        ),
                     }
                 rows = run.record(identity, [record])
             progress.update(bar, completed=recipe.steps)
@@ -178,13 +192,13 @@ def climb_all(
     return records
 
 
-def sample(model: Bigram, tokenizer: CharTokenizer, seed: int) -> str:
-    """A text by the model, begun with a newline, or the first character where there is none."""
-    first = tokenizer.encode("\n" if "\n" in tokenizer.characters else tokenizer.characters[0])
-    device = model.wte.weight.device
-    generator = torch.Generator(device).manual_seed(seed)
-    tokens = model.generate(first[None].to(device), SAMPLE, generator=generator)
-    return tokenizer.decode(tokens[0, 1:].cpu())
+def texts_of_rungs(records: dict[str, dict[str, Any]], seed: int) -> pd.DataFrame:
+    """What each rung wrote: ``variant label seed prompt text detail``, a row for each prompt."""
+    return pd.DataFrame(
+        {"variant": name, "label": RUNGS[name].idea, "seed": seed, **row}
+        for name, record in records.items()
+        for row in record["wrote"]
+    )
 
 
 def curves(records: dict[str, dict[str, Any]], seed: int) -> pd.DataFrame:
@@ -233,7 +247,6 @@ def summarise_rungs(records: dict[str, dict[str, Any]], of_lecture: bool) -> pd.
                 "published_low": low,
                 "published_high": high,
                 "diff": step(name),
-                "sample": record["sample"],
             }
         )
     return pd.DataFrame(rows)
@@ -276,7 +289,6 @@ def draw(run: Run) -> None:
     run.save_figure(figures.staircase(summary, near), "staircase")
     title = "Validation loss, one curve per rung"
     run.save_figure(figures.learning_curves(run.table(), lines, title=title), "learning_curves")
-    run.save_figure(figures.samples(summary), "samples")
     run.save_figure(figures.scaled_scores(scores), "scaled_scores")
     if (summary["diff"] != "").any():
         run.save_figure(figures.steps(summary), "steps")
@@ -309,10 +321,6 @@ def parts(run: SavedRun) -> list[Part]:
             Section(f"{row['rung']}: {row['idea']}", text=rung_sentence(row), code=row["diff"])
             for row in rows
             if row["diff"]
-        ),
-        Section(
-            "What each rung writes",
-            figures=[Figure.saved(f"{SAMPLE} characters.", run.figure("samples"))],
         ),
         Section(
             "Why scores are scaled",
@@ -390,6 +398,8 @@ EXPERIMENT = Experiment(
     readings=readings,
     limits=limits,
     rank=9,
+    writing="What each rung writes",
+    original="the lowest rung",
 )
 
 if __name__ == "__main__":

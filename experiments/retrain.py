@@ -386,6 +386,7 @@ EXPERIMENT = Experiment(
     rank=1,
     trains_cuts=True,
     cuts_lines=True,
+    writing="What models write that were trained with a surgery",
 )
 
 if __name__ == "__main__":

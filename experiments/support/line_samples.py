@@ -7,7 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.support.sampling import DECIDED_BY, known_text, save_samples, write_samples
+from experiments.support.joining import HANDED_ON
+from experiments.support.sampling import (
+    DECIDED_BY,
+    known_text,
+    prompts_of,
+    save_samples,
+    write_samples,
+)
 from experiments.support.variants import BASELINE
 from gpt.text import CharTokenizer, Data
 from interp import surgery
@@ -40,17 +47,20 @@ def without_lines(
     seed: int,
 ) -> pd.DataFrame:
     """What the trained model writes as it is, and with the headline cut of each line that has an
-    effect, the largest first."""
+    effect: the largest first, but those of hook points and those that are another's function last,
+    for they write what another cut writes."""
     found = surgery.headlines(table[table["prepared"] == ""])
     found = found[verdicts_of(found).map(lambda one: one.is_effect).astype(bool)]
-    found = found.loc[found["delta"].abs().sort_values(ascending=False).index]
+    found = found.loc[found["delta"].abs().sort_values(ascending=False, kind="stable").index]
+    own = surgery.one_per_function(found[~found["code"].str.contains(HANDED_ON)]).index
+    found = pd.concat([found[found.index.isin(own)], found[~found.index.isin(own)]])
 
     def ask(model: Any) -> Any:
         return write_samples(model, data, tokenizer, seed, block_size)
 
     cuts = [None, *map(study.find, found["id"])]
     answers = ask_all(study, cuts, ask, {**DECIDED_BY, "seed": seed})
-    silent = {"prompt": "", "text": ""}
+    prompts = [tokenizer.decode(row) for row in prompts_of(data, block_size)]
     rows = [
         {
             "variant": cut.id if cut else BASELINE,
@@ -60,6 +70,7 @@ def without_lines(
             **written,
         }
         for cut, answer in zip(cuts, answers, strict=True)
-        for written in answer.get("answer") or [{**silent, "detail": answer["detail"]}]
+        for written in answer.get("answer")
+        or [{"prompt": one, "text": "", "detail": answer["detail"]} for one in prompts]
     ]
     return pd.DataFrame(rows)

@@ -51,6 +51,8 @@ class Experiment:
         cuts_lines: whether it shows what lines of source do.
         chosen_head: layer and head of the pattern that a page shows first.
         shows_attention: whether patterns it has kept are those of the model under study.
+        writing: the heading of what its variants write.
+        original: what their texts are compared with, where that is not the model as it is.
     """
 
     name: str
@@ -67,3 +69,5 @@ class Experiment:
     cuts_lines: bool = False
     chosen_head: Callable[[SavedRun], tuple[int, int]] | None = None
     shows_attention: bool = True
+    writing: str = "What each variant writes"
+    original: str = ""

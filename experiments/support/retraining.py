@@ -178,16 +178,18 @@ def run_all(
 
 
 def samples_of(run: Run, tasks: Sequence[Task]) -> pd.DataFrame:
-    """What the finished models of all tasks wrote: ``variant seed prompt text detail``, a row for
-    each prompt; none of a variant that cannot be trained."""
+    """What the finished models of all tasks wrote: ``variant training seed prompt text detail``, a
+    row for each prompt; none of a variant that cannot be trained. A training's seed is that of its
+    random numbers too."""
     rows = [
-        {"variant": task.variant, "seed": task.seed}
+        {"variant": task.variant, "training": task.seed, "seed": task.seed}
         | {name: row[name] for name in ("prompt", "text", "detail")}
         for task in tasks
         for row in run.task(task.identity) or []
         if row["split"] == WRITTEN
     ]
-    return pd.DataFrame(rows, columns=["variant", "seed", "prompt", "text", "detail"])
+    columns = ["variant", "training", "seed", "prompt", "text", "detail"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def forget_lost(run: Run, tasks: Sequence[Task]) -> None:

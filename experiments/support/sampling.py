@@ -7,6 +7,7 @@ Every variant continues the same stretches of the validation text with the same 
     samples = save_samples(run, table, known_text(data, tokenizer), baseline="none")
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,11 +16,12 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from experiments.support.cli import console
+from experiments.support.listing import record_of
 from experiments.support.variants import BASELINE
 from gpt.text import CharTokenizer, Data, evaluation_blocks
 from interp.characters import shorten_text, visible
 from interp.report import WritingView
-from interp.report.writing import Continued
+from interp.report.writing import VARIANTS, Continued
 from interp.runs import Run, SavedRun
 from interp.samples import COMPARED, KnownText, compare_samples, measure_texts, write
 from interp.surgery.guarding.outcomes import is_the_machines, one_sentence
@@ -28,6 +30,7 @@ PROMPTS = 8
 PROMPT = 16  # characters
 SAMPLE = 100  # characters that a finished model writes after each
 SHORT = 30  # characters that it writes at each evaluation on the way
+BEFORE_TEXT = ("trigram_loss", "known_words")  # what a terminal says of all that was written
 
 DECIDED_BY = {"method": 1, "prompts": PROMPTS, "prompt": PROMPT, "sample": SAMPLE, "short": SHORT}
 """What decides the samples, beside the model and the text; goes into identities."""
@@ -127,7 +130,8 @@ def save_samples(run: Run, samples: pd.DataFrame, text: KnownText, baseline: str
     the model as it is (table ``text_measures``); the latter.
 
     Args:
-        samples: ``variant prompt seed text detail``.
+        samples: ``variant prompt seed text detail``, and ``training`` where variants were trained
+            several times.
         baseline: what the model as it is is called among the variants.
     """
     measured = measure_texts(samples, text)
@@ -141,43 +145,69 @@ def save_samples(run: Run, samples: pd.DataFrame, text: KnownText, baseline: str
     return compared
 
 
-def beside_each_other(samples: pd.DataFrame, width: int = 100) -> str:
-    """What each variant writes after the first prompt, a line each, for a terminal."""
+def beside_each_other(samples: pd.DataFrame, compared: pd.DataFrame, width: int = 100) -> str:
+    """What each variant writes after the first prompt, a line each, for a terminal: as many as a
+    page shows. Before the text stand two numbers of all that the variant wrote."""
     first = samples[
         (samples["prompt"] == samples["prompt"].iloc[0])
         & (samples["seed"] == samples["seed"].iloc[0])
     ]
-    names = first["variant"].str.len().max()
-    lines = [f"after {visible(first['prompt'].iloc[0])!r} each writes, on the same random numbers:"]
-    for row in first.to_dict("records"):
+    shown = first[:VARIANTS]
+    names = shown["variant"].str.len().max()
+    counted = compared.set_index(["variant", "measure"])["value"].to_dict()
+    asked = visible(first["prompt"].iloc[0])
+    lines = [
+        f"after {asked!r} each writes, on the same random numbers (first the trigram loss and the "
+        f"known words of all it writes, over {samples['prompt'].nunique()} prompts):"
+    ]
+    for row in shown.to_dict("records"):
         told = visible(row["text"].replace("\n", "⏎")) or f"nothing: {row['detail']}"
-        lines.append(shorten_text(f"  {row['variant']:<{names}}  {told}", width))
+        loss, known = (counted.get((row["variant"], name), math.nan) for name in BEFORE_TEXT)
+        numbers = f"{loss:5.2f} {100 * known:4.0f} %".replace("nan", "  -")
+        lines.append(shorten_text(f"  {row['variant']:<{names}} {numbers}  {told}", width))
     return "\n".join(lines)
 
 
 def say_samples(run: SavedRun) -> None:
     """Print what each variant of a run writes, beside each other."""
     samples = run.table("samples")
-    if len(samples):
-        text = beside_each_other(samples, console.width)
-        console.print(text, soft_wrap=True, markup=False, highlight=False)
+    if not len(samples):
+        return
+    text = beside_each_other(samples, run.table("text_measures"), console.width)
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
+    if (more := samples["variant"].nunique() - VARIANTS) > 0:
+        at_lines = "at its line in the report, and " if record_of(run).cuts_lines else ""
+        console.print(
+            f"  and {more} more: each {at_lines}in {run.folder / 'samples.parquet'}",
+            soft_wrap=True,
+            markup=False,
+        )
 
 
 def writing_parts(runs: Sequence[SavedRun]) -> list[WritingView]:
     """What the models of some runs write, a part for each run that has kept samples."""
     kept = [run for run in runs if has_samples(run)]
+    titles = [record_of(run).writing for run in kept]
     return [
-        WritingView(
-            "What each variant writes"
-            + (f": {run.description.get('experiment', '')}" if len(kept) > 1 else ""),
-            run.table("samples"),
-            run.table("text_measures"),
-            BASELINE,
-            labels_of(run),
-            samples_on_the_way(run),
-        )
-        for run in kept
+        writing_view(run, title if titles.count(title) == 1 else f"{title}: {run.folder.name}")
+        for run, title in zip(kept, titles, strict=True)
     ]
+
+
+def writing_view(run: SavedRun, title: str) -> WritingView:
+    """What the models of a run write. Where the model as it is is none of them, the first is what
+    the others are compared with."""
+    samples, known = run.table("samples"), record_of(run)
+    return WritingView(
+        title,
+        samples,
+        run.table("text_measures"),
+        BASELINE if BASELINE in set(samples["variant"]) else str(samples["variant"].iloc[0]),
+        labels_of(run),
+        samples_on_the_way(run),
+        known.original,
+        "at their lines in the source" if known.cuts_lines else "in the run's table samples",
+    )
 
 
 def has_samples(run: SavedRun) -> bool:

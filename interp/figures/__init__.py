@@ -13,7 +13,7 @@ from interp.figures.cells import head_name
 from interp.figures.characters import loss_change_by_character, loss_change_in_text
 from interp.figures.curves import learning_curves, variant_curves
 from interp.figures.heatmaps import by_distance, head_scores, heads, positions
-from interp.figures.ladder import samples, scaled_scores, staircase, steps
+from interp.figures.ladder import scaled_scores, staircase, steps
 from interp.figures.neurons import neuron_view
 from interp.figures.patterns import attention
 from interp.figures.scatter import approximate_against_exact, damage_and_lasting_cost
@@ -36,7 +36,6 @@ __all__ = [
     "neuron_view",
     "positions",
     "ranked_effects",
-    "samples",
     "scaled_scores",
     "staircase",
     "steps",

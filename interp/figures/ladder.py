@@ -17,11 +17,9 @@ from interp.errors import UsageError
 from interp.figures.curves import draw_entropies
 from interp.figures.diffs import draw_diff
 from interp.figures.style import (
-    CODE,
     CODE_LINE,
     MONO,
     WIDTH,
-    code,
     drawable,
     print_style,
     prose,
@@ -29,7 +27,6 @@ from interp.figures.style import (
 )
 
 STEP_LINES = 14  # the most lines of a step that the figure of all steps shows
-TEXT_LINES = 5  # of a model's text, likewise
 
 
 def staircase(
@@ -211,35 +208,3 @@ def scaled_scores(table: pd.DataFrame) -> Figure:
         )
         figure.draw_without_rendering()
     return figure
-
-
-def samples(summary: pd.DataFrame) -> Figure:
-    """What each rung writes.
-
-    Args:
-        summary: one row per rung, in order: columns rung, val (nats per character), sample (text).
-    """
-    require(summary, ["rung", "val", "sample"])
-    texts = [sample_lines(sample) for sample in summary["sample"]]
-    with print_style():
-        total = sum(len(lines) + 2.2 for lines in texts)
-        figure = Figure(figsize=(WIDTH, 0.5 + total * CODE_LINE), layout="constrained")
-        axes = figure.subplots()
-        axes.set_axis_off()
-        axes.set_title("What each rung writes")
-        axes.set_ylim(total, 0)
-        y = 0.0
-        for row, lines in zip(summary.to_dict("records"), texts, strict=True):
-            heading = f"{row['rung']}: {row['val']:.3f} nats per character"
-            axes.text(0, y + 0.6, prose(heading), weight="bold", va="center", size=8)
-            for number, line in enumerate(lines):
-                axes.text(0.01, y + 1.7 + number, line, font=CODE, va="center")
-            y += len(lines) + 2.2
-        figure.draw_without_rendering()
-    return figure
-
-
-def sample_lines(sample: str) -> list[str]:
-    """A text's first lines, long ones wrapped."""
-    lines = [part for line in sample.split("\n") if line.strip() for part in code(line).split("\n")]
-    return lines[:TEXT_LINES]

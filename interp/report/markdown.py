@@ -257,8 +257,8 @@ def of_writing(view: WritingView, anchor: str, beside: FilesBeside) -> list[str]
     """The first prompt continued by each variant, and what was counted in all samples."""
     first = view.continued(view.prompts[0])
     blocks = [
-        f"After {code_span(first.prompt)}, on the same random numbers; numbers are means over "
-        f"{view.over}, with differences to the model as it is. None says how good a text is."
+        f"After {code_span(first.prompt)}, on the same random numbers. {view.over} None of them "
+        "says how good a text is."
     ]
     for text in first.texts:
         wrote = "".join(piece for _, piece in text.pieces)

@@ -4,7 +4,7 @@ The same prompt, continued by the model as it is and by each variant on the same
 side by side; characters that differ from the original's at the same place are marked. Beside each
 text stands what was counted in all the variant's samples, with intervals.
 
-    WritingView("What each variant writes", samples, compared, baseline="none")
+    WritingView("What each model writes", samples, compared, baseline="none")
 """
 
 import math
@@ -16,10 +16,11 @@ from typing import Any, ClassVar, NamedTuple
 import pandas as pd
 
 from interp.samples import MEASURES, Measure
-from interp.verdicts import Verdict, verdict_of
+from interp.samples.comparing import TRAININGS
+from interp.verdicts import FEWEST, Verdict, verdict_of
 
 PROMPTS = 3  # that are shown; the first is open
-VARIANTS = 8  # that are shown, the model as it is among them
+VARIANTS = 9  # that are shown, the model as it is among them
 BESIDE = ("trigram_loss", "known_words", "longest_copy")  # measures beside each text
 
 WORDS = {
@@ -42,6 +43,9 @@ class WritingView:
         baseline: what the model as it is is called among the variants.
         labels: what else to say of a variant, such as its line.
         learning: ``variant step sample``, what each wrote while it was trained.
+        original: what the baseline is, where it is not the model that the others are variants of:
+            models of different kinds write different texts, in which no place is marked.
+        elsewhere: where the texts of variants stand that are not shown here, in words.
     """
 
     template: ClassVar[str] = "writing.html.j2"
@@ -53,6 +57,8 @@ class WritingView:
     baseline: str
     labels: Mapping[str, str] = field(default_factory=dict)
     learning: pd.DataFrame | None = None
+    original: str = ""
+    elsewhere: str = ""
 
     def context(self) -> dict[str, Any]:
         return {
@@ -60,8 +66,10 @@ class WritingView:
             "measures": MEASURES,
             "counted": self.counted(),
             "learning": self.learned(),
+            "marked": not self.original,
             "over": self.over,
             "left_out": self.samples["variant"].nunique() - len(self.variants),
+            "elsewhere": self.elsewhere,
         }
 
     @property
@@ -76,8 +84,28 @@ class WritingView:
     @property
     def over(self) -> str:
         """What the means and intervals are over."""
+        original = self.original or "the model as it is"
         prompts, seeds = (self.samples[name].nunique() for name in ("prompt", "seed"))
-        return f"{prompts} prompts and {seeds} seed{'s' if seeds > 1 else ''}"
+        texts = f"{prompts} prompts"
+        if set(self.compared["over"]) == {TRAININGS}:
+            trainings = self.samples["training"].nunique()
+            said = (
+                f"Numbers are means over {texts} and {trainings} trainings, with the difference to "
+                f"{original}"
+            )
+            if trainings < FEWEST:
+                return f"{said}; trainings are what differs, and {trainings} give no interval."
+            return (
+                f"{said}, its 95 % interval over trainings, of which each counts once, and whether "
+                "that is a difference."
+            )
+        if seeds > 1:
+            texts += f" and {seeds} seeds of the random numbers"
+        return (
+            f"Numbers are means over {texts}, with the difference to {original}, its 95 % interval "
+            "over these, paired, and whether that is a difference; all texts are of one training, "
+            "and what another would write is not in the interval."
+        )
 
     def continued(self, prompt: str, variants: Sequence[str] = ()) -> "Continued":
         """One prompt, with what each variant (by default those shown) writes after it with the
@@ -90,13 +118,13 @@ class WritingView:
             row = by_variant[variant]
             text = str(row["text"])
             alike = [at < len(whole) and one == whole[at] for at, one in enumerate(text)]
-            original = variant == self.baseline or not whole
+            original = variant == self.baseline or not whole or bool(self.original)
             agrees = len(text) if original or all(alike) else alike.index(False)
             texts.append(
                 Text(
                     variant,
                     "the model as it is"
-                    if variant == self.baseline
+                    if variant == self.baseline and not self.original
                     else self.labels.get(variant, ""),
                     pieces(text, [True] * len(text) if original else alike),
                     "" if original else parts_at(agrees, len(text)),
@@ -180,6 +208,8 @@ def measure_cell(measure: Measure, row: Mapping[Any, Any], original: bool) -> Me
         ends = (measured_number(measure, row[end], sign="+") for end in ("ci_low", "ci_high"))
         difference += f" ({' to '.join(ends)})"
     said = WORDS[verdict]
+    if verdict is Verdict.NOT_SHOWN and (row["ci_low"] > 0 or row["ci_high"] < 0):
+        said += ", once corrected for all that was counted"
     return MeasureCell(measure.name, measure.title, value, difference, said, verdict.is_effect)
 
 

@@ -10,14 +10,18 @@ from experiments import ladder
 from experiments.ladder import Config, main, rung_sentence, scaling, summarise_rungs
 from experiments.support import rungs
 from experiments.support.cli import launch
-from gpt.ladder import RUNGS, Recipe
+from experiments.support.sampling import prompts_of, writing_parts
+from gpt.ladder import RUNGS, Recipe, climb
+from gpt.text import CharTokenizer, load_corpus, split
+from interp.runs import SavedRun
+from interp.samples import write
 
 
 @pytest.fixture(scope="module")
 def tiny():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rungs, "DEMO", Recipe(8, 21, 10, eval_batches=2))
-        patch.setattr(ladder, "SAMPLE", 12)
+        patch.setattr(ladder, "SAMPLE", 12)  # characters after each prompt
         yield patch
 
 
@@ -26,14 +30,43 @@ def run(tiny, tmp_path_factory) -> Path:
     return main(Config(runs=tmp_path_factory.mktemp("runs"))).parent
 
 
-def test_every_rung_has_its_curve_its_diff_and_a_text(run):
+def test_every_rung_has_its_curve_and_its_diff(run):
     table, summary = (pd.read_parquet(run / f"{n}.parquet") for n in ("results", "summary"))
     assert list(summary["rung"]) == list(RUNGS)
     steps = table.groupby(["variant", "split"])["step"].agg(list)
     assert len(steps) == 2 * len(RUNGS)
     assert all(at == [0, 10, 20] for at in steps)
-    assert (summary["sample"].str.len() == 12).all()
     assert list(summary["diff"] == "") == [name == "bigram" for name in RUNGS]
+
+
+def test_every_rung_continues_the_same_prompts_on_the_same_random_numbers(run, tiny, monkeypatch):
+    samples = pd.read_parquet(run / "samples.parquet")
+    prompts = samples.groupby("variant", sort=False)["prompt"].agg(list)
+    assert list(prompts.index) == list(RUNGS) and len(set(map(tuple, prompts))) == 1
+    assert (samples["text"].str.len() == 12).all() and (samples["seed"] == 1337).all()
+    corpus = load_corpus("python-docs")
+    tokenizer = CharTokenizer.from_text(corpus.text)
+    data = split(corpus, tokenizer, 8)
+    size, recipe = rungs.plan_rung("heads", "demo", tokenizer.vocab_size)
+    model, _ = climb(RUNGS["heads"], data, vocab_size=size.vocab_size, size=size, recipe=recipe)
+    asked = prompts_of(data, 8)
+    alone = write(model, asked, 12, seeds=[1337], tokenizer=tokenizer, use_cache=False)
+    wrote = samples.loc[samples["variant"] == "heads", "text"]
+    assert [one.text for one in alone.samples] == list(wrote)
+
+
+def test_what_rungs_write_is_counted_against_the_lowest_and_no_place_is_marked(run):
+    counted = pd.read_parquet(run / "text_measures.parquet")
+    assert set(counted.loc[counted["delta"].isna() & counted["value"].notna(), "variant"]) == {
+        "bigram"
+    }
+    (view,) = writing_parts([SavedRun.at(run)])
+    assert view.title == "What each rung writes" and view.baseline == "bigram"
+    texts = view.continued(view.prompts[0]).texts
+    assert [text.variant for text in texts] == list(RUNGS)
+    assert all(alike for text in texts for alike, _ in text.pieces)
+    page = (run / "report.html").read_text()
+    assert "difference to the lowest rung" in page and "table of which token" in page
 
 
 def test_gains_add_up_to_the_whole_staircase(run):
@@ -48,7 +81,7 @@ def test_the_page_holds_every_step_and_figure(run):
     page = (run / "report.html").read_text()
     for rung in list(RUNGS)[1:]:
         assert f"+++ {rung}" in page
-    for figure in ("staircase", "steps", "learning_curves", "samples", "scaled_scores"):
+    for figure in ("staircase", "steps", "learning_curves", "scaled_scores"):
         assert all((run / "figures" / f"{figure}.{kind}").exists() for kind in ("png", "svg"))
 
 
@@ -78,7 +111,6 @@ def test_a_loss_is_held_against_the_published_one(val, said):
     record = {
         "curve": [{"step": 4500, "train_loss": 2.2, "val_loss": val}],
         "parameters": 1,
-        "sample": "",
     }
     (row,) = summarise_rungs({"heads": record}, of_lecture=True).to_dict("records")
     assert said in rung_sentence(row)

@@ -12,6 +12,7 @@ from experiments import attention, course, report
 from experiments.report import Config, main
 from experiments.support.cli import launch
 from experiments.support.pages import page_of
+from experiments.support.sampling import writing_parts
 from experiments.support.summary import trainings_of
 from gpt.errors import UsageError
 from interp.errors import UsageError as InterpError
@@ -95,7 +96,7 @@ def test_runs_of_one_model_are_joined(course_run, attention_run, tmp_path):
         "Summary",
         "The source, line by line: model.py",
         "The map of the model",
-        "What each variant writes",
+        "What each variant writes, trained with its cut",
         "Attention, head by head",
     ]
     assert titles.index("Which line was it?") > titles.index("How far back they look")
@@ -106,6 +107,14 @@ def test_runs_of_one_model_are_joined(course_run, attention_run, tmp_path):
     made = html.partition('id="provenance"')[2]
     assert figures and all(figure.replace("_", " ") in made for figure in figures)
     assert made.count('aria-label="Command ') == 2  # one a run
+
+
+def test_what_two_runs_write_has_two_headings(course_run, tmp_path):
+    shutil.copytree(course_run, tmp_path / "again")
+    titles = [view.title for view in writing_parts(saved(course_run, tmp_path / "again"))]
+    assert titles == [
+        f"What each variant writes, trained with its cut: {n}" for n in ("cuts", "again")
+    ]
 
 
 def test_the_effect_of_a_cut_stands_on_every_line_it_cut(course_run):

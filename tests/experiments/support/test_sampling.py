@@ -22,6 +22,7 @@ from gpt import checkpoint
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS, Preset
 from interp.interventions import Zero
+from interp.report.writing import VARIANTS
 from interp.runs import Run
 from interp.samples import write
 
@@ -64,8 +65,13 @@ def test_a_training_keeps_what_it_writes_on_the_way_and_at_the_end(shared, tasks
     assert evaluated["sample"].iloc[-1] == samples["text"][0][:SHORT]
     table = save_samples(run, samples, known_text(data, tokenizer), BASELINE)
     assert set(table["variant"]) == {BASELINE, "no_residual"}
-    assert "no_residual" in beside_each_other(run.table("samples"))
-    assert all(len(line) <= 60 for line in beside_each_other(samples, 60).splitlines()[1:])
+    listed = beside_each_other(run.table("samples"), table, 60).splitlines()[1:]
+    assert [line.split()[0] for line in listed] == [BASELINE, "no_residual"]
+    assert all(len(line) <= 60 for line in listed)
+    value = table.set_index(["variant", "measure"])["value"]["no_residual", "trigram_loss"]
+    assert f" {value:.2f} " in listed[1]
+    many = pd.concat([samples[:PROMPTS].assign(variant=f"v{n}") for n in range(42)])
+    assert len(beside_each_other(many, table).splitlines()) == 1 + VARIANTS
 
 
 def test_a_resumed_training_writes_what_a_fresh_one_writes(shared, tasks):
@@ -103,8 +109,9 @@ def test_a_model_that_cannot_write_says_why(shared, tasks):
     assert {row["text"] for row in rows} == {""}
     assert "NaN" in rows[0]["detail"]
     samples = pd.DataFrame(rows).assign(variant=BASELINE, seed=0)
-    assert save_samples(run, samples, known_text(data, tokenizer), BASELINE).empty
-    assert "nothing: " in beside_each_other(samples)
+    counted = save_samples(run, samples, known_text(data, tokenizer), BASELINE)
+    assert counted.empty
+    assert "nothing: " in beside_each_other(samples, counted)
 
 
 def test_samples_with_an_intervention_are_those_of_write(shared, tasks):

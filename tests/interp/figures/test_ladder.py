@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from interp.errors import UsageError
-from interp.figures import samples, scaled_scores, staircase, steps
+from interp.figures import scaled_scores, staircase, steps
 
 SUMMARY = pd.DataFrame(
     {
@@ -17,7 +17,6 @@ SUMMARY = pd.DataFrame(
         "published_low": [2.5, math.nan, 2.3],
         "published_high": [2.5, math.nan, 2.45],
         "diff": ["", "--- a\n+++ b\n ...\n-x = 1\n+x = 2\n same\n", "--- a\n+++ b\n+y\n" * 20],
-        "sample": ["a\nb", "\x1b[31mred", "$x_1$ " * 60],
     }
 )
 
@@ -49,12 +48,6 @@ def test_steps_stand_beside_the_lines_they_change():
     assert widths == SUMMARY["gain"].tolist()[1:]
 
 
-def test_texts_of_models_are_shown_and_do_nothing():
-    texts = said(samples(SUMMARY))
-    assert "\\x1b[31mred" in texts
-    assert any(text.startswith("$x_1$") for text in texts)
-
-
 def test_scores_are_drawn_as_given():
     rows = {"variance": 1.0, "variance_sd": 0.1, "entropy": 2.0, "entropy_sd": 0.1, "uniform": 3.0}
     table = pd.DataFrame(
@@ -65,7 +58,7 @@ def test_scores_are_drawn_as_given():
     assert [list(line.get_xdata()) for line in left.get_lines()[:1]] == [[1, 4]]
 
 
-@pytest.mark.parametrize("draw", [staircase, steps, samples, scaled_scores])
+@pytest.mark.parametrize("draw", [staircase, steps, scaled_scores])
 def test_a_table_that_lacks_a_column_is_refused(draw):
     with pytest.raises(UsageError, match="no column"):
         draw(pd.DataFrame({"other": [1]}))

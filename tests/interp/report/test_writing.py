@@ -1,5 +1,7 @@
 """A page shows texts beside each other, marks where they part, and acts on nothing in them."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -45,7 +47,26 @@ def test_numbers_stand_beside_the_text_with_their_interval_and_verdict():
     assert cells["known_words"].value.endswith(" %")
     assert all(cell.verdict == "" for cell in one.cells_of("none"))
     assert {cell.verdict for cell in one.cells_of("same")} <= {"no difference shown", ""}
-    assert one.over == "3 prompts and 1 seed"
+    assert "over 3 prompts, with" in one.over and "all texts are of one training" in one.over
+
+
+def test_the_page_says_what_its_intervals_are_over():
+    one = view()
+    trained = [one.samples.assign(training=number, seed=number) for number in range(3)]
+    for count, said in ((3, "interval over trainings, of which each counts once"), (2, "2 give")):
+        samples = pd.concat(trained[:count])
+        several = replace(one, samples=samples, compared=compare_samples(samples, "none"))
+        assert f"over 3 prompts and {count} trainings" in several.over and said in several.over
+    seeds = pd.concat([frame.drop(columns="training") for frame in trained])
+    sampled = replace(one, samples=seeds, compared=compare_samples(seeds, "none"))
+    assert "3 prompts and 3 seeds of the random numbers" in sampled.over
+
+
+def test_models_of_other_kinds_are_not_marked(tmp_path):
+    page = Page("T", "Q?", [view(original="the lowest rung")])
+    text = write_report(tmp_path / "page.html", page).read_text()
+    assert "difference to the lowest rung" in text and "the model as it is" not in text
+    assert "<mark>" not in text and "parts from the original" not in text
 
 
 @pytest.mark.parametrize("write", [write_report, write_markdown])

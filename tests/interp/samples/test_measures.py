@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from gpt.text import load_corpus
 from interp.errors import UsageError
@@ -160,9 +161,42 @@ def test_variants_are_compared_pair_by_pair():
         assert rows["same", name]["delta"] == 0 or math.isnan(rows["same", name]["delta"])
 
 
+def of_trainings(variant: str, per_training: list[list[float]]) -> pd.DataFrame:
+    """Samples that were counted already: a list of numbers for each training."""
+    rows = [
+        {"variant": variant, "training": number, "seed": number, "prompt": f"p{at}"}
+        | dict.fromkeys(BY_NAME, value)
+        for number, values in enumerate(per_training)
+        for at, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_texts_of_one_training_count_once_between_trainings():
+    whole = [[2.0, 2.2, 2.1], [2.6, 2.4, 2.5], [1.9, 2.0, math.nan]]
+    cut = [[2.3, 2.5, 2.4], [2.9, 2.8, 2.7], [2.2, 2.3, 2.4]]
+    measured = pd.concat([of_trainings("none", whole), of_trainings("cut", cut)])
+    table = compare_samples(measured, "none").set_index(["variant", "measure"])
+    row = table.loc["cut", "trigram_loss"]
+    a, b = [2.4, 2.8, 2.25], [2.1, 2.5, 1.95]  # the last without the text that has no pair
+    welch = stats.ttest_ind(a, b, equal_var=False)
+    interval = welch.confidence_interval()
+    assert (row["n"], row["over"]) == (3, "trainings")
+    assert row["delta"] == pytest.approx(0.3) and row["value"] == pytest.approx(np.mean(a))
+    assert [row["ci_low"], row["ci_high"]] == pytest.approx([interval.low, interval.high])
+    assert row["p"] == pytest.approx(welch.pvalue)
+    assert row["ci_low"] < 0 < row["ci_high"]  # nine pairs of texts would have called it sure
+    alone = compare_samples(measured.drop(columns="training"), "none")
+    of_texts = alone.set_index(["variant", "measure"]).loc["cut", "trigram_loss"]
+    assert (of_texts["n"], of_texts["over"]) == (8, "texts of one training")
+    assert of_texts["ci_low"] > 0
+    two = compare_samples(measured[measured["training"] < 2], "none")
+    assert two["ci_low"].isna().all() and set(two["n"]) == {2}
+
+
 def test_what_cannot_be_compared_is_refused():
     measured = measure_texts(samples("a", ["the cat"]), KnownText(TEXT))
     with pytest.raises(UsageError, match="no sample of 'none'"):
         compare_samples(measured, "none")
-    with pytest.raises(UsageError, match="the same prompt and seed"):
+    with pytest.raises(UsageError, match="the same training, prompt and seed"):
         compare_samples(pd.concat([measured, measured]), "a")
