@@ -23,14 +23,14 @@ class DivergedError(UsageError):
 
 
 class HookNameError(UsageError):
-    """A hook was asked for by a name that no hook point bears."""
+    """A hook was asked for by a name that no hook point has."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         super().__init__(f"no hook point is called {name!r}; nearest: {nearest(name, known)}")
 
 
 class HookNeverFiredError(UsageError):
-    """A hook was attached, the model ran, and the run never came past the hook point."""
+    """A hook was attached, the model ran, and the run never reached the hook point."""
 
 
 def check_config(config: Any) -> None:

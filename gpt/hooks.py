@@ -146,8 +146,8 @@ class HookedModel(HookedRootModule):
             return_cache_object: an ``ActivationCache``; else the plain dict.
 
         Raises:
-            HookNameError: a name that no hook point bears.
-            HookNeverFiredError: a name asked for that this run does not come past, or, with
+            HookNameError: a name that no hook point has.
+            HookNeverFiredError: a name asked for that this run does not reach, or, with
                 ``incl_bwd``, at which nothing has a gradient.
             UsageError: ``incl_bwd``, and an output that has no gradient or is more than a number.
         """
@@ -203,7 +203,7 @@ def check_differentiable(output: Any) -> None:
 
 def no_gradient(names: Sequence[str]) -> str:
     return (
-        f"no gradient came past {shorten(names)}: call backward inside the block, on a loss that "
+        f"no gradient reached {shorten(names)}: call backward inside the block, on a loss that "
         "depends on them, with gradients enabled"
     )
 
@@ -214,6 +214,6 @@ def shorten(names: Sequence[str]) -> str:
 
 def never_fired(names: Sequence[str]) -> str:
     return (
-        f"the run never came past {shorten(names)}: call the model inside the block, and "
+        f"the run never reached {shorten(names)}: call the model inside the block, and "
         "start_at_layer and stop_at_layer must include the hook points' layers"
     )

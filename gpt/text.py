@@ -331,8 +331,8 @@ def windows(tokens: Int[Tensor, "length"], size: int) -> Int[Tensor, "window siz
 def python_docs() -> bytes:
     """Python's language reference, topic by topic.
 
-    Some topics are also a section of a longer one; they are left out, lest the end of the text, on
-    which models are validated, repeat what they were trained on.
+    Some topics are also a section of a longer one; they are left out, so that the end of the
+    text, on which models are validated, does not repeat what they were trained on.
     """
     titled = {topic.split("\n", 2)[-1].strip(): topic for _, topic in sorted(topics.items())}
     kept = [

@@ -37,7 +37,7 @@ ADDITIONS = ("add", "add_", "__add__", "__iadd__", "__radd__")
 
 
 def architecture(model: Model, tokens: Tensor | None = None) -> pd.DataFrame:
-    """What a run of the model comes past, in its order; the hook points at the end.
+    """What a run of the model reaches, in its order; the hook points at the end.
 
     Blocks are the items of the outermost ``ModuleList`` that are called one after another.
 

@@ -295,7 +295,7 @@ def gradients(
         proven = embedded is not None
         measured, end = measure_run(model, tokens, metric_tokens, metric, end, proven)
         if missed := [name for name in hooks if name not in values]:
-            raise SiteError(f"the corrupted texts' run never came past {missed[0]}")
+            raise SiteError(f"the corrupted texts' run never reached {missed[0]}")
         total = measured.sum()
         if not total.requires_grad:
             raise UsageError(

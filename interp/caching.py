@@ -32,7 +32,7 @@ def cache(
 
     Raises:
         HookNameError: a name that no hook point matches.
-        SiteError: a name none of whose hook points the run came past; one that it came past several
+        SiteError: a name none of whose hook points the run reached; one that it reached several
             times.
         UsageError: texts padded on the left, and a model that takes padding for text.
     """
@@ -49,7 +49,7 @@ def cache(
         def keep(value: Tensor, hook: Any) -> None:
             if name in kept:
                 raise SiteError(
-                    f"one run comes past {name} several times, and a cache holds one value of it: "
+                    f"one run reaches {name} several times, and a cache holds one value of it: "
                     "give each pass a hook point of its own"
                 )
             safe = copied or value.is_inference()  # whose changes torch does not count
@@ -74,7 +74,7 @@ def cache(
         run(copied=True)
     for name, pairs in matched.items():
         if not any(site.hook in kept for site, _ in pairs):
-            raise SiteError(f"the run never came past {name}")
+            raise SiteError(f"the run never reached {name}")
     return kept
 
 

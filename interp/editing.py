@@ -1,7 +1,7 @@
 """How are interventions put on a model, so that a run is changed at their places and nowhere else?
 
 Three things are watched over that a hook alone does not know: at which token of its text a run
-begins, how often it has come past a hook point, and where a hook point shows the residual stream
+begins, how often it has reached a hook point, and where a hook point shows the residual stream
 but hands what it returns to one branch only (``resid_mid`` of TransformerLens' bridge).
 """
 
@@ -124,7 +124,7 @@ class ModelRun:
     Args:
         start: which token of the text its first one is; None where that cannot be known.
         inside: whether a run that was seen to begin is under way.
-        passes: how often it has come past each hook point.
+        passes: how often it has reached each hook point.
         lacking: what is still to be added at hook points behind a block.
         unfilled: a key/value cache that a run gave back empty.
     """
@@ -151,7 +151,7 @@ class ModelRun:
                 remove_hook(root, number)
 
     def passed(self, point: HookPoint) -> int:
-        """How many times the run has come past a hook point before; from now on once more."""
+        """How many times the run has reached a hook point before; from now on once more."""
         if not self.inside:  # somebody calls ``forward``: one run is not told from the next
             return 0
         self.passes[point] += 1

@@ -9,7 +9,7 @@ class UsageError(ValueError):
 
 
 class HookNameError(UsageError):
-    """A site was asked for by a name or a glob that no hook point bears."""
+    """A site was asked for by a name or a glob that no hook point has."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         super().__init__(f"no hook point matches {name!r}; nearest: {nearest(name, known)}")

@@ -67,7 +67,7 @@ def intervene(
         SiteError: a part that the hook point does not have.
         InterventionError: two interventions on the same part, or one that does not fit its site; at
             the end of the block: its hooks were taken off inside.
-        NoEffectError: at the end of the block: a site that no run came past, or an intervention
+        NoEffectError: at the end of the block: a site that no run reached, or an intervention
             that changed nothing.
         NonFiniteError: at the end of the block: an intervention made a NaN or an infinity.
     """
@@ -95,7 +95,7 @@ def intervene(
 
 @dataclass(frozen=True)
 class Zero(Intervention):
-    """Nothing."""
+    """Replaces the activation with zeros."""
 
     def replace(self, value: Float[Tensor, "..."], place: Place) -> Tensor:
         return torch.zeros_like(value)
@@ -103,7 +103,7 @@ class Zero(Intervention):
 
 @dataclass(frozen=True, eq=False)
 class Mean(Intervention):
-    """What the part says on average over a reference set.
+    """Replaces the activation with its mean over a reference set.
 
     Args:
         reference: a cache of the reference set, from a run without interventions.
@@ -167,7 +167,7 @@ class Mean(Intervention):
 
 @dataclass(frozen=True, eq=False)
 class Resample(Intervention):
-    """What the part says in another example, drawn at random for each example of the batch.
+    """Replaces the activation with that of another example, drawn at random for each of the batch.
 
     Where the reference has as many examples as the batch they may be the same ones, so no example
     draws the one in its own place. Equal seeds draw equal examples at every site.
@@ -207,7 +207,7 @@ class Resample(Intervention):
 
 @dataclass(frozen=True)
 class Noise(Intervention):
-    """What the part says, plus Gaussian noise.
+    """Adds Gaussian noise to the activation.
 
     Args:
         std: the noise's standard deviation, in units of the part's own over this batch.
@@ -236,23 +236,23 @@ class Noise(Intervention):
 
 @dataclass(frozen=True, eq=False)
 class Patch(Intervention):
-    """What the part said in another run of the same shape.
+    """Replaces the activation with its value in another run of the same shape.
 
     Args:
-        cache: of the other run.
+        source: a cache of the other run.
 
     In a run it raises:
         InterventionError: a cache that lacks the site, or is of another shape or batch.
     """
 
-    cache: Reference = field(repr=False)
+    source: Reference = field(repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_reference(self.cache)
+        check_reference(self.source)
 
     def replace(self, value: Float[Tensor, "..."], place: Place) -> Tensor:
-        other = place.look_up(self.cache)
+        other = place.look_up(self.source)
         if len(other) != len(value):
             raise InterventionError(
                 f"the patch for {place.site.hook} is of {len(other)} examples, "
@@ -263,7 +263,7 @@ class Patch(Intervention):
 
 @dataclass(frozen=True, eq=False)
 class Steer(Intervention):
-    """What the part says, plus a vector.
+    """Adds a vector to the activation.
 
     Args:
         vector: of the part's last axis, for every example and position; or with all axes of the
@@ -306,7 +306,7 @@ class Steer(Intervention):
 
 @dataclass(frozen=True, eq=False)
 class Apply(Intervention):
-    """Whatever a function makes of it.
+    """Replaces the activation with what a function returns.
 
     Args:
         function: from the part's value to a new value of the same shape. It is given a copy.

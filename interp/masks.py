@@ -46,7 +46,7 @@ class Masks:
         return note
 
     def of(self, names: Sequence[str], value: Tensor) -> Bool[Tensor, "batch head pos key"] | None:
-        """The hidden keys in the value of a hook point that bears these names; None where it is
+        """The hidden keys in the value of a hook point of these names; None where it is
         no attention."""
         if value.ndim == 4 and any(name.endswith(SCORES) for name in names):
             return value <= LOWEST

@@ -33,7 +33,7 @@ class Place:
         shape: of the hook point's whole value.
         start: which token of the text the run's first one is; above 0 where a key/value cache holds
             those before. None where that cannot be known.
-        passed: how many times this run has come past the hook point before.
+        passed: how many times this run has reached the hook point before.
         masked: of attention, which keys the model hides; such elements stay as they are.
     """
 
@@ -111,7 +111,7 @@ class Place:
 
         Raises:
             InterventionError: the hook point is not in the cache, or has another shape there; the
-                run has come past here before; it begins in the middle of a text.
+                run has reached this place before; it begins in the middle of a text.
         """
         held = next((name for name in self.names if name in reference), None)
         if held is None:
@@ -121,7 +121,7 @@ class Place:
             )
         if self.passed:
             raise InterventionError(
-                f"one run comes past {self.site.hook} several times, and the reference holds one "
+                f"one run reaches {self.site.hook} several times, and the reference holds one "
                 "value of it: give each pass a hook point of its own"
             )
         value = reference[held]

@@ -50,7 +50,7 @@ class Effect:
 
     @property
     def missed(self) -> list[str]:
-        """The hook points that no run came past."""
+        """The hook points that no run reached."""
         return [hook for hook, count in self._fired.items() if count == 0]
 
     @property

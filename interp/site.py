@@ -150,8 +150,8 @@ def sites(
 ) -> "Sites":
     """The sites of ``model`` that ``pattern`` matches, in the order they fire, with their source.
 
-    Finds shapes and lines by running the model once. A hook point that this run does not come past
-    (a gated one, for instance) is left out; one that bears several names is listed once.
+    Finds shapes and lines by running the model once. A hook point that this run does not reach
+    (a gated one, for instance) is left out; one that has several names is listed once.
 
     Args:
         model: the model.
@@ -189,7 +189,7 @@ def sites(
             found.append(replace(site, **parts, source=source))
     if not found:
         raise SiteError(
-            f"the model never came past {', '.join(site.hook for site, _ in matched[:3])}"
+            f"the model never reached {', '.join(site.hook for site, _ in matched[:3])}"
         )
     return Sites(found)
 
@@ -207,7 +207,7 @@ class Sites(list[Site]):
 
 
 def source_lines(model: Model, tokens: Tensor | None = None) -> dict[str, SourceLine]:
-    """For every hook point that a run comes past, under each of its names, its source line.
+    """For every hook point that a run reaches, under each of its names, its source line.
 
     The line is that of the value observed. For ``x = self.hook_x(x)`` it is the line, of those that
     ran, that last bound ``x``; for an inline ``self.hook_x(self.fc(x))`` the line of the argument;
@@ -260,7 +260,7 @@ def stopping(model: Model, names: Sequence[str]) -> dict[str, int]:
 
 
 def names_by_point(model: Model) -> dict[HookPoint, tuple[str, ...]]:
-    """Every name that each hook point bears."""
+    """Every name of each hook point."""
     names: dict[HookPoint, tuple[str, ...]] = {}
     for name, point in model.hook_dict.items():
         names[point] = (*names.get(point, ()), name)

@@ -3,8 +3,8 @@
 It is trained on random strings, each repeated until the block is full. Letters are drawn anew for
 every block, so nothing can be known but this: what followed a letter last time follows it again. An
 induction head does that, fed by a previous-token head in the layer below (Olsson et al. 2022), so
-it takes two layers. The period differs from block to block, lest a head that looks back a fixed
-distance do as well.
+it takes two layers. The period differs from block to block, so that a head that looks back a
+fixed distance does not do as well.
 
 The unembedding has weights of its own, which the surgery ``untie`` gives it: with tied ones the
 heads form many times later.

@@ -20,7 +20,7 @@ def quotable_numbers(runs: Sequence[SavedRun]) -> dict[str, dict[str, dict[str, 
     """Everything that can be quoted, by run, row and column.
 
     Raises:
-        UsageError: two of the runs bear the same name.
+        UsageError: two of the runs have the same name.
     """
     kinds = [record_of(run).name for run in runs]
     found: dict[str, dict[str, dict[str, Any]]] = {}

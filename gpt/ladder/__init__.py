@@ -2,7 +2,7 @@
 
 The lecture "Let's build GPT: from scratch, in code, spelled out" (Karpathy, 2023) climbs from a
 table of letter pairs to a transformer, one idea at a time. Here every rung is a model: a small
-class that takes over the rung below and changes one thing. Hook points bear the names and layouts
+class that takes over the rung below and changes one thing. Hook points have the names and layouts
 of ``gpt.model``, so that every instrument works on every rung.
 
     model, curve = climb(OneHead, data, vocab_size=tokenizer.vocab_size)

@@ -82,7 +82,7 @@ def learning_curves(
         stopped: said in the title of trainings that did not come to their end.
 
     Raises:
-        UsageError: a column is missing; no row is of the validation split; nothing published bears
+        UsageError: a column is missing; no row is of the validation split; nothing published has
             the name of a variant.
     """
     curves = curves_of(table, "val")

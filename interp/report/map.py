@@ -1,6 +1,6 @@
 """Which box of the picture is which line of the code?
 
-An architecture diagram drawn from what a run of the model came past: the residual stream from top
+An architecture diagram drawn from what a run of the model reached: the residual stream from top
 to bottom with its additions, the branches that are read from it and added to it, blocks that are
 the same drawn once. Boxes are shaded by the effect of cutting the line that calls them, and open on
 class, lines, hook points and shapes.

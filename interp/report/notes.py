@@ -216,7 +216,7 @@ def inline_tokens(tokens: Sequence[Token]) -> Iterator[tuple[int, Token]]:
 def picture(source: str, folder: Path, where: str) -> str:
     """A picture beside the notes, as a URL that holds it.
 
-    Markdown percent-encodes what it parses as a link; a file may also bear its name encoded.
+    Markdown percent-encodes what it parses as a link; a file may also be named by the encoded form.
     """
     named = [unquote(source), source]
     beside = folder.resolve()

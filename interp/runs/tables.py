@@ -72,10 +72,10 @@ def with_tuples(arrow: pa.Table) -> pd.DataFrame:
 
 
 def stored_checksum(file: Any) -> str:
-    """The checksum that a Parquet file bears. Raises ``ValueError`` where it bears none."""
+    """The checksum stored in a Parquet file. Raises ``ValueError`` where there is none."""
     found = (pq.read_metadata(file).metadata or {}).get(KEY, b"").decode(errors="replace")
     if not re.fullmatch(r"[0-9a-f]{64}", found):
-        raise ValueError("it bears no checksum")
+        raise ValueError("it has no checksum")
     return found
 
 

@@ -263,7 +263,7 @@ def tables_of(writings: Sequence[Writing]) -> pd.DataFrame:
     """The samples of several ways of writing, one row each.
 
     Raises:
-        UsageError: two of them bear the same name.
+        UsageError: two of them have the same name.
     """
     names = [writing.samples[0].variant for writing in writings]
     if len(set(names)) < len(names):

@@ -209,11 +209,11 @@ def count_changed(effects: Sequence[Effect]) -> int:
     """How many numbers an intervention changed.
 
     Raises:
-        NoEffectError: a site that no run came past.
+        NoEffectError: a site that no run reached.
     """
     for effect in effects:
         if effect.missed:
             raise NoEffectError(
-                f"{effect.intervention} never fired at {effect.missed[0]}: no run came past there"
+                f"{effect.intervention} never fired at {effect.missed[0]}: no run reached it"
             )
     return sum(effect.changed for effect in effects)

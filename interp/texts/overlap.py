@@ -1,7 +1,7 @@
 """How much of the validation text can a model know by heart?
 
 Every window of the validation text that stands word for word in the training text, exactly: windows
-are numbered by doubling (Karp, Miller and Rosenberg 1972), so that two bear one number if and only
+are numbered by doubling (Karp, Miller and Rosenberg 1972), so that two have one number if and only
 if they are the same string. No hash can collide.
 
     overlap = shared_passages(train, val, at_least=50)

@@ -54,7 +54,7 @@ def test_a_module_that_is_no_hook_point_is_refused(model, tokens):
 
 def test_a_hook_that_never_fired_is_an_error(model, tokens):
     late = [("blocks.1.hook_attn_out", look)]
-    with pytest.raises(HookNeverFiredError, match=r"never came past blocks\.1\.hook_attn_out"):
+    with pytest.raises(HookNeverFiredError, match=r"never reached blocks\.1\.hook_attn_out"):
         model.run_with_hooks(tokens, fwd_hooks=late, stop_at_layer=1)
     with pytest.raises(HookNeverFiredError), model.hooks(fwd_hooks=late):
         pass
@@ -105,14 +105,14 @@ def test_removing_the_batch_axis_needs_a_batch_of_one(model, tokens):
 
 def test_a_backward_hook_that_never_fired_is_an_error(model, tokens):
     early = [("hook_embed", look)]
-    never = pytest.raises(HookNeverFiredError, match="no gradient came past hook_embed")
+    never = pytest.raises(HookNeverFiredError, match="no gradient reached hook_embed")
     with never, torch.no_grad(), model.hooks(bwd_hooks=early):
         model(tokens, return_type="loss")
     with never, model.hooks(bwd_hooks=early):
         model(tokens, return_type="loss")  # and nobody calls backward
     seen = []
     both = [*early, ("hook_logits", lambda grad, hook: seen.append(grad.shape))]
-    unreached = pytest.raises(HookNeverFiredError, match="no gradient came past hook_embed:")
+    unreached = pytest.raises(HookNeverFiredError, match="no gradient reached hook_embed:")
     with unreached, model.hooks(bwd_hooks=both):
         x = model(tokens, stop_at_layer=1).detach()
         model(x, tokens, start_at_layer=1, return_type="loss").backward()

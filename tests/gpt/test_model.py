@@ -209,7 +209,7 @@ def test_part_of_a_run_that_forward_does_not_have_is_refused(model, tokens):
 def test_a_run_without_a_result_spares_what_is_behind_the_blocks(model, tokens):
     fired = []
     hooks = [(name, lambda value, hook: fired.append(hook.name)) for name in model.hook_dict]
-    with pytest.raises(HookNeverFiredError, match="never came past ln_final"):
+    with pytest.raises(HookNeverFiredError, match="never reached ln_final"):
         model.run_with_hooks(tokens, return_type=None, fwd_hooks=hooks)
     assert fired[0] == "hook_embed" and fired[-1] == "blocks.1.hook_resid_post"
 

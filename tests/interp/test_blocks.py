@@ -170,11 +170,11 @@ class Looped(HookedRootModule):
 
 def test_what_a_run_comes_past_several_times_has_no_one_value():
     model, x = Looped().eval(), torch.randn(2, 5, 4)
-    with pytest.raises(SiteError, match="comes past hook_out several times"):
+    with pytest.raises(SiteError, match="reaches hook_out several times"):
         cache(model, x, "hook_out")
     last = {"hook_out": torch.randn(2, 5, 4)}
     for what in (Patch(last), Mean(last), Resample(last)):
-        with pytest.raises(InterventionError, match="one run comes past hook_out several times"):
+        with pytest.raises(InterventionError, match="one run reaches hook_out several times"):
             run(model, x, {"hook_out": what})
     with torch.no_grad(), intervene(model, {"hook_out": Zero()}) as receipt:
         assert torch.equal(model(x), model(x))
@@ -183,7 +183,7 @@ def test_what_a_run_comes_past_several_times_has_no_one_value():
         torch.no_grad(),
         intervene(model, {"hook_bias": Patch({"hook_bias": last["hook_out"][:1]})}),
     ):
-        assert torch.equal(model(x), model(x))  # two runs, each of which comes past once
+        assert torch.equal(model(x), model(x))  # two runs, each of which reaches it once
 
 
 def test_a_cache_does_not_change_with_what_outlives_the_run():

@@ -350,7 +350,7 @@ def test_an_intervention_changes_its_part_and_nothing_else(hook, layer, head, po
 def test_caching_what_the_run_does_not_come_past_is_a_sentence(model, clean):
     with pytest.raises(HookNameError, match="nearest"):
         cache(model, clean, "blocks.7.*")
-    with pytest.raises(SiteError, match=r"never came past hook_logits"):
+    with pytest.raises(SiteError, match=r"never reached hook_logits"):
         cache(model, clean, ["hook_embed", "hook_logits"], stop_at_layer=1)
 
 

@@ -315,5 +315,5 @@ def test_a_site_that_does_not_exist_is_a_sentence(ask, error, sentence):
 
 
 def test_sites_none_of_which_fires_are_a_sentence(bridge):
-    with pytest.raises(SiteError, match=r"never came past blocks.0.attn.hook_result"):
+    with pytest.raises(SiteError, match=r"never reached blocks.0.attn.hook_result"):
         sites(bridge, "blocks.*.attn.hook_result")

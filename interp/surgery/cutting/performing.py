@@ -1,7 +1,7 @@
 """How is a trained model cut without building it again?
 
-The code object of the edited function gives way to one that passes its arguments on: to the edited
-function in the chosen layers, elsewhere to the function as it was. Each is compiled by itself, as
+The code object of the edited function is swapped for one that passes its arguments on: to the
+edited function in the chosen layers, elsewhere to the function as it was. Each is compiled as
 the file would be, so that a name, a ``global`` or a ``yield`` that is cut means what it means in
 the edited file. The function object stays: its globals, its closure (zero-argument ``super()``
 works), its signature, every decorator around it. Weights are neither copied nor touched, and

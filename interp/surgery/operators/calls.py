@@ -19,7 +19,7 @@ AXIS_METHODS = {"softmax", "log_softmax", "mean", "sum", "cumsum", "var", "std",
 
 
 def bypass_call(view: View, node: ast.Call) -> Iterator[Proposal]:
-    """``f(x)`` gives way to ``x``, and ``x.m()`` to ``x``."""
+    """``f(x)`` becomes ``x``, and ``x.m()`` becomes ``x``."""
     kept = passed_by(view, node)
     if kept is None:
         return

@@ -172,7 +172,7 @@ def observing(
 
 
 class Probes(ast.NodeTransformer):
-    """Puts a probe before every statement and around every expression that is read, save what is
+    """Puts a probe before every statement and around every expression that is read, except what is
     called, and what the syntax does not let be wrapped."""
 
     def __init__(self, table: list[Place]) -> None:

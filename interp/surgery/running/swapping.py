@@ -1,6 +1,6 @@
 """How does a function that is loaded run other code?
 
-Its code object gives way to one that passes its arguments on: to the edited function where it is
+Its code object is swapped for one that passes its arguments on: to the edited function where it is
 meant, elsewhere to the function as it was. The function object stays: its globals, its closure
 (zero-argument ``super()`` works), every decorator around it.
 
@@ -95,7 +95,7 @@ def class_of_method(function: FunctionType) -> Any:
 
 
 def set_code(function: FunctionType, code: CodeType) -> None:
-    with warnings.catch_warnings():  # that a generator gives way to a function is meant
+    with warnings.catch_warnings():  # a generator becomes a function, as is meant
         warnings.simplefilter("ignore", DeprecationWarning)
         function.__code__ = code
 

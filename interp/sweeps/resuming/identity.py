@@ -75,7 +75,7 @@ UNREAD = words(
     " __protocol_attrs__ __non_callable_proto_members__ _is_protocol _is_runtime_protocol"
     " _abc_impl"
 )
-MISSING = "nothing bears this name"
+MISSING = "nothing has this name"
 OF_EVERY_MODULE = frozenset(vars(nn.Module())) - {"training"}
 
 
@@ -83,9 +83,9 @@ class Digests:
     """The digests of values; of a value that is met again, the one found before."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[int, int], tuple[Any, str]] = {}  # the value too, lest its id be
-        self._model: Any = None  # used again; and within a model, which one, and what its code
-        self._named: set[str] = set()  # names: the methods that a run may come to
+        self._found: dict[tuple[int, int], tuple[Any, str]] = {}  # the value too: a freed
+        self._model: Any = None  # id is used again; and within a model, which one, and what its
+        self._named: set[str] = set()  # code names: the methods that a run may call
 
     def of(self, value: Any) -> str:
         """A value's digest.

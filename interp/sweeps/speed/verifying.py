@@ -85,7 +85,7 @@ def verify_texts(
     alone = clean_values(model, tokens, [entering])[entering]
     stream: list[Tensor] = [alone]  # entering the block that runs
     noise: dict[str, Tensor] = {}  # within it
-    calling = [False]  # the parts, which may come past hook points too
+    calling = [False]  # the parts, which may reach hook points too
     noisy_ones = slice(None, None, 2)
 
     def shared(value: Tensor, seed: int) -> Float[Tensor, "1 ..."]:
@@ -191,7 +191,7 @@ def verify_block(
     with attach_hooks([(points[name], keeping(name)) for name in dict.fromkeys(names)]):
         after = block(x)
     if missing := [name for name in names if name not in kept]:
-        raise NotRecognisedError(f"a run does not come past {missing[0]}")
+        raise NotRecognisedError(f"a run does not reach {missing[0]}")
     where = f"block {layer}"
     check_same(part.forward(torch.cat([add_noise(x, 1), x]))[len(x) :], after, where)
     half = x.shape[1] // 2
@@ -251,7 +251,7 @@ def verify_start(model: Any, tokens: Int[Tensor, "batch pos"], layer: int) -> No
         raise NotRecognisedError(f"it has no hook point {entering}")
     try:
         clean = cache(model, tokens, entering, **stopping(model, [entering]))[entering]
-    except SiteError as error:  # a run comes past there several times, or not at all
+    except SiteError as error:  # a run reaches it several times, or not at all
         raise NotRecognisedError(str(error)) from error
     x = add_noise(clean, layer)
     with attach_hooks([(model.hook_dict[entering], lambda value, hook: x.clone())]):

@@ -8,8 +8,8 @@ from gpt.text import load_corpus
 from interp.errors import UsageError
 from interp.texts import find_private
 
-# No key of anybody's: the forms are right, the rest is made up. In parts, lest a scanner of this
-# repository take them for keys.
+# No key of anybody's: the forms are right, the rest is made up. In parts, so that a scanner of
+# this repository does not take them for keys.
 AWS = "AKIA" + "QX7RLMNB4PWZ2TYV"
 HEX = "9f86d081884c7d659a2feaa0" + "c55ad015a3bf4f1b"
 GITHUB = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
