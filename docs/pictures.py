@@ -65,10 +65,10 @@ def main(config: Config) -> None:
     for name, draw in drawn.items():
         save(draw(), config.out / f"{name}.png")
     for name, (folder, command, redraw) in FROM_RUNS.items():
-        if (config.runs / folder).exists():
+        if (config.runs / folder / "results.parquet").exists():
             save(redraw(config.runs / folder), config.out / f"{name}.png")
         else:
-            console.print(f"{name}.png stays as it is: there is no {config.runs / folder}.")
+            console.print(f"{name}.png stays as it is: there is no finished run {config.runs / folder}.")
             console.print(f"    {command}", soft_wrap=True)
 
 
