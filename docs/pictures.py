@@ -68,7 +68,9 @@ def main(config: Config) -> None:
         if (config.runs / folder / "results.parquet").exists():
             save(redraw(config.runs / folder), config.out / f"{name}.png")
         else:
-            console.print(f"{name}.png stays as it is: there is no finished run {config.runs / folder}.")
+            console.print(
+                f"{name}.png stays as it is: there is no finished run {config.runs / folder}."
+            )
             console.print(f"    {command}", soft_wrap=True)
 
 

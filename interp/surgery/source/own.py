@@ -12,7 +12,6 @@ between the file and what becomes of it: four ways to say one cut give one surge
 
 import ast
 import difflib
-import tokenize
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +20,7 @@ from unidiff import Hunk, PatchedFile, PatchSet, UnidiffParseError
 
 from interp.errors import SurgeryError
 from interp.surgery.source.edits import Surgery
+from interp.surgery.source.files import decode_python
 from interp.surgery.source.syntax import (
     Edit,
     Source,
@@ -249,9 +249,7 @@ def places_saying(text: str, part: str) -> list[int]:
 
 def read_python_text(path: Path, what: str) -> str:
     try:
-        with path.open("rb") as raw:
-            encoding, _ = tokenize.detect_encoding(raw.readline)
-        return path.read_bytes().decode(encoding)
+        return decode_python(path)
     except (OSError, SyntaxError, UnicodeDecodeError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise SurgeryError(f"{str(path)!r} cannot be read ({why}); give {what}") from None

@@ -9,10 +9,8 @@ UTF-8 columns; this module turns them into byte spans of one source text.
 """
 
 import ast
-import importlib.util
 import inspect
 import io
-import sys
 import tokenize
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 from interp.errors import SurgeryError
+from interp.surgery.source.files import decode_python, module_name
 
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
@@ -115,31 +114,12 @@ def read_source(file: str | Path | ModuleType) -> Source:
             raise SurgeryError(f"{str(file)!r} is not a file: surgery needs the path of a .py file")
         name = module_name(path)
     try:
-        with path.open("rb") as raw:
-            encoding, _ = tokenize.detect_encoding(raw.readline)
-        text = path.read_bytes().decode(encoding)
+        text = decode_python(path)
     except (SyntaxError, UnicodeDecodeError) as error:
         raise SurgeryError(f"{path} is not Python text: {error}") from None
     source = Source(path, text, name)
     parse(source)
     return source
-
-
-def module_name(path: Path) -> str:
-    """The name under which ``path`` is imported: of a loaded module, else its dotted path below
-    the outermost folder that is a package."""
-    for name, module in list(sys.modules.items()):
-        if name != "__main__" and getattr(module, "__file__", None) == str(path):
-            return name
-    parts = [path.stem]
-    folder = path.parent
-    while (folder / "__init__.py").is_file():
-        parts.insert(0, folder.name)
-        folder = folder.parent
-    dotted = ".".join(parts)
-    if len(parts) == 1 or importlib.util.find_spec(parts[0]) is not None:
-        return dotted
-    return path.stem
 
 
 class Syntax:

@@ -2,8 +2,6 @@
 before it have left behind; and what a reader must know of the model as it is, is said."""
 
 import copy
-import importlib.util
-import sys
 import warnings
 
 import pandas as pd
@@ -77,15 +75,9 @@ def judge(model):
 
 
 @pytest.fixture
-def studied(tmp_path, request):
+def studied(load):
     def study(text, workers, judge=judge, model=None):
-        name = f"company_{abs(hash((request.node.name, text)))}"
-        path = tmp_path / f"{name}.py"
-        path.write_text(text)
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
+        module = load(text)
 
         def build(seed):
             torch.manual_seed(seed)

@@ -4,7 +4,8 @@ import pytest
 
 from interp.surgery.cutting.kept import run_on_import
 from interp.surgery.source.syntax import parse
-from tests.interp.surgery.test_shown_is_run import check, lines_that_run, load, studied, whole
+from tests.interp.surgery.test_shown_is_run import check, lines_that_run, studied, whole
+from tests.interp.surgery.written_files import import_text
 
 DECORATED = """
 import functools
@@ -76,7 +77,7 @@ HEAD
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    return studied(load(tmp_path_factory.mktemp("decorated"), whole(DECORATED)))
+    return studied(import_text(tmp_path_factory.mktemp("decorated"), whole(DECORATED)))
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,6 @@ HEAD
 
 
 def test_tables_that_are_filled_after_they_are_bound_are_made_anew(tmp_path):
-    study = studied(load(tmp_path, whole(FILLED)))
+    study = studied(import_text(tmp_path, whole(FILLED)))
     check(tmp_path, study, study.posthoc())
     assert len(study.spaces[0]["SLOPES"]) == 2

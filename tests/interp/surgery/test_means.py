@@ -1,9 +1,5 @@
 """Means and shuffles against plain torch: along the positions, apart for every turn of a line."""
 
-import importlib.util
-import itertools
-import sys
-
 import pytest
 import torch
 from torch.nn import functional as F
@@ -33,7 +29,6 @@ class Layer(nn.Module):
         y = torch.tanh(self.l(x))
         return y
 """
-numbers = itertools.count()
 
 
 @torch.no_grad()
@@ -43,15 +38,9 @@ def judge(model):
 
 
 @pytest.fixture
-def studied(tmp_path):
+def studied(load):
     def study(code, reference=lambda model: model.eval()(OTHERS), **settings):
-        name = f"averaged_{next(numbers)}"
-        path = tmp_path / f"{name}.py"
-        path.write_text(HEAD + code)
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
+        module = load(HEAD + code)
 
         def build(seed):
             torch.manual_seed(seed)

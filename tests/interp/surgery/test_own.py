@@ -2,7 +2,6 @@
 does when it was edited by hand."""
 
 import difflib
-import importlib.util
 import re
 import sys
 
@@ -152,25 +151,6 @@ REFUSED = {
 }
 
 
-@pytest.fixture
-def load(tmp_path):
-    names = []
-
-    def loaded(text, name="studied"):
-        path = tmp_path / f"{name}{len(names)}.py"
-        path.write_text(text)
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
-        names.append(path.stem)
-        spec.loader.exec_module(module)
-        return module
-
-    yield loaded
-    for name in names:
-        del sys.modules[name]
-
-
 @torch.no_grad()
 def judge(model):
     logits = model.eval()(TOKENS).double()
@@ -194,7 +174,7 @@ def study(load):
 def by_hand(load, study, old, new):
     """What the file does to the loss when it was edited, with the same weights."""
     assert TEXT.count(old) == 1
-    edited = build_of(load(TEXT.replace(old, new), "edited"))(0)
+    edited = build_of(load(TEXT.replace(old, new)))(0)
     edited.load_state_dict(study.model.state_dict(), strict=False)
     return float((judge(edited) - judge(study.model)).mean())
 

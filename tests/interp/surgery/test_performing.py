@@ -1,5 +1,4 @@
 import gc
-import importlib.util
 import inspect
 import sys
 
@@ -212,16 +211,12 @@ def test_the_layers_of_a_list_of_lists_are_those_of_what_is_in_it(decorated):
             assert pairs(torch.tensor(16.0)) == value
 
 
-def test_a_coroutine_and_an_asynchronous_generator_are_cut(tmp_path):
-    path = tmp_path / "waiting.py"
-    path.write_text(
+def test_a_coroutine_and_an_asynchronous_generator_are_cut(load):
+    module = load(
         "async def double(x):\n    return x * 2.0\n\n"
         "async def several(x):\n    yield x + 1.0\n    yield x * 3.0\n"
     )
-    spec = importlib.util.spec_from_file_location("waiting", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    source = surgery.read_source(path)
+    source = surgery.read_source(module)
 
     async def all_of():
         return [await module.double(5.0), *[part async for part in module.several(5.0)]]

@@ -1,9 +1,6 @@
 """Cuts in code that runs when a model is built, or whose result is kept: the number in the table is
 that of the file with the cut in it, the model built from that, and the same weights."""
 
-import importlib.util
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +8,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from interp import surgery
-from interp.surgery.operators.stand_ins import STAND_INS
 from interp.verdicts import Verdict, verdict_of
 from tests.interp.surgery.built_models import HEAD, MASKS, PARTS
 
@@ -19,28 +15,6 @@ VOCAB, WIDTH, LENGTH = 11, 8, 12
 TOKENS, TARGETS = torch.randint(
     0, VOCAB, (2, 6, LENGTH), generator=torch.Generator().manual_seed(3)
 )
-
-
-@pytest.fixture
-def load(tmp_path):
-    """Imports a text as a file of its own."""
-    names = []
-
-    def loaded(text):
-        name = f"built_for_surgery_{len(names)}"
-        path = tmp_path / f"{name}.py"
-        path.write_text(text)
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        names.append(name)
-        vars(module).update(STAND_INS)
-        spec.loader.exec_module(module)
-        return module
-
-    yield loaded
-    for name in names:
-        del sys.modules[name]
 
 
 @torch.no_grad()

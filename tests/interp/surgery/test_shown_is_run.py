@@ -1,10 +1,7 @@
 """What is shown is what ran: the text of a cut, put into a file, is the number in the table."""
 
-import importlib.util
-import itertools
 import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,28 +9,14 @@ import torch
 from torch.nn import functional as F
 
 from interp import surgery
-from interp.surgery.operators.stand_ins import STAND_INS
 from interp.surgery.source.syntax import parse
 from tests.interp.surgery.shown_files import FILES, HEAD
+from tests.interp.surgery.written_files import import_text
 
 # models without a mask are fine here
 pytestmark = pytest.mark.filterwarnings("ignore:The model as it is sees the future")
 TOKENS = torch.randint(11, (5, 9), generator=torch.Generator().manual_seed(3))
 TARGETS = torch.randint(11, (5, 9), generator=torch.Generator().manual_seed(4))
-numbers = itertools.count()
-
-
-def load(folder: Path, text: str | bytes):
-    """A text as an imported file."""
-    name = f"written_{next(numbers)}"
-    path = folder / f"{name}.py"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    module.__dict__.update(STAND_INS)
-    spec.loader.exec_module(module)
-    return module
 
 
 @torch.no_grad()
@@ -59,7 +42,7 @@ def studied(module, build=None):
 def by_hand(folder, cut, weights):
     """What the judge says of the model built from the cut's text, with the same weights."""
     torch.manual_seed(0)
-    model = load(folder, cut.text).M()
+    model = import_text(folder, cut.text).M()
     fits = model.load_state_dict(weights, strict=False)  # a cut model may have fewer weights
     assert not fits.missing_keys
     return float(judge(model).mean())
@@ -67,7 +50,7 @@ def by_hand(folder, cut, weights):
 
 def train_by_hand(folder, cut):
     """A step of training the model built from the cut's text."""
-    model = load(folder, cut.text).M().train()
+    model = import_text(folder, cut.text).M().train()
     logits = model(TOKENS)
     F.cross_entropy(logits[:, :-1].flatten(0, 1), TOKENS[:, 1:].flatten()).backward()
 
@@ -108,7 +91,7 @@ def whole(text):
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_text_of_a_cut_is_what_ran_and_no_line_that_ran_lacks_a_row(tmp_path, name):
-    study = studied(load(tmp_path, whole(FILES[name])))
+    study = studied(import_text(tmp_path, whole(FILES[name])))
     table = study.posthoc()
     assert lines_that_run(study) <= set(table["line"])
     check(tmp_path, study, table)
@@ -126,11 +109,11 @@ ENDS = {
 @pytest.mark.parametrize("kind", ENDS)
 def test_line_ends_and_encodings_change_nothing(tmp_path, kind):
     text = whole(FILES["operands over several lines"]).replace("the skip", "the ski\xfc")
-    study = studied(load(tmp_path, ENDS[kind](text)))
+    study = studied(import_text(tmp_path, ENDS[kind](text)))
     table = study.posthoc(layers=None)
     assert lines_that_run(study) <= set(table["line"])
     check(tmp_path, study, table)
-    plain = studied(load(tmp_path, text)).posthoc()
+    plain = studied(import_text(tmp_path, text)).posthoc()
     assert without_names(table["after"]) == without_names(plain["after"])
     assert table["value"].dropna().tolist() == plain["value"].dropna().tolist()
 
