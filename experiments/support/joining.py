@@ -26,9 +26,10 @@ from interp.surgery import headlines
 from interp.verdicts import verdict_of, verdicts_of
 
 HANDED_ON = r"= self\.hook_\w+\("  # a hook point hands a value on
-QUESTIONS = 12
+QUESTIONS = 16
 OF_LINES = 6  # questions on cuts of the trained model
-OF_TEXTS = 4  # questions by what a cut model writes
+OF_TEXTS = 4  # more, by what it then writes
+ONE_IN = 3  # cuts before training is asked for by a text, the others by their curves
 ALIKE = 3  # lines that may share an answer
 
 
@@ -195,21 +196,23 @@ def of_variants(run: SavedRun) -> pd.DataFrame:
 
 
 def quiz_of(runs: Sequence[SavedRun]) -> Quiz | None:
-    """Questions on the cuts that the runs made; None where they made none or kept no source."""
+    """Questions on the cuts that the runs made, each line the answer of one alone: two that lead to
+    one line would answer each other. None where they made none or kept no source."""
     lines = source_lines_of(runs)
     if lines is None:
         return None
     file = str(lines["file"].iloc[0])
-    questions, asked_of_texts = list[Question](), list[Question]()
+    questions: list[Question] = []
     for run in trained_with_cuts(runs):
         of_cuts = on_trainings(run, file)
-        questions += of_cuts
-        asked_of_texts += on_texts(of_cuts, run)
+        by_text = on_texts(of_cuts, run)[: len(of_cuts) // ONE_IN]
+        questions = answered_once([*questions, *by_text, *of_cuts])
     for run in cut_after_training(runs):
-        of_lines = on_trained_model(run.table(), file)
-        questions += of_lines[:OF_LINES]
-        asked_of_texts += on_texts(of_lines[OF_LINES:], run)
-    questions = [*questions[:QUESTIONS], *asked_of_texts[:OF_TEXTS]]
+        of_lines = answered_once([*questions, *on_trained_model(run.table(), file)])
+        of_lines = of_lines[len(questions) :]
+        by_text = on_texts(of_lines[OF_LINES:], run)[:OF_TEXTS]
+        questions = [*questions, *of_lines[:OF_LINES], *by_text]
+    questions = questions[:QUESTIONS]
     if not questions:
         return None
     telling = lines["sites"].map(len) > 0
@@ -249,13 +252,23 @@ def on_trainings(run: SavedRun, file: str) -> list[Question]:
     return questions
 
 
+def answered_once(questions: Sequence[Question]) -> list[Question]:
+    """Those of which no line is an answer of one before."""
+    kept: list[Question] = []
+    for one in questions:
+        if not {*one.lines} & {line for before in kept for line in before.lines}:
+            kept.append(one)
+    return kept
+
+
 def on_texts(questions: Sequence[Question], run: SavedRun) -> list[Question]:
-    """The same questions, asked by what the cut model wrote, where the run has kept that."""
-    texts = texts_of_quiz(run)
+    """The same questions, asked by what the cut model wrote, where the run has kept that; those
+    first of which the text tells most."""
+    by_surgery = {one.surgery: one for one in questions}
     return [
-        replace(one, curve=None, whole=None, levels=(), bars=(), wrote=texts[one.surgery])
-        for one in questions
-        if one.surgery in texts
+        replace(by_surgery[id], curve=None, whole=None, levels=(), bars=(), wrote=wrote)
+        for id, wrote in texts_of_quiz(run).items()
+        if id in by_surgery
     ]
 
 

@@ -224,13 +224,19 @@ def written_by_surgery(runs: Sequence[SavedRun]) -> dict[str, Continued]:
 
 
 def texts_of_quiz(run: SavedRun) -> dict[str, Continued]:
-    """What the model as it is and each cut write after the last prompt, which the page does not
-    show elsewhere, by the cut's id. Nothing tells which cut it is; cuts that write what the model
-    as it is writes are left out."""
+    """What the model as it is and each cut write after the last prompt, by the cut's id; the cut
+    first whose texts are furthest from the original's by their trigram loss. Nothing tells which
+    cut it is: none where the page shows what was written after that prompt, and cuts that write
+    what the model as it is writes are left out."""
     found: dict[str, Continued] = {}
     for view in writing_parts([run]):
         prompt = view.samples["prompt"].iloc[-1]
-        for variant, id in ids_of_variants(view, run).items():
+        if prompt in view.prompts:
+            continue
+        losses = view.compared[view.compared["measure"] == "trigram_loss"]
+        furthest = list(losses.sort_values("delta", key=lambda d: -d.abs())["variant"])
+        ids = ids_of_variants(view, run)
+        for variant, id in ((one, ids[one]) for one in furthest if one in ids):
             one = view.continued(prompt, [BASELINE, variant])
             if len(one.texts) < 2 or one.texts[1].detail or all(a for a, _ in one.texts[1].pieces):
                 continue

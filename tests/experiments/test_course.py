@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pandas as pd
@@ -15,8 +16,10 @@ import pytest
 
 from experiments.course import Config, main
 from experiments.support.cli import launch
+from experiments.support.joining import parts_of_quiz
 from gpt import GPTConfig
 from gpt.train import PRESETS, Preset, TrainConfig
+from interp.runs import SavedRun
 
 TINY = Preset(
     GPTConfig(block_size=16, n_layer=2, n_head=2, n_embd=16),
@@ -201,3 +204,19 @@ def test_the_page_shows_no_figure_and_says_no_sentence_twice(run):
     said = [one for text in plain for one in re.split(r"(?<=[.:]) ", text) if len(one.split()) > 8]
     assert len(pictures) == len(set(pictures)) > 3
     assert [one for one in said if said.count(one) > 1] == []
+
+
+def test_a_cut_is_asked_for_once_and_no_text_of_the_quiz_stands_elsewhere_on_the_page(run):
+    (quiz,) = parts_of_quiz([SavedRun.at(run)])
+    answers = [line for question in quiz.questions for line in question.lines]
+    assert len(answers) == len(set(answers)) and len(quiz.questions) == len(CUTS)
+    (by_text,) = (question for question in quiz.questions if question.wrote)
+    assert by_text.curve is None and not by_text.bars
+    page = unescape(re.sub(r"</?(mark|span)[^>]*>", "", (run / "report.html").read_text()))
+    for text in by_text.wrote.texts:
+        wrote = "".join(piece for _, piece in text.pieces)
+        assert page.count(wrote) == 1
+    measured = pd.read_parquet(run / "text_measures.parquet").set_index("variant")
+    deltas = measured[measured["measure"] == "trigram_loss"]["delta"].drop("none").abs()
+    asked = pd.read_parquet(run / "results.parquet").set_index("surgery")["variant"]
+    assert asked.loc[by_text.surgery].iloc[0] == deltas.idxmax()
