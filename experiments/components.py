@@ -102,7 +102,10 @@ def without_parts(subject: TrainedSubject, table: pd.DataFrame, seed: int) -> pd
     costs most."""
     parts = table[table["kind"].isin(WRITERS) & (table["intervention"] == "zero")]
     variants = {
-        f"{row['site']} is zero": (f"{row['file']}:{row['line']}", {row["site"]: Zero()})
+        f"{row['site']} is zero": (
+            f"{row['file']}:{row['line']:.0f}  {row['code']}",
+            {row["site"]: Zero()},
+        )
         for row in parts.nlargest(WRITTEN, "delta").to_dict("records")
     }
     return write_variants(subject.model, subject.data, subject.tokenizer, seed, variants)

@@ -103,7 +103,7 @@ def without_heads(
     costly = table[table["intervention"] == "mean"].nlargest(WRITTEN, "delta")
     variants = {
         f"head {head_name(row)} says its mean": (
-            f"{row['file']}:{row['line']}",
+            f"{row['file']}:{row['line']}  {row['code']}",
             {row["site"]: mean},
         )
         for _, row in costly.iterrows()

@@ -97,14 +97,15 @@ class WritingView:
                 return f"{said}; trainings are what differs, and {trainings} give no interval."
             return (
                 f"{said}, its 95 % interval over trainings, of which each counts once, and whether "
-                "that is a difference."
+                "that is a difference, corrected for all that was counted (Holm)."
             )
         if seeds > 1:
             texts += f" and {seeds} seeds of the random numbers"
         return (
             f"Numbers are means over {texts}, with the difference to {original}, its 95 % interval "
-            "over these, paired, and whether that is a difference; all texts are of one training, "
-            "and what another would write is not in the interval."
+            "over these, paired, and whether that is a difference, corrected for all that was "
+            "counted (Holm); all texts are of one training, and what another would write is not in "
+            "the interval."
         )
 
     def continued(self, prompt: str, variants: Sequence[str] = ()) -> "Continued":
@@ -209,7 +210,7 @@ def measure_cell(measure: Measure, row: Mapping[Any, Any], original: bool) -> Me
         difference += f" ({' to '.join(ends)})"
     said = WORDS[verdict]
     if verdict is Verdict.NOT_SHOWN and (row["ci_low"] > 0 or row["ci_high"] < 0):
-        said += ", once corrected for all that was counted"
+        said += " once corrected"
     return MeasureCell(measure.name, measure.title, value, difference, said, verdict.is_effect)
 
 
