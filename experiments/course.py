@@ -45,7 +45,11 @@ from experiments.support.summary import (
     summarise,
     trainings_of,
 )
-from experiments.support.telling import limits_of_trainings, of_trainings
+from experiments.support.telling import (
+    limits_of_trainings,
+    of_damage_of_variants,
+    of_trainings,
+)
 from experiments.support.variants import BASELINE, CUTS, course_variants
 from experiments.support.views import save_views, source_sha256
 from gpt import checkpoint
@@ -102,9 +106,10 @@ def main(config: Config) -> Path:
     own = own_cuts(config.cut, [read_source(gpt.model)], [BASELINE, *CUTS])
     if config.list_cuts:
         return list_cuts(untrained_study(sized, data))
-    variants = course_variants(config.only or ((BASELINE,) if own else ())) | own
+    asked = names_of_cuts(own)
     if own:
-        say_before_training(untrained_study(sized, data), own)
+        own = say_before_training(untrained_study(sized, data), own)
+    variants = course_variants(config.only or ((BASELINE,) if own else ())) | own
     settings: dict[str, Any] = {
         "preset": config.preset,
         "model": asdict(model),
@@ -113,7 +118,7 @@ def main(config: Config) -> Path:
         "seeds": list(range(config.seed, config.seed + config.seeds)),
         "variants": {name: cut.id if cut else "" for name, cut in variants.items()},
     } | ({"cuts": identities(own)} if own else {})
-    name = config.name or run_name(config.preset, corpus.name, *names_of_cuts(own))
+    name = config.name or run_name(config.preset, corpus.name, *asked)
     hashes = {"text_sha256": corpus.sha256, "source_sha256": source_sha256()}
     with Run.open(config.runs, "course", name, settings, hashes) as run:
         tasks = tasks_of(
@@ -242,8 +247,12 @@ def parts(run: SavedRun) -> list[Part]:
 
 
 def effects(run: SavedRun) -> pd.DataFrame:
-    """What the summary ranks."""
-    return of_trainings(run.table("summary"), trainings_of(run.table()))
+    """What the summary ranks: what training without each cut costs and, of cuts of one's own, what
+    the trained model loses."""
+    summary = run.table("summary")
+    found = of_trainings(summary, trainings_of(run.table()))
+    damage = of_damage_of_variants(run.table("damage"), summary) if run.holds("damage") else []
+    return pd.concat([damage, found], ignore_index=True) if len(damage) else found
 
 
 def limits(run: SavedRun) -> list[str]:

@@ -173,22 +173,20 @@ def main(config: Config) -> Path:
         "texts": config.texts,
         "seeds": seeds,
     }
+    asked = names_of_cuts(own)
+    build = other.build if other else lambda seed: GPT(preset.model, seed=seed)
     if own:
+        own = say_before_training(untrained_study(preset, data, build, modules), own)
         settings["cuts"] = identities(own)
     if other:
         taken = ("given", "built", "beside")
         settings["taken"] = {"files": [s.file for s in sources]} | {
             key: other.about[key] for key in taken
         }
-    name = config.name or run_name(
-        config.preset, corpus.name, source.path.stem, *names_of_cuts(own)
-    )
+    name = config.name or run_name(config.preset, corpus.name, source.path.stem, *asked)
     hashes = {"text_sha256": corpus.sha256, "source_sha256": hash_source(source)}
     for number, more in enumerate(sources[1:], 2):
         hashes[f"source_{number}_sha256"] = hash_source(more)
-    build = other.build if other else lambda seed: GPT(preset.model, seed=seed)
-    if own:
-        say_before_training(untrained_study(preset, data, build, modules), own)
     with Run.open(config.runs, "lines", name, settings, hashes) as run, one_thread():
         ours = Trainings(run, preset, data, tokenizer, corpus.sha256, seeds, config.workers)
         if other:

@@ -125,7 +125,7 @@ def main(config: Config) -> Path:
     data = split(corpus, tokenizer, preset.model.block_size)
     cuts = choose_surgeries(asked, preset, data) if asked else {}  # wrong names are said at once
     if own:
-        say_before_training(untrained_study(preset, data), own)
+        own = say_before_training(untrained_study(preset, data), own)
     settings: dict[str, Any] = {
         "preset": config.preset,
         "surgeries": list(asked),

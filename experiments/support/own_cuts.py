@@ -7,7 +7,7 @@
 --cut 'no_residual=x = x + attn_out => x = attn_out'      any of them, with a name
 
 cuts = own_cuts(config.cut, [source])
-say_before_training(study, cuts)
+cuts = say_before_training(study, cuts)
 """
 
 import re
@@ -25,6 +25,9 @@ from interp import surgery
 from interp.errors import SurgeryError
 from interp.status import WITH_LOSS, Status
 from interp.surgery import Source, Study, Surgery
+from interp.surgery.source.edits import combine
+from interp.surgery.source.own import to_text
+from interp.surgery.source.syntax import parse
 from interp.verdicts import interval_words, verdict_words
 
 NAMED = re.compile(r"([A-Za-z_][\w.-]*)=(?![=>\s])(.+)", re.DOTALL)
@@ -156,12 +159,14 @@ def source_named(file: str, sources: Sequence[Source]) -> Source:
     raise SurgeryError(f"{file!r} is no file that can be cut; those are {known}")
 
 
-def say_before_training(study: Study, cuts: Mapping[str, Surgery]) -> None:
-    """Make each cut in a model that is not trained yet, run it on a text, and say what is known.
+def say_before_training(study: Study, asked: Mapping[str, Surgery]) -> dict[str, Surgery]:
+    """Make each cut in a model that is not trained yet, run it on a text, and say what is known;
+    the cuts as they are to be made, each in a branch where it runs.
 
     Raises:
         UsageError: a cut with which the model does not run, or gives what is no number.
     """
+    cuts = take_branches(study, asked)
     for name, row in zip(cuts, study.posthoc(cuts.values()).to_dict("records"), strict=True):
         cut, status, detail = cuts[name], row["status"], row["detail"]
         if status in STOPS:
@@ -173,6 +178,45 @@ def say_before_training(study: Study, cuts: Mapping[str, Surgery]) -> None:
         more = f" ({detail})" if detail and status != Status.LEAK else ""
         console.print(f"cut     {name}: {cut.label}", soft_wrap=True, markup=False)
         console.print(f"        {SAID[status]}{more}", soft_wrap=True, markup=False)
+        if cut != asked[name]:
+            said = "the branch that its line is in is taken, which alone is the same function"
+            console.print(f"        {said}", soft_wrap=True, markup=False)
+    return cuts
+
+
+def take_branches(study: Study, cuts: Mapping[str, Surgery]) -> dict[str, Surgery]:
+    """The cuts; of one whose line does not run, the same edit with the branch taken in which it
+    does, where there is one that computes the same function another way."""
+    found = dict(cuts)
+    waiting = [name for name, cut in cuts.items() if count_unreached(study, cut)]
+    forced = [cut for cut in study.surgeries if cut.operator == "force-branch"]
+    if not waiting or not forced:
+        return found
+    table = study.posthoc(forced)
+    ways = [*(table.iloc[[row]] for row in range(len(table))), table]
+    others = [other for other in map(study.spelled_out, ways) if other is not None]
+    for name in waiting:
+        cut = cuts[name]
+        for other in others:
+            branch = other.prepare
+            if branch is None or branch.source != cut.source:
+                continue
+            if count_unreached(other, cut) < count_unreached(study, cut):
+                found[name] = to_text(cut.source, combine([branch, cut]).text, name)
+                break
+    return found
+
+
+def count_unreached(study: Study, cut: Surgery) -> int:
+    """How many of the statements that a cut edits did not run in a study."""
+    syntax, noted = parse(cut.source), study.observations[cut.source]
+    edited = {syntax.statement_at(edit.start) for edit in cut.edits} | {
+        node
+        for node in syntax.statements
+        for edit in cut.edits
+        if edit.start <= syntax.span(node)[0] < edit.stop
+    }
+    return sum(node is not None and not noted.phases(node) for node in edited)
 
 
 def identities(cuts: Mapping[str, Surgery]) -> dict[str, str]:

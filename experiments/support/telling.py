@@ -59,8 +59,8 @@ def of_trainings(summary: pd.DataFrame, trainings: pd.DataFrame) -> pd.DataFrame
                 "name": row["variant"],
                 "how": "cut before training" + (f" ({stopped(row)})" if stopped(row) else ""),
                 "way": BEFORE,
-                "line": f"{row['file']}:{' and '.join(map(str, row['lines']))}",
-                "code": "; ".join(map(" → ".join, zip(row["before"], row["after"], strict=True))),
+                "line": place_of_cut(row),
+                "code": code_of_cut(row),
                 "delta": row["delta"],
                 "verdict": verdict_of(row),
                 "said": verdict_words(row),
@@ -109,6 +109,33 @@ def of_surgeries(
     code = table["code"] + " → " + table["after"]
     how = pd.Series(f"cut {way}", table.index)
     return shown_effects(table, places, how, way, places, code, counted, trainings)
+
+
+def of_damage_of_variants(damage: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+    """What the cuts of variants do to the trained model, named as the variants are.
+
+    Args:
+        damage: of a study of the trained model, with a column variant.
+        summary: ``summarise``'s table of the variants.
+    """
+    measured = damage[(damage["status"] == Status.CHANGED) & damage["delta"].notna()]
+    if measured.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    rows = summary.set_index("variant").loc[measured["variant"]].to_dict("records")
+    places = pd.Series([place_of_cut(row) for row in rows], measured.index)
+    code = pd.Series([code_of_cut(row) for row in rows], measured.index)
+    how = pd.Series(f"cut {AFTER}", measured.index)
+    return shown_effects(measured, measured["variant"], how, AFTER, places, code, "text")
+
+
+def place_of_cut(row: Mapping[Any, Any]) -> str:
+    """File and lines of a variant's cut."""
+    return f"{row['file']}:{' and '.join(map(str, row['lines']))}"
+
+
+def code_of_cut(row: Mapping[Any, Any]) -> str:
+    """What a variant's cut makes of each of its lines."""
+    return "; ".join(map(" → ".join, zip(row["before"], row["after"], strict=True)))
 
 
 def of_failures(retrained: pd.DataFrame) -> list[str]:

@@ -1,10 +1,14 @@
 """Cuts of one's own as typed: what is typed is what is cut, or a sentence says why not."""
 
+import importlib.util
+import sys
+from dataclasses import asdict, replace
+
 import pandas as pd
 import pytest
 
 import gpt.model
-from experiments.course import Config, main
+from experiments.course import Config, effects, main
 from experiments.support.line_trainings import untrained_study
 from experiments.support.own_cuts import own_cuts, say_before_training
 from gpt import GPTConfig
@@ -12,6 +16,7 @@ from gpt.errors import UsageError
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS, Preset, TrainConfig
 from interp import surgery
+from interp.runs import SavedRun
 
 SOURCE = surgery.read_source(gpt.model)
 LINE = SOURCE.text[: SOURCE.text.index("x = x + attn_out")].count("\n") + 1
@@ -95,6 +100,47 @@ def test_what_is_known_is_said_before_anything_trains(study, capsys, new):
     assert SAID[new] in capsys.readouterr().out
 
 
+TEST = "is_watched(self.hook_attn_scores, self.hook_pattern)"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("scores = scores / math.sqrt(self.d_head)", "scores = scores"),
+        ("z = self.attend(q, k, v)", "z = v"),
+    ],
+)
+def test_a_cut_in_a_branch_that_is_not_taken_is_the_edit_by_hand_that_takes_it(
+    study, capsys, tmp_path, old, new
+):
+    model = study.build(0)
+    for weight in model.parameters():  # as in a trained model, heads look at some tokens more
+        weight.data *= 10 if weight.ndim == 2 else 1
+    study = replace(study, model=model)
+    (cut,) = say_before_training(study, own_cuts([f"{old} => {new}"], [SOURCE])).values()
+    said = capsys.readouterr().out
+    assert "it runs, and changes" in said and "branch that its line is in is taken" in said
+    texts = {
+        "taken": SOURCE.text.replace(TEST, "True"),
+        "cut": SOURCE.text.replace(TEST, "True").replace(old, new),
+    }
+    losses = {}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.py").write_text(text)
+        spec = importlib.util.spec_from_file_location(f"{name}_by_hand", tmp_path / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+        model = module.GPT(module.GPTConfig(**asdict(study.model.config)))
+        model.load_state_dict(study.model.state_dict())
+        losses[name] = study.judge(model).numpy()
+    assert cut.identity == surgery.between(SOURCE, tmp_path / "cut.py").identity
+    (row,) = study.posthoc([cut]).to_dict("records")
+    assert abs(row["delta"]) > 1e-4
+    assert row["delta"] == pytest.approx((losses["cut"] - losses["taken"]).mean(), abs=1e-6)
+    assert row["baseline"] == pytest.approx(losses["taken"].mean(), abs=1e-6)
+
+
 @pytest.mark.parametrize("new", ["x = attn_out[:, :1, :3]", "x = attn_out / 0.0 * 0"])
 def test_a_cut_that_cannot_be_trained_ends_with_a_sentence(study, new):
     with pytest.raises(UsageError, match="nothing was trained"):
@@ -114,6 +160,11 @@ def test_the_course_trains_a_cut_of_ones_own_and_forms_share_trainings(
         assert table.loc[table["variant"] == name, "before"].iloc[0] == ["x = x + attn_out"]
         assert (page.parent / "figures" / f"curve_{name}.svg").is_file()
         assert "Cut from the trained model, the loss changes by" in page.read_text()
+        ranked = effects(SavedRun.at(page.parent)).set_index("way")
+        after, before = ranked.loc["in the trained model"], ranked.loc["before training"]
+        assert after["delta"] == pd.read_parquet(page.parent / "damage.parquet")["delta"].item()
+        assert after["line"] == before["line"] == f"model.py:{LINE}"
+        assert after["code"] == before["code"] and after["name"] == before["name"] == name
         results.append(table[table["variant"] == name]["loss"].to_list())
     assert results[0] == results[1]
     out = capsys.readouterr().out
