@@ -19,23 +19,27 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 from xml.etree import ElementTree
 
 import tyro
 from PIL import Image
 
 import gpt.model
-from experiments.report import folder_of_run
 from experiments.support.cli import console, launch
 from experiments.support.retraining import hash_file
-from gpt import checkpoint
+from experiments.support.sound import (
+    FileVerdict,
+    folder_of_run,
+    of_store,
+    of_tables,
+    of_weights,
+)
 from gpt.errors import UsageError
 from gpt.text import load_corpus
 from interp.errors import UsageError as InterpError
 from interp.runs import SavedRun, holder
 from interp.runs.saved import TABLES
-from interp.runs.store import faults
 
 
 @dataclass(frozen=True)
@@ -46,14 +50,6 @@ class Config:
     """Folders of runs, or their names under --runs: course/demo-python-docs."""
     runs: Path = Path("runs")
     """Where run folders are."""
-
-
-class FileVerdict(NamedTuple):
-    """What was found of one file; nothing where it is sound."""
-
-    file: str
-    told: str = "sound"
-    fault: str = ""
 
 
 def main(config: Config) -> None:
@@ -109,24 +105,6 @@ def of_description(run: SavedRun) -> FileVerdict:
     return FileVerdict("run.json")
 
 
-def of_store(run: SavedRun) -> FileVerdict:
-    try:
-        tasks, wrong = faults(run.folder / "tasks.sqlite")
-    except InterpError as error:
-        return FileVerdict("tasks.sqlite", fault=str(error))
-    return FileVerdict("tasks.sqlite", f"sound, {tasks} tasks", fault="; ".join(wrong))
-
-
-def of_tables(run: SavedRun) -> Iterator[FileVerdict]:
-    if not run.holds("results"):
-        yield FileVerdict("results.parquet", fault="it is missing")
-    for path in sorted(run.folder.glob("*.parquet")):
-        try:
-            yield FileVerdict(path.name, f"sound, {len(run.table(path.stem))} rows")
-        except InterpError as error:
-            yield FileVerdict(path.name, fault=str(error).partition(": start")[0])
-
-
 def of_figures(run: SavedRun) -> Iterator[FileVerdict]:
     """Every figure: whole, and of the tables that are there now."""
     now = run.digests()
@@ -156,16 +134,6 @@ def image_is_whole(path: Path, content: bytes) -> bool:
     except (OSError, SyntaxError, ValueError):
         return False
     return True
-
-
-def of_weights(run: SavedRun) -> Iterator[FileVerdict]:
-    for path in sorted((run.folder / "models").glob("*.safetensors")):
-        name = f"models/{path.name}"
-        try:
-            checkpoint.verify(path)
-            yield FileVerdict(name)
-        except UsageError as error:
-            yield FileVerdict(name, fault=str(error))
 
 
 def of_inputs(run: SavedRun) -> Iterator[FileVerdict]:

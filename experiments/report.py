@@ -8,33 +8,51 @@ comes from.
     python -m experiments.report runs/course/demo-python-docs --notes notes.md --title "Week 3"
     python -m experiments.report course/demo-python-docs --references
     python -m experiments.report course/demo-python-docs --worksheet
+    python -m experiments.report --grade hand_ins/*
 
 Notes are your own prose in Markdown, without HTML. A heading of the first or second level names a
 place: a part's title (or Summary, Limitations, Provenance) puts the prose at the beginning of that
 part; any other heading makes a part of its own where it stands, after the part named before it.
 Numbers are quoted by reference, {{ course.no_residual.val_best:.2f }}: run or experiment, row,
 column, and if wanted a format; --references lists them all, and one that names nothing is an error.
+
+With --grade the folders are hand-ins: a run's folder, or one that holds runs, notes and quiz.json,
+which a page's quiz saves. grades.csv and grades.html say which cuts were made, and whether the
+numbers follow from the source, diffs, recipes and seeds that the runs keep: identities are computed
+anew, and tables compared with what was recorded of each training. Nothing of a hand-in is executed,
+but by --repeat. Checksums find what was edited; who computes them anew can forge numbers, which
+--repeat finds, and who edits quiz.json the score, which nothing finds.
 """
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from experiments.support.cli import console, launch
+from experiments.support.cli import console, launch, print_table
+from experiments.support.grading import brief_table, grade_all, plain_cell, table_of_grades
 from experiments.support.joining import quiz_of
 from experiments.support.pages import page_of, require_finished
 from experiments.support.quoting import quotable_numbers
-from gpt.errors import UsageError, nearest
-from interp.report import Page, write_report
+from experiments.support.sound import folder_of_run
+from gpt.errors import UsageError
+from interp.characters import visible
+from interp.report import Page, Section, write_report
 from interp.report.markdown import write_markdown
 from interp.report.notes import place_notes, read_notes, references
 from interp.report.printing import write_pdf
 from interp.report.quiz import answer_key, worksheet
 from interp.report.sections import text_of_cell
+from interp.report.sheets import write_csv
 from interp.runs import SavedRun
+
+HOW_TO_READ = (
+    "As recorded: every table, row and weights file is the one that the run wrote, and every "
+    "training has the identity that its source, diff, recipe, text and seed give. A checksum can "
+    "be computed anew by who knows how, and a quiz's score is a file that anybody can edit: a "
+    "training that was repeated is the only proof."
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +60,8 @@ class Config:
     """A report of runs."""
 
     run: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Folders of runs, or their names under --runs: course/demo-python-docs."""
+    """Folders of runs, or their names under --runs: course/demo-python-docs. With --grade, folders
+    of hand-ins."""
     runs: Path = Path("runs")
     """Where run folders are."""
     title: str = ""
@@ -56,14 +75,25 @@ class Config:
     """Write worksheet.html, which holds no answers, and answer_key.html instead."""
     references: bool = False
     """List what notes can quote, with the values, and end."""
+    grade: bool = False
+    """Grade hand-ins: a table on the terminal, grades.csv and grades.html."""
+    repeat: bool = False
+    """With --grade: train the smallest training of each hand-in once more. This executes the code
+    that was handed in, with all the rights that you have."""
+    text: str = ""
+    """With --repeat: the text of the trainings, where it is a file."""
     output: Path | None = None
-    """Where to write: a file, or with --worksheet and md a folder; by default beside the first
-    run's tables."""
+    """Where to write: a file, or with --worksheet, --grade and md a folder; by default beside the
+    first run's tables, and with --grade here."""
 
 
 def main(config: Config) -> Path:
     if not config.run:
         raise UsageError("no run is given: name folders such as runs/course/demo-python-docs")
+    if config.grade:
+        return grade(config)
+    if config.repeat or config.text:
+        raise UsageError("--repeat and --text are for --grade, which looks at hand-ins")
     runs = [SavedRun.at(folder_of_run(name, config.runs)) for name in dict.fromkeys(config.run)]
     for run in runs:
         require_finished(run)
@@ -83,20 +113,27 @@ def main(config: Config) -> Path:
     return path
 
 
-def folder_of_run(name: str, root: Path) -> Path:
-    """A run's folder, by its path or its name under the folder of runs.
-
-    Raises:
-        UsageError: there is none; the nearest are named.
-    """
-    for folder in (Path(name), root / name):
-        with suppress(OSError, ValueError):  # no name that a file can have
-            if (folder / "run.json").exists():
-                return folder
-    there = [f"{path.parent.parent.name}/{path.parent.name}" for path in root.glob("*/*/run.json")]
-    if not there:
-        raise UsageError(f"{name[:200]} is no run's folder, and there are no runs in {root}")
-    raise UsageError(f"{name[:200]} is no run's folder; nearest in {root}: {nearest(name, there)}")
+def grade(config: Config) -> Path:
+    """What hand-ins hold, and whether it can be relied on."""
+    grades = grade_all(
+        [Path(name) for name in dict.fromkeys(config.run)],
+        repeat=config.repeat,
+        text=config.text,
+        tell=lambda name: console.print(f"grading {visible(name)}", markup=False),
+    )
+    print_table(brief_table(grades))
+    for one in grades:
+        for remark in one.remarks:
+            said = plain_cell(f"{one.hand_in}: {remark}")
+            console.print(said, soft_wrap=True, markup=False)
+    folder, table = config.output or Path(), table_of_grades(grades)
+    question = "What was handed in, and do its numbers follow from what it says was done?"
+    shown = Section("Hand-ins", HOW_TO_READ, table=table)
+    write_report(folder / "grades.html", Page(config.title or "Grades", question, [shown]))
+    path = write_csv(folder / "grades.csv", table)
+    console.print(f"table   {path}", soft_wrap=True)
+    console.print(f"report  [bold]{folder / 'grades.html'}[/bold]", soft_wrap=True)
+    return path
 
 
 def save_page(page: Page, config: Config, folder: Path) -> Path:

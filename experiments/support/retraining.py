@@ -68,22 +68,41 @@ class Task:
 
     @property
     def identity(self) -> str:
-        """What decides the result: source with surgery, recipe, text, seed, and what it writes."""
         source = self.surgery.text if self.surgery else read_source(gpt.model).text
-        stopped = {} if self.stop_at is None else {"stop_at": self.stop_at}
-        return identity_of(
-            source=source,
-            model=asdict(self.model),
-            train=asdict(self.train),
-            text=self.text,
-            seed=self.seed,
-            sampling=DECIDED_BY,
-            **stopped,
-        )
+        recipe = asdict(self.model), asdict(self.train)
+        return identity_of_training(source, *recipe, self.text, self.seed, self.stop_at)
 
     @property
     def name(self) -> str:
         return f"{self.variant} seed {self.seed}"
+
+
+def identity_of_training(
+    source: str,
+    model: Mapping[str, Any],
+    train: Mapping[str, Any],
+    text: str,
+    seed: int,
+    stop_at: int | None = None,
+) -> str:
+    """What decides the result of a training: source with surgery, recipe, text, seed, and what it
+    writes.
+
+    Args:
+        source: as it is with the surgery made.
+        model, train: the fields of ``GPTConfig`` and ``TrainConfig``, the precision settled.
+        text: its sha256.
+    """
+    stopped = {} if stop_at is None else {"stop_at": stop_at}
+    return identity_of(
+        source=source,
+        model=model,
+        train=train,
+        text=text,
+        seed=seed,
+        sampling=DECIDED_BY,
+        **stopped,
+    )
 
 
 def resize_preset(preset: Preset, vocab_size: int | None, steps: int | None) -> Preset:

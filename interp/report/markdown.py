@@ -8,10 +8,7 @@ holds is shown as text.
 """
 
 import base64
-import csv
 import hashlib
-import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +23,8 @@ from interp.report.first_screen import SENTENCES, CutEffect, FirstScreen
 from interp.report.map import MapView
 from interp.report.page import Page, Part, anchors_of, made_by
 from interp.report.quiz import Quiz, Worksheet, drawn, shuffled
-from interp.report.sections import CODE, Figure, Section, all_of, paragraphs, text_of_cell
+from interp.report.sections import CODE, Figure, Section, paragraphs, text_of_cell
+from interp.report.sheets import write_csv
 from interp.report.source import SourceView
 from interp.report.spelling import (
     code_span,
@@ -45,8 +43,6 @@ from interp.verdicts import verdict_words
 
 ROWS = 40  # of a table, before the rest is left to a file beside it
 SCALE = 6  # pixels of a picture for a cell of a pattern
-COMPUTED = re.compile(r"[\s\0]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?%?", re.IGNORECASE)
 
 
 def write_markdown(path: Path, page: Page) -> Path:
@@ -94,9 +90,7 @@ class FilesBeside:
 
     def table(self, name: str, table: pd.DataFrame) -> str:
         """Keeps a table with all its rows and digits; how it is linked to."""
-        written = io.StringIO()
-        csv.writer(written).writerows([inert(text) for text in row] for row in all_of(table))
-        write_atomically(self.folder / "tables" / f"{name}.csv", written.getvalue().encode())
+        write_csv(self.folder / "tables" / f"{name}.csv", table)
         return f"tables/{name}.csv"
 
     def markup(self, text: str) -> str:
@@ -109,11 +103,6 @@ class FilesBeside:
             return address
         picture = base64.b64decode(content)
         return self.picture(f"notes-{hashlib.sha256(picture).hexdigest()[:8]}", picture)
-
-
-def inert(text: str) -> str:
-    """A cell that a spreadsheet would compute, after an apostrophe: then it stays text."""
-    return f"'{text}" if COMPUTED.match(text) and not NUMBER.fullmatch(text) else text
 
 
 def summary_blocks(page: Page, beside: FilesBeside) -> list[str]:

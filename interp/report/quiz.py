@@ -121,10 +121,16 @@ class Quiz:
             "file": self.file,
             "source": numbered(self.source),
             "data": {
-                "name": digest_of_texts(self.file, *(question.diff for question in questions))[:16],
+                "name": self.name,
                 "answers": [veiled(question, functions) for question in questions],
             },
         }
+
+    @property
+    def name(self) -> str:
+        """Tells these questions from others, in the score that a reader saves."""
+        diffs = (question.diff for question in shuffled(self.questions))
+        return digest_of_texts(self.file, *diffs)[:16]
 
     def offered(self, question: Question) -> list[int]:
         """A right line and others that might be it, in the order of the source.

@@ -126,6 +126,7 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
     """
     with sound(path), opened_to_read(path) as connection:
         connection.text_factory = bytes
+        connection.execute("PRAGMA trusted_schema = OFF")  # it may come from anybody
         require_format(connection, path)
         yield connection
 
@@ -151,6 +152,25 @@ def recorded_elsewhere(root: Path, identity: str) -> Iterator[tuple[Path, list[d
             text = kept_text(store, identity)
         if text is not None:
             yield path.parent, json.loads(text)
+
+
+def recorded_in(path: Path, identity: str) -> list[dict[str, Any]] | None:
+    """The rows of a finished task in a store; None where it has none, or they are damaged.
+
+    Raises:
+        UsageError: the store is damaged, missing, empty, or of another version.
+    """
+    with open_to_read(path) as store, sound(path):
+        text = kept_text(store, identity)
+    return None if text is None else json.loads(text)
+
+
+def all_recorded(path: Path) -> Iterator[dict[str, Any]]:
+    """Every row of every finished task in a store, but for damaged ones; errors as there."""
+    with open_to_read(path) as store, sound(path):
+        kept = store.execute("SELECT identity, rows, sha256 FROM tasks").fetchall()
+    for row in kept:
+        yield from json.loads(verify_rows(*row) or "[]")
 
 
 def faults(path: Path) -> tuple[int, list[str]]:

@@ -20,8 +20,7 @@ from interp.report.map import MapView
 from interp.report.quiz import Quiz
 from interp.report.source import SourceView
 from interp.runs import SavedRun
-from interp.runs.description import seal
-from interp.runs.tables import as_parquet
+from tests.experiments.spoiling import change_description, change_table
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -46,23 +45,6 @@ def attention_run(small, runs, text) -> Path:
 def copied(course_run, tmp_path) -> Path:
     """A copy of the course's run, to be spoilt."""
     return shutil.copytree(course_run, tmp_path / "course" / "cuts")
-
-
-def change_table(folder: Path, name: str, change) -> None:
-    """Another table in place of one, saved as the run would."""
-    run = SavedRun.at(folder)
-    changed = as_parquet(change(run.table(name)), run.belongs(name))
-    (folder / f"{name}.parquet").write_bytes(changed)
-
-
-def change_description(folder: Path, change) -> None:
-    """Another description of a run, to which its tables belong."""
-    run = SavedRun.at(folder)
-    tables = {path: run.table(path.stem) for path in folder.glob("*.parquet")}
-    (folder / "run.json").write_text(json.dumps(seal(change(run.description))))
-    run = SavedRun.at(folder)
-    for path, table in tables.items():
-        path.write_bytes(as_parquet(table, run.belongs(path.stem)))
 
 
 def saved(*folders):

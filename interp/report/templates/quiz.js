@@ -179,6 +179,16 @@
       show(0);
     };
 
+    /* For who teaches the class: a file, which its reader can edit as any other. */
+    const saveScore = () => {
+      const link = document.createElement("a");
+      const text = JSON.stringify({ quiz: data.name, questions: records });
+      link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+      link.download = "quiz.json";
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    };
+
     for (const choice of choices) {
       choice.addEventListener("change", () => pick(Number(choice.value), true));
       choice.addEventListener("keydown", (event) => {
@@ -208,6 +218,7 @@
     root.querySelector("[data-hint-asked]").addEventListener("click", ask);
     root.querySelector("[data-reveal]").addEventListener("click", reveal);
     root.querySelector("[data-again]").addEventListener("click", again);
+    root.querySelector("[data-save-score]").addEventListener("click", saveScore);
     for (const button of root.querySelectorAll("[data-move]")) {
       button.addEventListener("click", () => show(at + Number(button.dataset.move)));
     }

@@ -94,10 +94,7 @@ class Surgery:
     def identity(self) -> str:
         """A hash of the source and of what becomes of it: two surgeries that are the same cut share
         it, whoever found them."""
-        digest = hashlib.sha256(self.source.text.encode())
-        digest.update(hashlib.sha256(self.text.encode()).digest())
-        digest.update(repr(self.layers).encode())
-        return digest.hexdigest()
+        return identity_of_edit(self.source.text, self.text, self.layers)
 
     @property
     def text(self) -> str:
@@ -129,6 +126,14 @@ class Surgery:
 
     def __repr__(self) -> str:
         return f"<Surgery {self.id}: {self.before} → {self.after}>"
+
+
+def identity_of_edit(before: str, after: str, layers: Sequence[int] | None) -> str:
+    """The hash of a source, of what becomes of it, and of where that is."""
+    digest = hashlib.sha256(before.encode())
+    digest.update(hashlib.sha256(after.encode()).digest())
+    digest.update(repr(layers).encode())
+    return digest.hexdigest()
 
 
 def at_layers(surgery: Surgery, layers: Sequence[int] | None) -> Surgery:

@@ -113,6 +113,11 @@ def from_diff(file: File, patch: str | Path, *, name: str = "") -> Surgery:
             as for ``edit``.
     """
     source = source_of_file(file)
+    return to_text(source, patch_text(source, patch), name)
+
+
+def patch_text(source: Source, patch: str | Path) -> str:
+    """What a file says once the changes of a unified diff are made; see ``from_diff``."""
     text = str(patch)
     if isinstance(patch, Path) or "\n" not in text:
         text = read_python_text(Path(patch), "the path of a unified diff")
@@ -133,7 +138,7 @@ def from_diff(file: File, patch: str | Path, *, name: str = "") -> Surgery:
         lines[at : at + len(old)] = new
         shift = at - (hunk.source_start - 1) + len(new) - len(old)
     ends = source.text.endswith(("\n", "\r")) or not source.text
-    return to_text(source, with_ends_of(source, "\n".join(lines) + "\n" * ends), name)
+    return with_ends_of(source, "\n".join(lines) + "\n" * ends)
 
 
 def between(file: File, edited: str | Path, *, name: str = "") -> Surgery:
