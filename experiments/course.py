@@ -34,7 +34,7 @@ from experiments.support.own_cuts import (
 )
 from experiments.support.presenting import present
 from experiments.support.record import Experiment, Quoted
-from experiments.support.retraining import run_all, samples_of, tasks_of
+from experiments.support.retraining import run_all, samples_of
 from experiments.support.sampling import known_text, save_samples, say_samples
 from experiments.support.summary import (
     on_unigram_line,
@@ -45,6 +45,7 @@ from experiments.support.summary import (
     summarise,
     trainings_of,
 )
+from experiments.support.tasks import tasks_of
 from experiments.support.telling import (
     limits_of_trainings,
     of_damage_of_variants,

@@ -54,9 +54,9 @@ from experiments.support.own_cuts import (
 )
 from experiments.support.presenting import present
 from experiments.support.record import Experiment, Quoted
-from experiments.support.retraining import resize_preset
 from experiments.support.sampling import say_samples
 from experiments.support.subjects import choose_class, train_subject_once
+from experiments.support.tasks import resize_preset
 from experiments.support.telling import AFTER, BEFORE, COLUMNS, of_failures, of_surgeries
 from experiments.support.views import hash_source, save_views
 from gpt import checkpoint

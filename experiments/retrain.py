@@ -44,13 +44,7 @@ from experiments.support.own_cuts import (
 )
 from experiments.support.presenting import present
 from experiments.support.record import Experiment, Quoted
-from experiments.support.retraining import (
-    Task,
-    resize_preset,
-    run_all,
-    samples_of,
-    tasks_of,
-)
+from experiments.support.retraining import run_all, samples_of
 from experiments.support.sampling import known_text, save_samples, say_samples
 from experiments.support.summary import (
     KINDS,
@@ -62,6 +56,7 @@ from experiments.support.summary import (
     summarise,
     trainings_of,
 )
+from experiments.support.tasks import Task, resize_preset, tasks_of
 from experiments.support.telling import limits_of_trainings, of_trainings
 from experiments.support.variants import BASELINE, CUTS, course_variants
 from experiments.support.views import save_views, source_sha256

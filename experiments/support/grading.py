@@ -27,9 +27,9 @@ from experiments.support.joining import quiz_of
 from experiments.support.listing import record_of
 from experiments.support.quoting import quotable_numbers
 from experiments.support.reproducing import (
-    cuts_of,
     faults_of_numbers,
     faults_of_trainings,
+    recorded_cuts,
     repeat_training,
     smallest_training,
     source_of_run,
@@ -224,7 +224,7 @@ def grade_run(run: SavedRun) -> Grade:
         with remarking(faults, "its cuts"):
             cuts = [
                 f"{variant} ({cut.id}): {cut.label}"
-                for variant, cut in cuts_of(run).items()
+                for variant, cut in recorded_cuts(run).items()
                 if variant != BASELINE
             ]
             with remarking(faults, "its trainings"):
@@ -246,7 +246,7 @@ def graded_notes(files: Sequence[Path], runs: Sequence[SavedRun], remarks: list[
     numbers: Numbers = {}
     with remarking(remarks, "numbers to quote"):
         numbers = quotable_numbers(runs)
-    known = [float(value) for _, value in references(numbers) if is_number(value)]
+    known = [float(value) for _, value in references(numbers) if is_numeric(value)]
     by_reference, typed, unknown = 0, 0, list[str]()
     for file in notes:
         for kind, text, where in quotations(file):
@@ -274,7 +274,7 @@ def quotations(file: Path) -> Iterator[tuple[str, str, str]]:
             yield from (("typed", number, where) for number in TYPED.findall(token.content))
 
 
-def is_number(value: Any) -> bool:
+def is_numeric(value: Any) -> bool:
     try:
         float(value)
     except (TypeError, ValueError):

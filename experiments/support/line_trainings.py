@@ -18,7 +18,8 @@ from torch.nn import functional as F
 import gpt.model
 from experiments.support.cli import progress
 from experiments.support.executors import Processes
-from experiments.support.retraining import run_all, tasks_of
+from experiments.support.retraining import run_all
+from experiments.support.tasks import tasks_of
 from experiments.support.variants import BASELINE
 from gpt import checkpoint
 from gpt.model import GPT

@@ -21,8 +21,9 @@ import pandas as pd
 
 import gpt.model
 from experiments.support.executors import Processes
-from experiments.support.retraining import WRITTEN, Task, identity_of_training, train_task
+from experiments.support.retraining import WRITTEN, train_task
 from experiments.support.summary import summarise
+from experiments.support.tasks import Task, identity_of_training
 from experiments.support.variants import BASELINE
 from experiments.support.views import hash_source
 from gpt.errors import UsageError
@@ -98,7 +99,7 @@ def faults_of_trainings(run: SavedRun) -> list[str]:
         UsageError: it keeps no source, or another than it was made from; a diff is none of it.
     """
     table, config = run.table(), run.description["config"]
-    cuts = cuts_of(run)
+    cuts = recorded_cuts(run)
     found = [*faults_of_cuts(cuts, config)]
     trainings = list(trainings_recorded(run, cuts))
     made = {(training.variant, training.seed) for training in trainings}
@@ -165,7 +166,7 @@ def source_of_run(run: SavedRun) -> Source:
     raise UsageError("the source that it keeps is not the one it was made from")
 
 
-def cuts_of(run: SavedRun) -> dict[str, RecordedCut]:
+def recorded_cuts(run: SavedRun) -> dict[str, RecordedCut]:
     """Each variant's cut, from its diff. Raises ``UsageError`` where that is none of the source."""
     source, found = source_of_run(run), {}
     for variant, rows in run.table().groupby("variant", sort=False):
@@ -237,17 +238,17 @@ def fits(training: RecordedTraining, samples: pd.DataFrame | None) -> bool:
     """Whether the tables say of a training what was recorded of it."""
     recorded = training.rows or []
     curve = [row for row in recorded if row["split"] != WRITTEN]
-    if not is_same(curve, training.told):
+    if not fits_rows(curve, training.told):
         return False
     if samples is None:
         return True
     mine = (samples["variant"] == training.variant) & (samples["seed"] == training.seed)
     kept = ("prompt", "text", "detail")
     wrote = [{name: row[name] for name in kept} for row in recorded if row["split"] == WRITTEN]
-    return not mine.any() or is_same(wrote, samples[mine])
+    return not mine.any() or fits_rows(wrote, samples[mine])
 
 
-def is_same(rows: Rows, table: pd.DataFrame) -> bool:
+def fits_rows(rows: Rows, table: pd.DataFrame) -> bool:
     """Whether a table's rows are those, as far as they say; to the last bit."""
     if len(rows) != len(table):
         return False
@@ -286,7 +287,7 @@ def smallest_training(runs: Sequence[SavedRun]) -> RecordedTraining | None:
     known = [
         training
         for run in runs
-        for training in trainings_recorded(run, cuts_of(run))
+        for training in trainings_recorded(run, recorded_cuts(run))
         if training.rows and any(row["split"] == WRITTEN for row in training.rows)
     ]
     return min(known, key=lambda one: (one.size, not one.cut.id, one.seed), default=None)

@@ -1,10 +1,9 @@
 """Which line was it: can a reader tell the cut from what it did?
 
 Each question shows what a cut did, a learning curve, the bars of an ablation, or a text that the
-cut model wrote, without a name; the
-reader picks the line, among a handful or anywhere in the source. The page gives a hint where asked,
-says whether the line was right and why, and keeps score in the reader's own browser. For a class
-there is a worksheet that holds no answers, and a key to it.
+cut model wrote, without a name; the reader picks the line, among a handful or anywhere in the
+source. The page gives a hint where asked, says whether the line was right and why, and keeps score
+in the reader's own browser. For a class there is a worksheet without answers, and a key to it.
 
     quiz = Quiz(questions, source)
     worksheet(quiz)    # a part that can be handed out
@@ -129,8 +128,7 @@ class Quiz:
     @property
     def name(self) -> str:
         """Tells these questions from others, in the score that a reader saves."""
-        diffs = (question.diff for question in shuffled(self.questions))
-        return digest_of_texts(self.file, *diffs)[:16]
+        return digest_of_texts(self.file, *(one.diff for one in shuffled(self.questions)))[:16]
 
     def offered(self, question: Question) -> list[int]:
         """A right line and others that might be it, in the order of the source.

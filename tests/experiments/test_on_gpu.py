@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from experiments.support.executors import InProcess, Processes
-from experiments.support.retraining import resize_preset, run_all, tasks_of
+from experiments.support.retraining import run_all
+from experiments.support.tasks import resize_preset, tasks_of
 from experiments.support.variants import course_variants
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS

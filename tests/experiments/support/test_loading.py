@@ -7,8 +7,8 @@ import torch
 
 from experiments import lines
 from experiments.support.loading import load_foreign
-from experiments.support.retraining import resize_preset
 from experiments.support.subjects import choose_class
+from experiments.support.tasks import resize_preset
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS

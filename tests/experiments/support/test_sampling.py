@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from experiments.support.executors import InProcess
-from experiments.support.retraining import run_all, samples_of, tasks_of, train_task
+from experiments.support.retraining import run_all, samples_of, train_task
 from experiments.support.sampling import (
     PROMPTS,
     SAMPLE,
@@ -17,6 +17,7 @@ from experiments.support.sampling import (
     save_samples,
     write_samples,
 )
+from experiments.support.tasks import tasks_of
 from experiments.support.variants import BASELINE, course_variants
 from gpt import checkpoint
 from gpt.text import CharTokenizer, load_corpus, split
