@@ -246,7 +246,7 @@ def graded_notes(files: Sequence[Path], runs: Sequence[SavedRun], remarks: list[
     numbers: Numbers = {}
     with remarking(remarks, "numbers to quote"):
         numbers = quotable_numbers(runs)
-    known = [float(value) for _, value in references(numbers) if is_numeric(value)]
+    known = [float(value) for _, value in references(numbers) if can_be_float(value)]
     by_reference, typed, unknown = 0, 0, list[str]()
     for file in notes:
         for kind, text, where in quotations(file):
@@ -274,7 +274,7 @@ def quotations(file: Path) -> Iterator[tuple[str, str, str]]:
             yield from (("typed", number, where) for number in TYPED.findall(token.content))
 
 
-def is_numeric(value: Any) -> bool:
+def can_be_float(value: Any) -> bool:
     try:
         float(value)
     except (TypeError, ValueError):

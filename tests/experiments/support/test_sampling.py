@@ -96,7 +96,7 @@ def test_a_resumed_training_writes_what_a_fresh_one_writes(shared, tasks):
 def test_what_decides_the_samples_is_in_the_trainings_identity(tasks, monkeypatch):
     _, (whole, _) = tasks
     before = whole.identity
-    monkeypatch.setattr("experiments.support.retraining.DECIDED_BY", {"prompts": 9})
+    monkeypatch.setattr("experiments.support.tasks.DECIDED_BY", {"prompts": 9})
     assert whole.identity != before
 
 
