@@ -31,6 +31,7 @@ from interp.surgery.cutting.modules import edited_name
 from interp.surgery.running.loaded import loaded_functions, made_on_import
 from interp.surgery.running.swapping import compile_function, swap_codes
 from interp.surgery.source.edits import Surgery
+from interp.surgery.source.files import decode_python
 from interp.surgery.source.imports import local_file
 from interp.surgery.source.syntax import FUNCTION, FunctionNode, Source, Syntax, parse
 
@@ -292,7 +293,12 @@ class Rewriting:
             path = local_file(module) if isinstance(module, ModuleType) else None
             if path is None or path == self.source.path:
                 continue
-            tree = ast.parse(path.read_text(errors="replace"))
+            try:
+                tree = ast.parse(decode_python(path))
+            except (OSError, SyntaxError, ValueError):
+                raise self.refuse(
+                    f"{name}, which {path.name} has too and cannot be read", 1
+                ) from None
             own = self.source.module.rpartition(".")[2]
             imports = [
                 node

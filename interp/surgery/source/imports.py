@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from interp.surgery.source.files import decode_python
 from interp.surgery.source.syntax import Source
 
 INSTALLED = tuple(
@@ -36,13 +37,20 @@ def imported_files(sources: Sequence[Source]) -> list[Path]:
     found: set[Path] = set()
     waiting = [(source.module, source.text) for source in sources]
     while waiting:
-        name, text = waiting.pop()
-        for module in modules_imported(name, text):
+        for module in modules_imported(*waiting.pop()):
             file = local_file(module)
             if file is not None and file not in found and all(file != s.path for s in sources):
                 found.add(file)
-                waiting.append((module.__name__, file.read_text(errors="replace")))
+                waiting.append((module.__name__, text_of(file)))
     return sorted(found)
+
+
+def text_of(file: Path) -> str:
+    """A file's text; nothing where it is none, for what its module holds then tells of it."""
+    try:
+        return decode_python(file)
+    except (OSError, SyntaxError, ValueError):
+        return ""
 
 
 def modules_imported(name: str, text: str) -> Iterable[ModuleType]:
@@ -52,8 +60,8 @@ def modules_imported(name: str, text: str) -> Iterable[ModuleType]:
     package = getattr(sys.modules.get(name), "__package__", None) or name.rpartition(".")[0]
     try:
         tree = ast.parse(text)
-    except SyntaxError:
-        return []
+    except SyntaxError:  # edited since it was imported
+        tree = ast.Module([], [])
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}

@@ -2,6 +2,7 @@
 before it have left behind; and what a reader must know of the model as it is, is said."""
 
 import copy
+import functools
 import warnings
 
 import pandas as pd
@@ -76,6 +77,8 @@ def judge(model):
 
 @pytest.fixture
 def studied(load):
+    load = functools.cache(load)  # a text studied twice is one file, whose cuts have the same ids
+
     def study(text, workers, judge=judge, model=None):
         module = load(text)
 

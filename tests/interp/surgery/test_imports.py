@@ -45,3 +45,18 @@ def test_an_edit_of_what_is_imported_shows_and_no_other(source, tmp_path):
         assert hash_of_imports([source]) != before
         (tmp_path / name).write_text(FILES[name])
     assert hash_of_imports([source]) == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + FILES["near_layers.py"].encode(),
+        b"# coding: latin-1\n# \xfc\n" + FILES["near_layers.py"].encode(),
+        FILES["near_layers.py"].encode() + b"class (:\n",
+    ],
+    ids=["a byte order mark", "Latin-1", "broken since"],
+)
+def test_a_file_is_followed_however_it_is_written(source, tmp_path, content):
+    (tmp_path / "near_layers.py").write_bytes(content)
+    found = {str(path.relative_to(tmp_path)) for path in imported_files([source])}
+    assert {"near_layers.py", "pack_of_parts/inner.py", "pack_of_parts/other.py"} <= found

@@ -217,11 +217,12 @@ def test_an_edit_in_some_layers_is_of_bodies_alone(load, study):
     assert "leave layers out" in row["detail"]
 
 
-def test_a_name_that_another_file_imported_is_edited_there_too(load, tmp_path, monkeypatch):
+@pytest.mark.parametrize("start", ["", "\ufeff"], ids=["plain", "a byte order mark"])
+def test_a_name_that_another_file_imported_is_edited_there_too(load, tmp_path, monkeypatch, start):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "sizes_here.py").write_text("GAIN = 2.0\n")
     text = TEXT.replace("GAIN = 2.0\nDOUBLE = 2 * GAIN", "from sizes_here import GAIN\nDOUBLE = 4")
-    module = load(text)
+    module = load(start + text)
     study = surgery.study(
         build=build_of(module), judge=judge, files=[tmp_path / "sizes_here.py"], workers=0
     )

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from interp import surgery
 from interp.verdicts import Verdict, verdict_of
 from tests.interp.surgery.built_models import HEAD, MASKS, PARTS
+from tests.interp.surgery.written_files import import_cut
 
 VOCAB, WIDTH, LENGTH = 11, 8, 12
 TOKENS, TARGETS = torch.randint(
@@ -48,10 +49,10 @@ def studied(load, text, **options):
     return surgery.study(build=build, judge=judge, files=[module], model=model, **options)
 
 
-def by_hand(load, cut, trained, moved=()):
+def by_hand(cut, trained, moved=()):
     """The loss of the edited file's model with the trained weights; None where they do not fit."""
     torch.manual_seed(0)
-    model = load(cut.text).Model()
+    model = import_cut(cut.source.path.parent, cut.text).Model()
     state = {**dict(trained.named_parameters(remove_duplicate=False))}
     state |= {name: buffer for name, buffer in trained.named_buffers() if name in moved}
     for name, tensor in model.named_parameters(remove_duplicate=False):
@@ -63,12 +64,12 @@ def by_hand(load, cut, trained, moved=()):
     return judge(model).mean().item()
 
 
-def check(load, study, rows, moved=()):
+def check(study, rows, moved=()):
     """Every row against the file edited by hand."""
     uncut = judge(study.model).mean().item()
     for row in rows.to_dict("records"):
         try:
-            found = by_hand(load, study.find(row["id"]), study.model, moved)
+            found = by_hand(study.find(row["id"]), study.model, moved)
         except Exception:
             assert row["status"] == "error", row
             continue
@@ -85,7 +86,7 @@ def test_a_mask_that_is_kept_is_cut(load, text):
     study = studied(load, text)
     ids = [cut.id for cut in study.surgeries if "torch.tril" in cut.before]
     rows = study.posthoc(ids)
-    check(load, study, rows)
+    check(study, rows)
     bypassed = rows[rows["target"] == "torch.tril"].iloc[0]
     assert bypassed["status"] == "leak"
     assert bypassed["delta"] != 0
@@ -95,7 +96,7 @@ def test_every_row_of_what_runs_in_building_is_the_edited_file(load):
     study = studied(load, PARTS)
     rows = study.posthoc([c.id for c in study.surgeries if "build" in study.phases(c)])
     moved = {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked", "noise"}
-    check(load, study, rows, moved)
+    check(study, rows, moved)
     lines = set(study.enumerate()["line"])
     assert not lines - {cut.line for cut in study.surgeries}  # of none it is said that it never ran
     status = rows.set_index(["operator", "target"])["status"]
@@ -110,13 +111,11 @@ def test_a_module_that_weights_belong_to_is_left_out_with_a_word(load):
     study = studied(load, PARTS)
     cut = next(s for s in study.surgeries if s.after.startswith("self.norm = nn.Identity()"))
     inner = next(s for s in study.surgeries if s.target == "F.relu")
-    check(
-        load, study, study.posthoc([inner.id]), {"noise", "norm.running_mean", "norm.running_var"}
-    )
+    check(study, study.posthoc([inner.id]), {"noise", "norm.running_mean", "norm.running_var"})
     row = study.posthoc([cut.id]).iloc[0]
     assert row["status"] == "changed"
     assert row["detail"] == "the cut model has no place for the trained norm.weight and 1 more"
-    check(load, study, study.posthoc([cut.id]), {"noise"})
+    check(study, study.posthoc([cut.id]), {"noise"})
 
 
 LAYERS = f"""{HEAD}
@@ -257,7 +256,7 @@ def test_a_part_that_is_traced_in_building_is_cut_by_tracing_it_anew(load):
     cuts = [cut.id for cut in study.surgeries if cut.qualname == "Part.forward"]
     rows = study.posthoc(cuts)
     assert "changed" in set(rows["status"])
-    check(load, study, rows)
+    check(study, rows)
 
 
 OWN_LOSS = f"""{HEAD}

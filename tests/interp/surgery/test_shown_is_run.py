@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from interp import surgery
 from interp.surgery.source.syntax import parse
 from tests.interp.surgery.shown_files import FILES, HEAD
-from tests.interp.surgery.written_files import import_text
+from tests.interp.surgery.written_files import import_cut, import_text
 
 # models without a mask are fine here
 pytestmark = pytest.mark.filterwarnings("ignore:The model as it is sees the future")
@@ -42,7 +42,7 @@ def studied(module, build=None):
 def by_hand(folder, cut, weights):
     """What the judge says of the model built from the cut's text, with the same weights."""
     torch.manual_seed(0)
-    model = import_text(folder, cut.text).M()
+    model = import_cut(folder, cut.text).M()
     fits = model.load_state_dict(weights, strict=False)  # a cut model may have fewer weights
     assert not fits.missing_keys
     return float(judge(model).mean())
@@ -50,7 +50,7 @@ def by_hand(folder, cut, weights):
 
 def train_by_hand(folder, cut):
     """A step of training the model built from the cut's text."""
-    model = import_text(folder, cut.text).M().train()
+    model = import_cut(folder, cut.text).M().train()
     logits = model(TOKENS)
     F.cross_entropy(logits[:, :-1].flatten(0, 1), TOKENS[:, 1:].flatten()).backward()
 
