@@ -252,7 +252,9 @@ def effects(run: SavedRun) -> pd.DataFrame:
     the trained model loses."""
     summary = run.table("summary")
     found = of_trainings(summary, trainings_of(run.table()))
-    damage = of_damage_of_variants(run.table("damage"), summary) if run.holds("damage") else []
+    if not run.holds("damage"):
+        return found
+    damage = of_damage_of_variants(run.table("damage"), summary)
     return pd.concat([damage, found], ignore_index=True) if len(damage) else found
 
 

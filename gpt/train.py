@@ -155,7 +155,7 @@ def train(
     state: str | Path | None = None,
     stop_at: int | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
-    sample: Callable[[LanguageModel], str] = lambda model: "",
+    sample: Callable[[LanguageModel, int], str] = lambda model, step: "",
 ) -> Training:
     """Train ``model`` in place, with dropout whatever mode it is in; it stays in that mode.
 
@@ -170,8 +170,9 @@ def train(
         stop_at: the evaluation after which to stop, long before the end of the schedule; the state
             stays, to go on from another time.
         report: called after every step.
-        sample: called at every evaluation; the text that the model writes then. It draws no random
-            number of torch's own generator, of which dropout depends.
+        sample: called at every evaluation with the model and the step; the text that the model
+            writes then. It draws no random number of torch's own generator, of which dropout
+            depends.
 
     Raises:
         UsageError: the state belongs to another training, or is damaged; the disk is full; there is
@@ -232,7 +233,7 @@ def train(
                 evaluation = Evaluation(step, losses[0], losses[1])
                 if what := find_not_finite(evaluation, model):
                     raise restore_kept(model, kept, training, step, config, what)
-                training.curve.append(replace(evaluation, sample=sample(model)))
+                training.curve.append(replace(evaluation, sample=sample(model, step)))
                 kept = GoodValues.of(model, step)
                 if step < config.steps:
                     save()

@@ -10,7 +10,7 @@ another run under the same folder has finished already is taken from there.
 import hashlib
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 import gpt.model
 from experiments.support.board import Board
 from experiments.support.executors import Executor, Tell
-from experiments.support.sampling import short_writer, write_samples
+from experiments.support.sampling import SHORT, short_writer, write_samples
 from experiments.support.tasks import Task
 from experiments.support.trained import device_named
 from gpt import checkpoint
@@ -207,13 +207,15 @@ def train_task(shared: Shared, task: Task, tell: Tell) -> Rows:
                 state=task.state,
                 stop_at=task.stop_at,
                 report=report,
-                sample=short_writer(data, tokenizer, task.seed, task.model.block_size),
+                sample=short_writer(data, tokenizer, task.seed, task.model.block_size, task.train),
             )
         except DivergedError as error:
             trained = error.training
             trained.curve += not_reached(task, trained.curve)
         ahead = model_looks_ahead(model, data)
         written = write_samples(model, data, tokenizer, task.seed, task.model.block_size)
+        if (last := trained.curve[-1]).step == task.train.steps and last.val_loss == last.val_loss:
+            trained.curve[-1] = replace(last, sample=written[0]["text"][:SHORT])
     except Exception as error:
         if is_the_machines(error):
             raise UsageError(

@@ -19,6 +19,7 @@ from experiments.support.cli import console
 from experiments.support.listing import record_of
 from experiments.support.variants import BASELINE
 from gpt.text import CharTokenizer, Data, evaluation_blocks
+from gpt.train import TrainConfig
 from interp.characters import shorten_text, visible
 from interp.report import WritingView
 from interp.report.writing import VARIANTS, Continued
@@ -28,11 +29,11 @@ from interp.surgery.guarding.outcomes import is_the_machines, one_sentence
 
 PROMPTS = 8
 PROMPT = 16  # characters
-SAMPLE = 100  # characters that a finished model writes after each
-SHORT = 30  # characters that it writes at each evaluation on the way
+SAMPLE = 80  # characters that a finished model writes after each
+SHORT = 30  # characters that it writes at some evaluations on the way
 BEFORE_TEXT = ("trigram_loss", "known_words")  # what a terminal says of all that was written
 
-DECIDED_BY = {"method": 1, "prompts": PROMPTS, "prompt": PROMPT, "sample": SAMPLE, "short": SHORT}
+DECIDED_BY = {"method": 2, "prompts": PROMPTS, "prompt": PROMPT, "sample": SAMPLE, "short": SHORT}
 """What decides the samples, beside the model and the text; goes into identities."""
 
 
@@ -42,17 +43,27 @@ def prompts_of(data: Data, block_size: int) -> Int[Tensor, "prompt pos"]:
 
 
 def short_writer(
-    data: Data, tokenizer: CharTokenizer, seed: int, block_size: int
-) -> Callable[[nn.Module], str]:
-    """What a model under training is asked to write at each evaluation: the first prompt goes on,
-    and is not repeated. Empty where it cannot write, as a cut model may not."""
+    data: Data, tokenizer: CharTokenizer, seed: int, block_size: int, recipe: TrainConfig
+) -> Callable[[nn.Module, int], str]:
+    """What a model under training is asked to write on its way: the first prompt goes on, and is
+    not repeated. Empty where it is not asked, and where it cannot write, as a cut model may not."""
 
-    def write_short(model: Any) -> str:
+    def write_short(model: Any, step: int) -> str:
+        if not is_written_at(step, recipe):
+            return ""
         asked = prompts_of(data, block_size)[:1]
         rows = attempt_samples(model, asked, SHORT, block_size, tokenizer, seed)
         return str(rows[0]["text"])
 
     return write_short
+
+
+def is_written_at(step: int, recipe: TrainConfig) -> bool:
+    """Whether a model under training writes at an evaluation: at the first, and at those numbered
+    2, 4, 8 and so on, for a model learns ever more slowly, and a step costs less than a letter. At
+    the last it does not: what the finished model writes begins with the same text."""
+    number = step // recipe.eval_interval
+    return step < recipe.steps and number != 1 and number & (number - 1) == 0
 
 
 def write_samples(

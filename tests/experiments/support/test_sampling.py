@@ -12,9 +12,11 @@ from experiments.support.sampling import (
     SAMPLE,
     SHORT,
     beside_each_other,
+    is_written_at,
     known_text,
     prompts_of,
     save_samples,
+    short_writer,
     write_samples,
 )
 from experiments.support.tasks import tasks_of
@@ -52,8 +54,9 @@ def test_a_training_keeps_what_it_writes_on_the_way_and_at_the_end(shared, tasks
     rows = pd.DataFrame(run_all(run, [whole, cut], *shared, InProcess()))
     assert set(rows["split"]) == {"train", "val"}
     evaluated = rows[(rows["split"] == "val") & (rows["variant"] == BASELINE)]
-    assert (evaluated["sample"].str.len() == SHORT).all()
-    assert evaluated["sample"].nunique() == len(evaluated)
+    wrote = evaluated[evaluated["sample"] != ""]
+    assert list(wrote["step"]) == [0, 40, 60]  # of evaluations at 0, 20, 40 and 60
+    assert (wrote["sample"].str.len() == SHORT).all() and wrote["sample"].nunique() == 3
     samples = samples_of(run, [whole, cut])
     assert len(samples) == 2 * PROMPTS and (samples["text"].str.len() == SAMPLE).all()
     data, tokenizer = shared
@@ -64,6 +67,8 @@ def test_a_training_keeps_what_it_writes_on_the_way_and_at_the_end(shared, tasks
     again = write_samples(model, data, tokenizer, seed=0, block_size=16)
     assert [row["text"] for row in again] == list(samples["text"][:PROMPTS])
     assert evaluated["sample"].iloc[-1] == samples["text"][0][:SHORT]
+    alone = short_writer(data, tokenizer, 0, 16, replace(whole.train, steps=61))
+    assert alone(model, 0) == evaluated["sample"].iloc[-1]  # one prompt alone writes the same
     table = save_samples(run, samples, known_text(data, tokenizer), BASELINE)
     assert set(table["variant"]) == {BASELINE, "no_residual"}
     listed = beside_each_other(run.table("samples"), table, 60).splitlines()[1:]
@@ -91,6 +96,12 @@ def test_a_resumed_training_writes_what_a_fresh_one_writes(shared, tasks):
     assert [row["sample"] for row in stopped if row["split"] == "val"] == [
         row["sample"] for row in fresh if row["split"] == "val"
     ][:3]
+
+
+def test_a_model_writes_ever_less_often_while_it_is_trained():
+    recipe = replace(PRESETS["demo"].train, steps=600, eval_interval=50)
+    steps = [step for step in range(0, 601, 50) if is_written_at(step, recipe)]
+    assert steps == [0, 100, 200, 400]
 
 
 def test_what_decides_the_samples_is_in_the_trainings_identity(tasks, monkeypatch):
