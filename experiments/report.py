@@ -32,7 +32,7 @@ import tyro
 
 from experiments.support.cli import console, launch, print_table
 from experiments.support.grading import brief_table, grade_all, plain_cell, table_of_grades
-from experiments.support.joining import quiz_of
+from experiments.support.joining import quizzes_of
 from experiments.support.pages import page_of, require_finished
 from experiments.support.quoting import quotable_numbers
 from experiments.support.sound import folder_of_run
@@ -148,17 +148,18 @@ def save_page(page: Page, config: Config, folder: Path) -> Path:
 
 def worksheets(runs: list[SavedRun], config: Config) -> Path:
     """The questions for a class, and the answers for who teaches it."""
-    quiz = quiz_of(runs)
-    if quiz is None:
+    quizzes = quizzes_of(runs)
+    if not quizzes:
         raise UsageError(
             "these runs hold no questions: give a run of course, retrain or lines, whose cuts are "
             "of lines"
         )
     folder, question = config.output or runs[0].folder, "What did each cut do, and where was it?"
-    title = config.title or quiz.title
-    for name, part in (("worksheet", worksheet(quiz)), ("answer_key", answer_key(quiz))):
+    title = config.title or quizzes[0].title
+    for name, made_of in (("worksheet", worksheet), ("answer_key", answer_key)):
         # where the runs come from would tell which lines were cut
-        path = write_report(folder / f"{name}.html", Page(title, question, [part]))
+        page = Page(title, question, [made_of(quiz) for quiz in quizzes])
+        path = write_report(folder / f"{name}.html", page)
         console.print(f"{name:<10} [bold]{path}[/bold]", soft_wrap=True)
     return folder / "worksheet.html"
 

@@ -23,7 +23,7 @@ import pandas as pd
 
 import gpt.errors
 import interp.errors
-from experiments.support.joining import quiz_of
+from experiments.support.joining import quizzes_of
 from experiments.support.listing import record_of
 from experiments.support.quoting import quotable_numbers
 from experiments.support.reproducing import (
@@ -302,7 +302,7 @@ def graded_quiz(files: Sequence[Path], runs: Sequence[SavedRun]) -> str:
         for one in records
     ):
         raise UsageError("it is not what a page saves")
-    asked = [quiz for some in ([[run] for run in runs] + [[*runs]]) if (quiz := quiz_of(some))]
+    asked = [quiz for some in ([[run] for run in runs] + [[*runs]]) for quiz in quizzes_of(some)]
     if (score["quiz"], len(records)) not in {(one.name, len(one.questions)) for one in asked}:
         return "of a page of other runs"
     right = [one for one in records if one["right"]]

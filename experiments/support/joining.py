@@ -13,9 +13,10 @@ import pandas as pd
 
 from experiments.support.listing import record_of
 from experiments.support.sampling import texts_of_quiz, written_by_surgery
+from experiments.support.sources import by_source, title_of_part
 from experiments.support.summary import counted, reading, trainings_of
 from experiments.support.variants import BASELINE
-from gpt.errors import UsageError
+from experiments.support.views import source_sha256
 from interp.report import Part
 from interp.report.map import MapView
 from interp.report.quiz import Curve, EffectBar, Question, Quiz
@@ -43,29 +44,13 @@ def cut_after_training(runs: Sequence[SavedRun]) -> list[SavedRun]:
 
 
 def source_lines_of(runs: Sequence[SavedRun]) -> pd.DataFrame | None:
-    """The source that the runs are about, a row for each line, with the effects of every line if
-    one of the runs has them; None where no run has kept a source.
-
-    Raises:
-        UsageError: two runs are of different sources: effects of one would stand beside lines of
-            the other.
-    """
-    found = None
-    of = ""
+    """The source that some runs of one source are about, a row for each line, with the effects of
+    every line if one of the runs has them; None where no run has kept a source."""
     for name in ("lines", "source"):
         for run in runs:
-            if not run.holds(name):
-                continue
-            lines = run.table(name)
-            if found is None:
-                found, of = lines, str(run.folder)
-            elif list(found["code"]) != list(lines["code"]):
-                raise UsageError(
-                    f"{of} and {run.folder} are of different sources of "
-                    f"{lines['file'].iloc[0]}: in one view the effects of one would stand beside "
-                    "lines of the other; make a report of each, or make the older run again"
-                )
-    return found
+            if run.holds(name):
+                return run.table(name)
+    return None
 
 
 def source_view(runs: Sequence[SavedRun]) -> list[Part]:
@@ -95,10 +80,13 @@ def source_view(runs: Sequence[SavedRun]) -> list[Part]:
 
 
 def command_without(run: SavedRun) -> str:
-    """What trains our model without one of its cuts; another's model is not trained so."""
-    config = run.description["config"]
+    """What trains our model without one of its cuts; another's model is not trained so, nor ours as
+    it was."""
+    config, made_from = run.description["config"], run.description["provenance"]
     if config.get("file", "gpt.model") != "gpt.model":
         return ""
+    if made_from.get("source_sha256") != source_sha256():
+        return ""  # the id would name another line
     preset = config.get("preset", "demo")
     return f"python -m experiments.retrain --preset {preset} --surgeries '{{surgery}}'"
 
@@ -115,7 +103,8 @@ def map_view(runs: Sequence[SavedRun]) -> list[Part]:
         lines = with_effects(lines, again)
     layers = [run.table("layers") for run in runs if run.holds("layers")]
     boxes = kept[0].table("architecture")
-    return [MapView("The map of the model", boxes, lines, layers[0] if layers else None)]
+    title = title_of_part(kept[0], "The map of the model")
+    return [MapView(title, boxes, lines, layers[0] if layers else None)]
 
 
 def with_effects(lines: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
@@ -176,7 +165,7 @@ def of_variants(run: SavedRun) -> pd.DataFrame:
         rows.append(
             {
                 "surgery": cut["surgery"],
-                "section": row["variant"].replace("_", " "),
+                "section": title_of_part(run, row["variant"].replace("_", " ")),
                 "file": cut["file"],
                 "line": int(cut["line"]),
                 "lines": row["lines"],
@@ -219,7 +208,8 @@ def quiz_of(runs: Sequence[SavedRun]) -> Quiz | None:
     if "status" in lines:
         telling |= lines["status"] == Status.CHANGED
     telling &= ~lines["code"].str.contains(HANDED_ON)  # cutting it cuts what the line above made
-    return Quiz(questions, file, list(lines["code"]), list(lines.loc[telling, "line"]))
+    title = title_of_part(runs[0], Quiz.title)
+    return Quiz(questions, file, list(lines["code"]), list(lines.loc[telling, "line"]), title)
 
 
 def on_trainings(run: SavedRun, file: str) -> list[Question]:
@@ -325,6 +315,6 @@ def on_line(row: dict[Any, Any], lines: list[int], table: pd.DataFrame) -> Quest
     )
 
 
-def parts_of_quiz(runs: Sequence[SavedRun]) -> list[Part]:
-    quiz = quiz_of(runs)
-    return [quiz] if quiz else []
+def quizzes_of(runs: Sequence[SavedRun]) -> list[Quiz]:
+    """The questions on each source."""
+    return [quiz for group in by_source(runs) if (quiz := quiz_of(group))]

@@ -12,10 +12,11 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.support.first_screen import first_screen
-from experiments.support.joining import map_view, parts_of_quiz, source_view
+from experiments.support.joining import map_view, quiz_of, source_view
 from experiments.support.listing import questions, record_of
 from experiments.support.record import Experiment
 from experiments.support.sampling import writing_parts
+from experiments.support.sources import by_source, name_part
 from experiments.support.telling import tell
 from gpt.errors import UsageError
 from interp.report import Page, Part, write_report
@@ -35,23 +36,27 @@ def page_of(runs: Sequence[SavedRun], title: str = "") -> Page:
 
     Raises:
         UsageError: a run has not come to its end, or is of an experiment that is not known here;
-            a table is damaged; two runs show different sources of the same name.
+            a table is damaged.
     """
-    told = sorted(((record_of(run), run) for run in runs), key=lambda pair: pair[0].rank)
-    runs = [run for _, run in told]
-    own: list[Part] = []
-    for experiment, run in told:
+    for run in runs:
+        record_of(run)
         require_finished(run)
-        own += experiment.parts(run)
+    groups = [sorted(group, key=lambda run: record_of(run).rank) for group in by_source(runs)]
+    told = sorted(
+        ((record_of(run), run) for group in groups for run in group),
+        key=lambda pair: pair[0].rank,
+    )
+    runs = [run for _, run in told]
+    own = [name_part(run, part) for experiment, run in told for part in experiment.parts(run)]
     effects = joint_effects(told)
     first, own = first_screen(effects, own)
     shown = [
-        *source_view(runs),
-        *map_view(runs),
+        *(part for group in groups for part in source_view(group)),
+        *(part for group in groups for part in map_view(group)),
         *writing_parts(runs),
         *attention_parts(told),
         *own,
-        *parts_of_quiz(runs),
+        *(quiz for group in groups if (quiz := quiz_of(group))),
     ]
     warnings = mixed(runs)
     return Page(
@@ -148,7 +153,8 @@ def mixed(runs: Sequence[SavedRun]) -> list[str]:
     if len(sources) > 1:
         said.append(
             f"Careful: these runs are of different sources ({', '.join(sources.values())}); a "
-            "line's number in one may be another line in the other."
+            "line's number in one may be another line in the other, so each line is called after a "
+            "run of its source."
         )
     return said
 

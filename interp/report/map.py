@@ -126,19 +126,27 @@ class MapView:
             return {"where": "", "code": "", "link": ""}
         number, file = int(row["line"]), str(row["file"])
         return {
-            "where": f"{PurePath(file).name}:{number}",
+            "where": f"{self._shown(file) or PurePath(file).name}:{number}",
             "code": row["code"],
             "link": self._link(file, number),
         }
 
+    def _shown(self, file: str) -> str:
+        """What the lines call a file, which may be given with its whole path; empty where they are
+        not of it."""
+        names = [] if self.lines is None else [str(name) for name in self.lines["file"].unique()]
+        parts = PurePath(file).parts
+        ending = [
+            name for name in names if parts[-len(PurePath(name).parts) :] == PurePath(name).parts
+        ]
+        alike = [name for name in names if PurePath(name).name == PurePath(file).name]
+        return next(iter([*ending, *alike]), "")
+
     def _link(self, file: str, number: int) -> str:
-        if self.lines is None:
+        name = self._shown(file)
+        if self.lines is None or not name:
             return ""
-        names = list(dict.fromkeys(self.lines["file"]))
-        for name in names:
-            if PurePath(str(name)).name == PurePath(file).name:
-                return f"{prefix_of(str(name), len(names) > 1)}L{number}"
-        return ""
+        return f"{prefix_of(name, len(set(self.lines['file'])) > 1)}L{number}"
 
     def _colour(self, boxes: Iterable[Box]) -> None:
         """Each box's effect: that of the line that calls it."""

@@ -249,7 +249,7 @@ def linked(text: Any, places: Mapping[str, str]) -> Markup:
     shown, last = Markup(""), 0
     plain = visible(str(text))
     for found in PLACE.finditer(plain):
-        anchor = places.get(found[0].rpartition("/")[2])
+        anchor = places.get(found[0]) or places.get(found[0].rpartition("/")[2])
         if anchor:
             link = Markup('<a href="#{}">{}</a>').format(anchor, found[0])
             shown += escape(plain[last : found.start()]) + link

@@ -109,10 +109,11 @@ class SourceView:
         }
 
     def places(self) -> dict[str, str]:
-        """Where each line is in the page, by ``model.py:104``."""
+        """Where each line is in the page, by ``model.py:104``, with the folders that tell files of
+        one name apart."""
         several = len(set(self.lines["file"])) > 1
         return {
-            f"{PurePath(str(file)).name}:{line}": f"{prefix_of(file, several)}L{line}"
+            f"{file}:{line}": f"{prefix_of(file, several)}L{line}"
             for file, line in self.lines[["file", "line"]].itertuples(index=False)
         }
 
@@ -341,8 +342,9 @@ def heads_of(codes: Sequence[str], effects: Sequence[bool]) -> set[int]:
 
 
 def prefix_of(file: str, several: bool) -> str:
-    """What stands before ``L104`` in a line's id, where a page shows several files."""
-    return re.sub(r"[^\w.-]", "-", file) + "-" if several else ""
+    """What stands before ``L104`` in a line's id, where a page shows several files: of several, or
+    of one that is told by its folder from those that other parts show."""
+    return re.sub(r"[^\w.-]", "-", file) + "-" if several or "/" in file else ""
 
 
 def any_block(site: str) -> str:

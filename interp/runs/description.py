@@ -19,7 +19,7 @@ from interp.errors import UsageError
 from interp.runs.files import write_atomically
 from interp.runs.identity import identity_of
 
-FORMAT = 1
+FORMAT = 2
 """Of a run's tables. It rises when a table comes to mean something else, or lacks a column."""
 KEYS: dict[str, Any] = {
     "format": int,
@@ -67,13 +67,27 @@ def read_description(path: Path) -> dict[str, Any]:
     """What ``run.json`` holds. Raises ``UsageError`` where it is not what a run wrote."""
     try:
         description = json.loads(path.read_bytes())
+        require_format_of_tables(path, description)
         require_keys(description)
+    except UsageError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(
             f"{path} does not describe a run of this version ({error}): restore it, or start its "
             f"command again under another --name, which takes over what was trained"
         ) from error
     return description
+
+
+def require_format_of_tables(path: Path, description: Any) -> None:
+    """Raises ``UsageError`` where a run is of a version whose tables this one does not read."""
+    made = description.get("format") if isinstance(description, dict) else None
+    if isinstance(made, int) and made != FORMAT:
+        raise UsageError(
+            f"{path.parent} is a run of {'an older' if made < FORMAT else 'a newer'} version (its "
+            f"format is {made}, and this version reads {FORMAT}): start its command again under "
+            f"another --name, which takes over what was trained: {description.get('command', '')}"
+        )
 
 
 def require_keys(description: Any) -> None:
@@ -84,8 +98,6 @@ def require_keys(description: Any) -> None:
     for key, kind in KEYS.items():
         if key not in description or not isinstance(description[key], kind):
             raise ValueError(f"{key!r} is {'not what it was' if key in description else 'missing'}")
-    if description["format"] != FORMAT:
-        raise ValueError(f"its format is {description['format']}, and this version reads {FORMAT}")
     for change in description["resumed"]:
         if not isinstance(change, dict) or "at" not in change:
             raise ValueError("'resumed' is not what it was")

@@ -19,7 +19,8 @@ from interp.errors import UsageError as InterpError
 from interp.report.map import MapView
 from interp.report.quiz import Quiz
 from interp.report.source import SourceView
-from interp.runs import SavedRun
+from interp.runs import SavedRun, identity_of
+from interp.runs.description import FORMAT
 from tests.experiments.spoiling import change_description, change_table
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -198,11 +199,22 @@ def test_an_unfinished_run_is_one_sentence_with_its_command(copied):
     assert json.loads((copied / "run.json").read_bytes())["command"] in told(error)
 
 
-def test_a_run_of_another_version_is_one_sentence(copied):
+def test_a_run_of_another_version_is_one_sentence_with_its_command(copied):
     description = json.loads((copied / "run.json").read_bytes())
-    (copied / "run.json").write_text(json.dumps(description | {"format": 0}))
-    with pytest.raises(InterpError, match="its format is 0, and this version reads"):
-        main(Config(run=(str(copied),)))
+    for made, which in ((FORMAT - 1, "an older"), (FORMAT + 1, "a newer")):
+        (copied / "run.json").write_text(json.dumps(description | {"format": made}))
+        with pytest.raises(InterpError) as error:
+            main(Config(run=(str(copied),)))
+        assert f"is a run of {which} version (its format is {made}, and this" in told(error)
+        assert told(error).endswith(description["command"])
+
+
+def test_what_a_page_reads_of_a_run_has_a_format(course_run):
+    """Where this fails, older runs lack what pages read: raise ``FORMAT`` with the columns here."""
+    run = SavedRun.at(course_run)
+    read = ("results", "summary", "samples", "text_measures", "source", "architecture", "patterns")
+    columns = {name: sorted(map(str, run.table(name))) for name in read}
+    assert (FORMAT, identity_of(columns=columns)[:12]) == (2, "fca728846fc4")
 
 
 def test_what_is_wrong_in_our_own_code_is_not_called_another_version(copied):
@@ -234,13 +246,83 @@ def test_runs_of_different_texts_carry_a_warning(copied, attention_run, tmp_path
     assert page.limitations[0] == page.summary[0]
 
 
-def test_effects_never_stand_beside_another_source(copied, course_run):
+@pytest.fixture
+def of_another_source(copied) -> Path:
+    """The run as it would be of a source with a line more at its top, and other code in it."""
+
     def moved(source):
-        return source.assign(code=source["code"] + "  # moved")
+        more = source.head(1).assign(line=0, code="# a line more")
+        whole = pd.concat([more, source], ignore_index=True)
+        code = whole["code"].str.replace("x + mlp_out", "x + 0.5 * mlp_out")
+        return whole.assign(line=whole["line"] + 1, code=code)
+
+    def shifted(table):
+        lines = table["lines"].map(lambda lines: tuple(line + 1 for line in lines))
+        numbered = {"line": table["line"] + 1} if "line" in table else {}
+        label = table["label"].str.replace("x + mlp_out", "x + 0.5 * mlp_out")
+        return table.assign(lines=lines, label=label, **numbered)
 
     change_table(copied, "source", moved)
-    with pytest.raises(UsageError, match=r"are of different sources of model\.py"):
-        page_of(saved(copied, course_run))
+    change_table(copied, "results", shifted)
+    change_table(
+        copied, "summary", lambda t: shifted(t).assign(delta=t["delta"] + 1, last=t["last"] + 1)
+    )
+    change_description(
+        copied,
+        lambda run: (
+            run | {"name": "other", "provenance": run["provenance"] | {"source_sha256": "0"}}
+        ),
+    )
+    return copied.rename(copied.with_name("other"))
+
+
+def test_effects_never_stand_beside_another_source(of_another_source, course_run):
+    runs = saved(course_run, of_another_source)
+    page = page_of(runs)
+    views = [part for part in page.parts if isinstance(part, SourceView)]
+    assert [set(view.lines["file"]) for view in views] == [{"cuts/model.py"}, {"other/model.py"}]
+    for view, run, code in zip(
+        views, runs, ("x = x + mlp_out", "x = x + 0.5 * mlp_out"), strict=True
+    ):
+        (row,) = view.retrained.to_dict("records")
+        assert row["delta"] == run.table("summary")["delta"].iloc[1]
+        cut = view.lines.set_index("line").loc[list(row["lines"]), "code"]
+        assert [line.strip() for line in cut] == ["x = x + attn_out", code]
+        assert set(view.trainings["delta"]) == set(
+            view.trainings["value"]
+            - view.trainings.loc[view.trainings["surgery"] == "", "value"].mean()
+        )
+    shown = [row for view in views for file in view.context()["files"] for row in file["rows"]]
+    anchors = [row["anchor"] for row in shown]
+    assert len(anchors) == len(set(anchors)) == sum(len(view.lines) for view in views)
+    commands = [view.command for view in views]
+    assert commands[0] and not commands[1]  # of a source that is not here, an id names another line
+    assert "called after a run of its source" in page.summary[0]
+
+
+def test_a_place_leads_to_the_line_of_its_own_source(of_another_source, course_run, tmp_path):
+    path = main(Config(run=(str(course_run), str(of_another_source)), output=tmp_path / "a.html"))
+    html = path.read_text(encoding="utf-8")
+    ids = re.findall(r' id="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    links = dict(re.findall(r'<a href="#([^"]+)">((?:cuts|other)/model\.py:\d+)</a>', html))
+    assert links and all(
+        anchor.endswith(f"L{place.rpartition(':')[2]}") for anchor, place in links.items()
+    )
+    assert all(anchor.startswith(place.partition("/")[0]) for anchor, place in links.items())
+    assert {"cuts", "other"} == {place.partition("/")[0] for place in links.values()}
+    assert not re.findall(
+        r"(?<![\w./-])model\.py:\d",
+        html.partition('id="provenance"')[0].partition("<main")[2].partition('class="source"')[0],
+    )
+    titles = re.findall(r"<h2 [^>]*>(.*?)</h2>", html)
+    assert len(titles) == len(set(titles)) and "Which line was it?: other" in titles
+
+
+def test_a_worksheet_asks_of_each_source(of_another_source, course_run, tmp_path):
+    run = (str(course_run), str(of_another_source))
+    sheet = main(Config(run=run, worksheet=True, output=tmp_path)).read_text(encoding="utf-8")
+    assert len(re.findall(r"<h2 [^>]*>Which line was it\?", sheet)) == 2
 
 
 def test_a_run_without_page_is_named(copied):

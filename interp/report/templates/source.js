@@ -1,7 +1,7 @@
 // a line of source opens on what is known of it: beside the code where there is room, else below it
 (() => {
   "use strict";
-  const view = document.querySelector("[data-source-view]");
+  const view = document.querySelector("[data-source-view]")?.closest("main"); // of all sources
   if (!view) return;
   const room = matchMedia("(min-width: 76rem)");
   let open = null;
