@@ -230,7 +230,9 @@ def test_a_description_that_was_edited_is_one_sentence(tmp_path, change):
     path = tmp_path / "course" / "demo" / "run.json"
     path.write_text(json.dumps(change(json.loads(path.read_bytes()))))
     for read in (lambda: begin(tmp_path), lambda: SavedRun.at(path.parent)):
-        with pytest.raises(UsageError, match=r"^[^\n]+(does not describe a run|is a run of a newer version)"):
+        with pytest.raises(
+            UsageError, match=r"^[^\n]+(does not describe a run|is a run of a newer version)"
+        ):
             read()
 
 
