@@ -259,11 +259,18 @@ def stopping(model: Model, names: Sequence[str]) -> dict[str, int]:
     return {"stop_at_layer": 1 + max(layers, default=-1)}
 
 
-def names_by_point(model: Model) -> dict[HookPoint, tuple[str, ...]]:
+class Names(tuple[str, ...]):
+    """Every name of a hook point, and what the axes of its value are where a run has shown it."""
+
+    axes: tuple[str, ...] = ()
+
+
+def names_by_point(model: Model) -> dict[HookPoint, Names]:
     """Every name of each hook point."""
-    names: dict[HookPoint, tuple[str, ...]] = {}
+    names: dict[HookPoint, Names] = {}
     for name, point in model.hook_dict.items():
-        names[point] = (*names.get(point, ()), name)
+        names[point] = Names((*names.get(point, ()), name))
+        names[point].axes = getattr(point, "axes", ())
     return names
 
 
@@ -276,7 +283,9 @@ ATTENTION = ("hook_attn_scores", "hook_pattern")
 
 
 def axes_of(names: Sequence[str], ndim: int) -> tuple[str, ...]:
-    """What each axis of a hook point's value is, from the hook point's names."""
+    """What each axis of a hook point's value is: as a run has shown, or from its names."""
+    if isinstance(names, Names) and len(names.axes) == ndim:
+        return names.axes
     last = {name.rsplit(".", 1)[-1] for name in names}
     if ndim == 4 and last & {*PER_HEAD}:
         return ("batch", "pos", "head", "neuron")
@@ -329,7 +338,8 @@ def observe(model: Model, tokens: Tensor | None) -> dict[str, tuple[tuple[int, .
 
     def keep_line(point: nn.Module, args: tuple[Any, ...]) -> None:
         if isinstance(point, HookPoint) and args:
-            line = tracer.line_of(sys._getframe(1), args[0])
+            known = getattr(point, "source", None)  # of a hook point that a line was found for
+            line = known or tracer.line_of(sys._getframe(1), args[0])
             if line:
                 lines.setdefault(point, line)
 

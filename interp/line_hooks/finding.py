@@ -1,0 +1,279 @@
+"""Which values does a run of a model make, line by line, and what are they called?
+
+found = find_values(model, tokens)
+found["model.layers.3.self_attn.query_states"].source     # modeling_llama.py:242: query_states = …
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FrameType, FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+
+from interp.errors import SurgeryError, UsageError
+from interp.hooking import evaluating
+from interp.line_hooks.following import Following, following_modules
+from interp.line_hooks.values import Made, made_values, passing_body
+from interp.surgery.running.loaded import loaded_functions
+from interp.surgery.running.swapping import compile_function, inner_codes, swap_codes
+from interp.surgery.source.syntax import FunctionNode, Source, parse, read_source
+from interp.tracing import SourceFile, SourceLine
+
+PASSED = "_line_hook"
+Handed = Callable[[int, Any], Any]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where in a run a value is made: what a module returns, or what a line makes inside it.
+
+    Args:
+        path: the module's.
+        made: the expression; None for what the module returns.
+        turn: which time the line makes it in one call of the module, from 0.
+        part: of a tuple.
+    """
+
+    path: str
+    made: Made | None = None
+    turn: int = 0
+    part: int | None = None
+
+
+@dataclass
+class Found:
+    """A value that a run made: where, by which line, and under which names."""
+
+    origin: Origin
+    source: SourceLine
+    shape: tuple[int, ...]
+    names: list[str]
+    axes: tuple[str, ...] = ()
+
+
+@contextmanager
+def passing(made: Sequence[tuple[int, Made]], handed: Handed) -> Iterator[None]:
+    """Inside the block, the functions of a model's files pass these values to ``handed``, with
+    their numbers, and go on with what it returns."""
+    with ExitStack() as stack:
+        for source in dict.fromkeys(each.source for _, each in made):
+            syntax, filename = parse(source), str(source.path)
+            codes: dict[FunctionType, tuple[FunctionNode, CodeType]] = {}
+            inside: dict[FunctionNode, list[tuple[int, Made]]] = {}
+            for number, each in made:
+                if each.source is source:
+                    inside.setdefault(each.function, []).append((number, each))
+            for node, chosen in inside.items():
+                code = compile_function(syntax, node, passing_body(chosen, PASSED), filename)
+                functions = loaded_functions(source, node)
+                codes |= dict.fromkeys(functions, (node, code))
+                if functions:
+                    codes |= inner_codes(source, node, code)
+            stack.enter_context(swap_codes(syntax, codes, {PASSED: handed}, filename))
+        yield
+
+
+def find_values(model: nn.Module, inputs: Sequence[Any]) -> dict[str, Found]:
+    """Every float tensor that a line of the model's own code makes in a run, by its name.
+
+    The own code is the files in which the ``forward`` of the model's modules stands, but torch's.
+    A value is named by the module in whose forward the line runs, and by its variable; from the
+    second time that a name is bound in one call of the module with a number (``hidden_states.2``).
+    What a module returns is its ``output`` (``output.1`` is a tuple's second), and has the
+    variable's name too where a line binds it; what a module is handed is its ``input`` where it
+    has no name, what a function returns without a name is ``returned``.
+
+    Args:
+        model: the model; left as it was.
+        inputs: what to call it with.
+
+    Raises:
+        UsageError: no module of it has source of its own.
+    """
+    made = [each for source in own_sources(model) for each in made_values(parse(source))]
+    found, *others = (run_of(model, made, each) for each in (inputs, *resized(inputs)))
+    for origin, value in found.items():
+        shapes = [each[origin].shape if origin in each else () for each in others]
+        value.axes = axes_seen(value.shape, shapes)
+    return {name: value for value in found.values() for name in value.names}
+
+
+def run_of(model: nn.Module, made: Sequence[Made], inputs: Sequence[Any]) -> "dict[Origin, Found]":
+    """What one run makes."""
+    notes = Notes(model, made)
+    with evaluating(model), torch.no_grad(), following_modules(model, notes.entered) as run:
+        notes.run = run
+        with notes.outputs(), passing(list(enumerate(made)), notes.handed):
+            model(*inputs)
+    return notes.found
+
+
+def resized(inputs: Sequence[Any]) -> list[list[Any]]:
+    """The inputs with a text more, and with a position less; nothing where they are no tokens."""
+    if not inputs or not isinstance(inputs[0], Tensor) or inputs[0].ndim != 2:
+        return []
+    batch, length = inputs[0].shape
+
+    def each(change: Callable[[Tensor], Tensor]) -> list[Any]:
+        alike = [isinstance(x, Tensor) and x.shape[:2] == (batch, length) for x in inputs]
+        return [change(x) if same else x for x, same in zip(inputs, alike, strict=True)]
+
+    shorter = slice(None, -1) if length > 1 else [0, 0]
+    return [each(lambda x: torch.cat([x, x[:1]])), each(lambda x: x[:, shorter])]
+
+
+def axes_seen(shape: tuple[int, ...], others: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
+    """What each axis is: ``batch`` grows with the texts, ``pos`` and then ``key`` shrink with the
+    positions, the last of the others is ``neuron``."""
+    if len(others) != 2 or any(len(other) != len(shape) for other in others):
+        return ()
+    axes = [f"axis{number}" for number in range(len(shape))]
+    places = iter(["pos", "key"])
+    for axis, sizes in enumerate(zip(shape, *others, strict=True)):
+        if sizes[0] != sizes[1]:
+            axes[axis] = "batch"
+        elif sizes[0] != sizes[2]:
+            axes[axis] = next(places, axes[axis])
+    if axes and axes[-1].startswith("axis"):
+        axes[-1] = "neuron"
+    return tuple(axes)
+
+
+def own_sources(model: nn.Module) -> list[Source]:
+    """The files in which the ``forward`` of the model's modules stands, but torch's own."""
+    torch_folder = str(Path(torch.__file__).parent)
+    paths: dict[str, None] = {}
+    kinds = dict.fromkeys(type(module) for module in model.modules())
+    for kind in (kind for kind in kinds if not issubclass(kind, HookPoint)):
+        code = inspect.unwrap(kind.forward).__code__
+        if Path(code.co_filename).is_file() and not code.co_filename.startswith(torch_folder):
+            paths[code.co_filename] = None
+    if not paths:
+        raise UsageError(
+            f"no module of {type(model).__name__} has source of its own: define the model's class "
+            "in a file and import it"
+        )
+    try:
+        return [read_source(path) for path in paths]
+    except SurgeryError as error:
+        raise UsageError(str(error)) from error
+
+
+class Notes:
+    """What a run makes, noted while it runs."""
+
+    def __init__(self, model: nn.Module, made: Sequence[Made]) -> None:
+        self.model = model
+        self.made = made
+        self.found: dict[Origin, Found] = {}
+        self.run = Following()
+        self.sources: dict[str, SourceFile] = {}
+        self.argument: tuple[Origin, Any] | None = None  # handed to the next module, perhaps
+
+    def handed(self, number: int, value: Any) -> Any:
+        """Notes a value that a line made, and hands it on as it is."""
+        frame = self.run.frame
+        if frame is None:
+            return value
+        made = self.made[number]
+        turn = frame.counts[number]
+        frame.counts[number] += 1
+        if made.is_argument:
+            self.argument = Origin(frame.path, made, turn), value
+            return value
+        (path, output), frame.left = frame.left, ("", None)
+        returned = made.call and value is output and value is not None
+        for part, tensor in tensors_in(value):
+            name = made.names[part or 0] if (part or 0) < len(made.names) else ""
+            if part is not None and len(made.names) == 1:
+                name = f"{name}.{part}" if name else ""
+            if not name or not tensor.is_floating_point():
+                continue
+            origin = Origin(path, part=part) if returned else Origin(frame.path, made, turn, part)
+            if returned and name.partition(".")[0] == "returned":
+                continue
+            self.note(origin, tensor, self.line_of(made), self.numbered(frame.path, name))
+        return value
+
+    def numbered(self, path: str, name: str) -> str:
+        """A variable's name, with its number from the second time in a call of a module."""
+        frame = self.run.frames[-1]
+        frame.counts[name] += 1
+        count = frame.counts[name]
+        whole = f"{path}.{name}" if path else name
+        return whole if count == 1 else f"{whole}.{count}"
+
+    def note(self, origin: Origin, value: Tensor, source: SourceLine, name: str) -> None:
+        if origin in self.found:
+            found = self.found[origin]
+            if name not in found.names:
+                found.names.append(name)
+        else:
+            self.found[origin] = Found(origin, source, tuple(value.shape), [name])
+
+    def entered(self, path: str, args: tuple[Any, ...]) -> None:
+        """A module is called: what it was handed has its name."""
+        if self.argument is None:
+            return
+        (origin, value), self.argument = self.argument, None
+        if args and args[0] is value and isinstance(value, Tensor) and value.is_floating_point():
+            assert origin.made is not None
+            self.note(origin, value, self.line_of(origin.made), f"{path}.input")
+
+    @contextmanager
+    def outputs(self) -> Iterator[None]:
+        """Notes what each module returns, with the line that calls it."""
+        handles = []
+        for path, module in self.model.named_modules():
+            if path and not isinstance(module, HookPoint):
+                handles.append(module.register_forward_hook(self._returned(path)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _returned(self, path: str) -> Callable[..., None]:
+        def returned(module: nn.Module, args: Any, output: Any) -> None:
+            line = self.calling_line(sys._getframe(1))
+            for part, tensor in tensors_in(output):
+                if line is not None and tensor.is_floating_point():
+                    name = f"{path}.output" if not part else f"{path}.output.{part}"
+                    self.note(Origin(path, part=part), tensor, line, name)
+
+        return returned
+
+    def line_of(self, made: Made) -> SourceLine:
+        file = self.file(str(made.source.path), made.source.module)
+        return file.line(made.line, made.statement)
+
+    def file(self, path: str, module: str) -> SourceFile:
+        if path not in self.sources:
+            self.sources[path] = SourceFile(path, module)
+        return self.sources[path]
+
+    def calling_line(self, frame: FrameType | None) -> SourceLine | None:
+        """The statement of the model's own files in the middle of which the run is."""
+        own = {str(each.source.path) for each in self.made}
+        while frame is not None and frame.f_code.co_filename not in own:
+            frame = frame.f_back
+        if frame is None:
+            return None
+        file = self.file(frame.f_code.co_filename, frame.f_globals.get("__name__", ""))
+        statement = file.statements.get(frame.f_lineno)
+        return file.line(frame.f_lineno if statement is None else statement.lineno, statement)
+
+
+def tensors_in(value: Any) -> Iterator[tuple[int | None, Tensor]]:
+    """A tensor, or those in a tuple or list, with their places in it."""
+    if isinstance(value, Tensor):
+        yield None, value
+    elif type(value) in (tuple, list):
+        yield from ((part, each) for part, each in enumerate(value) if isinstance(each, Tensor))

@@ -1,0 +1,87 @@
+"""In which module of a model is its run just now?
+
+with following_modules(model) as run:
+    ...                                  # run.path inside a line: model.layers.3.self_attn
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from torch import nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+
+
+@dataclass
+class Frame:
+    """One call of a module.
+
+    Args:
+        path: the module's, in the model.
+        counts: how often what in it has run.
+        left: the path of the module that it called last, with what that returned.
+    """
+
+    path: str
+    counts: Counter[Any] = field(default_factory=Counter)
+    left: tuple[str, Any] = ("", None)
+
+
+@dataclass
+class Following:
+    """Where a run is.
+
+    Args:
+        frames: the modules whose forward is running, from the outermost.
+        thread: that runs the model.
+    """
+
+    frames: list[Frame] = field(default_factory=list)
+    thread: int = field(default_factory=threading.get_ident)
+
+    @property
+    def frame(self) -> Frame | None:
+        """The innermost; None outside the model, and in other threads."""
+        here = threading.get_ident() == self.thread
+        return self.frames[-1] if self.frames and here else None
+
+
+@contextmanager
+def following_modules(
+    model: nn.Module, entering: Callable[[str, tuple[Any, ...]], None] = lambda path, args: None
+) -> Iterator[Following]:
+    """Inside the block, an object that says in which module the run is. No hook is put on any.
+
+    Args:
+        model: the model.
+        entering: is told each module's path and arguments, before it runs.
+    """
+    paths = {id(module): path for path, module in model.named_modules()}
+    run = Following()
+
+    def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if id(module) in paths and threading.get_ident() == run.thread:
+            entering(paths[id(module)], args)
+            run.frames.append(Frame(paths[id(module)]))
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        if id(module) in paths and threading.get_ident() == run.thread and run.frames:
+            left = run.frames.pop().path, output
+            if run.frames:
+                run.frames[-1].left = left
+
+    handles = [
+        register_module_forward_pre_hook(cast(Any, enter)),
+        register_module_forward_hook(cast(Any, leave), always_call=True),
+    ]
+    try:
+        yield run
+    finally:
+        for handle in handles:
+            handle.remove()
