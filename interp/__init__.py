@@ -6,7 +6,7 @@
     ip.figures.heads(table).savefig("heads.pdf")
 
 They work on any ``HookedRootModule`` and on TransformerLens' bridge; ``ip.surgery`` on any module
-whose class stands in a file.
+whose class stands in a file, and ``ip.hook_lines`` makes hook points of any such module's lines.
 """
 
 from interp import figures, metrics, report, runs, samples, stats, surgery, verdicts
@@ -25,6 +25,7 @@ from interp.errors import (
 )
 from interp.heads import attention, attention_by_distance, attention_patterns, head_scores
 from interp.interventions import Apply, Mean, Noise, Patch, Resample, Steer, Zero, intervene
+from interp.line_hooks import hook_lines
 from interp.metrics import accuracy, kl_from, logit_difference, loss, loss_at, token_losses
 from interp.patching import activation_patching, induction_pairs, patch, patch_each
 from interp.samples import write
@@ -60,6 +61,7 @@ __all__ = [
     "cache",
     "figures",
     "head_scores",
+    "hook_lines",
     "induction_pairs",
     "intervene",
     "kl_from",

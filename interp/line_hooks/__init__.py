@@ -19,7 +19,7 @@ from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 from interp.errors import UsageError
-from interp.line_hooks.finding import Found, Origin, find_values, passing, tensors_in
+from interp.line_hooks.finding import FoundValue, Origin, find_values, passing_values, tensors_in
 from interp.line_hooks.following import Following, following_modules
 from interp.line_hooks.values import Made
 from interp.logits import logits_of
@@ -37,7 +37,7 @@ class LinePoint(HookPoint):
         axes: what each axis of the value is, as that run has shown.
     """
 
-    def __init__(self, found: Found, touched: "set[LinePoint]") -> None:
+    def __init__(self, found: FoundValue, touched: "set[LinePoint]") -> None:
         super().__init__()
         self.name = found.names[0]
         self.source = found.source
@@ -114,7 +114,7 @@ class HookedLines(HookedRootModule):
                 made = list(dict.fromkeys(origin.made for origin in by_line if origin.made))
                 run = stack.enter_context(following_modules(self.inner))
                 handing = Handing(run, by_line, made)
-                stack.enter_context(passing(list(enumerate(made)), handing))
+                stack.enter_context(passing_values(list(enumerate(made)), handing))
             for point in watched:
                 if point.origin.made is None:
                     module = self.inner.get_submodule(point.origin.path)

@@ -48,7 +48,7 @@ class Origin:
 
 
 @dataclass
-class Found:
+class FoundValue:
     """A value that a run made: where, by which line, and under which names."""
 
     origin: Origin
@@ -59,7 +59,7 @@ class Found:
 
 
 @contextmanager
-def passing(made: Sequence[tuple[int, Made]], handed: Handed) -> Iterator[None]:
+def passing_values(made: Sequence[tuple[int, Made]], handed: Handed) -> Iterator[None]:
     """Inside the block, the functions of a model's files pass these values to ``handed``, with
     their numbers, and go on with what it returns."""
     with ExitStack() as stack:
@@ -80,7 +80,7 @@ def passing(made: Sequence[tuple[int, Made]], handed: Handed) -> Iterator[None]:
         yield
 
 
-def find_values(model: nn.Module, inputs: Sequence[Any]) -> dict[str, Found]:
+def find_values(model: nn.Module, inputs: Sequence[Any]) -> dict[str, FoundValue]:
     """Every float tensor that a line of the model's own code makes in a run, by its name.
 
     The own code is the files in which the ``forward`` of the model's modules stands, but torch's.
@@ -98,24 +98,26 @@ def find_values(model: nn.Module, inputs: Sequence[Any]) -> dict[str, Found]:
         UsageError: no module of it has source of its own.
     """
     made = [each for source in own_sources(model) for each in made_values(parse(source))]
-    found, *others = (run_of(model, made, each) for each in (inputs, *resized(inputs)))
+    found, *others = (run_of(model, made, each) for each in (inputs, *in_other_sizes(inputs)))
     for origin, value in found.items():
         shapes = [each[origin].shape if origin in each else () for each in others]
         value.axes = axes_seen(value.shape, shapes)
     return {name: value for value in found.values() for name in value.names}
 
 
-def run_of(model: nn.Module, made: Sequence[Made], inputs: Sequence[Any]) -> "dict[Origin, Found]":
+def run_of(
+    model: nn.Module, made: Sequence[Made], inputs: Sequence[Any]
+) -> "dict[Origin, FoundValue]":
     """What one run makes."""
     notes = Notes(model, made)
     with evaluating(model), torch.no_grad(), following_modules(model, notes.entered) as run:
         notes.run = run
-        with notes.outputs(), passing(list(enumerate(made)), notes.handed):
+        with notes.outputs(), passing_values(list(enumerate(made)), notes.handed):
             model(*inputs)
     return notes.found
 
 
-def resized(inputs: Sequence[Any]) -> list[list[Any]]:
+def in_other_sizes(inputs: Sequence[Any]) -> list[list[Any]]:
     """The inputs with a text more, and with a position less; nothing where they are no tokens."""
     if not inputs or not isinstance(inputs[0], Tensor) or inputs[0].ndim != 2:
         return []
@@ -172,7 +174,7 @@ class Notes:
     def __init__(self, model: nn.Module, made: Sequence[Made]) -> None:
         self.model = model
         self.made = made
-        self.found: dict[Origin, Found] = {}
+        self.found: dict[Origin, FoundValue] = {}
         self.run = Following()
         self.sources: dict[str, SourceFile] = {}
         self.argument: tuple[Origin, Any] | None = None  # handed to the next module, perhaps
@@ -216,7 +218,7 @@ class Notes:
             if name not in found.names:
                 found.names.append(name)
         else:
-            self.found[origin] = Found(origin, source, tuple(value.shape), [name])
+            self.found[origin] = FoundValue(origin, source, tuple(value.shape), [name])
 
     def entered(self, path: str, args: tuple[Any, ...]) -> None:
         """A module is called: what it was handed has its name."""

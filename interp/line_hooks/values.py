@@ -75,7 +75,7 @@ def in_own_frame(node: ast.AST) -> Iterator[ast.AST]:
 def named_in(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, tuple[str, ...]]]:
     """The values that a statement or a call gives a name to, with their names."""
     if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
-        names = names_of(node.targets[0] if isinstance(node, ast.Assign) else node.target)
+        names = bound_names_of(node.targets[0] if isinstance(node, ast.Assign) else node.target)
         value = node if isinstance(node, ast.AugAssign) else node.value
         if names and value is not None:
             yield value, names
@@ -86,7 +86,7 @@ def named_in(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, tuple[str, ..
         yield node.args[0], (INPUT,)
 
 
-def names_of(target: ast.expr) -> tuple[str, ...]:
+def bound_names_of(target: ast.expr) -> tuple[str, ...]:
     """The names that an assignment binds; none where it changes a part of something."""
     if isinstance(target, ast.Name):
         return (target.id,)
@@ -95,7 +95,7 @@ def names_of(target: ast.expr) -> tuple[str, ...]:
     if isinstance(target, (ast.Tuple, ast.List)):
         if any(isinstance(part, ast.Starred) for part in target.elts):
             return ()
-        return tuple("".join(names_of(part)[:1]) for part in target.elts)
+        return tuple("".join(bound_names_of(part)[:1]) for part in target.elts)
     return ()
 
 

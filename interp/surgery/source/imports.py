@@ -41,11 +41,11 @@ def imported_files(sources: Sequence[Source]) -> list[Path]:
             file = local_file(module)
             if file is not None and file not in found and all(file != s.path for s in sources):
                 found.add(file)
-                waiting.append((module.__name__, text_of(file)))
+                waiting.append((module.__name__, decoded_or_empty(file)))
     return sorted(found)
 
 
-def text_of(file: Path) -> str:
+def decoded_or_empty(file: Path) -> str:
     """A file's text; nothing where it is none, for what its module holds then tells of it."""
     try:
         return decode_python(file)
