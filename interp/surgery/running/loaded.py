@@ -180,6 +180,12 @@ def is_same_code(one: CodeType, other: CodeType) -> bool:
 def is_same_constant(one: object, other: object) -> bool:
     if isinstance(one, CodeType) and isinstance(other, CodeType):
         return is_same_code(one, other)
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(is_same_constant, one, other))
+    if isinstance(one, frozenset) and isinstance(other, frozenset):  # equal sets differ in order
+        return {(type(each), repr(each)) for each in one} == {
+            (type(each), repr(each)) for each in other
+        }
     return type(one) is type(other) and repr(one) == repr(other)  # 0.0 is not -0.0, nor 1 True
 
 

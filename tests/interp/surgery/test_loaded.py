@@ -7,6 +7,7 @@ import torch
 
 from interp import surgery
 from interp.errors import SurgeryError
+from interp.surgery.running.loaded import is_same_code
 
 TEXT = """
 class Scale:
@@ -90,3 +91,20 @@ def test_an_edit_on_disk_with_the_old_text_in_use_is_refused_after_loading_again
     with pytest.raises(SurgeryError, match="edited"), surgery.perform(cut_of(path)):
         pass
     assert old(1.0) == 7.0
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("x in {0, 8}", "x in {8, 0}", True),  # equal sets that are printed in another order
+        ("x in {0, 8}", "x in {0, 16}", False),
+        ("x in {0, 8}", "x in {0.0, 8}", False),
+        ("x in {1, 8}", "x in {True, 8}", False),
+        ("x in (1, (2, -0.0))", "x in (1, (2, -0.0))", True),
+        ("f(x, (0.0, 1))", "f(x, (-0.0, 1))", False),
+        ("f(x, (0, 1))", "f(x, (0, True))", False),
+    ],
+)
+def test_code_is_the_same_whatever_order_its_sets_are_in(one, other, same):
+    first, second = (compile(text, "file", "eval") for text in (one, other))
+    assert is_same_code(first, second) is same
