@@ -14,6 +14,7 @@ from experiments import course, lines, retrain
 from experiments.lines import Config
 from experiments.support import retraining
 from experiments.support.cli import launch
+from experiments.support.tasks import resize_preset
 from gpt.errors import UsageError
 from gpt.model import GPTConfig
 from gpt.text import CharTokenizer, load_corpus, split
@@ -254,7 +255,7 @@ def test_trainings_are_shared_with_course_and_retrain_and_nothing_else_is(course
     corpus = load_corpus("python-docs")
     tokenizer = CharTokenizer.from_text(corpus.text)
     for steps, left in ((TINY.train.steps, []), (40, [("", 0)])):
-        preset = retraining.resize_preset(TINY, tokenizer.vocab_size, steps)
+        preset = resize_preset(TINY, tokenizer.vocab_size, steps)
         data = split(corpus, tokenizer, preset.model.block_size)
         with Run.open(root, "lines", f"steps-{steps}", {}) as run:
             lines.Trainings(run, preset, data, tokenizer, corpus.sha256, [0], 1).model()
