@@ -303,10 +303,8 @@ def ranked(table: pd.DataFrame) -> pd.DataFrame:
 
 def effects(run: SavedRun) -> pd.DataFrame:
     """What the summary ranks: each line's headline surgery, on the trained model and retrained."""
-    found = surgery.headlines(run.table())
-    found = found[
-        (found["status"] == Status.CHANGED) & found["delta"].notna() & (found["same_as"] == "")
-    ]
+    found = ranked(run.table())
+    found = found[found["status"] == Status.CHANGED]
     tables = [of_surgeries(found, AFTER, "text")] if len(found) else []
     if run.holds("retrained"):
         again = run.table("retrained")

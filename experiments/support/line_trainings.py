@@ -18,6 +18,7 @@ from torch.nn import functional as F
 import gpt.model
 from experiments.support.cli import progress
 from experiments.support.executors import Processes
+from experiments.support.joining import HANDED_ON
 from experiments.support.retraining import run_all
 from experiments.support.tasks import tasks_of
 from experiments.support.variants import BASELINE
@@ -174,9 +175,11 @@ def trained_without(
 
 
 def most_harmful(table: pd.DataFrame, count: int) -> list[str]:
-    """The ids of the headline surgeries that change the trained model's loss most."""
+    """The ids of the headline surgeries that change the trained model's loss most, each function
+    once; hook points are instruments, not lines that do something."""
     lines = surgery.headlines(table)
-    lines = lines[lines["status"].isin(WITH_LOSS) & (lines["same_as"] == "")]
+    lines = lines[lines["status"].isin(WITH_LOSS) & ~lines["code"].str.contains(HANDED_ON)]
     lines = lines[lines["operator"] != "mean"]  # its stand-in is of the trained model
-    order = lines["delta"].abs().sort_values(ascending=False).index
+    lines = surgery.one_per_function(lines)
+    order = lines["delta"].abs().sort_values(ascending=False, kind="stable").index
     return list(lines.loc[order, "id"][:count])

@@ -11,9 +11,10 @@ import torch
 
 import gpt.model
 from experiments import course, lines, retrain
-from experiments.lines import Config
+from experiments.lines import Config, ranked
 from experiments.support import retraining
 from experiments.support.cli import launch
+from experiments.support.line_trainings import most_harmful
 from experiments.support.tasks import resize_preset
 from gpt.errors import UsageError
 from gpt.model import GPTConfig
@@ -371,3 +372,18 @@ def test_what_a_reader_must_know_of_the_model_as_it_is_is_kept_and_said(tmp_path
         kept = list(run.table("notes")["note"])
     assert len(kept) == 1 and "draws random numbers" in kept[0]
     assert "draws random numbers" in capsys.readouterr().out
+
+
+def test_a_line_whose_equal_cut_is_no_headline_is_ranked_and_retrained():
+    cuts = pd.DataFrame(
+        [
+            ("whole", 1, "cut-skip", "", "x = x + y", 2.0),
+            ("lost", 2, "zero", "elsewhere", "return x", 3.0),  # the same as one of line 1
+            ("again", 3, "zero", "elsewhere", "return y", 3.0),
+            ("elsewhere", 1, "zero", "", "x = x + y", 3.0),  # which is no headline
+            ("point", 4, "zero", "", "x = self.hook_mid(x)", 4.0),
+        ],
+        columns=["id", "line", "operator", "same_as", "code", "delta"],
+    ).assign(file="m.py", layer="all", status="changed")
+    assert most_harmful(cuts, 3) == list(ranked(cuts)["id"]) == ["lost", "whole"]
+    assert list(ranked(cuts)["where"]) == ["2 and 3", "1"]
