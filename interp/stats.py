@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
-from scipy import optimize, special, stats
+from scipy import special
 
 from interp.errors import NonFiniteError, UsageError
 
@@ -92,7 +92,7 @@ def t_interval(values: Values, confidence: float = 0.95) -> Interval:
     check_confidence(confidence)
     mean = rows.mean(axis=1)
     error = rows.std(axis=1, ddof=1) / np.sqrt(rows.shape[1])
-    reach = error * stats.t.ppf((1 + confidence) / 2, df=rows.shape[1] - 1)
+    reach = error * special.stdtrit(rows.shape[1] - 1, (1 + confidence) / 2)
     return Interval(
         *(restore_shape(column, shape) for column in (mean, mean - reach, mean + reach))
     )
@@ -110,7 +110,7 @@ def t_test(differences: Values, confidence: float = 0.95) -> Difference:
     error = rows.std(axis=1, ddof=1) / np.sqrt(rows.shape[1])
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(mean == 0, 0.0, mean / error)
-    p = 2 * stats.t.sf(np.abs(t), rows.shape[1] - 1)
+    p = 2 * special.stdtr(rows.shape[1] - 1, -np.abs(t))
     return Difference(
         *(restore_shape(np.asarray(column), shape) for column in (mean, low, high, p))
     )
@@ -144,8 +144,8 @@ def difference_of_means(a: Values, b: Values, confidence: float = 0.95) -> Diffe
         )
         df = np.where(squares > 0, df, 1.0)
         t = np.where(difference == 0, 0.0, difference / np.sqrt(squares))
-    p = 2 * stats.t.sf(np.abs(t), df)
-    reach = np.sqrt(squares) * stats.t.ppf((1 + confidence) / 2, df)
+    p = 2 * special.stdtr(df, -np.abs(t))
+    reach = np.sqrt(squares) * special.stdtrit(df, (1 + confidence) / 2)
     columns = (difference, difference - reach, difference + reach, p)
     return Difference(*(restore_shape(column, shape) for column in columns))
 
@@ -201,6 +201,8 @@ def adjust(p: Values, method: Literal["holm", "bh"] = "holm") -> Numbers:
     if not ((p >= 0) & (p <= 1)).all():
         raise UsageError("p-values must be between 0 and 1; leave out tests that were not made")
     if method == "bh":
+        from scipy import stats  # late: it takes a second, and this is seldom asked for
+
         return restore_shape(stats.false_discovery_control(p.ravel(), method="bh"), p.shape)
     if method == "holm":
         order = p.argsort(axis=None)
@@ -237,15 +239,17 @@ def minimum_detectable_effect(
     if not (sd >= 0).all():
         raise UsageError("a standard deviation must be a number of at least 0")
     df = 2 * (n_seeds - 1)
-    critical = stats.t.ppf(1 - alpha / 2, df)
+    critical = special.stdtrit(df, 1 - alpha / 2)
 
     def excess(shift: float) -> float:
-        found = stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)
-        return float(found - power)
+        missed = special.nctdtr(df, shift, critical) - special.nctdtr(df, shift, -critical)
+        return float(1 - missed - power)
 
     upper = 1.0
     while excess(upper) < 0:  # by small steps: far out the noncentral t loses its digits
         upper += 1.0
+    from scipy import optimize  # late, as above
+
     shift = optimize.brentq(excess, upper - 1.0, upper)
     return restore_shape(shift * np.sqrt(2 / n_seeds) * sd.ravel(), sd.shape)
 

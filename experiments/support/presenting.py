@@ -18,7 +18,7 @@ from typing import Any
 import gpt
 import interp
 from experiments.support.pages import write_page
-from interp.figures.style import SANS
+from interp.figures.fonts import SANS
 from interp.runs import Run, identity_of
 from interp.runs.description import packages
 from interp.runs.files import write_atomically

@@ -8,16 +8,20 @@ times.
     figure.savefig("heads.pdf")
 """
 
-from interp.figures.bars import loss_bars, ranked_effects
-from interp.figures.cells import head_name
-from interp.figures.characters import loss_change_by_character, loss_change_in_text
-from interp.figures.curves import learning_curves, variant_curves
-from interp.figures.heatmaps import by_distance, head_scores, heads, positions
-from interp.figures.ladder import scaled_scores, staircase, steps
-from interp.figures.neurons import neuron_view
-from interp.figures.patterns import attention
-from interp.figures.scatter import approximate_against_exact, damage_and_lasting_cost
-from interp.figures.source import lines, lines_by_layer
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interp.figures.bars import loss_bars, ranked_effects
+    from interp.figures.cells import head_name
+    from interp.figures.characters import loss_change_by_character, loss_change_in_text
+    from interp.figures.curves import learning_curves, variant_curves
+    from interp.figures.heatmaps import by_distance, head_scores, heads, positions
+    from interp.figures.ladder import scaled_scores, staircase, steps
+    from interp.figures.neurons import neuron_view
+    from interp.figures.patterns import attention
+    from interp.figures.scatter import approximate_against_exact, damage_and_lasting_cost
+    from interp.figures.source import lines, lines_by_layer
 
 __all__ = [
     "approximate_against_exact",
@@ -41,3 +45,32 @@ __all__ = [
     "steps",
     "variant_curves",
 ]
+
+MODULES = {
+    name: module
+    for module, names in {
+        "bars": "loss_bars ranked_effects",
+        "cells": "head_name",
+        "characters": "loss_change_by_character loss_change_in_text",
+        "curves": "learning_curves variant_curves",
+        "heatmaps": "by_distance head_scores heads positions",
+        "ladder": "scaled_scores staircase steps",
+        "neurons": "neuron_view",
+        "patterns": "attention",
+        "scatter": "approximate_against_exact damage_and_lasting_cost",
+        "source": "lines lines_by_layer",
+    }.items()
+    for name in names.split()
+}
+"""Where each function stands: to import what draws takes seconds, and most processes draw nothing.
+"""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

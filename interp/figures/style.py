@@ -12,30 +12,17 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from interp.characters import escape, mark_spaces, shorten_text, visible, width_of
 from interp.errors import UsageError
+from interp.figures.fonts import MONO, SANS
 from interp.figures.ticks import fit_ticks
 
 WIDTH = 7.2  # inches: two columns of a paper
 CODE_SIZE = 7.0  # points
 CODE_LINE = CODE_SIZE * 1.35 / 72  # inches from one line of code to the next
 CODE_COLUMNS = 108  # characters of code across a figure
-# DejaVu comes with matplotlib: it looks the same everywhere. What it lacks, Chinese or emoji, is
-# taken from the first of these that this machine has; fonts of coloured bitmaps cannot be drawn.
-WIDER = [
-    name
-    for name in (
-        *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP"),
-        *("Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback"),
-        *("PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Yu Gothic", "SimHei", "MS Gothic"),
-        *("Noto Emoji", "Symbola", "Segoe UI Emoji", "Noto Sans Symbols2", "Arial Unicode MS"),
-        *("Unifont", "Unifont Upper"),
-    )
-    if name in fontManager.get_font_names()
-]
-SANS, MONO = ["DejaVu Sans", *WIDER], ["DejaVu Sans Mono", *WIDER]
 CODE = FontProperties(family=MONO, size=CODE_SIZE)
 MARKERS = "sD^vPX*<"  # not as many as colours, so that a pair of the two comes round late
 DOTS, DASHES = (0, (1, 2)), (0, (4, 2))

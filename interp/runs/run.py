@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -141,6 +140,8 @@ class Run(SavedRun):
         stand the checksums of the run's tables, so that an older figure is known beside a newer
         table. Returns the paths by format.
         """
+        import matplotlib.pyplot as plt  # late: most processes save no figure
+
         self._require_there()
         contents = {}
         tables = " ".join(["made of", *(f"{k}={v}" for k, v in self.digests().items())]) + "."
