@@ -24,7 +24,7 @@ from torch import Tensor
 
 import gpt.model
 from experiments.support.cli import announce, console, launch
-from experiments.support.pages import write_page
+from experiments.support.presenting import present
 from experiments.support.record import Experiment, Quoted
 from experiments.support.sampling import known_text, save_samples, say_samples, write_variants
 from experiments.support.telling import of_trained_model
@@ -86,15 +86,19 @@ def main(config: Config) -> Path:
         rows = zip(table.to_dict("records"), ablations, strict=True)
         table = pd.DataFrame([row | one.named | {"seed": config.seed} for row, one in rows])
         run.save_table(table.sort_values("delta", ascending=False, ignore_index=True))
-        run.save_figure(ranked_effects(run.table()), "components")
         samples = without_parts(subject, run.table(), config.seed)
         save_samples(run, samples, known_text(subject.data, subject.tokenizer), BASELINE)
         save_views(run, model, subject.tokenizer, subject.data.val)
-        page = write_page(run)
+        page = present(run, draw)
     console.print(*readings(run.table()), sep="\n", soft_wrap=True, markup=False)
     say_samples(run)
     announce(run.folder)
     return page
+
+
+def draw(run: Run) -> None:
+    """The figure, from the saved table alone."""
+    run.save_figure(ranked_effects(run.table()), "components")
 
 
 def without_parts(subject: TrainedSubject, table: pd.DataFrame, seed: int) -> pd.DataFrame:

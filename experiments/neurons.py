@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from experiments.support.cli import Options, Seed, announce, console, launch, run_name
-from experiments.support.pages import write_page
+from experiments.support.presenting import present
 from experiments.support.record import Experiment, Quoted
 from experiments.support.rungs import plan_rung, threads_for
 from experiments.support.trained import kept, model_path, require_same
@@ -82,11 +82,15 @@ def main(config: Config) -> Path:
         characters, texts = read_neurons(model, config.layer, config.neuron, tokens, tokenizer)
         run.save_table(characters)
         run.save_table(texts, "texts")
-        run.save_figure(neuron_view(characters, texts), "neurons")
-        page = write_page(run)
+        page = present(run, draw)
     console.print(*readings(run), sep="\n", soft_wrap=True, markup=False)
     announce(run.folder)
     return page
+
+
+def draw(run: Run) -> None:
+    """The figure, from the saved tables alone."""
+    run.save_figure(neuron_view(run.table(), run.table("texts")), "neurons")
 
 
 def check_neurons(config: Config, layers: int, neurons: int) -> None:

@@ -84,7 +84,7 @@ def run(tmp_path_factory) -> Path:
         patch.setattr(rungs, "DEMO", Recipe(8, 11, 10, eval_batches=2))
         page = main(Config(runs=tmp_path_factory.mktemp("runs")))
         patch.setattr(neurons, "climb", lambda *_, **__: pytest.fail("trained again"))
-        patch.setattr(neurons, "write_page", lambda run: run.folder)
+        patch.setattr(neurons, "present", lambda run, _: run.folder)
         main(Config(runs=page.parents[2], layer=1))
     return page.parent
 
