@@ -128,7 +128,7 @@ def in_other_sizes(inputs: Sequence[Any]) -> list[list[Any]]:
         return [change(x) if same else x for x, same in zip(inputs, alike, strict=True)]
 
     shorter = slice(None, -1) if length > 1 else [0, 0]
-    return [each(lambda x: torch.cat([x, x[:1]])), each(lambda x: x[:, shorter])]
+    return [each(lambda x: torch.cat([x, x[:1]])), each(lambda x: x[:, shorter].contiguous())]
 
 
 def axes_seen(shape: tuple[int, ...], others: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
