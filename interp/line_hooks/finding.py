@@ -20,7 +20,7 @@ from transformer_lens.hook_points import HookPoint
 from interp.errors import SurgeryError, UsageError
 from interp.hooking import evaluating
 from interp.line_hooks.following import Following, following_modules
-from interp.line_hooks.values import Made, made_values, passing_body
+from interp.line_hooks.values import INPUT, OUTPUT, RETURNED, Made, made_values, passing_body
 from interp.surgery.running.loaded import loaded_functions
 from interp.surgery.running.swapping import compile_function, inner_codes, swap_codes
 from interp.surgery.source.syntax import FunctionNode, Source, parse, read_source
@@ -86,9 +86,10 @@ def find_values(model: nn.Module, inputs: Sequence[Any]) -> dict[str, FoundValue
     The own code is the files in which the ``forward`` of the model's modules stands, but torch's.
     A value is named by the module in whose forward the line runs, and by its variable; from the
     second time that a name is bound in one call of the module with a number (``hidden_states.2``).
-    What a module returns is its ``output`` (``output.1`` is a tuple's second), and has the
+    What a module returns is its ``output`` (``output_1`` is a tuple's second), and has the
     variable's name too where a line binds it; what a module is handed is its ``input`` where it
-    has no name, what a function returns without a name is ``returned``.
+    has no name, what a function returns without a name is ``returned``. A variable that is called
+    ``output`` or ``input`` is numbered from 2.
 
     Args:
         model: the model; left as it was.
@@ -175,6 +176,7 @@ class Notes:
         self.model = model
         self.made = made
         self.found: dict[Origin, FoundValue] = {}
+        self.names: dict[str, Origin] = {}
         self.run = Following()
         self.sources: dict[str, SourceFile] = {}
         self.argument: tuple[Origin, Any] | None = None  # handed to the next module, perhaps
@@ -191,15 +193,13 @@ class Notes:
             self.argument = Origin(frame.path, made, turn), value
             return value
         (path, output), frame.left = frame.left, ("", None)
-        returned = made.call and value is output and value is not None
+        returned = made.is_call and value is output and value is not None
         for part, tensor in tensors_in(value):
-            name = made.names[part or 0] if (part or 0) < len(made.names) else ""
-            if part is not None and len(made.names) == 1:
-                name = f"{name}.{part}" if name else ""
+            name = made.name_of(part)
             if not name or not tensor.is_floating_point():
                 continue
             origin = Origin(path, part=part) if returned else Origin(frame.path, made, turn, part)
-            if returned and name.partition(".")[0] == "returned":
+            if returned and made.names == (RETURNED,):
                 continue
             self.note(origin, tensor, self.line_of(made), self.numbered(frame.path, name))
         return value
@@ -208,17 +208,17 @@ class Notes:
         """A variable's name, with its number from the second time in a call of a module."""
         frame = self.run.frames[-1]
         frame.counts[name] += 1
-        count = frame.counts[name]
+        count = frame.counts[name] + (name in (INPUT, OUTPUT))  # what the module takes and returns
         whole = f"{path}.{name}" if path else name
         return whole if count == 1 else f"{whole}.{count}"
 
     def note(self, origin: Origin, value: Tensor, source: SourceLine, name: str) -> None:
-        if origin in self.found:
-            found = self.found[origin]
-            if name not in found.names:
-                found.names.append(name)
-        else:
-            self.found[origin] = FoundValue(origin, source, tuple(value.shape), [name])
+        found = self.found.setdefault(origin, FoundValue(origin, source, tuple(value.shape), []))
+        free, number = name, 2
+        while self.names.setdefault(free, origin) != origin:  # of another value
+            free, number = f"{name}.{number}", number + 1
+        if free not in found.names:
+            found.names.append(free)
 
     def entered(self, path: str, args: tuple[Any, ...]) -> None:
         """A module is called: what it was handed has its name."""
@@ -227,7 +227,7 @@ class Notes:
         (origin, value), self.argument = self.argument, None
         if args and args[0] is value and isinstance(value, Tensor) and value.is_floating_point():
             assert origin.made is not None
-            self.note(origin, value, self.line_of(origin.made), f"{path}.input")
+            self.note(origin, value, self.line_of(origin.made), f"{path}.{INPUT}")
 
     @contextmanager
     def outputs(self) -> Iterator[None]:
@@ -247,7 +247,7 @@ class Notes:
             line = self.calling_line(sys._getframe(1))
             for part, tensor in tensors_in(output):
                 if line is not None and tensor.is_floating_point():
-                    name = f"{path}.output" if not part else f"{path}.output.{part}"
+                    name = f"{path}.{OUTPUT}" if not part else f"{path}.{OUTPUT}_{part}"
                     self.note(Origin(path, part=part), tensor, line, name)
 
         return returned

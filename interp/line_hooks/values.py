@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from interp.surgery.running.observing import Place, place_of
 from interp.surgery.source.syntax import FUNCTION, FunctionNode, Source, Syntax
 
-INPUT, RETURNED = "input", "returned"
+INPUT, OUTPUT, RETURNED = "input", "output", "returned"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Made:
         function: the outermost function that holds it.
         line: the number of the line on which its statement begins.
         statement: what is shown of it.
-        call: whether it is a call, which may be one of a module.
+        is_call: whether it is a call, which may be one of a module.
+        is_argument: whether it is what a call is handed.
     """
 
     source: Source
@@ -38,16 +39,18 @@ class Made:
     names: tuple[str, ...]
     function: FunctionNode
     statement: ast.stmt
-    call: bool = False
+    is_call: bool = False
+    is_argument: bool = False
 
     @property
     def line(self) -> int:
         return self.statement.lineno
 
-    @property
-    def is_argument(self) -> bool:
-        """Whether it is what a call is handed; it has the call's name then."""
-        return self.names == (INPUT,)
+    def name_of(self, part: int | None) -> str:
+        """The name of the value, or of a part of a tuple; "" where it has none."""
+        if part is None or len(self.names) > 1:
+            return self.names[part or 0] if (part or 0) < len(self.names) else ""
+        return f"{self.names[0]}_{part}"
 
 
 def made_values(syntax: Syntax) -> Iterator[Made]:
@@ -60,7 +63,8 @@ def made_values(syntax: Syntax) -> Iterator[Made]:
             for target, names in named_in(node):
                 yield Made(
                     *(syntax.source, place_of(target), names, function, statement),
-                    call=isinstance(target, ast.Call),
+                    is_call=isinstance(target, ast.Call),
+                    is_argument=isinstance(node, ast.Call),
                 )
 
 

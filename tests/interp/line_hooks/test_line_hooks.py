@@ -316,3 +316,64 @@ def test_what_cannot_be_hooked_is_one_sentence(written):
         hook_lines(nn.Linear(3, 3), torch.zeros(2, 3))
     with pytest.raises(NoEffectError), ip.intervene(view, {"parts.0.a": ip.Zero()}):
         pass
+
+
+NAMED = """
+import torch
+from torch import nn
+
+class Part(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.l = nn.Linear(8, 8)
+    def forward(self, input):
+        input = input * 2.0
+        output = self.l(input).chunk(2, dim=-1)
+        output_1 = output[0] * 3.0
+        output = torch.cat([output_1, output[1]], -1)
+        return output + 1.0, output
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.e = nn.Embedding(31, 8)
+        self.part = Part()
+        self.other = Part()
+        self.h = nn.Linear(8, 31)
+    def forward(self, idx):
+        x, kept = self.part(self.e(idx))
+        x = self.other.forward(x + kept)[0]
+        return self.h(x)
+"""
+
+
+@torch.no_grad()
+def test_no_two_values_have_one_name(tmp_path):
+    torch.manual_seed(0)
+    model = import_text(tmp_path, NAMED).Model().eval()
+    view = hook_lines(model, TOKENS)
+    _, seen = view.run_with_cache(TOKENS)
+    x = model.e(TOKENS) * 2.0
+    one, two = model.part.l(x).chunk(2, dim=-1)
+    both = torch.cat([one * 3.0, two], -1)
+    values = {
+        "part.input": model.e(TOKENS),
+        "part.input.2": x,
+        "part.output": both + 1.0,
+        "part.output_0": one,
+        "part.output_1": two,
+        "part.output_1.2": one * 3.0,
+        "part.output_1.3": both,
+        "part.output.2": both,
+        "x": both + 1.0,
+        "kept": both,
+        "input.2": (2 * both + 1.0)
+        * 2.0,  # other.forward() is called, which is no call of a module
+        "h.output": model(TOKENS),
+    }
+    for name, value in values.items():
+        kept = seen[view.hook_dict[name].name]
+        assert kept.shape == value.shape and torch.allclose(kept, value, atol=1e-6), name
+    with ip.intervene(view, {"part.output.2": ip.Zero()}):
+        hooked = view(TOKENS)
+    assert torch.allclose(hooked, model.h(model.other(torch.ones(2, 7, 8))[0]), atol=1e-6)
