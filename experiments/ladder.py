@@ -67,12 +67,8 @@ PUBLISHED = {
     "layer norm": (2.06, 2.09),
     "scaled": (1.48, 1.48),
 }
-CODE = (
-    gpt.ladder.rungs,
-    gpt.ladder.parts,
-    gpt.ladder.climbing,
-    gpt.model,
-)  # what decides how a rung ends
+# what decides how a rung ends
+CODE = (gpt.ladder.rungs, gpt.ladder.parts, gpt.ladder.climbing, gpt.model)
 
 
 @dataclass(frozen=True)
@@ -108,11 +104,8 @@ def main(config: Config) -> Path:
     name = config.name or run_name(config.preset, corpus.name, *map(slug, config.rung))
     with Run.open(config.runs, "ladder", name, settings, {"text_sha256": corpus.sha256}) as run:
         records = climb_all(run, plans, data, tokenizer, config.seed, device)
-        of_lecture = (
-            config.preset == "lecture"
-            and corpus.sha256 == SHAKESPEARE_SHA256
-            and config.seed == Config.seed
-        )
+        lectures = (config.preset, corpus.sha256, config.seed)
+        of_lecture = lectures == ("lecture", SHAKESPEARE_SHA256, Config.seed)
         run.save_table(curves(records, config.seed))
         run.save_table(summarise_rungs(records, of_lecture), "summary")
         run.save_table(ngram_entropies(data), "entropies")
