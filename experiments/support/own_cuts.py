@@ -2,8 +2,9 @@
 
 --cut 'model.py:189: x = attn_out'          what is to stand on a line
 --cut 'x = x + attn_out => x = attn_out'    the text that goes, and the text that comes
---cut my_idea.diff                          a unified diff
+--cut my_idea.diff                          a unified diff, of one file or of several
 --cut edited_model.py                       a copy of the file, edited by hand
+--cut edited_folder                         a copy of the folder, edited by hand: one cut
 --cut 'no_residual=x = x + attn_out => x = attn_out'      any of them, with a name
 
 cuts = own_cuts(config.cut, [source])
@@ -99,7 +100,7 @@ def own_cut(text: str, sources: Sequence[Source]) -> tuple[str, Surgery]:
 def own_name(what: str, cut: Surgery) -> str:
     """What a cut is called where it is not said: after its file or its line."""
     path = Path(what)
-    is_file = ARROW not in what and path.suffix in (".diff", ".patch", ".py")
+    is_file = ARROW not in what and (path.suffix in (".diff", ".patch", ".py") or path.is_dir())
     return re.sub(r"[^\w.-]+", "_", path.stem) if is_file else f"line_{cut.line}"
 
 
@@ -114,8 +115,8 @@ def maker(what: str, sources: Sequence[Source]) -> Callable[[str], Surgery] | No
         )
     path = Path(what)
     if path.suffix in (".diff", ".patch"):
-        return lambda name: cut_of_diff(sources, path, name)
-    if path.suffix == ".py":
+        return lambda name: surgery.from_diff(sources, path, name=name)
+    if path.suffix == ".py" or path.is_dir():
         return lambda name: cut_of_copy(sources, path, name)
     return None
 
@@ -129,24 +130,11 @@ def cut_of_text(sources: Sequence[Source], old: str, new: str, name: str) -> Sur
     return surgery.edit((saying or sources)[0], old, new or "pass", name=name)
 
 
-def cut_of_diff(sources: Sequence[Source], path: Path, name: str) -> Surgery:
-    """A diff, of the first file of which it is one."""
-    errors = []
-    for source in sources:
-        try:
-            return surgery.from_diff(source, path, name=name)
-        except SurgeryError as error:
-            errors.append(error)
-    raise errors[0]
-
-
 def cut_of_copy(sources: Sequence[Source], path: Path, name: str) -> Surgery:
-    """A copy that was edited by hand, of the file that is most like it."""
-    if not path.is_file():
+    """A copy that was edited by hand, of a file or of the folder of several."""
+    if not path.exists():
         raise SurgeryError(f"there is no file {str(path)!r}: give the path of the edited copy")
-    lines = set(path.read_text(errors="replace").splitlines())
-    likest = max(sources, key=lambda source: len(lines & {*source.text.splitlines()}))
-    return surgery.between(likest, path, name=name)
+    return surgery.between(sources, path, name=name)
 
 
 def source_named(file: str, sources: Sequence[Source]) -> Source:

@@ -35,7 +35,8 @@ from interp.runs.identity import to_json_value
 from interp.runs.store import all_recorded, recorded_in
 from interp.surgery import Source, Surgery, read_source
 from interp.surgery.source.edits import identity_of_edit
-from interp.surgery.source.own import edits_between, patch_text, to_text
+from interp.surgery.source.own import edits_between, to_text
+from interp.surgery.source.patches import patch_text
 
 Rows = list[dict[str, Any]]
 FIRST, LAST = 1e-3, 0.05

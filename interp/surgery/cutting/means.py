@@ -90,8 +90,18 @@ class Means:
             yield {MEAN: lambda value, name: self.of(next_key(name), value)}
 
 
+def join_means(found: Sequence[Means]) -> Means:
+    """Those of several files as one."""
+    joined = Means()
+    for means in found:
+        joined.totals |= means.totals
+        joined.counts |= means.counts
+    return joined
+
+
 def needs_mean(surgery: Surgery) -> bool:
-    return any(f"{MEAN}(" in edit.replacement for edit in surgery.edits)
+    edits = [edit for part in surgery.parts for edit in part.edits]
+    return any(f"{MEAN}(" in edit.replacement for edit in edits)
 
 
 @contextmanager

@@ -23,14 +23,20 @@ def edited_module(source: Source, surgery: Surgery | None = None) -> ModuleType:
     """A fresh module of ``source``, with a surgery made; None leaves it as it is.
 
     Raises:
-        SurgeryError: the surgery is of another source, is made in some layers only (which a module
-            cannot be), or the edited source does not run.
+        SurgeryError: the surgery is of another source or of several, is made in some layers only
+            (which a module cannot be), or the edited source does not run.
     """
     if surgery is None:
         text, filename, suffix, shown = source.text, str(source.path), "uncut", source.file
     else:
         if surgery.source != source:
             raise SurgeryError(f"{surgery.id} is a surgery of {surgery.source.path}, not {source}")
+        if surgery.beside:
+            files = ", ".join(part.file for part in surgery.parts)
+            raise SurgeryError(
+                f"{surgery.id} is a cut of {files} together, and a module is one file: build the "
+                "model inside `with surgery.perform(cut):`"
+            )
         if surgery.layers is not None:
             raise SurgeryError(
                 f"{surgery.id} is made in some layers only; a module is edited for all: "
@@ -57,9 +63,14 @@ def edited_module(source: Source, surgery: Surgery | None = None) -> ModuleType:
 
 
 def edited_name(surgery: Surgery) -> str:
-    """The file name under which edited code runs, shown by tracebacks."""
+    """The file name under which edited code of its first file runs, shown by tracebacks."""
     lines = "+".join(map(str, surgery.lines))
     return f"{surgery.source.path}:{lines}:{surgery.operator}#{surgery.identity[:12]}"
+
+
+def edited_names(surgery: Surgery) -> set[str]:
+    """The file names under which edited code runs, one for each file."""
+    return {edited_name(part) for part in surgery.parts}
 
 
 def know_lines(filename: str, text: str) -> None:

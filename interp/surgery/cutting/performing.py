@@ -14,6 +14,7 @@ everything is undone on exit.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -35,7 +36,8 @@ from interp.surgery.running.swapping import (
     swap_codes,
 )
 from interp.surgery.source.edits import Edit, Surgery
-from interp.surgery.source.syntax import FunctionNode, Syntax, parse
+from interp.surgery.source.imports import modules_named
+from interp.surgery.source.syntax import FunctionNode, Source, Syntax, parse
 
 
 @contextmanager
@@ -61,35 +63,55 @@ def perform(
     """
     if surgery.layers is not None and model is None:
         raise SurgeryError(f"{surgery.id} is made in some layers: say of which model")
-    filename = edited_name(surgery)
-    know_lines(filename, surgery.text)
     known = {**STAND_INS, **(names or {})}
-    held = [Kept(surgery.source)] if kept is None else kept
+    held = [Kept(part.source) for part in surgery.parts] if kept is None else kept
     with ExitStack() as stack:
         chosen: Callable[[], bool] = everywhere
         if surgery.layers is not None:
             assert model is not None
             chosen = stack.enter_context(inside_layers(model, surgery.layers))
-        if is_of_operators(surgery):
-            syntax = parse(surgery.source)
-            codes = edited_codes(surgery, syntax, filename)
-            stack.enter_context(swap_codes(syntax, codes, known, filename, chosen))
-            nodes = by_function(surgery)
-            cut = {part for node in nodes for part in syntax.qualname[node].split(".")}
-            stack.enter_context(afresh(held, cut))
-        else:
-            changed = stack.enter_context(rewritten(surgery, known, chosen))
-            stack.enter_context(afresh([without_names(item, changed) for item in held]))
+        cut: set[str] | None = set()
+        for part in in_order_of_import(surgery.parts):
+            filename = edited_name(part)
+            know_lines(filename, part.text)
+            if is_of_operators(part):
+                syntax = parse(part.source)
+                codes = edited_codes(part, syntax, filename)
+                stack.enter_context(swap_codes(syntax, codes, known, filename, chosen))
+                nodes = by_function(part)
+                names_cut = {name for node in nodes for name in syntax.qualname[node].split(".")}
+                cut = None if cut is None else cut | names_cut
+            else:
+                changed = stack.enter_context(rewritten(part, known, chosen))
+                held = [without_names(item, part.source, changed) for item in held]
+                cut = None
+        stack.enter_context(afresh(held, cut))
         yield
+
+
+def in_order_of_import(parts: Sequence[Surgery]) -> list[Surgery]:
+    """What is cut in each file, a file after those that its edited text imports: what it takes from
+    them is then as the cut makes it."""
+    modules = {part.source.module: part for part in parts}
+    order: TopologicalSorter[str] = TopologicalSorter()
+    for name, part in modules.items():
+        order.add(name, *(modules_named(name, part.text) & {*modules} - {name}))
+    try:
+        return [modules[name] for name in order.static_order()]
+    except CycleError:  # none of them can be imported first
+        return list(parts)
 
 
 def is_of_operators(surgery: Surgery) -> bool:
     """Whether operators made all of it: then each of its edits is within the body of a function."""
-    return all(part in OPERATORS for part in surgery.operator.split("+"))
+    operators = [one for part in surgery.parts for one in part.operator.split("+")]
+    return all(one in OPERATORS for one in operators)
 
 
-def without_names(kept: Kept, names: frozenset[str]) -> Kept:
-    """What a file keeps, but for names that an edit has given another value."""
+def without_names(kept: Kept, source: Source, names: frozenset[str]) -> Kept:
+    """What a file keeps, but for names that an edit of it has given another value."""
+    if kept.source != source:
+        return kept
     return replace(kept, names=tuple(name for name in kept.names if name.name not in names))
 
 

@@ -95,7 +95,7 @@ class Twins:
 def ablated_expression(surgery: Surgery) -> ast.expr | None:
     """The expression whose value a surgery makes zero or its mean; None if it does something
     else."""
-    if len(surgery.edits) != 1:
+    if len(surgery.edits) != 1 or surgery.beside:
         return None
     syntax, edit = parse(surgery.source), surgery.edits[0]
     nodes = nodes_by_span(syntax).get((edit.start, edit.stop), [])

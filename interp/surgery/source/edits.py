@@ -1,8 +1,9 @@
 """What is a surgery?
 
-One or more edits of one file, made together: spans of bytes and what stands there instead. Lines
+One or more edits, made together: spans of bytes of a file and what stands there instead. Lines
 keep their numbers, so that a traceback of the edited code is true of the file, and everything
-outside the spans stays as it is, byte for byte.
+outside the spans stays as it is, byte for byte. Edits of several files are made together too: those
+of the others stand beside those of the first.
 
     cut.id       # model.py:197:cut-skip
     cut.label    # model.py:197  x = x + attn_out → x = attn_out
@@ -31,7 +32,7 @@ from interp.surgery.source.syntax import (
 
 @dataclass(frozen=True)
 class Surgery:
-    """Edits of one source that are made together.
+    """Edits that are made together, of one source or of several.
 
     Args:
         source: what is edited.
@@ -42,6 +43,8 @@ class Surgery:
         edits: in the order of the file, not overlapping.
         layers: the layers in which it is made; None is everywhere.
         detail: tells surgeries of one operator on one line apart.
+        beside: what is cut in other files with it, for each a surgery; what is said of ``edits``,
+            ``line``, ``lines`` and ``text`` is said of the first file.
     """
 
     source: Source
@@ -52,6 +55,12 @@ class Surgery:
     edits: tuple[Edit, ...]
     layers: tuple[int, ...] | None = None
     detail: str = ""
+    beside: tuple["Surgery", ...] = ()
+
+    @property
+    def parts(self) -> tuple["Surgery", ...]:
+        """What is cut in each file, that of the first first."""
+        return (replace(self, beside=()), *self.beside) if self.beside else (self,)
 
     @property
     def file(self) -> str:
@@ -75,16 +84,20 @@ class Surgery:
     @property
     def before(self) -> str:
         """The code of every line it touches, as it was."""
-        return "; ".join(dict.fromkeys(edit.before for edit in self.edits))
+        edits = (edit for part in self.parts for edit in part.edits)
+        return "; ".join(dict.fromkeys(edit.before for edit in edits))
 
     @property
     def after(self) -> str:
         """The code of every line it touches, as it becomes."""
-        return "; ".join(dict.fromkeys(edit.after for edit in self.edits))
+        edits = (edit for part in self.parts for edit in part.edits)
+        return "; ".join(dict.fromkeys(edit.after for edit in edits))
 
     @property
     def id(self) -> str:
-        """File, lines and operator, as in ``model.py:104:cut-skip``."""
+        """File, lines and operator, as in ``model.py:104:cut-skip``; of several files, each."""
+        if self.beside:
+            return "+".join(part.id for part in self.parts)
         lines = "+".join(str(line) for line in self.lines)
         detail = f"[{self.detail}]" if self.detail else ""
         where = "" if self.layers is None else "@" + ",".join(map(str, self.layers))
@@ -93,12 +106,15 @@ class Surgery:
     @property
     def identity(self) -> str:
         """A hash of the source and of what becomes of it: two surgeries that are the same cut share
-        it, whoever found them."""
+        it, whoever found them, in whichever order files are named."""
+        if self.beside:
+            parts = sorted(part.identity for part in self.parts)
+            return hashlib.sha256("+".join(parts).encode()).hexdigest()
         return identity_of_edit(self.source.text, self.text, self.layers)
 
     @property
     def text(self) -> str:
-        """The whole edited source."""
+        """The whole edited source, of the first file."""
         return splice(self.source, self.edits)
 
     def _repr_html_(self) -> str:
@@ -107,21 +123,26 @@ class Surgery:
     @property
     def diff(self) -> str:
         """The surgery as a unified diff."""
-        lines = difflib.unified_diff(
-            lines_of(self.source.text),
-            lines_of(self.text),
-            f"a/{self.file}",
-            f"b/{self.file}",
-            n=1,
-        )
+        lines = [
+            line
+            for part in self.parts
+            for line in difflib.unified_diff(
+                lines_of(part.source.text),
+                lines_of(part.text),
+                f"a/{part.file}",
+                f"b/{part.file}",
+                n=1,
+            )
+        ]
         return "".join(line if line.endswith("\n") else line + "\n" for line in lines)
 
     @property
     def label(self) -> str:
         """For a figure's legend: file and line, code before and after, for each line it touches."""
         return "\n".join(
-            f"{self.file}:{line}  {before} → {after}"
-            for line, (before, after) in self.rewritten.items()
+            f"{part.file}:{line}  {before} → {after}"
+            for part in self.parts
+            for line, (before, after) in part.rewritten.items()
         )
 
     def __repr__(self) -> str:
@@ -138,20 +159,30 @@ def identity_of_edit(before: str, after: str, layers: Sequence[int] | None) -> s
 
 def at_layers(surgery: Surgery, layers: Sequence[int] | None) -> Surgery:
     """The same surgery in some layers only; None is everywhere."""
-    return replace(surgery, layers=None if layers is None else tuple(layers))
+    beside = tuple(at_layers(part, layers) for part in surgery.beside)
+    return replace(surgery, layers=None if layers is None else tuple(layers), beside=beside)
 
 
 def combine(surgeries: Sequence[Surgery]) -> Surgery:
-    """Several surgeries of one source as one.
+    """Several surgeries as one, of one source or of several.
 
     Raises:
-        SurgeryError: none given, different files or layers, or two that cut the same bytes.
+        SurgeryError: none given, different layers, or two that cut the same bytes.
     """
     if not surgeries:
         raise SurgeryError("there is nothing to combine: give at least one surgery")
+    if any(surgery.layers != surgeries[0].layers for surgery in surgeries):
+        raise SurgeryError("surgeries made together must be of the same layers")
+    by_source: dict[Source, list[Surgery]] = {}
+    for part in [part for surgery in surgeries for part in surgery.parts]:
+        by_source.setdefault(part.source, []).append(part)
+    first, *beside = map(combine_in_file, by_source.values())
+    return replace(first, beside=tuple(beside))
+
+
+def combine_in_file(surgeries: Sequence[Surgery]) -> Surgery:
+    """Surgeries of one file as one."""
     first = surgeries[0]
-    if any(s.source != first.source or s.layers != first.layers for s in surgeries):
-        raise SurgeryError("surgeries made together must be of one file and of the same layers")
     edits = sorted((e for s in surgeries for e in s.edits), key=lambda e: (e.start, e.stop))
     for one, two in itertools.pairwise(edits):
         if two.start < one.stop:

@@ -56,6 +56,16 @@ def decoded_or_empty(file: Path) -> str:
 def modules_imported(name: str, text: str) -> Iterable[ModuleType]:
     """The loaded modules that a file's import statements name, and where what its module holds was
     defined."""
+    names = modules_named(name, text)
+    held: list[Any] = list(vars(sys.modules[name]).values()) if name in sys.modules else []
+    names |= {item.__name__ if isinstance(item, ModuleType) else home_of(item) for item in held}
+    names |= {".".join(n.split(".")[:end]) for n in names for end in range(1, n.count(".") + 1)}
+    return [sys.modules[n] for n in sorted(names) if isinstance(sys.modules.get(n), ModuleType)]
+
+
+def modules_named(name: str, text: str) -> set[str]:
+    """The modules that import statements of a file name, and what they may name in them; none of a
+    file with a syntax error."""
     names: set[str] = set()
     package = getattr(sys.modules.get(name), "__package__", None) or name.rpartition(".")[0]
     try:
@@ -70,10 +80,7 @@ def modules_imported(name: str, text: str) -> Iterable[ModuleType]:
             start = ".".join(outer[: len(outer) - node.level + 1]) if node.level else ""
             base = ".".join(part for part in (start, node.module) if part)
             names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
-    held: list[Any] = list(vars(sys.modules[name]).values()) if name in sys.modules else []
-    names |= {item.__name__ if isinstance(item, ModuleType) else home_of(item) for item in held}
-    names |= {".".join(n.split(".")[:end]) for n in names for end in range(1, n.count(".") + 1)}
-    return [sys.modules[n] for n in sorted(names) if isinstance(sys.modules.get(n), ModuleType)]
+    return names
 
 
 def home_of(item: Any) -> str:

@@ -8,19 +8,28 @@ between the file and what becomes of it: four ways to say one cut give one surge
     surgery.at_line("gpt/model.py", 189, "x = attn_out")
     surgery.from_diff("gpt/model.py", "my_idea.diff")
     surgery.between("gpt/model.py", "edited_model.py")
+    surgery.from_diff(["model.py", "layers.py"], "my_idea.diff")       # one cut of two files
 """
 
 import ast
 import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from unidiff import Hunk, PatchedFile, PatchSet, UnidiffParseError
-
 from interp.errors import SurgeryError
 from interp.surgery.source.edits import Surgery
-from interp.surgery.source.files import decode_python
+from interp.surgery.source.patches import (
+    apply_patch,
+    changes_code,
+    fit_copy,
+    parts_of_diff,
+    patch_text,
+    texts_by_diff,
+    texts_of_folder,
+    with_ends_of,
+)
 from interp.surgery.source.syntax import (
     Edit,
     Source,
@@ -101,55 +110,63 @@ def at_line(file: File, line: int, code: str, *, name: str = "") -> Surgery:
     return to_text(source, text, name)
 
 
-def from_diff(file: File, patch: str | Path, *, name: str = "") -> Surgery:
+def from_diff(file: File | Sequence[File], patch: str | Path, *, name: str = "") -> Surgery:
     """Make the changes of a unified diff, all of its hunks together; ``hunks`` parts them.
 
     Args:
-        file: the file that is cut; of a diff of several files, the part of this one is made.
+        file: the file that is cut; of a diff of several files, the part of this one is made. Or the
+            files that may be: then every part of the diff is of one of them, and all are one cut.
         patch: the diff, or the path of one.
 
     Raises:
-        SurgeryError: no diff, none of this file, or a hunk whose lines the file does not have; and
-            as for ``edit``.
+        SurgeryError: no diff, none of this file, of more files than these, or a hunk whose lines
+            the file does not have; and as for ``edit``.
     """
-    source = source_of_file(file)
-    return to_text(source, patch_text(source, patch), name)
+    if not isinstance(file, Sequence) or isinstance(file, str):
+        source = source_of_file(file)
+        return to_text(source, patch_text(source, patch), name)
+    parts = parts_of_diff(patch)
+    sources = list(map(source_of_file, file))
+    if len(parts) > 1 or any(Path(parts[0].path).name == source.file for source in sources):
+        return of_files(texts_by_diff(sources, parts), name)
+    errors = []
+    for source in sources:  # of a copy under another name
+        try:
+            return to_text(source, apply_patch(source, parts[0]), name)
+        except SurgeryError as error:
+            errors.append(error)
+    raise errors[0]
 
 
-def patch_text(source: Source, patch: str | Path) -> str:
-    """What a file says once the changes of a unified diff are made; see ``from_diff``."""
-    text = str(patch)
-    if isinstance(patch, Path) or "\n" not in text:
-        text = read_python_text(Path(patch), "the path of a unified diff")
-    try:
-        parts = [part for part in PatchSet(text.replace("\r\n", "\n")) if len(part)]
-    except UnidiffParseError as error:
-        raise SurgeryError(f"this is no unified diff, as git diff or diff -u makes: {error}") from (
-            None
-        )
-    if not parts:
-        raise SurgeryError("this is no unified diff, as git diff or diff -u makes: it has no hunk")
-    part = part_of(source, parts)
-    lines = [line.rstrip("\r\n") for line in lines_of(source.text)]
-    shift = 0
-    for hunk in part:
-        at = place_of_hunk(source, lines, hunk, shift)
-        old, new = sides(hunk)
-        lines[at : at + len(old)] = new
-        shift = at - (hunk.source_start - 1) + len(new) - len(old)
-    ends = source.text.endswith(("\n", "\r")) or not source.text
-    return with_ends_of(source, "\n".join(lines) + "\n" * ends)
-
-
-def between(file: File, edited: str | Path, *, name: str = "") -> Surgery:
+def between(file: File | Sequence[File], edited: str | Path, *, name: str = "") -> Surgery:
     """Make of a file what a copy says that was edited by hand; ``hunks`` parts the changes.
 
+    Args:
+        file: the file that is cut, or those that may be: of these, the one that the copy is most
+            like.
+        edited: the copy. A folder is a copy of that of the files: what differs in it is one cut.
+
     Raises:
-        SurgeryError: the copy is no Python text; and as for ``edit``.
+        SurgeryError: the copy is no Python text; a folder in which no file differs, or one that is
+            not among those that may be cut; and as for ``edit``.
     """
-    source = source_of_file(file)
+    one = not isinstance(file, Sequence) or isinstance(file, str)
+    sources = list(map(source_of_file, [file] if one else file))  # type: ignore[arg-type]
+    if Path(edited).is_dir():
+        return of_files(texts_of_folder(sources, Path(edited)), name)
     other = read_source(edited)
-    return to_text(source, with_ends_of(source, other.text.removeprefix("\ufeff")), name)
+    lines = {*other.text.splitlines()}
+    source = max(sources, key=lambda source: len(lines & {*source.text.splitlines()}))
+    return to_text(source, fit_copy(source, other.text), name)
+
+
+def of_files(texts: Mapping[Source, str], name: str) -> Surgery:
+    """The surgery that makes of each of some files another text."""
+    changed = [source for source in texts if changes_code(source, texts[source])] or [*texts][:1]
+    first, *beside = [to_text(source, texts[source]) for source in changed]
+    called = name or replace(first, beside=tuple(beside)).identity[:8]
+    parts = [replace(part, detail=called) for part in (first, *beside)]
+    return replace(parts[0], beside=tuple(parts[1:]))
 
 
 def to_text(source: Source, text: str, name: str = "") -> Surgery:
@@ -158,7 +175,6 @@ def to_text(source: Source, text: str, name: str = "") -> Surgery:
     Raises:
         SurgeryError: the text has a syntax error; it is the same code as the file's.
     """
-    edited = Source(source.path, text, source.module)
     try:
         compile(text, str(source.path), "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
@@ -168,7 +184,7 @@ def to_text(source: Source, text: str, name: str = "") -> Surgery:
             f"with this edit line {number} of {source.file}, {shown!r}, is no Python: "
             f"{getattr(error, 'msg', error)}"
         ) from None
-    if ast.dump(parse(edited).tree) == ast.dump(parse(source).tree):
+    if not changes_code(source, text):
         what = "nothing" if text == source.text else "no code, only comments, blanks or layout"
         raise SurgeryError(f"this edit of {source.file} changes {what}: there is nothing to cut")
     edits = edits_between(source, text)
@@ -182,11 +198,12 @@ def hunks(surgery: Surgery) -> list[Surgery]:
     Raises:
         SurgeryError: one of them alone gives a syntax error.
     """
-    text = surgery.source.text.encode()
     found = []
-    for one in surgery.edits:
-        alone = text[: one.start] + one.replacement.encode() + text[one.stop :]
-        found.append(to_text(surgery.source, alone.decode()))
+    for part in surgery.parts:
+        text = part.source.text.encode()
+        for one in part.edits:
+            alone = text[: one.start] + one.replacement.encode() + text[one.stop :]
+            found.append(to_text(part.source, alone.decode()))
     return found
 
 
@@ -237,12 +254,6 @@ def source_of_file(file: File) -> Source:
     return file if isinstance(file, Source) else read_source(file)
 
 
-def with_ends_of(source: Source, text: str) -> str:
-    """A text with the line ends of a file."""
-    text = text.replace("\r\n", "\n")
-    return text.replace("\n", "\r\n") if "\r\n" in source.text else text
-
-
 def places_saying(text: str, part: str) -> list[int]:
     """Where a text says something, without overlaps."""
     found, at = [], text.find(part)
@@ -250,60 +261,3 @@ def places_saying(text: str, part: str) -> list[int]:
         found.append(at)
         at = text.find(part, at + len(part))
     return found
-
-
-def read_python_text(path: Path, what: str) -> str:
-    try:
-        return decode_python(path)
-    except (OSError, SyntaxError, UnicodeDecodeError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise SurgeryError(f"{str(path)!r} cannot be read ({why}); give {what}") from None
-
-
-def part_of(source: Source, parts: list[PatchedFile]) -> PatchedFile:
-    """The part of a diff that is about a file."""
-    own = [part for part in parts if Path(part.path).name == source.file]
-    if len(parts) == 1 and not own:
-        own = parts  # of a copy under another name
-    if len(own) > 1:
-        depth = [len(common_end(Path(part.path), source.path)) for part in own]
-        own = [part for part, deep in zip(own, depth, strict=True) if deep == max(depth)]
-    if len(own) != 1:
-        names = ", ".join(part.path for part in parts)
-        raise SurgeryError(f"the diff is of {names}, not of {source.file}")
-    return own[0]
-
-
-def common_end(one: Path, other: Path) -> list[str]:
-    """The folders and the name that two paths end with alike."""
-    pairs = zip(reversed(one.parts), reversed(other.parts), strict=False)
-    alike = []
-    for a, b in pairs:
-        if a != b:
-            break
-        alike.append(a)
-    return alike
-
-
-def sides(hunk: Hunk) -> tuple[list[str], list[str]]:
-    """The lines of a hunk before and after."""
-    old = [line.value.rstrip("\r\n") for line in hunk if line.is_context or line.is_removed]
-    new = [line.value.rstrip("\r\n") for line in hunk if line.is_context or line.is_added]
-    return old, new
-
-
-def place_of_hunk(source: Source, lines: list[str], hunk: Hunk, shift: int) -> int:
-    """Where the lines of a hunk stand: where it says, or in the one other place that has them."""
-    old, _ = sides(hunk)
-    at = max(hunk.source_start - 1 + shift, 0) + (hunk.source_length == 0)
-    if lines[at : at + len(old)] == old:
-        return at
-    fits = [i for i in range(len(lines) - len(old) + 1) if old and lines[i : i + len(old)] == old]
-    if len(fits) != 1:
-        what = "in several places" if fits else "nowhere"
-        first = next((line.strip() for line in old if line.strip()), "")
-        raise SurgeryError(
-            f"the diff's hunk at line {hunk.source_start} does not fit {source.file}: its lines, "
-            f"from {first!r}, stand {what} in it; make the diff against the file as it is"
-        )
-    return fits[0]

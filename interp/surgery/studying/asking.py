@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from interp.status import Status
-from interp.surgery.cutting.modules import edited_name
+from interp.surgery.cutting.modules import edited_names
 from interp.surgery.judging import same_draws, weights_hash
 from interp.surgery.judging.rebuilding import rebuild
 from interp.surgery.judging.rows import Row, failure_row
@@ -56,7 +56,7 @@ def ask_cut(uncut: Uncut, surgery: Surgery | None, ask: Ask) -> Row:
     """The row of one cut."""
     filenames = {str(source.path) for source in uncut.sources}
     if surgery is not None:
-        filenames.add(edited_name(uncut.with_preparation(surgery)))
+        filenames |= edited_names(uncut.with_preparation(surgery))
     try:
         with cut_model(uncut, surgery) as model, same_draws(model):
             return {"status": Status.CHANGED, "detail": "", "answer": ask(model)}

@@ -15,12 +15,12 @@ WHEN_IMPORTED = "not cut: it may have run when the file was imported, and that i
 
 def layers_of(uncut: Uncut, surgery: Surgery) -> list[int]:
     """The layers in which what a surgery cuts ran when the model was judged."""
-    noted = uncut.observations[surgery.source]
-    lines = set(surgery.lines)
     layers: set[int] = set()
-    for node in parse(surgery.source).statements:
-        if node.lineno in lines:
-            layers |= noted.layers(node, "judge")
+    for part in surgery.parts:
+        noted = uncut.observations[part.source]
+        for node in parse(part.source).statements:
+            if node.lineno in part.lines:
+                layers |= noted.layers(node, "judge")
     return sorted(layers)
 
 
@@ -50,7 +50,8 @@ def lines_without_cut(uncut: Uncut) -> list[dict[str, Any]]:
         syntax = parse(source)
         noted, scripted = uncut.observations[source], scripted_names(source, uncut.model)
         imported, made = run_on_import(syntax), {name for name, _ in made_on_import(source)}
-        edits = [edit for cut in uncut.surgeries if cut.source == source for edit in cut.edits]
+        parts = [part for cut in uncut.surgeries for part in cut.parts if part.source == source]
+        edits = [edit for part in parts for edit in part.edits]
         cut = {syntax.statement_at(edit.start) for edit in edits}
         for node in syntax.statements:
             status, detail = why_without_cut(node, ran=bool(noted.phases(node)))

@@ -15,7 +15,7 @@ from interp.errors import SurgeryError
 from interp.interventions import intervene
 from interp.status import Status
 from interp.surgery.cutting.means import needs_mean
-from interp.surgery.cutting.modules import edited_name
+from interp.surgery.cutting.modules import edited_names
 from interp.surgery.cutting.rewriting import RewriteError
 from interp.surgery.judging import (
     FirstNaN,
@@ -59,7 +59,7 @@ def try_cut(uncut: Uncut, surgery: Surgery) -> Row:
     """One surgery on the trained model: on the instance itself where what is cut ran while it was
     judged and nothing is kept; else on one that is built anew with the cut made."""
     made = uncut.with_preparation(surgery)
-    filenames = {edited_name(made), *(str(source.path) for source in uncut.sources)}
+    filenames = edited_names(made) | {str(source.path) for source in uncut.sources}
     plan, hidden, anew = uncut.rebuilding, is_hidden(uncut, surgery), is_built_anew(uncut, surgery)
     if anew and plan.refusal:
         why = f"a model that is built anew is not the trained one: {plan.refusal}"

@@ -6,7 +6,7 @@ row = retrain(uncut, cut, seed=0)   # status, detail, value
 from typing import Any
 
 from interp.status import Status
-from interp.surgery.cutting.modules import edited_name
+from interp.surgery.cutting.modules import edited_names
 from interp.surgery.judging import judge_model, same_draws, sees_the_future
 from interp.surgery.judging.rows import failure_row
 from interp.surgery.source.edits import Surgery
@@ -16,7 +16,7 @@ from interp.surgery.studying.uncut import Uncut
 def retrain(uncut: Uncut, surgery: Surgery | None, seed: int) -> dict[str, Any]:
     assert uncut.train is not None
     sources = {str(source.path) for source in uncut.sources}
-    filenames = sources | ({edited_name(surgery)} if surgery else set())
+    filenames = sources | (edited_names(surgery) if surgery else set())
     stage = "build"
     try:
         with uncut.made_in_building(surgery), same_draws(seed=seed):

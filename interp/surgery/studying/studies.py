@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from interp.errors import SurgeryError, SurgeryWarning, nearest
+from interp.errors import SurgeryError, SurgeryWarning
 from interp.runs import Run, identity_of
 from interp.status import TOOK_EFFECT, UNJUDGED, Status
 from interp.surgery.cutting.means import needs_mean
@@ -129,6 +129,8 @@ def study(
         store=store,
         about=dict(about or {}),
     )
+    for cut in made.own:
+        made.find(cut)
     for note in made.notes:  # what is wrong with the judge is said now
         warnings.warn(note, SurgeryWarning, stacklevel=2)
     return made
@@ -157,19 +159,6 @@ class Study(Uncut):
         if same.empty or self.prepare is not None:
             return None
         return replace(self, prepare=combine([self.find(id) for id in same["id"]]))
-
-    def find(self, id: str | Surgery) -> Surgery:
-        """The surgery of an id; a surgery that is given, such as a combined one, is itself.
-
-        Raises ``SurgeryError`` with the nearest where there is none.
-        """
-        if isinstance(id, Surgery):
-            return id
-        for surgery in self.surgeries:
-            if surgery.id == id:
-                return surgery
-        known = [surgery.id for surgery in self.surgeries]
-        raise SurgeryError(f"no surgery is called {id!r}; nearest: {nearest(id, known)}")
 
     def enumerate(self) -> pd.DataFrame:
         """Every surgery that applies, one row each, and every line without one."""

@@ -12,9 +12,10 @@ from typing import Any, cast
 
 from torch import nn
 
+from interp.errors import SurgeryError, nearest
 from interp.places import Reference
 from interp.surgery.cutting.kept import Kept, Name, afresh, kept_by
-from interp.surgery.cutting.means import Means, needs_mean, take_means
+from interp.surgery.cutting.means import Means, join_means, needs_mean, take_means
 from interp.surgery.cutting.performing import is_of_operators, perform
 from interp.surgery.guarding.apart import run_apart
 from interp.surgery.guarding.outcomes import is_the_machines
@@ -123,10 +124,30 @@ class Uncut:
             found += [cut for cut in self.own if cut.source == source]
         return tuple(found)
 
+    def find(self, id: str | Surgery) -> Surgery:
+        """The surgery of an id; a surgery that is given, such as a combined one, is itself.
+
+        Raises ``SurgeryError`` with the nearest where there is none, and for one of another file.
+        """
+        if isinstance(id, Surgery):
+            for part in id.parts:
+                if part.source not in self.sources:
+                    studied = ", ".join(str(source.path) for source in self.sources)
+                    raise SurgeryError(
+                        f"{id.id} is a cut of {part.source.path} as it was read then, and studied "
+                        f"are {studied}: name that file in files, and read it again if it changed"
+                    )
+            return id
+        for surgery in self.surgeries:
+            if surgery.id == id:
+                return surgery
+        known = [surgery.id for surgery in self.surgeries]
+        raise SurgeryError(f"no surgery is called {id!r}; nearest: {nearest(id, known)}")
+
     @cached_property
     def twins(self) -> Twins:
         """The interventions that are the same cut as a surgery."""
-        edits = self.prepare.edits if self.prepare else ()
+        edits = self._prepared(self.sources[0])
         positions = self.positions
 
         def judge_once() -> None:
@@ -275,7 +296,8 @@ class Uncut:
             if surgery is not None:
                 names: dict[str, Any] = {}
                 if needs_mean(surgery):
-                    names = stack.enter_context(self.means[surgery.source].standing_in())
+                    asked = [self.means[part.source] for part in surgery.parts if needs_mean(part)]
+                    names = stack.enter_context(join_means(asked).standing_in())
                 made = perform(surgery, model or self.model, names=names, kept=self.kept)
                 stack.enter_context(made)
             yield
@@ -285,7 +307,7 @@ class Uncut:
         return perform(surgery, kept=self.kept) if surgery else nullcontext()
 
     def with_preparation(self, surgery: Surgery) -> Surgery:
-        if self.prepare is None or surgery.source != self.prepare.source:
+        if self.prepare is None:
             return surgery
         return at_layers(
             combine([at_layers(self.prepare, None), at_layers(surgery, None)]), surgery.layers
@@ -293,7 +315,8 @@ class Uncut:
 
     def _prepared(self, source: Source) -> tuple[Edit, ...]:
         """The edits of a file that are made under every other."""
-        return self.prepare.edits if self.prepare and self.prepare.source == source else ()
+        parts = self.prepare.parts if self.prepare else ()
+        return tuple(edit for part in parts if part.source == source for edit in part.edits)
 
     @cached_property
     def _observed(self) -> tuple[dict[Source, Observations], dict[Source, Means]]:
@@ -344,6 +367,8 @@ class Uncut:
     def phases(self, surgery: Surgery) -> set[str]:
         """The phases in which what a surgery cuts ran: its statements; of an edit by hand, which
         may do anything to a function, the whole function; of one outside functions, any."""
+        if surgery.beside:
+            return set().union(*map(self.phases, surgery.parts))
         noted, syntax = self.observations[surgery.source], parse(surgery.source)
         if is_of_operators(surgery):
             touched = [node for node in syntax.statements if node.lineno in surgery.lines]

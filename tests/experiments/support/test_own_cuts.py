@@ -60,6 +60,32 @@ def test_what_the_file_says_is_an_edit_and_no_name(tmp_path):
     assert (name, cut.after) == ("line_2", "x=x+2")
 
 
+@pytest.fixture
+def two_files(tmp_path):
+    """Two files, and a folder and a diff in which both are edited."""
+    texts = {"layers.py": "def double(x):\n    return 2 * x\n", "model.py": "WIDTH = 3\n"}
+    edited = {"layers.py": "def double(x):\n    return 3 * x\n", "model.py": "WIDTH = 4\n"}
+    for folder, files in {"plain": texts, "my edit": edited}.items():
+        (tmp_path / folder).mkdir()
+        for name, text in files.items():
+            (tmp_path / folder / name).write_text(text)
+    sources = [surgery.read_source(tmp_path / "plain" / name) for name in texts]
+    parts = [surgery.between(source, tmp_path / "my edit" / source.file) for source in sources]
+    (tmp_path / "both.diff").write_text("".join(part.diff for part in parts))
+    return sources, tmp_path
+
+
+def test_a_diff_and_a_folder_of_two_files_are_one_cut_of_both(two_files):
+    sources, folder = two_files
+    ((name, patched),) = own_cuts([str(folder / "both.diff")], sources).items()
+    ((copied, cut),) = own_cuts([f"{folder / 'my edit'}"], sources).items()
+    assert (name, copied) == ("both", "my_edit")
+    assert [part.after for part in cut.parts] == ["return 3 * x", "WIDTH = 4"]
+    assert patched.identity == cut.identity
+    with pytest.raises(UsageError, match=r"also of .*model.py, which is none of .*, layers.py"):
+        own_cuts([str(folder / "both.diff")], sources[:1])
+
+
 WRONG = {
     "hello": "write 'model.py:189",
     "x = x + atn_out => x = attn_out": "nearest: 'x = x + attn_out'",
