@@ -86,6 +86,8 @@ class Trimmer:
         self.models = module_classes(self.classes)
         self.imported = {name for node in ast.walk(tree) for name in names_imported(node)}
         self.read = read_by_code(tree)
+        outside = [node for node in tree.body if not is_main_guard(node)]
+        self.at_import = {name for node in outside for name in names_bound(node)}
         self.is_script = any(map(self.acts, at_top_level(tree.body)))
 
     def kept(self, body: list[ast.stmt]) -> list[ast.stmt]:
@@ -99,7 +101,7 @@ class Trimmer:
         if isinstance(node, IMPORT):
             return self.import_of(node)
         if is_main_guard(node):
-            return [node]
+            return self.guard(node)
         if isinstance(node, ast.Assign | ast.AnnAssign) and self.is_constant(node):
             return [self.replace(node)]
         if isinstance(node, ast.ClassDef):
@@ -126,6 +128,19 @@ class Trimmer:
         if self.is_script and (ends or self.acts(node) or self.is_unknown_call(node)):
             return self.leave(node, TRAINS)
         return self.unless_missing(node, [node], names_bound(node))
+
+    def guard(self, node: ast.stmt) -> list[ast.stmt]:
+        """What runs as a script alone, and what is known of the names that it alone binds: code
+        that reads them works in a script."""
+        given: list[ast.stmt] = [node]
+        for name in names_bound(node):
+            if name not in self.read or name in self.at_import:
+                continue
+            if name in self.known:
+                given.append(assignment(node, name, self.known[name]))
+            else:
+                self.left.names[name] = node.lineno, "is bound only where the file is a script"
+        return given
 
     def run_by(self, node: ast.stmt) -> list[ast.AST]:
         """What runs when a statement is reached, of a function or class all but its body."""

@@ -53,6 +53,14 @@ def test_classes_and_numbers_stay_and_what_reads_or_trains_goes():
     assert space["GPT"]().e.weight.shape == (65, 12)
 
 
+def test_names_that_only_a_script_binds_are_known_or_said_to_be_missing():
+    text = "class A:\n    def f(self):\n        return device, gain, late\n"
+    text += "late = 1\nif __name__ == '__main__':\n    device, gain, late = 'cuda', 2, 3\n"
+    space, left = run(text, {"device": "cpu"})
+    assert (space["device"], space["late"], "gain" in space) == ("cpu", 1, False)
+    assert left.names == {"gain": (5, "is bound only where the file is a script")}
+
+
 def test_a_file_that_trains_nothing_runs_whole():
     text = "names = {}\nfor k in 'ab':\n    names[k] = k.upper()\nsize = len(names)\n"
     space, left = run(text, {"size": 9})
