@@ -56,6 +56,7 @@ def study_one(model: str, cuts: int) -> dict[str, Any]:
     tokenizer = CharTokenizer.from_text(corpus.text)
     data = split(corpus, tokenizer, SMALL.model.block_size)
     began = time.perf_counter()
+    became: list[str] = []
     try:
         with tempfile.TemporaryDirectory() as runs:
             subject = choose_class(model, data, SMALL, 0, Path(runs))
@@ -73,8 +74,8 @@ def study_one(model: str, cuts: int) -> dict[str, Any]:
             ids = [cut.id for cut in study.surgeries]
             lines = len({cut.line for cut in study.surgeries})
             table = study.posthoc(ids[len(ids) // 2 :][:cuts])
-            assert len(table) >= 1
-        said, works = "; ".join(subject.notes), True
+            became = [f"cut: {row['status']} {row['detail']}" for _, row in table.iterrows()]
+        said, works = "; ".join([*map(str.strip, became), *subject.notes]), True
     except (UsageError, StudyError) as error:
         said, works, lines = str(error), False, 0
     return {

@@ -14,6 +14,7 @@ again.
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -206,6 +207,7 @@ def main(config: Config) -> Path:
             judge, reference = judges(data, preset.model.block_size, config.texts)
             study = make_study(
                 run,
+                told=other.notes if other else [],
                 build=build,
                 judge=judge,
                 files=modules,
@@ -330,15 +332,21 @@ def limits(run: SavedRun) -> list[str]:
     ]
 
 
-def make_study(run: Run, **settings: Any) -> Study:
-    """A study; what a reader must know of the model as it is, is said and kept."""
+def make_study(run: Run, told: Sequence[str], **settings: Any) -> Study:
+    """A study; what a reader must know of the model as it is, is said and kept, and what was said
+    of how it was taken from its file."""
     with warnings.catch_warnings(action="ignore", category=SurgeryWarning):
         study = surgery.study(**settings, store=run)
     notes = [*study.notes, *study.training_notes]
     for note in notes:
         console.print(note)
-    run.save_table(pd.DataFrame({"note": pd.Series(notes, dtype=str)}), "notes")
+    kept = [*map(as_sentence, told), *notes]
+    run.save_table(pd.DataFrame({"note": pd.Series(kept, dtype=str)}), "notes")
     return study
+
+
+def as_sentence(note: str) -> str:
+    return f"{note[:1].upper()}{note[1:].rstrip('.')}."
 
 
 def summary(table: pd.DataFrame) -> str:

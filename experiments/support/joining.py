@@ -17,6 +17,7 @@ from experiments.support.sources import by_source, title_of_part
 from experiments.support.summary import counted, reading, trainings_of
 from experiments.support.variants import BASELINE
 from experiments.support.views import source_sha256
+from interp.figures.source import name_files
 from interp.report import Part
 from interp.report.map import MapView
 from interp.report.quiz import Curve, EffectBar, Question, Quiz
@@ -65,7 +66,7 @@ def source_view(runs: Sequence[SavedRun]) -> list[Part]:
     architecture = [run.table("architecture") for run in runs if run.holds("architecture")]
     return [
         SourceView(
-            f"The source, line by line: {lines['file'].iloc[0]}",
+            f"The source, line by line: {name_files(lines['file'])}",
             lines,
             table=tables[0] if tables else None,
             retrained=again,

@@ -18,7 +18,18 @@ from matplotlib.lines import Line2D
 
 from interp.errors import UsageError
 from interp.figures.intervals import draw_intervals, reach_of
-from interp.figures.source import BARS, DAMAGE, LEAK, PLAIN, records_of, seeds_of
+from interp.figures.source import (
+    BARS,
+    DAMAGE,
+    LEAK,
+    PLAIN,
+    cut_in_words,
+    name_files,
+    name_places,
+    records_of,
+    seeds_of,
+    sort_by_line,
+)
 from interp.figures.style import (
     CODE,
     CODE_COLUMNS,
@@ -27,7 +38,6 @@ from interp.figures.style import (
     MARKERS,
     MONO,
     WIDTH,
-    drawable,
     name_lines,
     print_style,
     prose,
@@ -49,12 +59,14 @@ def damage_and_lasting_cost(lines: pd.DataFrame, trainings: pd.DataFrame | None 
     Raises:
         UsageError: no line was retrained.
     """
-    drawn = lines[lines["retrained_delta"].notna()].sort_values("line")
+    drawn = sort_by_line(lines[lines["retrained_delta"].notna()], lines)
     if drawn.empty:
         raise UsageError("no line of the table was retrained: cut some before training first")
+    places = name_places(drawn)
+    drawn = drawn.assign(place=[place.strip() for place in places])
     measured, aside = drawn[drawn["delta"].notna()], drawn[drawn["delta"].isna()]
     with print_style():
-        key = [key_line(row) for row in records_of(drawn)]
+        key = [key_line(*pair) for pair in zip(places, records_of(drawn), strict=True)]
         sides = 1.0 if aside.empty else 1.6
         below = (len(key) + 1) * CODE_LINE * 1.1
         figure = Figure(figsize=(WIDTH, 4.4 + below), layout="constrained")
@@ -87,17 +99,16 @@ def damage_and_lasting_cost(lines: pd.DataFrame, trainings: pd.DataFrame | None 
         left.set_xticks(range(len(names)), names, size=6)
         axes.set_xlabel("damage: loss of the trained model with the line cut, less without (nats)")
         left.set_ylabel("lasting cost: loss when trained\nwithout the line, less with (nats)")
-        figure.suptitle(f"Damage and lasting cost of the lines of {drawn['file'].iloc[0]}")
+        figure.suptitle(f"Damage and lasting cost of the lines of {name_files(drawn['file'])}")
         figure.supxlabel(f"small points: seeds; {BARS}; {HOLLOW}; diamond: leak", size=6.5)
         figure.draw_without_rendering()
         name_points([(axes, measured), (left, aside.assign(delta=1.0))])
     return figure
 
 
-def key_line(row: dict[Any, Any]) -> str:
+def key_line(place: str, row: dict[Any, Any]) -> str:
     """A line of source and what became of it, for the key."""
-    code, after = (drawable(row[name].strip(), MONO) for name in ("code", "after"))
-    text = f"{row['line']:4d}  {code} → {after}"
+    text = f"{place}  {cut_in_words(row)}"
     return text if len(text) <= CODE_COLUMNS else f"{text[: CODE_COLUMNS - 1]}…"
 
 
@@ -136,7 +147,7 @@ def name_points(drawn: Sequence[tuple[Axes, pd.DataFrame]]) -> None:
             taken.append((x, y))
             far = y > at[1] + 8
             axes.annotate(
-                str(row["line"]),
+                row["place"],
                 place,
                 xytext=(x - at[0], y - at[1]),
                 textcoords="offset points",

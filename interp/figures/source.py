@@ -17,6 +17,7 @@ from interp.errors import UsageError
 from interp.figures.intervals import draw_intervals, reach_of
 from interp.figures.style import HOLLOW, MONO, drawable, print_style
 from interp.status import MARKS, QUIET, TELLING, Status
+from interp.surgery.source.syntax import one_line
 from interp.verdicts import verdicts_of
 
 DAMAGE, LEAK = "#c2571a", "#7a3b8f"
@@ -47,7 +48,11 @@ def lines(table: pd.DataFrame, trainings: pd.DataFrame | None = None) -> Figure:
         raise UsageError("no line of the table has an effect: cut some with posthoc() first")
     y = np.arange(len(shown))
     again = shown["retrained_delta"].notna().any()
-    texts = [f"{row['line']:4d}  {drawable(row['code'], MONO)}"[:112] for row in records_of(shown)]
+    places = name_places(shown)
+    texts = [
+        f"{place:>{max(map(len, places))}}  {drawable(code, MONO)}"[:112]
+        for place, code in zip(places, shown["code"], strict=True)
+    ]
     widths = (1.5, 1.5 if again else 0.01, 0.055 * max(70, *map(len, texts)))  # inches
     with print_style():
         size = (0.4 + sum(widths), 1.0 + 0.145 * len(shown))
@@ -78,7 +83,7 @@ def lines(table: pd.DataFrame, trainings: pd.DataFrame | None = None) -> Figure:
         marks = "  ".join(f"{MARKS[status]} {status}" for status in MARKS if status in seen)
         words = f"{NATS}; {HOLLOW}; {BARS}" + (f"; {marks}" if marks.strip() else "")
         said = textwrap.fill(words, int(size[0] * 14))
-        figure.suptitle(f"What each line of {shown['file'].iloc[0]} does for the loss")
+        figure.suptitle(f"What each line of {name_files(shown['file'])} does for the loss")
         figure.supxlabel(said, size=7, x=0.01, ha="left")
     return figure
 
@@ -142,7 +147,8 @@ def lines_by_layer(table: pd.DataFrame, layers: pd.DataFrame, at_most: int = 45)
         raise UsageError('no line of the table was cut layer by layer: posthoc(layers="each")')
     drawn = drawn[drawn["status"].isin(TELLING)]
     size = drawn["delta"].abs().fillna(0.0)
-    drawn = drawn.loc[size.sort_values(ascending=False).index[:at_most]].sort_values("line")
+    drawn = drawn.loc[size.sort_values(ascending=False).index[:at_most]]
+    drawn = sort_by_line(drawn, table)
     alone = layers.pivot_table("delta", "surgery", "layer", dropna=False)
     grid = alone.reindex(drawn["surgery"]).to_numpy(dtype=float)
     together = drawn["delta"].to_numpy()[:, None]
@@ -159,7 +165,8 @@ def lines_by_layer(table: pd.DataFrame, layers: pd.DataFrame, at_most: int = 45)
                 dark = np.isfinite(value) and abs(norm(value) - 0.5) > 0.35
                 axes.text(x, y, text, ha="center", va="center", size=5, color="w" if dark else "k")
             axes.grid(visible=False)
-        labels = [layer_label(row) for row in records_of(drawn)]
+        places = name_places(drawn)
+        labels = [layer_label(*pair) for pair in zip(places, records_of(drawn), strict=True)]
         left.set_yticks(range(len(drawn)), labels, family=MONO, size=5.5)
         left.set_xticks(range(grid.shape[1]), [str(layer) for layer in alone.columns], size=7)
         left.set_xlabel("cut in this layer alone")
@@ -169,15 +176,42 @@ def lines_by_layer(table: pd.DataFrame, layers: pd.DataFrame, at_most: int = 45)
         ticks = [tick for tick in (-10, -1, 0, 1, 10) if abs(tick) <= top] + [-top, top]
         bar = figure.colorbar(image, ax=[left, right], shrink=0.6, label=NATS, ticks=ticks)
         bar.ax.set_yticklabels([f"{tick:.2g}" for tick in ticks])
-        figure.suptitle(f"Which layers need which lines of {drawn['file'].iloc[0]}")
+        figure.suptitle(f"Which layers need which lines of {name_files(drawn['file'])}")
     return figure
 
 
-def layer_label(row: dict) -> str:
+def layer_label(place: str, row: dict) -> str:
     """A line of source and what becomes of it, as short as a label must be."""
-    code, after = (drawable(row[name].strip(), MONO) for name in ("code", "after"))
-    text = f"{row['line']}: {code} → {after}"
+    text = f"{place.strip()}: {cut_in_words(row)}"
     return text if len(text) <= 76 else f"{text[:75]}…"
+
+
+def cut_in_words(row: dict) -> str:
+    """A line's code, without its comment, and what becomes of it."""
+    code, after = (drawable(one_line(row[name]), MONO) for name in ("code", "after"))
+    return f"{code} → {after}"
+
+
+def name_places(rows: pd.DataFrame) -> list[str]:
+    """What each line is called: its number; where there are several files, with its file's name."""
+    if rows["file"].nunique() < 2:
+        return [f"{line:4d}" for line in rows["line"]]
+    return [f"{row['file']}:{row['line']}" for row in records_of(rows)]
+
+
+def name_files(files: pd.Series) -> str:
+    """The file of some lines; of several the first, and how many more."""
+    first, *others = dict.fromkeys(files)
+    if len(others) < 2:
+        return " and ".join([first, *others])
+    return f"{first} and {len(others)} more files"
+
+
+def sort_by_line(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Some lines of a table in the order of its files and of their lines."""
+    place = {file: number for number, file in enumerate(dict.fromkeys(table["file"]))}
+    keyed = rows.assign(file_number=rows["file"].map(place))
+    return keyed.sort_values(["file_number", "line"]).drop(columns="file_number")
 
 
 def records_of(table: pd.DataFrame) -> list[dict]:

@@ -149,7 +149,13 @@ class SourceView:
             row["head"] = place in heads
             has_points = row["panel"] and row["panel"]["points"]
             row["made_on"] = computing_lines(text, row["line"]) if has_points else []
-        return {"name": name, "prefix": prefix, "rows": rows, "effects": any(effects)}
+        return {
+            "name": name,
+            "prefix": prefix,
+            "rows": rows,
+            "effects": any(effects),
+            "count": sum(map(bool, effects)),
+        }
 
     def _row(
         self,

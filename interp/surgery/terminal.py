@@ -13,6 +13,7 @@ from rich.text import Text
 
 from interp.characters import visible
 from interp.status import MARKS, MEANINGS, Status
+from interp.surgery.source.syntax import one_line
 from interp.verdicts import Verdict, verdict_of
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -48,7 +49,7 @@ def terminal(lines: pd.DataFrame, layers: pd.DataFrame, width: int = 80) -> Text
         cut = visible(row["surgery"])
         narrow = len(text.plain.rpartition("\n")[2]) + len(cut) >= width
         text.append(f"\n{INDENT}{cut}\n" if narrow else f" {cut}\n", "bold")
-        code = f"{visible(row['code'].strip())} → {visible(row['after'].strip())}"
+        code = f"{visible(one_line(row['code']))} → {visible(row['after'].strip())}"
         text.append(textwrap.fill(code, width, initial_indent=INDENT, subsequent_indent=INDENT))
         text.append("\n")
     text.append(textwrap.fill(legend(lines, shown), width), "dim")
@@ -65,8 +66,9 @@ def is_shown(row: Mapping[Any, Any]) -> bool:
 
 def legend(lines: pd.DataFrame, shown: list[dict[Any, Any]]) -> str:
     """What the marks mean, and what became of the lines that are not shown."""
-    numbers = {row["line"] for row in shown}
-    others = lines[~lines["line"].isin(numbers) & (lines["status"] != "")]
+    seen_lines = {(row["file"], row["line"]) for row in shown}
+    known = [place in seen_lines for place in zip(lines["file"], lines["line"], strict=True)]
+    others = lines[~np.array(known, bool) & (lines["status"] != "")]
     counts = [
         f"{count} {MEANINGS.get(str(status), 'no effect shown')}"
         for status, count in others["status"].value_counts().items()

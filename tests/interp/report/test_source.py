@@ -7,7 +7,7 @@ import pytest
 
 from interp.errors import UsageError
 from interp.report import Page, Section, SourceView
-from interp.report.page import rendered
+from interp.report.page import linked, rendered
 from interp.report.source import Scale, bar_of, highlighted, signed
 
 CODE = '''"""A string
@@ -185,6 +185,24 @@ def test_lines_of_several_files_have_ids_of_their_own():
     both = pd.concat([lines_of("a = 1\n", "one.py"), lines_of("b = 2\n", "two <b>.py")])
     text = page(SourceView("Source", both))
     assert re.findall(r'<tr id="([^"]+)" class="line', text) == ["one.py-L1", "two--b-.py-L1"]
+
+
+def test_several_files_are_listed_and_places_lead_to_the_right_one():
+    names = ["one/model.py", "two/model.py", "three.py"]
+    view = SourceView("Source", pd.concat([lines_of("a = 1\n", name) for name in names]))
+    text = page(view)
+    (listed,) = re.findall(r'<nav class="files".*?</nav>', text, flags=re.DOTALL)
+    targets = re.findall(r'href="#([^"]+)">([^<]+)<', listed)
+    assert [name for _, name in targets] == names
+    assert all(f'id="{target}"' in text for target, _ in targets)
+    assert view.places() == {
+        "one/model.py:1": "one-model.py-L1",
+        "two/model.py:1": "two-model.py-L1",
+        "three.py:1": "three.py-L1",
+    }
+    shown = str(linked("cut two/model.py:1 or model.py:1 or x/three.py:1", view.places()))
+    assert '<a href="#two-model.py-L1">two/model.py:1</a> or model.py:1 or' in shown
+    assert '<a href="#three.py-L1">x/three.py:1</a>' in shown
 
 
 def test_whatever_tables_hold_is_shown_as_text():

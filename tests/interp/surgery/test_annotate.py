@@ -227,3 +227,54 @@ def test_a_table_without_what_a_figure_shows_is_one_sentence(source, table):
         figures.lines_by_layer(bare, annotate.by_layer(table.iloc[:0]))
     with pytest.raises(UsageError, match="no line of the table has an effect"):
         figures.lines(bare[bare["status"] == ""])
+
+
+@pytest.fixture
+def two_files(lines, table, trainings):
+    """The same lines in two files: the second's of half the effect, with comments."""
+
+    def renamed(frame):
+        return frame.map(rename)
+
+    def rename(value):
+        return value.replace("small.py", "more/small.py") if isinstance(value, str) else value
+
+    other = renamed(lines).assign(delta=lines["delta"] / 2)
+    other["code"] = other["code"].where(other["code"] == "", other["code"] + "   # why  it is so")
+    both = pd.concat([lines.assign(file="one/small.py"), other], ignore_index=True)
+    again = renamed(trainings)
+    return both, pd.concat([table, renamed(table)]), pd.concat([trainings, again[9:]])
+
+
+def test_figures_of_several_files_say_of_which_each_line_is(two_files):
+    lines, table, trainings = two_files
+    drawn = figures.lines_by_layer(lines, annotate.by_layer(table))
+    labels = [label.get_text() for label in drawn.axes[0].get_yticklabels()]
+    assert [label.partition(": ")[0] for label in labels] == [
+        *("one/small.py:4", "one/small.py:5", "more/small.py:4", "more/small.py:5")
+    ]
+    assert labels[3].endswith("x = x + y → after cut-skip")  # no comment
+    assert drawn.get_suptitle().endswith("of one/small.py and more/small.py")
+    texts = [text.get_text() for text in figures.lines(lines).axes[2].texts]
+    assert sum(text.lstrip().startswith("more/small.py:") for text in texts) == len(texts) / 2
+    scatter = figures.damage_and_lasting_cost(lines, trainings)
+    key = next(
+        text.get_text()
+        for axes in scatter.axes
+        for text in axes.texts
+        if "line\n" in text.get_text()
+    )
+    assert "one/small.py:5  x = x + y →" in key and "more/small.py:5  x = x + y →" in key
+    plt.close("all")
+
+
+def test_the_terminal_counts_the_other_lines_of_each_file(two_files):
+    lines, table, _ = two_files
+    hidden = lines["file"].eq("more/small.py") & lines["line"].eq(5)
+    quiet = lines.assign(
+        status=lines["status"].mask(hidden, "error"), delta=lines["delta"].mask(hidden)
+    )
+    quiet["retrained_delta"] = quiet["retrained_delta"].mask(hidden)
+    said = " ".join(terminal(quiet, annotate.by_layer(table)).plain.split())
+    assert "1 the model does not run or train without it" in said
+    assert "# why" not in said
