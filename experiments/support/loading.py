@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.abc import MetaPathFinder
@@ -101,13 +101,13 @@ def load_foreign(
     if root == Path(__file__).resolve().parents[2]:  # one of ours
         return Loaded(importlib.import_module(name), source.path.parent)
     found = Loaded(ModuleType(name), root)
-    finder = FolderFinder(root, known or {}, found.left)
     if afresh:
         forget()
+    finder = FolderFinder(root, known or {}, found.left)
     sys.meta_path.insert(0, finder)
     with explain_left(path, found.left), blame(f"{path} cannot be imported"), silence():
         if "." in name:
-            found.module = importlib.import_module(name)
+            found.module = importlib.import_module(finder.own_name(name))
         else:
             found.module = finder.module(name, source.path)
     return found
@@ -149,7 +149,7 @@ def forget() -> None:
         sys.meta_path.remove(finder)
     for name, module in list(sys.modules.items()):
         loader = getattr(module, "__loader__", None)
-        if isinstance(loader, Trimmed):
+        if isinstance(loader, Trimmed) or name.startswith(PREFIX):
             del sys.modules[name]
 
 
@@ -162,6 +162,14 @@ class FolderFinder(MetaPathFinder):
         self.around = [folder for folder in list(root.parents)[:3] if folder != Path(root.anchor)]
         self.known = known
         self.left = left
+        self.hidden = frozenset(
+            name for name in names_in(root) if name in OURS or is_loaded_elsewhere(name, root)
+        )
+
+    def own_name(self, name: str) -> str:
+        """The name under which a module of the folder is imported: one that nobody else has."""
+        top = name.partition(".")[0]
+        return PREFIX + name if top in self.hidden else name
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -173,11 +181,16 @@ class FolderFinder(MetaPathFinder):
         is_file = getattr(outer, "__file__", None) is not None
         if is_file and not isinstance(getattr(outer, "__loader__", None), Trimmed):
             return None  # a part of an installed package
-        wanted = name.removeprefix(PREFIX) if name.removeprefix(PREFIX) in OURS else name
+        plain = name.removeprefix(PREFIX)
+        wanted = plain if plain.partition(".")[0] in self.hidden else name
         spec = PathFinder.find_spec(wanted, [str(self.root)] if path is None else path)
         if spec is None and path is None and PathFinder.find_spec(wanted) is None:
             spec = PathFinder.find_spec(wanted, list(map(str, self.around)))
         origin = getattr(spec, "origin", None)
+        if spec is not None and origin is None and wanted != name:  # a folder without __init__.py
+            named = ModuleSpec(name, None, is_package=True)
+            named.submodule_search_locations = list(spec.submodule_search_locations or ())
+            return named
         if spec is None or origin is None:
             return spec if path is None else None
         outermost = [self.root, *self.around][-1]
@@ -219,20 +232,53 @@ class Trimmed(SourceFileLoader):
         path = Path(self.get_filename(fullname))
         tree = ast.parse(self.get_data(str(path)), str(path))
         tree, self.finder.left[path] = without_training(tree, self.finder.known, is_there)
-        hidden = [name for name in OURS if (self.finder.root / f"{name}.py").is_file()]
-        for node in tree.body:
-            rename_imports(node, hidden)
+        tree = ast.fix_missing_locations(RenameImports(self.finder.hidden).visit(tree))
         return compile(tree, str(path), "exec", dont_inherit=True)
 
 
-def rename_imports(node: ast.stmt, hidden: Sequence[str]) -> None:
-    """Let an import of a file that is called as one of our packages find that file."""
-    if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module in hidden:
-        node.module = PREFIX + str(node.module)
-    elif isinstance(node, ast.Import):
+def names_in(folder: Path) -> set[str]:
+    """What can be imported from a folder, but for what Python itself has under that name."""
+    names = {path.stem for path in folder.glob("*.py")}
+    names |= {path.parent.name for path in folder.glob("*/__init__.py")}
+    names |= {name for name in OURS if any((folder / name).glob("*.py"))}
+    return names - sys.stdlib_module_names
+
+
+def is_loaded_elsewhere(name: str, folder: Path) -> bool:
+    """Whether a name stands for a module that was imported from another place."""
+    module = sys.modules.get(name)
+    file = getattr(module, "__file__", None)
+    return isinstance(file, str) and not Path(file).resolve().is_relative_to(folder)
+
+
+class RenameImports(ast.NodeTransformer):
+    """Lets imports, but those in functions, whose code must be what the file says, find what the
+    folder has under a name that another module has too."""
+
+    def __init__(self, hidden: Collection[str]) -> None:
+        self.hidden = hidden
+
+    def is_hidden(self, name: str | None) -> bool:
+        return (name or "").partition(".")[0] in self.hidden
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:
+        if node.level == 0 and self.is_hidden(node.module):
+            node.module = f"{PREFIX}{node.module}"
+        return node
+
+    def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
+        bound = []
         for alias in node.names:
-            if alias.name in hidden:
-                alias.asname, alias.name = alias.asname or alias.name, PREFIX + alias.name
+            if self.is_hidden(alias.name):
+                top = alias.name.partition(".")[0]
+                if alias.asname is None:  # import gpt.layers binds gpt
+                    given = ast.parse(f"{top} = {PREFIX}{top}").body[0]
+                    bound.append(ast.copy_location(given, node))
+                alias.name = PREFIX + alias.name
+        return [node, *bound]
 
 
 def is_there(name: str) -> bool:

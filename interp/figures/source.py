@@ -13,11 +13,11 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from interp.code_text import one_line
 from interp.errors import UsageError
 from interp.figures.intervals import draw_intervals, reach_of
 from interp.figures.style import HOLLOW, MONO, drawable, print_style
 from interp.status import MARKS, QUIET, TELLING, Status
-from interp.surgery.source.syntax import one_line
 from interp.verdicts import verdicts_of
 
 DAMAGE, LEAK = "#c2571a", "#7a3b8f"

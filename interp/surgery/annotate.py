@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.code_text import lines_of
 from interp.site import Site
 from interp.surgery.judging.rows import headlines, most_telling
-from interp.surgery.source.syntax import Source, lines_of
+from interp.surgery.source.syntax import Source
 
 EFFECT = ("delta", "ci_low", "ci_high", "p_adjusted", "n")
 

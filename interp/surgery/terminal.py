@@ -12,8 +12,8 @@ import pandas as pd
 from rich.text import Text
 
 from interp.characters import visible
+from interp.code_text import one_line
 from interp.status import MARKS, MEANINGS, Status
-from interp.surgery.source.syntax import one_line
 from interp.verdicts import Verdict, verdict_of
 
 BLOCKS = " ▁▂▃▄▅▆▇█"

@@ -13,10 +13,11 @@ import linecache
 import sys
 from types import ModuleType
 
+from interp.code_text import lines_of
 from interp.errors import SurgeryError
 from interp.surgery.operators.stand_ins import STAND_INS
 from interp.surgery.source.edits import Surgery
-from interp.surgery.source.syntax import Source, lines_of
+from interp.surgery.source.syntax import Source
 
 
 def edited_module(source: Source, surgery: Surgery | None = None) -> ModuleType:

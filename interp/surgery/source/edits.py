@@ -17,6 +17,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from interp.code_text import lines_of, one_line
 from interp.display import code_html
 from interp.errors import SurgeryError
 from interp.surgery.source.syntax import (
@@ -24,8 +25,6 @@ from interp.surgery.source.syntax import (
     Source,
     Syntax,
     count_line_ends,
-    lines_of,
-    one_line,
     parse,
 )
 

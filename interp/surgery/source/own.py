@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+from interp.code_text import lines_of, one_line
 from interp.errors import SurgeryError
 from interp.surgery.source.edits import Surgery
 from interp.surgery.source.patches import (
@@ -34,8 +35,6 @@ from interp.surgery.source.syntax import (
     Edit,
     Source,
     count_line_ends,
-    lines_of,
-    one_line,
     parse,
     read_source,
 )

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from unidiff import Hunk, PatchedFile, PatchSet, UnidiffParseError
 
+from interp.code_text import lines_of
 from interp.errors import SurgeryError
 from interp.surgery.source.files import decode_python
-from interp.surgery.source.syntax import Source, lines_of, parse, read_source
+from interp.surgery.source.syntax import Source, parse, read_source
 
 
 def parts_of_diff(patch: str | Path) -> list[PatchedFile]:

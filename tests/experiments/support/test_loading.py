@@ -84,6 +84,14 @@ def choose(tmp_path, text, small):
         ({"q/near.py": LAYER, "q/m.py": gpt("from .near import Layer")}, "q/m.py", None),
         ({"src/near.py": LAYER, "src/a/m.py": gpt("from src.near import Layer")},
          "src/a/m.py", None),
+        ({"experiments/__init__.py": "", "experiments/near.py": LAYER,
+          "m.py": gpt("from experiments.near import Layer")}, "m.py", None),
+        ({"interp/near.py": LAYER, "m.py": gpt("import interp.near\nLayer = interp.near.Layer")},
+         "m.py", None),
+        ({"gpt/__init__.py": "", "gpt/near.py": LAYER,
+          "gpt/m.py": gpt("import gpt.near as other\nLayer = other.Layer")}, "gpt/m.py", None),
+        ({"pandas/__init__.py": "", "pandas/near.py": LAYER,
+          "pandas/m.py": gpt("from .near import Layer")}, "pandas/m.py", None),
     ],
 )  # fmt: skip
 def test_files_of_the_folder_that_ran_are_studied_together(tmp_path, choose, files, model, studied):
@@ -92,6 +100,13 @@ def test_files_of_the_folder_that_ran_are_studied_together(tmp_path, choose, fil
     names = [module.__file__.rpartition("/")[2] for module in subject.modules]
     assert sorted(names) == sorted(studied or ["m.py", "near.py"])
     assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_a_file_of_the_name_of_ours_is_the_one_that_is_studied(tmp_path, choose):
+    write(tmp_path, {"gpt/__init__.py": "", "gpt/model.py": LAYER + gpt("")})
+    subject = choose(f"{tmp_path / 'gpt/model.py'}:GPT")
+    assert [module.__file__ for module in subject.modules] == [str(tmp_path / "gpt/model.py")]
+    assert sys.modules["gpt.model"] is not subject.module
 
 
 def test_files_chooses_and_the_others_are_counted(tmp_path, choose):

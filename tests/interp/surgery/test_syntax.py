@@ -1,7 +1,8 @@
 import pytest
 
 from interp import surgery
-from interp.surgery.source.syntax import lines_of, one_line, parse, read_source, tell_apart
+from interp.code_text import lines_of, one_line
+from interp.surgery.source.syntax import parse, read_source, tell_apart
 
 ODD = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 
