@@ -305,7 +305,9 @@ def module_classes(classes: Mapping[str, ast.ClassDef]) -> set[str]:
 
 def read_by_code(tree: ast.Module) -> set[str]:
     """The names that functions and classes of a file read, and those of which constants at the
-    top level are made that these read."""
+    top level are made that these read. In a file of constants alone, all: others read them."""
+    if not any(isinstance(node, (*FUNCTION, ast.ClassDef)) for node in tree.body):
+        return {target_of(node) for node in tree.body} - {""}
     read: set[str] = set()
     for node in tree.body:
         if isinstance(node, (*FUNCTION, ast.ClassDef)):

@@ -102,6 +102,17 @@ def test_files_of_the_folder_that_ran_are_studied_together(tmp_path, choose, fil
     assert not list(tmp_path.rglob("__pycache__"))
 
 
+@pytest.mark.parametrize("imports", ["import sizes as hp", "from sizes import n_embd"])
+def test_sizes_in_a_file_of_constants_give_way_to_ours(tmp_path, choose, imports):
+    width = "hp.n_embd" if "hp" in imports else "n_embd"
+    text = LAYER + gpt(imports).replace("vocab_size, n_embd=16", "vocab_size")
+    text = text.replace(", n_embd)", f", {width})").replace("(n_embd", f"({width}")
+    write(tmp_path, {"sizes.py": "batch_size = 64\nn_embd = 384\n", "m.py": text})
+    subject = choose(f"{tmp_path / 'm.py'}:GPT")
+    assert subject.build(0).e.embedding_dim < 384
+    assert any("sizes.py is built small: n_embd = " in note for note in subject.notes)
+
+
 def test_a_file_of_the_name_of_ours_is_the_one_that_is_studied(tmp_path, choose):
     write(tmp_path, {"gpt/__init__.py": "", "gpt/model.py": LAYER + gpt("")})
     subject = choose(f"{tmp_path / 'gpt/model.py'}:GPT")
