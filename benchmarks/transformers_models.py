@@ -78,6 +78,8 @@ def study_one(model: str, cuts: int) -> dict[str, Any]:
         said, works = "; ".join([*map(str.strip, became), *subject.notes]), True
     except (UsageError, StudyError) as error:
         said, works, lines = str(error), False, 0
+    except Exception as error:  # ours to mend
+        said, works, lines = f"NOT REFUSED: {type(error).__name__}: {error}", False, 0
     return {
         "works": works,
         "lines": lines,

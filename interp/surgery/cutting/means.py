@@ -51,6 +51,8 @@ class Means:
         return names.issuperset(name for code in codes for name in re.findall(NAME, code))
 
     def add(self, key: MeanKey, value: Tensor, axes: Axes) -> None:
+        if not value.numel():  # a part of no width, as where all of a head is rotated
+            return
         over = [axes.texts, *axes.positions]
         total = value.detach().double().sum(dim=over, keepdim=True)
         before = self.totals.get(key, torch.zeros_like(total))

@@ -6,7 +6,9 @@ from torch.nn import functional as F
 
 from interp import surgery
 from interp.errors import SurgeryError
+from interp.surgery.cutting.means import Means
 from interp.surgery.operators.stand_ins import surgery_shuffle
+from interp.surgery.running.observing import Axes
 
 # models without a mask are fine here
 pytestmark = pytest.mark.filterwarnings("ignore:The model as it is sees the future")
@@ -249,3 +251,11 @@ def test_where_a_model_takes_one_length_only_nothing_is_guessed(studied):
     operators = {s.operator for s in studied(FIXED.replace("CUT", "")).surgeries}
     assert "zero" in operators
     assert operators.isdisjoint({"shuffle", "mean"})
+
+
+def test_a_value_of_no_width_has_no_mean():
+    means = Means()
+    means.add(("m.py:3:4", None, 0), torch.ones(2, 5, 0), Axes(0, (1,)))
+    assert not means
+    means.add(("m.py:4:4", None, 0), torch.ones(2, 5, 3), Axes(0, (1,)))
+    assert means.counts == {("m.py:4:4", None, 0): 10}
