@@ -25,8 +25,8 @@ from benchmarks.devices import name_of, parsed, wait_for_gpu
 from benchmarks.plain import PlainGPT, plain_trainer
 from benchmarks.timing import interleaved, ratio
 from benchmarks.train import our_step
-from experiments.support.executors import Processes, settle
-from experiments.support.tasks import resize_preset
+from experiments.support.trainings.executors import Processes, settle
+from experiments.support.trainings.tasks import resize_preset
 from gpt import GPT
 from gpt.speed import compile_model, repeatable, resolve_precision
 from gpt.text import CharTokenizer, load_corpus

@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
-from experiments.support.line_trainings import judges
 from experiments.support.subjects import choose_class
+from experiments.support.trainings.line_trainings import judges
 from gpt import GPTConfig
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer, load_corpus, split

@@ -23,7 +23,7 @@ from torch import Tensor
 import gpt.model
 from experiments.course import REFERENCE
 from experiments.support.cli import console, launch
-from experiments.support.summary import points_of, trainings_of
+from experiments.support.pages.summary import points_of, trainings_of
 from experiments.support.trained import StudyOptions, TrainedSubject, find_subject
 from interp import Mean, Noise, Resample, Zero, cache, intervene, loss, sites, source_lines, surgery
 from interp.characters import mark_spaces

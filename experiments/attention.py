@@ -24,7 +24,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from experiments.support.cli import announce, console, launch
-from experiments.support.presenting import present
+from experiments.support.pages.presenting import present
 from experiments.support.record import Experiment, Quoted
 from experiments.support.trained import StudyOptions, TrainedSubject, find_subject
 from gpt.errors import UsageError

@@ -28,7 +28,7 @@ import pandas as pd
 from experiments import patching
 from experiments.patching import PairTask, asks_for_induction, induction, pairs_given
 from experiments.support.cli import Between, announce, console, launch
-from experiments.support.presenting import present
+from experiments.support.pages.presenting import present
 from experiments.support.record import Experiment, Quoted
 from interp.attribution import attribution, audit_scores
 from interp.figures import approximate_against_exact

@@ -27,14 +27,14 @@ from PIL import Image
 
 import gpt.model
 from experiments.support.cli import console, launch
-from experiments.support.retraining import hash_file
-from experiments.support.sound import (
+from experiments.support.grading.sound import (
     FileVerdict,
     folder_of_run,
     of_store,
     of_tables,
     of_weights,
 )
+from experiments.support.retraining import hash_file
 from gpt.errors import UsageError
 from gpt.text import load_corpus
 from interp.errors import UsageError as InterpError

@@ -21,8 +21,6 @@ import pandas as pd
 
 import gpt.model
 from experiments.support.cli import Options, Seeds, Workers, announce, console, launch, run_name
-from experiments.support.executors import Processes, at_once
-from experiments.support.line_trainings import trained_study, untrained_study
 from experiments.support.own_cuts import (
     Cuts,
     identities,
@@ -32,11 +30,8 @@ from experiments.support.own_cuts import (
     own_cuts,
     say_before_training,
 )
-from experiments.support.presenting import present
-from experiments.support.record import Experiment, Quoted
-from experiments.support.retraining import run_all, samples_of
-from experiments.support.sampling import known_text, save_samples, say_samples
-from experiments.support.summary import (
+from experiments.support.pages.presenting import present
+from experiments.support.pages.summary import (
     on_unigram_line,
     print_summary,
     reading,
@@ -45,14 +40,19 @@ from experiments.support.summary import (
     summarise,
     trainings_of,
 )
-from experiments.support.tasks import tasks_of
-from experiments.support.telling import (
+from experiments.support.pages.telling import (
     limits_of_trainings,
     of_damage_of_variants,
     of_trainings,
 )
+from experiments.support.pages.views import save_views, source_sha256
+from experiments.support.record import Experiment, Quoted
+from experiments.support.retraining import run_all, samples_of
+from experiments.support.sampling import known_text, save_samples, say_samples
+from experiments.support.trainings.executors import Processes, at_once
+from experiments.support.trainings.line_trainings import trained_study, untrained_study
+from experiments.support.trainings.tasks import tasks_of
 from experiments.support.variants import BASELINE, CUTS, course_variants
-from experiments.support.views import save_views, source_sha256
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer, Data, load_corpus, ngram_entropy, split

@@ -24,13 +24,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from experiments.support.cli import announce, console, launch
-from experiments.support.presenting import present
+from experiments.support.pages.presenting import present
+from experiments.support.pages.telling import of_trained_model
+from experiments.support.pages.views import save_views
 from experiments.support.record import Experiment, Quoted
 from experiments.support.sampling import known_text, save_samples, say_samples, write_variants
-from experiments.support.telling import of_trained_model
 from experiments.support.trained import StudyOptions, TrainedSubject, find_subject
 from experiments.support.variants import BASELINE
-from experiments.support.views import save_views
 from interp import figures
 from interp.caching import cache
 from interp.figures import head_name, loss_change_by_character, loss_change_in_text

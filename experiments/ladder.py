@@ -32,9 +32,9 @@ import gpt.ladder.rungs
 import gpt.model
 from experiments.course import ngram_entropies
 from experiments.support.cli import Options, Seed, announce, console, launch, run_name
-from experiments.support.presenting import present
+from experiments.support.pages.presenting import present
+from experiments.support.pages.views import hash_source
 from experiments.support.record import Experiment, Quoted
-from experiments.support.rungs import plan_rung, threads_for
 from experiments.support.sampling import (
     DECIDED_BY,
     SAMPLE,
@@ -45,7 +45,7 @@ from experiments.support.sampling import (
     say_samples,
 )
 from experiments.support.trained import Device, device_named
-from experiments.support.views import hash_source
+from experiments.support.trainings.rungs import plan_rung, threads_for
 from gpt.errors import UsageError, nearest
 from gpt.ladder import LECTURE, RUNGS, Recipe, climb, step
 from gpt.model import GPTConfig

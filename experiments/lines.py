@@ -35,16 +35,7 @@ from experiments.support.cli import (
     launch,
     run_name,
 )
-from experiments.support.executors import at_once, one_thread
-from experiments.support.joining import HANDED_ON, command_without
 from experiments.support.line_samples import save_line_samples
-from experiments.support.line_trainings import (
-    Trainings,
-    judges,
-    posthoc,
-    trained_without,
-    untrained_study,
-)
 from experiments.support.own_cuts import (
     Cuts,
     identities,
@@ -53,13 +44,22 @@ from experiments.support.own_cuts import (
     own_cuts,
     say_before_training,
 )
-from experiments.support.presenting import present
+from experiments.support.pages.joining import HANDED_ON, command_without
+from experiments.support.pages.presenting import present
+from experiments.support.pages.telling import AFTER, BEFORE, COLUMNS, of_failures, of_surgeries
+from experiments.support.pages.views import hash_source, save_views
 from experiments.support.record import Experiment, Quoted
 from experiments.support.sampling import say_samples
 from experiments.support.subjects import choose_class, train_subject_once
-from experiments.support.tasks import resize_preset
-from experiments.support.telling import AFTER, BEFORE, COLUMNS, of_failures, of_surgeries
-from experiments.support.views import hash_source, save_views
+from experiments.support.trainings.executors import at_once, one_thread
+from experiments.support.trainings.line_trainings import (
+    Trainings,
+    judges,
+    posthoc,
+    trained_without,
+    untrained_study,
+)
+from experiments.support.trainings.tasks import resize_preset
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.model import GPT

@@ -23,10 +23,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from experiments.support.cli import Options, Seed, announce, console, launch, run_name
-from experiments.support.presenting import present
+from experiments.support.pages.presenting import present
 from experiments.support.record import Experiment, Quoted
-from experiments.support.rungs import plan_rung, threads_for
 from experiments.support.trained import kept, model_path, require_same
+from experiments.support.trainings.rungs import plan_rung, threads_for
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.ladder import RUNGS, Bigram, climb

@@ -29,11 +29,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from experiments.support.cli import Examples, announce, console, launch, run_name
-from experiments.support.induction import InductionRecipe, induction_model, swapped_cues
+from experiments.support.pages.presenting import present
 from experiments.support.pairs import Pair, check_lengths, check_pairs, read_pairs
-from experiments.support.presenting import present
 from experiments.support.record import Experiment, Quoted
 from experiments.support.trained import StudyOptions, device_named, find_subject, opened
+from experiments.support.trainings.induction import InductionRecipe, induction_model, swapped_cues
 from gpt.errors import UsageError
 from gpt.protocol import LanguageModel
 from gpt.text import CharTokenizer

@@ -32,10 +32,10 @@ import tyro
 
 from experiments.support.cli import console, launch, print_table
 from experiments.support.grading import brief_table, grade_all, plain_cell, table_of_grades
-from experiments.support.joining import quizzes_of
+from experiments.support.grading.sound import folder_of_run
 from experiments.support.pages import page_of, require_finished
-from experiments.support.quoting import quotable_numbers
-from experiments.support.sound import folder_of_run
+from experiments.support.pages.joining import quizzes_of
+from experiments.support.pages.quoting import quotable_numbers
 from gpt.errors import UsageError
 from interp.characters import visible
 from interp.report import Page, Section, write_report

@@ -21,7 +21,6 @@ import pandas as pd
 
 import gpt.model
 from experiments.course import REFERENCE, curves_caption, describe_variants, ngram_entropies
-from experiments.support.board import say_how_far
 from experiments.support.cli import (
     Between,
     Options,
@@ -33,8 +32,6 @@ from experiments.support.cli import (
     launch,
     run_name,
 )
-from experiments.support.executors import Executor, at_once, executor_of
-from experiments.support.line_trainings import most_harmful, trained_study, untrained_study
 from experiments.support.own_cuts import (
     Cuts,
     identities,
@@ -42,11 +39,8 @@ from experiments.support.own_cuts import (
     own_cuts,
     say_before_training,
 )
-from experiments.support.presenting import present
-from experiments.support.record import Experiment, Quoted
-from experiments.support.retraining import run_all, samples_of
-from experiments.support.sampling import known_text, save_samples, say_samples
-from experiments.support.summary import (
+from experiments.support.pages.presenting import present
+from experiments.support.pages.summary import (
     KINDS,
     improvements,
     noise_said,
@@ -56,10 +50,20 @@ from experiments.support.summary import (
     summarise,
     trainings_of,
 )
-from experiments.support.tasks import Task, resize_preset, tasks_of
-from experiments.support.telling import limits_of_trainings, of_trainings
+from experiments.support.pages.telling import limits_of_trainings, of_trainings
+from experiments.support.pages.views import save_views, source_sha256
+from experiments.support.record import Experiment, Quoted
+from experiments.support.retraining import run_all, samples_of
+from experiments.support.sampling import known_text, save_samples, say_samples
+from experiments.support.trainings.board import say_how_far
+from experiments.support.trainings.executors import Executor, at_once, executor_of
+from experiments.support.trainings.line_trainings import (
+    most_harmful,
+    trained_study,
+    untrained_study,
+)
+from experiments.support.trainings.tasks import Task, resize_preset, tasks_of
 from experiments.support.variants import BASELINE, CUTS, course_variants
-from experiments.support.views import save_views, source_sha256
 from gpt import checkpoint
 from gpt.errors import UsageError, nearest
 from gpt.text import CharTokenizer, Corpus, Data, load_corpus, split

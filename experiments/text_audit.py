@@ -27,7 +27,7 @@ from gpt.text import load_corpus
 from interp.runs import Run
 
 try:
-    from experiments.support.cards import CARD, audit_corpus, save_card
+    from experiments.support.pages.cards import CARD, audit_corpus, save_card
     from interp.texts import TextAudit
     from interp.texts.card import percent
     from interp.texts.finding import REGIONS

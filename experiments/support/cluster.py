@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from experiments.support.executors import Heard, Work, settle
+from experiments.support.trainings.executors import Heard, Work, settle
 from gpt.errors import UsageError
 from interp.runs import write_atomically
 from interp.runs.workers import ATTEMPTS

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.support.joining import HANDED_ON
+from experiments.support.pages.joining import HANDED_ON
 from experiments.support.sampling import (
     DECIDED_BY,
     known_text,

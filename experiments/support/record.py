@@ -42,7 +42,7 @@ class Experiment:
         main: answers it, and returns the path of the page.
         config: the options; a dataclass.
         parts: what the page shows, from a saved run alone.
-        effects: a table to rank, beside those of other runs (``experiments.support.telling``).
+        effects: a table to rank, beside those of other runs (``pages.telling``).
         readings: sentences, where there are no effects to rank.
         limits: what its numbers leave open, where there is more to say than of any run.
         quoted: which numbers prose can quote.

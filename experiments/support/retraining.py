@@ -18,11 +18,11 @@ import pandas as pd
 import torch
 
 import gpt.model
-from experiments.support.board import Board
-from experiments.support.executors import Executor, Tell
 from experiments.support.sampling import SHORT, short_writer, write_samples
-from experiments.support.tasks import Task
 from experiments.support.trained import device_named
+from experiments.support.trainings.board import Board
+from experiments.support.trainings.executors import Executor, Tell
+from experiments.support.trainings.tasks import Task
 from gpt import checkpoint
 from gpt import train as training
 from gpt.errors import DivergedError, UsageError

@@ -11,7 +11,7 @@ import torch
 from experiments import attribution, patching
 from experiments.attribution import BLIND, Config, main
 from experiments.patching import induction
-from experiments.support.induction import InductionRecipe
+from experiments.support.trainings.induction import InductionRecipe
 from interp.caching import cache
 from interp.interventions import Patch, intervene
 from interp.metrics import logit_difference

@@ -16,7 +16,7 @@ import pytest
 
 from experiments.course import Config, main
 from experiments.support.cli import launch
-from experiments.support.joining import parts_of_quiz
+from experiments.support.pages.joining import parts_of_quiz
 from gpt import GPTConfig
 from gpt.train import PRESETS, Preset, TrainConfig
 from interp.runs import SavedRun

@@ -8,9 +8,9 @@ import pytest
 
 from experiments import ladder
 from experiments.ladder import Config, main, rung_sentence, scaling, summarise_rungs
-from experiments.support import rungs
 from experiments.support.cli import launch
 from experiments.support.sampling import prompts_of, writing_parts
+from experiments.support.trainings import rungs
 from gpt.ladder import RUNGS, Recipe, climb
 from gpt.text import CharTokenizer, load_corpus, split
 from interp.runs import SavedRun

@@ -14,8 +14,8 @@ from experiments import course, lines, retrain
 from experiments.lines import Config, ranked
 from experiments.support import retraining
 from experiments.support.cli import launch
-from experiments.support.line_trainings import most_harmful
-from experiments.support.tasks import resize_preset
+from experiments.support.trainings.line_trainings import most_harmful
+from experiments.support.trainings.tasks import resize_preset
 from gpt.errors import UsageError
 from gpt.model import GPTConfig
 from gpt.text import CharTokenizer, load_corpus, split

@@ -8,8 +8,8 @@ import torch
 
 from experiments import neurons
 from experiments.neurons import Config, main, read_neurons, through_embeddings
-from experiments.support import rungs
 from experiments.support.cli import launch
+from experiments.support.trainings import rungs
 from gpt.ladder import RUNGS, Recipe
 from gpt.model import GPTConfig
 from gpt.text import CharTokenizer

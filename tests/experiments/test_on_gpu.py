@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.support.executors import InProcess, Processes
 from experiments.support.retraining import run_all
-from experiments.support.tasks import resize_preset, tasks_of
+from experiments.support.trainings.executors import InProcess, Processes
+from experiments.support.trainings.tasks import resize_preset, tasks_of
 from experiments.support.variants import course_variants
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS

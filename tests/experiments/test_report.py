@@ -12,8 +12,8 @@ from experiments import attention, course, report
 from experiments.report import Config, main
 from experiments.support.cli import launch
 from experiments.support.pages import page_of
+from experiments.support.pages.summary import trainings_of
 from experiments.support.sampling import writing_parts
-from experiments.support.summary import trainings_of
 from gpt.errors import UsageError
 from interp.errors import UsageError as InterpError
 from interp.report.map import MapView

@@ -14,9 +14,9 @@ import torch
 
 from experiments.retrain import Config, choose_surgeries, main
 from experiments.support.cli import launch
-from experiments.support.executors import InProcess
 from experiments.support.retraining import run_all
-from experiments.support.tasks import resize_preset, tasks_of
+from experiments.support.trainings.executors import InProcess
+from experiments.support.trainings.tasks import resize_preset, tasks_of
 from gpt import GPTConfig
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS, Preset, TrainConfig

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-import experiments.support.cards
+import experiments.support.pages.cards
 from experiments import text_audit
-from experiments.support.cards import audit_corpus
 from experiments.support.cli import Options, launch
+from experiments.support.pages.cards import audit_corpus
 from gpt.text import load_corpus
 from interp.texts import TextAudit
 
@@ -57,7 +57,7 @@ def test_without_the_libraries_the_command_says_what_to_install(tmp_path):
 def test_a_text_is_audited_once(text, tmp_path, monkeypatch):
     corpus = load_corpus(str(text))
     first = audit_corpus(corpus, tmp_path)
-    monkeypatch.setattr(experiments.support.cards, "audit_text", None)
+    monkeypatch.setattr(experiments.support.pages.cards, "audit_text", None)
     assert audit_corpus(corpus, tmp_path) == first
     with pytest.raises(TypeError, match="not callable"):
         audit_corpus(corpus, tmp_path, at_least=51)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from experiments.support.asking import Asked, Way, find_way
+from experiments.support.models.asking import Asked, Way, find_way
 from gpt.errors import UsageError
 
 VOCAB, POSITIONS = 11, 8

@@ -1,6 +1,6 @@
 """The board of trainings as a log file or a pipe sees it."""
 
-from experiments.support.board import Board
+from experiments.support.trainings.board import Board
 
 
 def test_what_comes_after_the_board_begins_a_line_where_there_is_no_terminal(capsys):

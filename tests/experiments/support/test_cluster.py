@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from experiments.support.cluster import Cluster
-from experiments.support.executors import InProcess
 from experiments.support.retraining import train_task
-from experiments.support.tasks import Task
+from experiments.support.trainings.executors import InProcess
+from experiments.support.trainings.tasks import Task
 from experiments.support.variants import course_variants
 from gpt import GPTConfig, checkpoint
 from gpt.text import CharTokenizer, load_corpus, split

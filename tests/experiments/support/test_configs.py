@@ -5,8 +5,8 @@ from types import ModuleType
 
 import pytest
 
-from experiments.support.configs import arguments
-from experiments.support.sizes import sizes_of
+from experiments.support.models.configs import arguments
+from experiments.support.models.sizes import sizes_of
 from gpt import GPTConfig
 from gpt.errors import UsageError
 from gpt.train import Preset, TrainConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.support.executors import InProcess, Processes
+from experiments.support.trainings.executors import InProcess, Processes
 from gpt.errors import UsageError
 from interp.runs import write_atomically
 

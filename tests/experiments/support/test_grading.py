@@ -14,9 +14,9 @@ import pytest
 from experiments import course, report
 from experiments.support.cli import launch
 from experiments.support.grading import grade_all, grade_folder, table_of_grades
-from experiments.support.joining import quiz_of
-from experiments.support.reproducing import FIRST, compare_repetition, smallest_training
-from experiments.support.summary import summarise
+from experiments.support.grading.reproducing import FIRST, compare_repetition, smallest_training
+from experiments.support.pages.joining import quiz_of
+from experiments.support.pages.summary import summarise
 from interp.runs import Run, SavedRun
 from interp.runs.store import checksum_of_rows
 from tests.experiments.spoiling import change_description, change_table

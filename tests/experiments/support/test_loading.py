@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from experiments import lines
-from experiments.support.loading import load_foreign
+from experiments.support.models.loading import load_foreign
 from experiments.support.subjects import choose_class
-from experiments.support.tasks import resize_preset
+from experiments.support.trainings.tasks import resize_preset
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS

@@ -9,8 +9,8 @@ import pytest
 
 import gpt.model
 from experiments.course import Config, effects, main
-from experiments.support.line_trainings import untrained_study
 from experiments.support.own_cuts import own_cuts, say_before_training
+from experiments.support.trainings.line_trainings import untrained_study
 from gpt import GPTConfig
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer, load_corpus, split

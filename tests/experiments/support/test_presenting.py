@@ -5,8 +5,8 @@ import pytest
 from matplotlib.figure import Figure
 
 import experiments.heads
-from experiments.support import presenting
-from experiments.support.presenting import PRESENTED, present
+from experiments.support.pages import presenting
+from experiments.support.pages.presenting import PRESENTED, present
 from interp.runs import Run
 
 TABLE = pd.DataFrame({"site": ["hook_embed"], "delta": [0.25]})

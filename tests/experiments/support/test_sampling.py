@@ -5,7 +5,6 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from experiments.support.executors import InProcess
 from experiments.support.retraining import run_all, samples_of, train_task
 from experiments.support.sampling import (
     PROMPTS,
@@ -19,7 +18,8 @@ from experiments.support.sampling import (
     short_writer,
     write_samples,
 )
-from experiments.support.tasks import tasks_of
+from experiments.support.trainings.executors import InProcess
+from experiments.support.trainings.tasks import tasks_of
 from experiments.support.variants import BASELINE, course_variants
 from gpt import checkpoint
 from gpt.text import CharTokenizer, load_corpus, split
@@ -107,7 +107,7 @@ def test_a_model_writes_ever_less_often_while_it_is_trained():
 def test_what_decides_the_samples_is_in_the_trainings_identity(tasks, monkeypatch):
     _, (whole, _) = tasks
     before = whole.identity
-    monkeypatch.setattr("experiments.support.tasks.DECIDED_BY", {"prompts": 9})
+    monkeypatch.setattr("experiments.support.trainings.tasks.DECIDED_BY", {"prompts": 9})
     assert whole.identity != before
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from experiments.support.summary import (
+from experiments.support.pages.summary import (
     improvements,
     print_summary,
     reading,

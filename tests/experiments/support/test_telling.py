@@ -1,8 +1,8 @@
 import numpy as np
 import pandas as pd
 
-from experiments.support.summary import summarise, trainings_of
-from experiments.support.telling import (
+from experiments.support.pages.summary import summarise, trainings_of
+from experiments.support.pages.telling import (
     BEFORE,
     limits_of_trainings,
     of_surgeries,

@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from experiments.support.top_level import without_training
+from experiments.support.models.top_level import without_training
 
 LECTURE = """
 import os, torch

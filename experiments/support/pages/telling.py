@@ -27,7 +27,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.support.summary import best_differs, counted, points_of, stopped
+from experiments.support.pages.summary import best_differs, counted, points_of, stopped
 from experiments.support.variants import BASELINE
 from interp.status import Status
 from interp.verdicts import (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.support.telling import AFTER, BEFORE
+from experiments.support.pages.telling import AFTER, BEFORE
 from interp.report import Figure, Part, Section
 from interp.report.first_screen import CutEffect, Finding, FirstScreen
 from interp.verdicts import Verdict

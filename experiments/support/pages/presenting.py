@@ -77,8 +77,8 @@ def hashes_of(paths: Iterable[Path]) -> dict[str, str]:
 def hash_code() -> str:
     """The sha256 of all files of the packages: code, templates, reference data."""
     whole = hashlib.sha256()
-    modules = (str(gpt.__file__), str(interp.__file__), str(Path(__file__).parent))
-    for folder in (Path(module).parent for module in modules):
+    files = (str(gpt.__file__), str(interp.__file__))
+    for folder in (*(Path(file).parent for file in files), Path(__file__).parents[2]):
         for path in sorted(folder.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 content = path.read_bytes()

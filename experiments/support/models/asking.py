@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from experiments.support.blaming import blame, silence
+from experiments.support.models.blaming import blame, silence
 from gpt.errors import UsageError
 from gpt.text import Data
 from gpt.train import Preset

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from experiments.support.asking import Ask, find_way
-from experiments.support.blaming import blame, silence
-from experiments.support.configs import arguments
-from experiments.support.loading import Loaded, load_foreign
-from experiments.support.sizes import Sizes
+from experiments.support.models.asking import Ask, find_way
+from experiments.support.models.blaming import blame, silence
+from experiments.support.models.configs import arguments
+from experiments.support.models.loading import Loaded, load_foreign
+from experiments.support.models.sizes import Sizes
 from gpt.errors import UsageError, nearest
 from gpt.text import Data
 from gpt.train import Preset

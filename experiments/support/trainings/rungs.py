@@ -3,8 +3,8 @@
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
-from experiments.support.executors import one_thread
 from experiments.support.trained import NARROW
+from experiments.support.trainings.executors import one_thread
 from gpt.ladder import RUNGS, SCALED, Recipe
 from gpt.model import GPTConfig
 

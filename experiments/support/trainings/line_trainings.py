@@ -17,10 +17,10 @@ from torch.nn import functional as F
 
 import gpt.model
 from experiments.support.cli import progress
-from experiments.support.executors import Processes
-from experiments.support.joining import HANDED_ON
+from experiments.support.pages.joining import HANDED_ON
 from experiments.support.retraining import run_all
-from experiments.support.tasks import tasks_of
+from experiments.support.trainings.executors import Processes
+from experiments.support.trainings.tasks import tasks_of
 from experiments.support.variants import BASELINE
 from gpt import checkpoint
 from gpt.model import GPT

@@ -14,7 +14,7 @@ import torch
 
 from gpt.errors import UsageError, nearest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SKIPPED = (
     *(f"{ROOT}/{package}/" for package in ("gpt", "interp", "experiments")),
     f"{Path(torch.__file__).resolve().parent}/",

@@ -23,10 +23,7 @@ import pandas as pd
 
 import gpt.errors
 import interp.errors
-from experiments.support.joining import quizzes_of
-from experiments.support.listing import record_of
-from experiments.support.quoting import quotable_numbers
-from experiments.support.reproducing import (
+from experiments.support.grading.reproducing import (
     faults_of_numbers,
     faults_of_trainings,
     recorded_cuts,
@@ -34,9 +31,12 @@ from experiments.support.reproducing import (
     smallest_training,
     source_of_run,
 )
-from experiments.support.sound import of_store, of_tables, of_weights
+from experiments.support.grading.sound import of_store, of_tables, of_weights
+from experiments.support.listing import record_of
+from experiments.support.pages.joining import quizzes_of
+from experiments.support.pages.quoting import quotable_numbers
+from experiments.support.pages.views import hash_source, source_sha256
 from experiments.support.variants import BASELINE
-from experiments.support.views import hash_source, source_sha256
 from gpt.errors import UsageError
 from gpt.text import Corpus, load_corpus
 from interp.characters import shorten_text, visible

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from experiments.support.listing import record_of
+from experiments.support.pages.sources import by_source, title_of_part
+from experiments.support.pages.summary import counted, reading, trainings_of
+from experiments.support.pages.views import source_sha256
 from experiments.support.sampling import texts_of_quiz, written_by_surgery
-from experiments.support.sources import by_source, title_of_part
-from experiments.support.summary import counted, reading, trainings_of
 from experiments.support.variants import BASELINE
-from experiments.support.views import source_sha256
 from interp.figures.source import name_files
 from interp.report import Part
 from interp.report.map import MapView

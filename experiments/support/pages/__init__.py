@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.support.first_screen import first_screen
-from experiments.support.joining import map_view, quiz_of, source_view
 from experiments.support.listing import questions, record_of
+from experiments.support.pages.first_screen import first_screen
+from experiments.support.pages.joining import map_view, quiz_of, source_view
+from experiments.support.pages.sources import by_source, name_part
+from experiments.support.pages.telling import tell
 from experiments.support.record import Experiment
 from experiments.support.sampling import writing_parts
-from experiments.support.sources import by_source, name_part
-from experiments.support.telling import tell
 from gpt.errors import UsageError
 from interp.report import Page, Part, write_report
 from interp.report.attention import AttentionView

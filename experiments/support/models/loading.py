@@ -1,7 +1,7 @@
 """How is somebody's file imported, without its training being run?
 
 The files of its folder are found beside it, as when it is run as a script; nothing is written into
-that folder. What stands at the top level of each is trimmed (``experiments.support.top_level``).
+that folder. What stands at the top level of each is trimmed (``top_level``).
 
     loaded = load_foreign("lecture.py", {"vocab_size": 65})
     loaded.module.GPT
@@ -22,8 +22,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from experiments.support.blaming import blame, silence
-from experiments.support.top_level import TRAINS, Left, without_training
+from experiments.support.models.blaming import blame, silence
+from experiments.support.models.top_level import TRAINS, Left, without_training
 from gpt.errors import UsageError
 from interp.surgery.source.imports import INSTALLED
 from interp.surgery.source.syntax import read_source
@@ -98,7 +98,7 @@ def load_foreign(
     up = levels(ast.parse(source.text))
     while (root / "__init__.py").is_file() or up > 0:
         name, root, up = f"{root.name}.{name}", root.parent, up - 1
-    if root == Path(__file__).resolve().parents[2]:  # one of ours
+    if root == Path(__file__).resolve().parents[3]:  # one of ours
         return Loaded(importlib.import_module(name), source.path.parent)
     found = Loaded(ModuleType(name), root)
     if afresh:

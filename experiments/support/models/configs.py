@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import nn
 
-from experiments.support.sizes import KINDS, MISSING, Sizes, sizes_of
+from experiments.support.models.sizes import KINDS, MISSING, Sizes, sizes_of
 from gpt.errors import UsageError
 from gpt.train import Preset
 from interp.surgery.source.imports import local_file

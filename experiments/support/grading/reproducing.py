@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 import gpt.model
-from experiments.support.executors import Processes
+from experiments.support.pages.summary import summarise
+from experiments.support.pages.views import hash_source
 from experiments.support.retraining import WRITTEN, train_task
-from experiments.support.summary import summarise
-from experiments.support.tasks import Task, identity_of_training
+from experiments.support.trainings.executors import Processes
+from experiments.support.trainings.tasks import Task, identity_of_training
 from experiments.support.variants import BASELINE
-from experiments.support.views import hash_source
 from gpt.errors import UsageError
 from gpt.model import GPTConfig
 from gpt.text import CharTokenizer, Corpus, split

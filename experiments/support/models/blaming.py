@@ -18,7 +18,7 @@ from pathlib import Path
 from gpt.errors import DivergedError, UsageError
 from interp.surgery.source.imports import INSTALLED
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 OURS = tuple(str(ROOT / name) + os.sep for name in ("gpt", "interp", "experiments"))
 GPU = re.compile(r"CUDA|NVIDIA|HIP|\bMPS\b|cuda", re.ASCII)
 

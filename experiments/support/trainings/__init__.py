@@ -1,0 +1,1 @@
+"""Where do trainings run, what is one, and how far are they?"""
