@@ -180,10 +180,8 @@ def main(config: Config) -> Path:
         own = say_before_training(untrained_study(preset, data, build, modules), own)
         settings["cuts"] = identities(own)
     if other:
-        taken = ("given", "built", "beside")
-        settings["taken"] = {"files": [s.file for s in sources]} | {
-            key: other.about[key] for key in taken
-        }
+        taken = {key: other.about[key] for key in ("given", "built")}
+        settings["taken"] = {"files": [s.file for s in sources]} | taken
     name = config.name or run_name(config.preset, corpus.name, source.path.stem, *asked)
     hashes = {"text_sha256": corpus.sha256, "source_sha256": hash_source(source)}
     for number, more in enumerate(sources[1:], 2):
@@ -200,6 +198,9 @@ def main(config: Config) -> Path:
         texts = [s.text for s in sources]
         decided = {"sources": texts, "weights": weights_hash(model), "top": top, **settings}
         decided["imports"] = hash_of_imports(sources)
+        about = {key: settings[key] for key in DECIDE if key in settings}
+        if other:  # its files as they are now: the same command after an edit is a fresh answer
+            decided["beside"] = about["beside"] = other.about["beside"]
         finished = identity_of(what="every line", limit_s=config.limit_s, **decided)
         if run.task(finished) is None or not run.is_sound(
             "results", "lines", "layers", "sites", "notes", "samples"
@@ -217,7 +218,7 @@ def main(config: Config) -> Path:
                 own=own.values(),
                 limit_s=config.limit_s,
                 workers=config.workers,
-                about={key: settings[key] for key in DECIDE if key in settings},
+                about=about,
             )
             with warnings.catch_warnings(action="ignore", category=SurgeryWarning):  # said by now
                 run.save_table(posthoc(study))
