@@ -314,7 +314,7 @@ def lasting_cost_picture(run: Path) -> Figure:
 FROM_RUNS: dict[str, tuple[str, str, Callable[[Path], Figure]]] = {
     "course": (
         "course/laptop-shakespeare",
-        "python -m experiments.course --preset laptop --text shakespeare --seeds 5",
+        "python -m experiments.course --preset laptop --text shakespeare",
         course_picture,
     ),
     "published": (

@@ -1,4 +1,4 @@
-"""What does the loss lose when a line of the model is cut before it is trained?
+"""How much worse is the loss if a line of the model is cut before training?
 
 The course's exercise: cut the residual connections, the layer norms of the blocks, the position
 embedding, or all heads but one, each as an edit of the source of gpt/model.py; train every variant
