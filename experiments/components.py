@@ -198,7 +198,7 @@ EXPERIMENT = Experiment(
     quoted=Quoted("results", ("site", "intervention")),
     effects=effects,
     rank=3,
-    writing="What the trained model writes without a part",
+    writing="Text without each part",
 )
 
 if __name__ == "__main__":

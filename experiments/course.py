@@ -285,7 +285,7 @@ EXPERIMENT = Experiment(
     rank=0,
     trains_cuts=True,
     cuts_lines=True,
-    writing="What each variant writes, trained with its cut",
+    writing="Text of each variant",
 )
 
 if __name__ == "__main__":

@@ -235,7 +235,7 @@ EXPERIMENT = Experiment(
     quoted=Quoted("results", ("site", "intervention")),
     effects=effects,
     rank=4,
-    writing="What the trained model writes without a head",
+    writing="Text without each head",
 )
 
 if __name__ == "__main__":

@@ -391,7 +391,7 @@ EXPERIMENT = Experiment(
     readings=readings,
     limits=limits,
     rank=9,
-    writing="What each rung writes",
+    writing="Text of each rung",
     original="the lowest rung",
 )
 

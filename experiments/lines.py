@@ -374,7 +374,7 @@ EXPERIMENT = Experiment(
     limits=limits,
     rank=2,
     cuts_lines=True,
-    writing="What the trained model writes without a line",
+    writing="Text without each line",
 )
 
 if __name__ == "__main__":

@@ -385,7 +385,7 @@ EXPERIMENT = Experiment(
     rank=1,
     trains_cuts=True,
     cuts_lines=True,
-    writing="What models write that were trained with a surgery",
+    writing="Text of each retrained model",
 )
 
 if __name__ == "__main__":

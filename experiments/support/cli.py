@@ -103,7 +103,8 @@ def check_options(config: Any) -> None:
                     )
     if getattr(config, "name", ""):
         require_name(config.name)
-    require_writable(config.runs)
+    if hasattr(config, "runs"):
+        require_writable(config.runs)
 
 
 def require_writable(folder: Path) -> None:

@@ -79,7 +79,7 @@ def test_runs_of_one_model_are_joined(course_run, attention_run, tmp_path):
         "Summary",
         "The source, line by line: model.py",
         "The map of the model",
-        "What each variant writes, trained with its cut",
+        "Text of each variant",
         "Attention, head by head",
     ]
     assert titles.index("Which line was it?") > titles.index("How far back they look")
@@ -96,7 +96,7 @@ def test_what_two_runs_write_has_two_headings(course_run, tmp_path):
     shutil.copytree(course_run, tmp_path / "again")
     titles = [view.title for view in writing_parts(saved(course_run, tmp_path / "again"))]
     assert titles == [
-        f"What each variant writes, trained with its cut: {n}" for n in ("cuts", "again")
+        f"Text of each variant: {n}" for n in ("cuts", "again")
     ]
 
 
