@@ -69,5 +69,5 @@ class Experiment:
     cuts_lines: bool = False
     chosen_head: Callable[[SavedRun], tuple[int, int]] | None = None
     shows_attention: bool = True
-    writing: str = "What each variant writes"
+    writing: str = "Text of each variant"
     original: str = ""

@@ -61,7 +61,7 @@ def test_what_rungs_write_is_counted_against_the_lowest_and_no_place_is_marked(r
         "bigram"
     }
     (view,) = writing_parts([SavedRun.at(run)])
-    assert view.title == "What each rung writes" and view.baseline == "bigram"
+    assert view.title == "Text of each rung" and view.baseline == "bigram"
     texts = view.continued(view.prompts[0]).texts
     assert [text.variant for text in texts] == list(RUNGS)
     assert all(alike for text in texts for alike, _ in text.pieces)

@@ -95,9 +95,7 @@ def test_runs_of_one_model_are_joined(course_run, attention_run, tmp_path):
 def test_what_two_runs_write_has_two_headings(course_run, tmp_path):
     shutil.copytree(course_run, tmp_path / "again")
     titles = [view.title for view in writing_parts(saved(course_run, tmp_path / "again"))]
-    assert titles == [
-        f"Text of each variant: {n}" for n in ("cuts", "again")
-    ]
+    assert titles == [f"Text of each variant: {n}" for n in ("cuts", "again")]
 
 
 def test_the_effect_of_a_cut_stands_on_every_line_it_cut(course_run):
