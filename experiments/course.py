@@ -47,9 +47,10 @@ from experiments.support.pages.telling import (
 )
 from experiments.support.pages.views import save_views, source_sha256
 from experiments.support.record import Experiment, Quoted
-from experiments.support.retraining import run_all, samples_of
+from experiments.support.retraining import hash_file, run_all, samples_of
 from experiments.support.sampling import known_text, save_samples, say_samples
 from experiments.support.trainings.executors import Processes, at_once
+from experiments.support.trainings.finished import are_made, identity_of_tables, note_made
 from experiments.support.trainings.line_trainings import trained_study, untrained_study
 from experiments.support.trainings.tasks import tasks_of
 from experiments.support.variants import BASELINE, CUTS, course_variants
@@ -107,9 +108,15 @@ def main(config: Config) -> Path:
     own = own_cuts(config.cut, [read_source(gpt.model)], [BASELINE, *CUTS])
     if config.list_cuts:
         return list_cuts(untrained_study(sized, data))
-    asked = names_of_cuts(own)
-    if own:
-        own = say_before_training(untrained_study(sized, data), own)
+    name = config.name or run_name(config.preset, corpus.name, *names_of_cuts(own))
+    examined = say_before_training(
+        lambda: untrained_study(sized, data),
+        own,
+        config.runs / "course" / name,
+        model=asdict(model),
+        text=corpus.sha256,
+    )
+    own = examined.cuts
     variants = course_variants(config.only or ((BASELINE,) if own else ())) | own
     settings: dict[str, Any] = {
         "preset": config.preset,
@@ -119,9 +126,9 @@ def main(config: Config) -> Path:
         "seeds": list(range(config.seed, config.seed + config.seeds)),
         "variants": {name: cut.id if cut else "" for name, cut in variants.items()},
     } | ({"cuts": identities(own)} if own else {})
-    name = config.name or run_name(config.preset, corpus.name, *asked)
     hashes = {"text_sha256": corpus.sha256, "source_sha256": source_sha256()}
     with Run.open(config.runs, "course", name, settings, hashes) as run:
+        examined.keep(run)
         tasks = tasks_of(
             run,
             variants,
@@ -132,21 +139,29 @@ def main(config: Config) -> Path:
             stop_at=config.stop_at,
         )
         rows = run_all(run, tasks, data, tokenizer, Processes(config.workers))
-        run.save_table(describe_variants(pd.DataFrame(rows), variants))
-        summary = summarise(run.table(), preset.train.steps)
-        run.save_table(summary, "summary")
-        run.save_table(ngram_entropies(data), "entropies")
-        save_samples(run, samples_of(run, tasks), known_text(data, tokenizer), BASELINE)
+        samples = samples_of(run, tasks)
         whole = run.folder / "models" / f"{BASELINE}-{config.seed}.safetensors"
-        if whole.exists():
-            save_views(run, checkpoint.load(whole).model, tokenizer, data.val)
-        if own:
-            study = trained_study(whole, sized, data, TEXTS)
-            damage = correct(study.posthoc(own.values())).assign(variant=list(own))
-            run.save_table(damage, "damage")
+        made_of = identity_of_tables(
+            weights=hash_file(whole),
+            rows=rows,
+            samples=samples.to_dict("records"),
+            settings=settings,
+        )
+        if not are_made(run, made_of):
+            run.save_table(describe_variants(pd.DataFrame(rows), variants))
+            run.save_table(summarise(run.table(), preset.train.steps), "summary")
+            run.save_table(ngram_entropies(data), "entropies")
+            save_samples(run, samples, known_text(data, tokenizer), BASELINE)
+            if whole.exists():
+                save_views(run, checkpoint.load(whole).model, tokenizer, data.val)
+            if own:
+                study = trained_study(whole, sized, data, TEXTS)
+                damage = correct(study.posthoc(own.values())).assign(variant=list(own))
+                run.save_table(damage, "damage")
+            note_made(run, made_of)
         published = config.published or config.preset == "course"
         page = present(run, draw, published)
-    print_summary(summary, trainings_of(run.table()))
+    print_summary(run.table("summary"), trainings_of(run.table()))
     for variant, said in damage_said(run).items():
         console.print(f"{variant}: {said}", soft_wrap=True, markup=False)
     say_samples(run)

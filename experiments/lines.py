@@ -52,6 +52,7 @@ from experiments.support.record import Experiment, Quoted
 from experiments.support.sampling import say_samples
 from experiments.support.subjects import choose_class, train_subject_once
 from experiments.support.trainings.executors import at_once, one_thread
+from experiments.support.trainings.finished import are_made, identity_of_tables, note_made
 from experiments.support.trainings.line_trainings import (
     Trainings,
     judges,
@@ -69,7 +70,7 @@ from gpt.train import PRESETS
 from interp import figures, surgery
 from interp.errors import SurgeryWarning
 from interp.report import Figure, Part, Section
-from interp.runs import Run, SavedRun, identity_of
+from interp.runs import Run, SavedRun
 from interp.status import Status
 from interp.surgery import annotate
 from interp.surgery.by_line import lines_of_hook_points
@@ -174,19 +175,31 @@ def main(config: Config) -> Path:
         "texts": config.texts,
         "seeds": seeds,
     }
-    asked = names_of_cuts(own)
+    name = config.name or run_name(
+        config.preset, corpus.name, source.path.stem, *names_of_cuts(own)
+    )
     build = other.build if other else lambda seed: GPT(preset.model, seed=seed)
-    if own:
-        own = say_before_training(untrained_study(preset, data, build, modules), own)
-        settings["cuts"] = identities(own)
     if other:
         taken = {key: other.about[key] for key in ("given", "built")}
         settings["taken"] = {"files": [s.file for s in sources]} | taken
-    name = config.name or run_name(config.preset, corpus.name, source.path.stem, *asked)
+    # its files as they are now: the same command after an edit is a fresh answer
+    beside = {"beside": other.about["beside"]} if other else {}
+    read = {"sources": [s.text for s in sources], "imports": hash_of_imports(sources)} | beside
+    examined = say_before_training(
+        lambda: untrained_study(preset, data, build, modules),
+        own,
+        config.runs / "lines" / name,
+        **read,
+        **settings,
+    )
+    own = examined.cuts
+    if own:
+        settings["cuts"] = identities(own)
     hashes = {"text_sha256": corpus.sha256, "source_sha256": hash_source(source)}
     for number, more in enumerate(sources[1:], 2):
         hashes[f"source_{number}_sha256"] = hash_source(more)
     with Run.open(config.runs, "lines", name, settings, hashes) as run, one_thread():
+        examined.keep(run)
         ours = Trainings(run, preset, data, tokenizer, corpus.sha256, seeds, config.workers)
         if other:
             console.print(f"{other.name} of {', '.join(str(s.path) for s in sources)}")
@@ -195,16 +208,10 @@ def main(config: Config) -> Path:
             model = train_subject_once(other, config.seed, config.runs)
         else:
             model = loaded.model if loaded else ours.model()
-        texts = [s.text for s in sources]
-        decided = {"sources": texts, "weights": weights_hash(model), "top": top, **settings}
-        decided["imports"] = hash_of_imports(sources)
-        about = {key: settings[key] for key in DECIDE if key in settings}
-        if other:  # its files as they are now: the same command after an edit is a fresh answer
-            decided["beside"] = about["beside"] = other.about["beside"]
-        finished = identity_of(what="every line", limit_s=config.limit_s, **decided)
-        if run.task(finished) is None or not run.is_sound(
-            "results", "lines", "layers", "sites", "notes", "samples"
-        ):
+        decided = {**read, "weights": weights_hash(model), "top": top, **settings}
+        about = {key: settings[key] for key in DECIDE if key in settings} | beside
+        made_of = identity_of_tables(limit_s=config.limit_s, **decided)
+        if not are_made(run, made_of):
             judge, reference = judges(data, preset.model.block_size, config.texts)
             study = make_study(
                 run,
@@ -240,7 +247,7 @@ def main(config: Config) -> Path:
             run.save_table(annotate.by_site(run.table(), where), "sites")
             if isinstance(model, LanguageModel):
                 save_views(run, model, tokenizer, data.val)
-            run.record(finished, [])
+            note_made(run, made_of)
         page = present(run, draw)
     lines = run.table("lines")
     console.print(terminal(lines, run.table("layers"), console.width), soft_wrap=True)

@@ -14,6 +14,7 @@ at once, and taken from any other run that has it; killed at any instant, the sa
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -53,19 +54,20 @@ from experiments.support.pages.summary import (
 from experiments.support.pages.telling import limits_of_trainings, of_trainings
 from experiments.support.pages.views import save_views, source_sha256
 from experiments.support.record import Experiment, Quoted
-from experiments.support.retraining import run_all, samples_of
+from experiments.support.retraining import hash_file, run_all, samples_of
 from experiments.support.sampling import known_text, save_samples, say_samples
 from experiments.support.trainings.board import say_how_far
+from experiments.support.trainings.choosing import choose_surgeries, top_asked
 from experiments.support.trainings.executors import Executor, at_once, executor_of
+from experiments.support.trainings.finished import are_made, identity_of_tables, note_made
 from experiments.support.trainings.line_trainings import (
     most_harmful,
     trained_study,
     untrained_study,
 )
 from experiments.support.trainings.tasks import Task, resize_preset, tasks_of
-from experiments.support.variants import BASELINE, CUTS, course_variants
+from experiments.support.variants import BASELINE, CUTS
 from gpt import checkpoint
-from gpt.errors import UsageError, nearest
 from gpt.text import CharTokenizer, Corpus, Data, load_corpus, split
 from gpt.train import PRESETS, Preset
 from interp import figures, surgery
@@ -123,8 +125,14 @@ def main(config: Config) -> Path:
     preset = resize_preset(PRESETS[config.preset], tokenizer.vocab_size, config.steps)
     data = split(corpus, tokenizer, preset.model.block_size)
     cuts = choose_surgeries(asked, preset, data) if asked else {}  # wrong names are said at once
-    if own:
-        own = say_before_training(untrained_study(preset, data), own)
+    examined = say_before_training(
+        lambda: untrained_study(preset, data),
+        own,
+        config.runs / "retrain" / name,
+        model=asdict(preset.model),
+        text=corpus.sha256,
+    )
+    own = examined.cuts
     settings: dict[str, Any] = {
         "preset": config.preset,
         "surgeries": list(asked),
@@ -138,8 +146,11 @@ def main(config: Config) -> Path:
     executor = executor_of(config.workers, config.ray, config.gpus)
     hashes = {"text_sha256": corpus.sha256, "source_sha256": source_sha256()}
     with Run.open(config.runs, "retrain", name, settings, hashes) as run:
+        examined.keep(run)
         device = "cuda" if config.ray and config.gpus else None
-        sweep = Sweep(run, settings["seeds"], preset, data, tokenizer, executor, device)
+        sweep = Sweep(
+            run, settings["seeds"], preset, data, tokenizer, executor, device, config.texts
+        )
         page = sweep.swept(cuts | own, asked, config, corpus)
     announce(run.folder)
     return page
@@ -155,7 +166,8 @@ class Sweep:
     data: Data
     tokenizer: CharTokenizer
     executor: Executor
-    device: str | None = None
+    device: str | None
+    texts: int
 
     @property
     def baseline_seeds(self) -> list[int]:
@@ -168,26 +180,41 @@ class Sweep:
         run, text = self.run, corpus.sha256
         baseline = self.trained({BASELINE: None}, self.baseline_seeds, text)
         console.print(noise_said(baseline, len(self.seeds)))
-        study = self.study(config.texts)
         if wanted := top_asked(asked):
-            cuts = cuts | self.top(wanted, study)
+            cuts = cuts | self.top(wanted)
         curves = pd.concat([baseline, self.trained(cuts, self.seeds, text)], ignore_index=True)
-        run.save_table(describe_variants(curves, {BASELINE: None, **cuts}))
-        run.save_table(summarise(run.table()), "summary")
-        run.save_table(ngram_entropies(self.data), "entropies")
-        self.save_samples_of(cuts, text)
-        whole = run.folder / "models" / f"{BASELINE}-{self.seeds[0]}.safetensors"
-        save_views(run, checkpoint.load(whole).model, self.tokenizer, self.data.val)
-        run.save_table(study.posthoc(cuts.values()).assign(variant=list(cuts)), "damage")
-        run.save_table(both(run.table("summary"), run.table("damage")), "lasting_cost")
-        confirmed, again = self.confirmed(cuts, run.table("summary"), text)
-        run.save_table(confirmed, "confirmed")
-        run.save_table(again, "confirmed_trainings")
+        samples = samples_of(run, self.tasks({BASELINE: None, **cuts}, self.seeds, text))
+        made_of = identity_of_tables(
+            weights=hash_file(self.whole),
+            rows=curves.to_dict("records"),
+            samples=samples.to_dict("records"),
+            settings=run.description["config"],
+        )
+        if not are_made(run, made_of):
+            self.save_tables(cuts, curves, samples, text)
+            note_made(run, made_of)
         published = config.published or config.preset == "course"
         page = present(run, draw, published and "course" in asked)
         print_summary(run.table("summary"), trainings_of(run.table()))
         say_samples(run)
         return page
+
+    def save_tables(
+        self, cuts: dict[str, Surgery], curves: pd.DataFrame, samples: pd.DataFrame, text: str
+    ) -> None:
+        """Save all that is made of the trainings; those of ``confirmed`` are trained here."""
+        run = self.run
+        run.save_table(describe_variants(curves, {BASELINE: None, **cuts}))
+        run.save_table(summarise(run.table()), "summary")
+        run.save_table(ngram_entropies(self.data), "entropies")
+        save_samples(run, samples, known_text(self.data, self.tokenizer), BASELINE)
+        save_views(run, checkpoint.load(self.whole).model, self.tokenizer, self.data.val)
+        damage = self.study.posthoc(cuts.values())
+        run.save_table(damage.assign(variant=list(cuts)), "damage")
+        run.save_table(both(run.table("summary"), run.table("damage")), "lasting_cost")
+        confirmed, again = self.confirmed(cuts, run.table("summary"), text)
+        run.save_table(confirmed, "confirmed")
+        run.save_table(again, "confirmed_trainings")
 
     def trained(
         self, cuts: Mapping[str, Surgery | None], seeds: Sequence[int], text: str, longer: int = 1
@@ -196,11 +223,6 @@ class Sweep:
         preset's steps."""
         tasks = self.tasks(cuts, seeds, text, longer)
         return pd.DataFrame(run_all(self.run, tasks, self.data, self.tokenizer, self.executor))
-
-    def save_samples_of(self, cuts: Mapping[str, Surgery | None], text: str) -> None:
-        """Save what the finished models wrote."""
-        samples = samples_of(self.run, self.tasks({BASELINE: None, **cuts}, self.seeds, text))
-        save_samples(self.run, samples, known_text(self.data, self.tokenizer), BASELINE)
 
     def tasks(
         self, cuts: Mapping[str, Surgery | None], seeds: Sequence[int], text: str, longer: int = 1
@@ -216,23 +238,28 @@ class Sweep:
             device=self.device,
         )
 
-    def study(self, texts: int) -> Study:
-        """What cutting lines of the trained model does, judged on some validation texts."""
-        path = self.run.folder / "models" / f"{BASELINE}-{self.seeds[0]}.safetensors"
-        return trained_study(path, self.preset, self.data, texts)
+    @property
+    def whole(self) -> Path:
+        """The checkpoint of the model as it is, trained with the first seed."""
+        return self.run.folder / "models" / f"{BASELINE}-{self.seeds[0]}.safetensors"
 
-    def top(self, count: int, study: Study) -> dict[str, Surgery]:
+    @cached_property
+    def study(self) -> Study:
+        """What cutting lines of the trained model does, judged on some validation texts."""
+        return trained_study(self.whole, self.preset, self.data, self.texts)
+
+    def top(self, count: int) -> dict[str, Surgery]:
         """The lines whose cut changes the trained model's loss most; found once, and kept."""
         config = self.run.description["config"]
-        identity = identity_of(posthoc=study.sources[0].text, config=config, top=count)
+        identity = identity_of(posthoc=self.study.sources[0].text, config=config, top=count)
         ids = self.run.task(identity)
         if ids is None:
             console.print("cutting every line of the trained model")
-            table = study.posthoc()
+            table = self.study.posthoc()
             self.run.save_table(table, "posthoc")
             found = [{"id": id} for id in most_harmful(table, count)]
             ids = self.run.record(identity, found)
-        return {row["id"]: study.find(row["id"]) for row in ids}
+        return {row["id"]: self.study.find(row["id"]) for row in ids}
 
     def confirmed(
         self, cuts: Mapping[str, Surgery], summary: pd.DataFrame, text: str
@@ -249,44 +276,6 @@ class Sweep:
         ]
         curves = describe_variants(pd.concat(again, ignore_index=True), {BASELINE: None, **cuts})
         return summarise(curves), trainings_of(curves)
-
-
-def choose_surgeries(asked: Sequence[str], preset: Preset, data: Data) -> dict[str, Surgery]:
-    """The surgeries asked for by name or id; ``top:N`` is found later.
-
-    Raises:
-        UsageError: no such name or id; ``top:N`` without a number; nothing asked for.
-    """
-    if not asked:
-        raise UsageError("--surgeries is empty: name course, top:N, or ids")
-    top_asked(asked)
-    names = list(CUTS) if "course" in asked else [name for name in asked if name in CUTS]
-    found = course_variants(names) if names else {}
-    ids = [name for name in asked if not (name in (*CUTS, "course") or name.startswith("top:"))]
-    known = applicable(preset, data) if ids else {}
-    for id in ids:
-        if id not in known:
-            near = nearest(id, [*CUTS, "course", *known])
-            raise UsageError(f"no surgery is called {id!r}; nearest: {near}")
-        found[id] = known[id]
-    return {name: cut for name, cut in found.items() if cut is not None}
-
-
-def applicable(preset: Preset, data: Data) -> dict[str, Surgery]:
-    """Every surgery that a run of the model shows to apply, by id; but for those whose stand-in is
-    a mean, for that is of a trained model."""
-    return {cut.id: cut for cut in untrained_study(preset, data).surgeries}
-
-
-def top_asked(asked: Sequence[str]) -> int:
-    """The N of ``top:N``; 0 where it is not asked for."""
-    tops = [name for name in asked if name.startswith("top:")]
-    if not tops:
-        return 0
-    number = tops[0].removeprefix("top:")
-    if len(tops) > 1 or not number.isdecimal() or int(number) < 1:
-        raise UsageError(f"{' '.join(tops)!r} is not how many lines to cut; write top:12, once")
-    return int(number)
 
 
 def both(summary: pd.DataFrame, damage: pd.DataFrame) -> pd.DataFrame:

@@ -8,11 +8,15 @@
 --cut 'no_residual=x = x + attn_out => x = attn_out'      any of them, with a name
 
 cuts = own_cuts(config.cut, [source])
-cuts = say_before_training(study, cuts)
+examined = say_before_training(lambda: study, cuts, folder_of_run, model=sizes, text=sha256)
+examined.cuts                # as they are to be made
+examined.keep(run)           # so that the same command started again need not find it out again
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +25,13 @@ import tyro
 from rich.table import Table
 
 from experiments.support.cli import console
+from experiments.support.pages.presenting import hash_code
 from gpt.errors import UsageError
-from interp import surgery
+from interp import errors, surgery
 from interp.errors import SurgeryError
+from interp.runs import Run, identity_of
+from interp.runs.description import packages
+from interp.runs.store import recorded_in
 from interp.status import WITH_LOSS, Status
 from interp.surgery import Source, Study, Surgery
 from interp.surgery.source.edits import combine
@@ -147,13 +155,72 @@ def source_named(file: str, sources: Sequence[Source]) -> Source:
     raise SurgeryError(f"{file!r} is no file that can be cut; those are {known}")
 
 
-def say_before_training(study: Study, asked: Mapping[str, Surgery]) -> dict[str, Surgery]:
+@dataclass(frozen=True)
+class Examined:
+    """What is known of cuts before anything is trained.
+
+    Attributes:
+        cuts: by name, as they are to be made: each in a branch where it runs.
+        identity: of all that decides it.
+        rows: what a run keeps of it under that identity.
+    """
+
+    cuts: dict[str, Surgery]
+    identity: str
+    rows: list[dict[str, str]]
+
+    def keep(self, run: Run) -> None:
+        """Let a run keep it, for ``say_before_training``."""
+        if self.rows:
+            run.record(self.identity, self.rows)
+
+
+def say_before_training(
+    make_study: Callable[[], Study], asked: Mapping[str, Surgery], folder: Path, **decided: Any
+) -> Examined:
     """Make each cut in a model that is not trained yet, run it on a text, and say what is known;
-    the cuts as they are to be made, each in a branch where it runs.
+    where a run keeps what was found of the same, that is said.
+
+    Args:
+        make_study: of the model that is not trained yet; called where nothing is kept.
+        folder: of the run, which need not have begun.
+        decided: what decides the study, beside the code and the packages.
 
     Raises:
         UsageError: a cut with which the model does not run, or gives what is no number.
     """
+    if not asked:
+        return Examined({}, "", [])
+    made_by = {"code": hash_code(), "packages": packages()}
+    identity = identity_of(what="cuts", cuts=identities(asked), decided=decided, **made_by)
+    rows = kept_rows(folder / "tasks.sqlite", identity)
+    if rows is None:
+        rows = examine(make_study(), asked)
+    cuts = dict(asked)
+    for row in rows:
+        name, text = row["cut"], row["text"]
+        if text:
+            cuts[name] = to_text(asked[name].source, text, name)
+        said = [f"cut     {name}: {cuts[name].label}", f"        {row['said']}"]
+        if text:
+            branch = "the branch that its line is in is taken, which alone is the same function"
+            said.append(f"        {branch}")
+        console.print(*said, sep="\n", soft_wrap=True, markup=False)
+    return Examined(cuts, identity, rows)
+
+
+def kept_rows(store: Path, identity: str) -> list[dict[str, Any]] | None:
+    """What a run's store keeps of a task; None where there is none, or it cannot be read, which is
+    said when the run is opened."""
+    with suppress(errors.UsageError):
+        return recorded_in(store, identity) if store.exists() else None
+    return None
+
+
+def examine(study: Study, asked: Mapping[str, Surgery]) -> list[dict[str, str]]:
+    """What is known of each cut: ``cut said text``, the text of its file where it is made in a
+    branch that is not taken otherwise."""
+    rows = []
     cuts = take_branches(study, asked)
     for name, row in zip(cuts, study.posthoc(cuts.values()).to_dict("records"), strict=True):
         cut, status, detail = cuts[name], row["status"], row["detail"]
@@ -164,12 +231,9 @@ def say_before_training(study: Study, asked: Mapping[str, Surgery]) -> dict[str,
                 f"{detail.replace('judge, ', '', 1)}; nothing was trained"
             )
         more = f" ({detail})" if detail and status != Status.LEAK else ""
-        console.print(f"cut     {name}: {cut.label}", soft_wrap=True, markup=False)
-        console.print(f"        {SAID[status]}{more}", soft_wrap=True, markup=False)
-        if cut != asked[name]:
-            said = "the branch that its line is in is taken, which alone is the same function"
-            console.print(f"        {said}", soft_wrap=True, markup=False)
-    return cuts
+        text = cut.text if cut != asked[name] else ""
+        rows.append({"cut": name, "said": f"{SAID[status]}{more}", "text": text})
+    return rows
 
 
 def take_branches(study: Study, cuts: Mapping[str, Surgery]) -> dict[str, Surgery]:

@@ -16,7 +16,7 @@ import pytest
 
 from experiments.course import Config, main
 from experiments.support.cli import launch
-from experiments.support.pages.joining import parts_of_quiz
+from experiments.support.pages.joining import quizzes_of
 from gpt import GPTConfig
 from gpt.train import PRESETS, Preset, TrainConfig
 from interp.runs import SavedRun
@@ -207,7 +207,7 @@ def test_the_page_shows_no_figure_and_says_no_sentence_twice(run):
 
 
 def test_a_cut_is_asked_for_once_and_no_text_of_the_quiz_stands_elsewhere_on_the_page(run):
-    (quiz,) = parts_of_quiz([SavedRun.at(run)])
+    (quiz,) = quizzes_of([SavedRun.at(run)])
     answers = [line for question in quiz.questions for line in question.lines]
     assert len(answers) == len(set(answers)) and len(quiz.questions) == len(CUTS)
     (by_text,) = (question for question in quiz.questions if question.wrote)

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.retrain import Config, choose_surgeries, main
+from experiments.retrain import Config, Sweep, main
 from experiments.support.cli import launch
 from experiments.support.retraining import run_all
+from experiments.support.trainings.choosing import choose_surgeries
 from experiments.support.trainings.executors import InProcess
 from experiments.support.trainings.tasks import resize_preset, tasks_of
 from gpt import GPTConfig
@@ -100,6 +101,17 @@ def test_killed_with_its_workers_at_work_it_ends_with_the_same_tables(run, tmp_p
         table = pd.read_parquet(page.parent / f"{name}.parquet")
         expected = pd.read_parquet(run / f"{name}.parquet")
         pd.testing.assert_frame_equal(table, expected, check_exact=True)
+
+
+def test_a_finished_sweep_makes_no_table_again(run, monkeypatch):
+    options = Config(runs=run.parents[1], workers=0, **SWEEP)
+    first = {path.name: path.read_bytes() for path in run.glob("*.parquet")}
+    with monkeypatch.context() as patched:
+        patched.setattr(Sweep, "save_tables", None)
+        main(options)
+    (run / "damage.parquet").unlink()  # what is lost is made again, and is the same
+    main(options)
+    assert {path.name: path.read_bytes() for path in run.glob("*.parquet")} == first
 
 
 def test_a_disk_that_is_full_is_one_sentence_and_nothing_is_lost(tmp_path, capfd):

@@ -8,15 +8,17 @@ import pandas as pd
 import pytest
 
 import gpt.model
+from experiments import course
 from experiments.course import Config, effects, main
 from experiments.support.own_cuts import own_cuts, say_before_training
+from experiments.support.trainings.finished import are_made, identity_of_tables, note_made
 from experiments.support.trainings.line_trainings import untrained_study
 from gpt import GPTConfig
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS, Preset, TrainConfig
 from interp import surgery
-from interp.runs import SavedRun
+from interp.runs import Run, SavedRun
 
 SOURCE = surgery.read_source(gpt.model)
 LINE = SOURCE.text[: SOURCE.text.index("x = x + attn_out")].count("\n") + 1
@@ -121,9 +123,13 @@ SAID = {
 
 
 @pytest.mark.parametrize("new", SAID)
-def test_what_is_known_is_said_before_anything_trains(study, capsys, new):
-    say_before_training(study, own_cuts([f"x = x + attn_out => {new}"], [SOURCE]))
+def test_what_is_known_is_said_before_anything_trains(study, capsys, tmp_path, new):
+    say_before_training(lambda: study, own_cuts([f"x = x + attn_out => {new}"], [SOURCE]), tmp_path)
     assert SAID[new] in capsys.readouterr().out
+
+
+def never(*_, **__):
+    raise AssertionError("the cuts are examined again")
 
 
 TEST = "is_watched(self.hook_attn_scores, self.hook_pattern)"
@@ -143,9 +149,17 @@ def test_a_cut_in_a_branch_that_is_not_taken_is_the_edit_by_hand_that_takes_it(
     for weight in model.parameters():  # as in a trained model, heads look at some tokens more
         weight.data *= 10 if weight.ndim == 2 else 1
     study = replace(study, model=model)
-    (cut,) = say_before_training(study, own_cuts([f"{old} => {new}"], [SOURCE])).values()
+    asked = own_cuts([f"{old} => {new}"], [SOURCE])
+    with Run.open(tmp_path, "course", "a", {}) as run:
+        examined = say_before_training(lambda: study, asked, run.folder)
+        examined.keep(run)
+    (cut,) = examined.cuts.values()
     said = capsys.readouterr().out
-    assert "it runs, and changes" in said and "branch that its line is in is taken" in said
+    assert say_before_training(never, asked, run.folder) == examined  # from what the run keeps
+    assert capsys.readouterr().out == said
+    with pytest.raises(AssertionError, match="examined"):  # of another text, nothing is kept
+        say_before_training(never, asked, run.folder, text="another")
+    assert "it runs, and changes" and "branch that its line is in is taken" in said
     texts = {
         "taken": SOURCE.text.replace(TEST, "True"),
         "cut": SOURCE.text.replace(TEST, "True").replace(old, new),
@@ -168,9 +182,10 @@ def test_a_cut_in_a_branch_that_is_not_taken_is_the_edit_by_hand_that_takes_it(
 
 
 @pytest.mark.parametrize("new", ["x = attn_out[:, :1, :3]", "x = attn_out / 0.0 * 0"])
-def test_a_cut_that_cannot_be_trained_ends_with_a_sentence(study, new):
+def test_a_cut_that_cannot_be_trained_ends_with_a_sentence(study, tmp_path, new):
+    asked = own_cuts([f"x = x + attn_out => {new}"], [SOURCE])
     with pytest.raises(UsageError, match="nothing was trained"):
-        say_before_training(study, own_cuts([f"x = x + attn_out => {new}"], [SOURCE]))
+        say_before_training(lambda: study, asked, tmp_path)
 
 
 def test_the_course_trains_a_cut_of_ones_own_and_forms_share_trainings(
@@ -195,6 +210,31 @@ def test_the_course_trains_a_cut_of_ones_own_and_forms_share_trainings(
     assert results[0] == results[1]
     out = capsys.readouterr().out
     assert out.count("0 left") == 1  # the second had nothing to train
+    folder = page.parent
+    first = {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
+    options = Config(runs=tmp_path / "runs", seeds=1, cut=(form,))
+    with monkeypatch.context() as patched:  # finished, it computes nothing again
+        for name in ("untrained_study", "trained_study", "save_samples", "save_views"):
+            patched.setattr(course, name, never)
+        main(options)
+    assert capsys.readouterr().out == out[out.rindex("cut ") :]  # and says the same
+    (folder / "damage.parquet").unlink()
+    main(options)
+    assert {path.name: path.read_bytes() for path in folder.glob("*.parquet")} == first
+
+
+def test_tables_are_made_again_of_what_they_are_to_be_made_of(tmp_path):
+    """Made of a, of b, and asked for a: those of b are not taken for them."""
+    made = []
+    with Run.open(tmp_path, "course", "a", {}) as run:
+        for of in "aabbaa":
+            made_of = identity_of_tables(of=of)
+            if not are_made(run, made_of):
+                made.append(of)
+                run.save_table(pd.DataFrame({"of": [of]}))
+                note_made(run, made_of)
+            assert run.table()["of"].item() == of
+    assert made == ["a", "b", "a"]
 
 
 def test_what_can_be_cut_is_listed_by_line(tmp_path, monkeypatch, capsys):
