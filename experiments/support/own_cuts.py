@@ -156,7 +156,7 @@ def source_named(file: str, sources: Sequence[Source]) -> Source:
 
 
 @dataclass(frozen=True)
-class Examined:
+class KnownBefore:
     """What is known of cuts before anything is trained.
 
     Attributes:
@@ -177,7 +177,7 @@ class Examined:
 
 def say_before_training(
     make_study: Callable[[], Study], asked: Mapping[str, Surgery], folder: Path, **decided: Any
-) -> Examined:
+) -> KnownBefore:
     """Make each cut in a model that is not trained yet, run it on a text, and say what is known;
     where a run keeps what was found of the same, that is said.
 
@@ -190,12 +190,12 @@ def say_before_training(
         UsageError: a cut with which the model does not run, or gives what is no number.
     """
     if not asked:
-        return Examined({}, "", [])
+        return KnownBefore({}, "", [])
     made_by = {"code": hash_code(), "packages": packages()}
     identity = identity_of(what="cuts", cuts=identities(asked), decided=decided, **made_by)
     rows = kept_rows(folder / "tasks.sqlite", identity)
     if rows is None:
-        rows = examine(make_study(), asked)
+        rows = try_untrained(make_study(), asked)
     cuts = dict(asked)
     for row in rows:
         name, text = row["cut"], row["text"]
@@ -206,7 +206,7 @@ def say_before_training(
             branch = "the branch that its line is in is taken, which alone is the same function"
             said.append(f"        {branch}")
         console.print(*said, sep="\n", soft_wrap=True, markup=False)
-    return Examined(cuts, identity, rows)
+    return KnownBefore(cuts, identity, rows)
 
 
 def kept_rows(store: Path, identity: str) -> list[dict[str, Any]] | None:
@@ -217,7 +217,7 @@ def kept_rows(store: Path, identity: str) -> list[dict[str, Any]] | None:
     return None
 
 
-def examine(study: Study, asked: Mapping[str, Surgery]) -> list[dict[str, str]]:
+def try_untrained(study: Study, asked: Mapping[str, Surgery]) -> list[dict[str, str]]:
     """What is known of each cut: ``cut said text``, the text of its file where it is made in a
     branch that is not taken otherwise."""
     rows = []
