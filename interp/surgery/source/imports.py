@@ -57,7 +57,8 @@ def modules_imported(name: str, text: str) -> Iterable[ModuleType]:
     """The loaded modules that a file's import statements name, and where what its module holds was
     defined."""
     names = modules_named(name, text)
-    held: list[Any] = list(vars(sys.modules[name]).values()) if name in sys.modules else []
+    space = vars(sys.modules[name]) if name in sys.modules else {}
+    held = [item for key, item in space.items() if key not in ("__loader__", "__spec__")]
     names |= {item.__name__ if isinstance(item, ModuleType) else home_of(item) for item in held}
     names |= {".".join(n.split(".")[:end]) for n in names for end in range(1, n.count(".") + 1)}
     return [sys.modules[n] for n in sorted(names) if isinstance(sys.modules.get(n), ModuleType)]
