@@ -260,17 +260,19 @@ def stopping(model: Model, names: Sequence[str]) -> dict[str, int]:
 
 
 class Names(tuple[str, ...]):
-    """Every name of a hook point, and what the axes of its value are where a run has shown it."""
+    """Every name of a hook point, and what the axes of its value are, as a run has shown."""
 
     axes: tuple[str, ...] = ()
 
 
-def names_by_point(model: Model) -> dict[HookPoint, Names]:
+def names_by_point(model: Model) -> dict[HookPoint, tuple[str, ...]]:
     """Every name of each hook point."""
-    names: dict[HookPoint, Names] = {}
+    names: dict[HookPoint, tuple[str, ...]] = {}
     for name, point in model.hook_dict.items():
-        names[point] = Names((*names.get(point, ()), name))
-        names[point].axes = getattr(point, "axes", ())
+        names[point] = (*names.get(point, ()), name)
+    for point in [point for point in names if getattr(point, "axes", ())]:
+        seen = names[point] = Names(names[point])
+        seen.axes = point.axes
     return names
 
 
