@@ -383,6 +383,6 @@ def test_a_sweep_over_lines_is_not_resumed_but_refused(written, tmp_path):
     model, _ = written
     view = hook_lines(model, TOKENS)
     zeros = {site: ip.Zero() for site in ip.sites(view, "parts.*.[ab]")}
-    with ip.runs.Run.open(tmp_path / "runs", "lines", "swept", {}) as run:
-        with pytest.raises(UsageError, match="cannot be known again.*or sweep without a run"):
-            ip.sweep(view, TOKENS, zeros, ip.loss, run=run)
+    refused = pytest.raises(UsageError, match=r"cannot be known again.*or sweep without a run")
+    with ip.runs.Run.open(tmp_path / "runs", "lines", "swept", {}) as run, refused:
+        ip.sweep(view, TOKENS, zeros, ip.loss, run=run)
