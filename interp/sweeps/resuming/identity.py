@@ -36,8 +36,9 @@ from torch import Tensor, nn
 from transformer_lens import ActivationCache
 
 from interp.errors import UsageError
+from interp.site import Names
 from interp.sweeps.resuming.libraries import DRAWING, version_of_library, words
-from interp.sweeps.resuming.lookups import Lookups, lookups_in
+from interp.sweeps.resuming.lookups import Lookups, code_parts, lookups_in
 
 PLAIN = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, type(...)),
@@ -127,6 +128,8 @@ class Digests:
         kind = type(value)
         if kind in LISTS or (isinstance(value, tuple) and hasattr(kind, "_fields")):
             return [*self._class_of(value), *value] if kind not in LISTS else value
+        if kind is Names:
+            return [*value, value.axes]
         if kind in (set, frozenset):
             return sorted(self.of(member) for member in value)
         if kind in TABLES:  # in order, which whoever walks one sees
@@ -347,12 +350,6 @@ def without_checks(value: Any) -> Any:
 
 def full_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def code_parts(code: CodeType) -> list[Any]:
-    shape = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
-    names = [code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars]
-    return [code.co_code, code.co_exceptiontable, *names, *shape, code.co_consts]
 
 
 def contents_of_cell(cell: Any) -> Any:

@@ -8,6 +8,7 @@ import dis
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import CodeType
+from typing import Any
 
 STARTS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 GOES_ON = {"LOAD_ATTR", "LOAD_METHOD"}
@@ -79,3 +80,10 @@ def collect(code: CodeType, found: Lookups) -> None:
         found.chains.add(chain)
     if not taken:
         found.imports.add((module, ""))
+
+
+def code_parts(code: CodeType) -> list[Any]:
+    """What a function's code is, but for where it stands."""
+    shape = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
+    names = [code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars]
+    return [code.co_code, code.co_exceptiontable, *names, *shape, code.co_consts]
