@@ -26,7 +26,7 @@ from torch import Tensor
 from experiments.support.cli import announce, console, launch
 from experiments.support.pages.presenting import present
 from experiments.support.pages.telling import of_trained_model
-from experiments.support.pages.views import save_views
+from experiments.support.pages.views import save_views, with_computing
 from experiments.support.record import Experiment, Quoted
 from experiments.support.sampling import known_text, save_samples, say_samples, write_variants
 from experiments.support.trained import StudyOptions, TrainedSubject, find_subject
@@ -74,12 +74,12 @@ def main(config: Config) -> Path:
         questions = [(head, ways[way]) for head, way in asked]
         table = sweep(model, tokens, questions, loss, run=run)
         table = table.assign(intervention=[way for _, way in asked], seed=config.seed)
+        table = with_computing(table, model)
         run.save_table(table)
         worst = worst_head(table)
         losses = per_token(subject, tokens, Site.parse(worst["site"]), ways["mean"])
-        place = {name: worst[name] for name in ("file", "line", "code")}
-        run.save_table(losses.assign(**place), "tokens")
-        run.save_table(per_character(losses).assign(**place), "characters")
+        run.save_table(at_line_of(worst, losses), "tokens")
+        run.save_table(at_line_of(worst, per_character(losses)), "characters")
         samples = without_heads(subject, table, ways["mean"], config.seed)
         save_samples(run, samples, known_text(subject.data, subject.tokenizer), BASELINE)
         save_views(run, model, subject.tokenizer, subject.data.val)
@@ -94,6 +94,13 @@ def worst_head(table: pd.DataFrame) -> pd.Series:
     """The row of the head whose mean ablation costs most."""
     means = table[table["intervention"] == "mean"]
     return means.nlargest(1, "delta").iloc[0]
+
+
+def at_line_of(head: pd.Series, table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose every row names the lines that compute a head."""
+    table = table.assign(**{name: head[name] for name in ("file", "line", "code")})
+    computing = [head["computing"]] * len(table)
+    return table.assign(computing=pd.Series(computing, index=table.index, dtype=object))
 
 
 def without_heads(

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from experiments.support.cli import Examples, announce, console, launch, run_name
 from experiments.support.pages.presenting import present
+from experiments.support.pages.views import with_computing
 from experiments.support.pairs import Pair, check_lengths, check_pairs, read_pairs
 from experiments.support.record import Experiment, Quoted
 from experiments.support.trained import StudyOptions, device_named, find_subject, opened
@@ -94,6 +95,7 @@ def main(config: Config) -> Path:
         table = activation_patching(
             task.model, task.clean, task.corrupted, metric, COMPONENTS, run=run
         )
+        table = with_computing(table, task.model)
         run.save_table(table.assign(metric="logit_difference", seed=config.seed))
         run.save_table(characters_of(task), "positions")
         text = task.tokenizer.decode(task.clean[0])

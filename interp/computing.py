@@ -8,6 +8,7 @@ says nothing of what it is. The lines to read beside it are those that made ``z`
 
 import ast
 from collections.abc import Sequence
+from functools import lru_cache
 
 REARRANGEMENTS = {
     *("transpose", "swapaxes", "swapdims", "permute", "movedim", "moveaxis", "rearrange"),
@@ -29,16 +30,21 @@ def computing_lines(source: str, line: int) -> list[int]:
         Numbers of lines, in order; none where the line computes something itself, or what it
         rearranges was made elsewhere, as a parameter is.
     """
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return []
-    path = path_to_statement(tree.body, line)
+    path = path_to_statement(statements_of(source), line)
     statement = path[-1][0][path[-1][1]] if path else None
     name = rearranged_name(statement)
     if name is None:
         return []
     return sorted({maker.lineno for maker in makers_before(path, name)})
+
+
+@lru_cache(8)  # a page asks for many lines of one file
+def statements_of(source: str) -> list[ast.stmt]:
+    """What a file says; nothing where it cannot be read."""
+    try:
+        return ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return []
 
 
 BlockPath = list[tuple[list[ast.stmt], int]]  # from the outermost: a block, and the place in it

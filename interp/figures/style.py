@@ -148,7 +148,8 @@ def name_lines(table: pd.DataFrame, by: str = "") -> list[str]:
     """The lines of code that compute what a figure is about, one text for each.
 
     Args:
-        table: its columns file, line and code name the lines; without these none is named.
+        table: its columns file, line and code name the lines; without these none is named. Where a
+            row's ``computing`` names lines, it is these.
         by: a column; its values stand before the lines that are theirs.
     """
     if not {"file", "line", "code"} <= {*table}:
@@ -156,8 +157,10 @@ def name_lines(table: pd.DataFrame, by: str = "") -> list[str]:
     named: dict[str, list[str]] = {}
     rows = table[table["line"].notna()].drop_duplicates(["file", "line", *([by] * bool(by))])
     for row in rows.to_dict("records"):
-        whose = named.setdefault(place_and_code(row, CODE_COLUMNS - 30), [])
-        whose += [str(row[by])] if by else []
+        texts = [drawable(text, MONO)[:CODE_COLUMNS] for text in row.get("computing", ())]
+        for text in texts or [place_and_code(row, CODE_COLUMNS - 30)]:
+            whose = named.setdefault(text, [])
+            whose += [str(row[by])] if by else []
     lines = [f"{', '.join(whose)}: {line}" if whose else line for line, whose in named.items()]
     if len(lines) > LINES_NAMED:
         left = len(lines) - LINES_NAMED + 1

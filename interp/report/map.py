@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from interp.computing import computing_lines
 from interp.errors import UsageError
 from interp.report.boxes import Box, BoxGroup, add, grouped, level_of
 from interp.report.map_drawing import draw_map
@@ -79,7 +80,7 @@ class MapView:
             for file, rows in self.lines.groupby("file"):
                 sources[PurePath(str(file)).name] = "\n".join(map(str, rows["code"]))
         found = vocabulary(self.boxes, sources).to_dict("records")
-        return [{**self._place(row), **with_text_keys(row)} for row in found]
+        return [{**with_text_keys(row), **self._place(row)} for row in found]
 
     def _trunk(self, rows: Sequence[dict[Any, Any]]) -> list[Box | BoxGroup]:
         """Boxes outside of blocks and groups of the same blocks, in the order of the run."""
@@ -125,11 +126,24 @@ class MapView:
         if empty(row["line"]):
             return {"where": "", "code": "", "link": ""}
         number, file = int(row["line"]), str(row["file"])
+        codes = self._codes(file)
+        # a line that only gives a value another shape says nothing of it
+        makers = (
+            computing_lines("\n".join(codes), number) if row.get("kind", "hook") == "hook" else []
+        )
+        numbers = " or ".join(map(str, makers or [number]))
         return {
-            "where": f"{self._shown(file) or PurePath(file).name}:{number}",
-            "code": row["code"],
-            "link": self._link(file, number),
+            "where": f"{self._shown(file) or PurePath(file).name}:{numbers}",
+            "code": " or ".join(codes[made - 1].strip() for made in makers) or row["code"],
+            "link": self._link(file, makers[0] if makers else number),
         }
+
+    def _codes(self, file: str) -> list[str]:
+        """The lines of a file; none where the page does not show it."""
+        name = self._shown(file)
+        if self.lines is None or not name:
+            return []
+        return [str(code) for code in self.lines.loc[self.lines["file"] == name, "code"]]
 
     def _shown(self, file: str) -> str:
         """What the lines call a file, which may be given with its whole path; empty where they are

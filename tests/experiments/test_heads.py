@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 import torch
 
+import gpt.model
 from experiments.heads import FEWEST, Config, main
 from experiments.support.trained import StudyOptions, find_subject
+from interp.figures.style import name_lines
 from interp.metrics import loss
 
 EXAMPLES = 24
@@ -30,6 +32,15 @@ def test_every_head_is_ablated_in_three_ways(table):
     assert (table["n"] == EXAMPLES).all()
     assert table["p_adjusted"].between(0, 1).all()
     assert (table["file"] == "gpt/model.py").all()
+
+
+def test_figures_name_the_lines_that_compute_a_head_and_not_the_one_that_only_turns_it(folder):
+    code = Path(gpt.model.__file__).read_text().splitlines()
+    made = [n for n, said in enumerate(code, 1) if said.lstrip().startswith("z = self.attend(")]
+    made += [n for n, said in enumerate(code, 1) if said.lstrip().startswith("z = F.scaled_dot")]
+    expected = [f"model.py:{number} {code[number - 1].strip()}" for number in made]
+    for name in ("results", "tokens", "characters"):
+        assert name_lines(pd.read_parquet(folder / f"{name}.parquet")) == expected
 
 
 def test_zeroing_a_head_costs_what_deleting_its_columns_of_the_projection_costs(table, runs, text):

@@ -16,6 +16,7 @@ import gpt.model
 from gpt.protocol import LanguageModel
 from gpt.text import CharTokenizer
 from interp.architecture import architecture
+from interp.computing import computing_lines
 from interp.heads import attention_patterns
 from interp.runs import Run
 from interp.site import source_lines
@@ -30,6 +31,19 @@ def save_views(run: Run, model: LanguageModel, tokenizer: CharTokenizer, tokens:
     run.save_table(architecture(model), "architecture")
     shown = tokens[: min(SHOWN, model.config.block_size)].to(next(model.parameters()).device)
     run.save_table(attention_patterns(model, shown, tokenizer.decode(shown)), "patterns")
+
+
+def with_computing(table: pd.DataFrame, model: LanguageModel) -> pd.DataFrame:
+    """A table of sites with a column ``computing``, for figures to name: where the line of a site's
+    hook point only gives a value another shape, the lines that made the value, with their code."""
+    found = {}
+    for name, line in source_lines(model).items():
+        text = "".join(linecache.getlines(line.path))
+        codes, file = text.splitlines(), Path(line.file).name.partition(":")[0]
+        makers = computing_lines(text, line.line)
+        found[name] = tuple(f"{file}:{number} {codes[number - 1].strip()}" for number in makers)
+    named = [found.get(hook, ()) for hook in table["hook"]]
+    return table.assign(computing=pd.Series(named, index=table.index, dtype=object))
 
 
 def source_sha256() -> str:

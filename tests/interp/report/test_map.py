@@ -128,3 +128,18 @@ def test_whatever_names_hold_is_shown_as_text(boxes):
 def test_a_table_without_boxes_is_one_sentence(boxes):
     with pytest.raises(UsageError, match="has no boxes"):
         page(MapView("The map", boxes[boxes["kind"] == "hook"]))
+
+
+def test_a_value_that_a_line_only_rearranges_is_placed_where_it_is_computed(boxes, lines):
+    codes = list(lines["code"])
+    made = [
+        n
+        for n, code in enumerate(codes, 1)
+        if code.strip().startswith(("z = self.attend(", "z = F."))
+    ]
+    text = html.unescape(page(MapView("The map", boxes, lines)))
+    assert len(made) == 2 and f"model.py:{made[0]} or {made[1]}" in text
+    (row,) = re.findall(r'<th scope="row">V Output</th>.*?</tr>', text)
+    assert f'href="#L{made[0]}"' in row
+    assert all(codes[number - 1].strip() in row for number in made)
+    assert "z = z.transpose(1, 2)" not in text
