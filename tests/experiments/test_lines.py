@@ -366,6 +366,7 @@ def test_what_a_reader_must_know_of_the_model_as_it_is_is_kept_and_said(tmp_path
     with Run.open(tmp_path, "lines", "noisy", {}) as run:
         lines.make_study(
             run,
+            told=[],
             build=lambda seed: gpt.model.GPT(config, seed=seed),
             judge=judge,
             files=[gpt.model],
