@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from experiments.support.models.options import parses_nothing, with_default_options
+
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 IMPORT = (ast.Import, ast.ImportFrom)
 
@@ -32,6 +34,7 @@ HARMLESS = {
     *("print", "manual_seed", "manual_seed_all", "seed", "filterwarnings", "simplefilter"),
     *("basicConfig", "setLevel", "set_float32_matmul_precision", "set_default_dtype", "insert"),
     *("append", "extend", "update", "setdefault", "register", "add", "set_printoptions"),
+    *("add_argument", "set_defaults"),
 }
 TRAINS = "reads data, builds a model or trains"
 
@@ -63,8 +66,10 @@ def without_training(
         known: numbers and words by the names that files have for them, such as ``vocab_size``.
         is_there: whether a package can be imported.
     """
+    replaced = with_default_options(tree, known)
     trimmer = Trimmer(tree, known, is_there)
     tree.body = trimmer.kept(tree.body)
+    trimmer.left.replaced |= replaced
     return ast.fix_missing_locations(tree), trimmer.left
 
 
@@ -238,7 +243,7 @@ class Trimmer:
     def acts(self, node: ast.AST, seen: frozenset[str] = frozenset()) -> bool:
         """Whether code reads data, builds or trains a model, itself or by functions it calls."""
         for part in within(node):
-            if not isinstance(part, ast.Call):
+            if not isinstance(part, ast.Call) or parses_nothing(part):
                 continue
             name, root = called_name(part.func), first_name(part.func)
             if root in OUTSIDE and root in self.imported:

@@ -108,3 +108,36 @@ def test_a_name_that_stood_for_something_else_before_is_gone():
     space, left = run("scale = 1\ndata = open('x')\nscale = len(data)\n")
     assert "scale" not in space
     assert left.names["scale"][0] == 3
+
+
+OPTIONS = """
+import argparse
+from torch import nn
+parser = argparse.ArgumentParser(description="trains")
+parser.add_argument("-e", "--n-embd", type=int, default=384)
+parser.add_argument("--rate", type=float, default=0.5)
+parser.add_argument("--tied", action="store_true")
+args = parser.parse_args()
+class GPT(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.h = nn.Linear(args.n_embd, 3)
+text = open("input.txt").read()
+"""
+
+
+def test_a_script_that_reads_options_has_their_defaults_and_our_sizes():
+    space, left = run(OPTIONS, {"n_embd": 8})
+    assert vars(space["args"]) == {"n_embd": 8, "rate": 0.5, "tied": False}
+    assert left.replaced == {"n_embd": "384"} and {*left.names} == {"text"}
+    assert space["GPT"]().h.in_features == 8
+
+
+@pytest.mark.parametrize(
+    "option",
+    ['"--text", required=True', '"text"', '"--text", type=str, required=True, help="a file"'],
+)
+def test_a_script_that_must_be_given_options_is_not_ended_by_them(option):
+    text = OPTIONS.replace('"--tied", action="store_true"', option)
+    space, left = run(text, {"n_embd": 8})
+    assert "args" not in space and "args" in left.names and "GPT" in space
