@@ -58,7 +58,7 @@ def change_row(path):
 @pytest.mark.parametrize(
     ("name", "spoil", "told"),
     [
-        ("tasks.sqlite", change_row, "2 of 4 tasks fail their checksum"),
+        ("tasks.sqlite", change_row, "2 of 5 tasks fail their checksum"),
         ("tasks.sqlite", lambda path: path.write_bytes(b"no store" * 999), "is damaged"),
         ("results.parquet", flip, "is damaged, or not the table"),
         ("summary.parquet", lambda path: shutil.copy(path.parent / "entropies.parquet", path), ""),
