@@ -93,7 +93,6 @@ class HookedLines(HookedRootModule):
             raise UsageError(f"no line of {type(model).__name__} makes a float tensor in this run")
         self.touched: set[LinePoint] = set()  # that may have hooks: of thousands few do
         points = {id(each): LinePoint(each, self.touched) for each in found.values()}
-        self.mod_dict = {}
         self.hook_dict = {name: points[id(each)] for name, each in found.items()}
         self.mod_dict = dict(self.hook_dict)
 

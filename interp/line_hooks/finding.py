@@ -175,6 +175,7 @@ class Notes:
     def __init__(self, model: nn.Module, made: Sequence[Made]) -> None:
         self.model = model
         self.made = made
+        self.own = {str(each.source.path) for each in made}
         self.found: dict[Origin, FoundValue] = {}
         self.names: dict[str, Origin] = {}
         self.run = Following()
@@ -263,8 +264,7 @@ class Notes:
 
     def calling_line(self, frame: FrameType | None) -> SourceLine | None:
         """The statement of the model's own files in the middle of which the run is."""
-        own = {str(each.source.path) for each in self.made}
-        while frame is not None and frame.f_code.co_filename not in own:
+        while frame is not None and frame.f_code.co_filename not in self.own:
             frame = frame.f_back
         if frame is None:
             return None

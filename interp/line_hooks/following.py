@@ -1,7 +1,7 @@
 """In which module of a model is its run just now?
 
 with following_modules(model) as run:
-    ...                                  # run.path inside a line: model.layers.3.self_attn
+    ...                                  # run.frame.path inside a line: model.layers.3.self_attn
 """
 
 import threading
@@ -9,13 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
+
+from interp.surgery.running.layers import around_every_call
 
 
 @dataclass
@@ -76,12 +74,5 @@ def following_modules(
             if run.frames:
                 run.frames[-1].left = left
 
-    handles = [
-        register_module_forward_pre_hook(cast(Any, enter)),
-        register_module_forward_hook(cast(Any, leave), always_call=True),
-    ]
-    try:
+    with around_every_call(enter, leave):
         yield run
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -28,8 +28,7 @@ class Made:
         place: where in the file it stands.
         names: of the value, or of each part of a tuple; a part without a name has "".
         function: the outermost function that holds it.
-        line: the number of the line on which its statement begins.
-        statement: what is shown of it.
+        statement: that it belongs to, which is shown.
         is_call: whether it is a call, which may be one of a module.
         is_argument: whether it is what a call is handed.
     """
@@ -44,6 +43,7 @@ class Made:
 
     @property
     def line(self) -> int:
+        """The number of the line on which its statement begins."""
         return self.statement.lineno
 
     def name_of(self, part: int | None) -> str:

@@ -12,19 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
 
 from interp.errors import SurgeryError
 from interp.surgery.operators import reference_places
 from interp.surgery.operators.stand_ins import MEAN
-from interp.surgery.running.layers import layer_modules
+from interp.surgery.running.layers import around_every_call, layer_modules
 from interp.surgery.running.observing import Axes, Observations, Place, observing
 from interp.surgery.source.edits import Surgery
 from interp.surgery.source.syntax import Edit, Source, parse
@@ -136,15 +132,8 @@ def counting_turns() -> Iterator[Callable[[str], MeanKey]]:
         turns[name, here] += 1
         return name, here, turns[name, here] - 1
 
-    handles = [
-        register_module_forward_pre_hook(cast(Any, enter)),
-        register_module_forward_hook(cast(Any, leave), always_call=True),
-    ]
-    try:
+    with around_every_call(enter, leave):
         yield next_key
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def take_means(

@@ -43,6 +43,21 @@ def called_modules(module: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
+def around_every_call(enter: Callable[..., None], leave: Callable[..., None]) -> Iterator[None]:
+    """Inside the block, every call of any module is told to ``enter`` with the module and its
+    arguments, and to ``leave`` with what it returned too. No hook is put on any module."""
+    handles = [
+        register_module_forward_pre_hook(cast(Any, enter)),
+        register_module_forward_hook(cast(Any, leave), always_call=True),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
 def following_layers(model: nn.Module) -> Iterator[Callable[[], int | None]]:
     """Inside the block, a function that says in which layer of ``model`` the run is just now.
 
@@ -61,15 +76,8 @@ def following_layers(model: nn.Module) -> Iterator[Callable[[], int | None]]:
         if id(module) in layer_by_id and running:
             running.pop()
 
-    handles = [
-        register_module_forward_pre_hook(cast(Any, enter)),
-        register_module_forward_hook(cast(Any, leave), always_call=True),
-    ]
-    try:
+    with around_every_call(enter, leave):
         yield lambda: running[-1] if running else None
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def check_layers(model: nn.Module, layers: Sequence[int]) -> None:

@@ -61,7 +61,7 @@ class Recorder:
         Args:
             how: what else decides the last bit of the answer.
         """
-        asked = [[trial.key, names_and_axes(trial), trial.intervention] for trial in trials]
+        asked = [[trial.key, trial.names, trial.intervention] for trial in trials]
         identity = self._digests.of([self._sweep, *how, asked])
         rows = self.store.task(identity)
         if rows is None:
@@ -71,11 +71,6 @@ class Recorder:
                 [{"values": value.tolist(), "changed": count} for value, count in pairs],
             )
         return np.array([row["values"] for row in rows]), [row["changed"] for row in rows]
-
-
-def names_and_axes(trial: Trial) -> tuple[str, ...]:
-    """What a hook point is called, and what its axes are where only a run has shown them."""
-    return (*trial.names, *getattr(trial.names, "axes", ()))
 
 
 def settings_of_process() -> list[Any]:
