@@ -3,8 +3,8 @@
     tokens = tokens_of(model, "for i in range")      # [1, pos], as the model itself makes them
     strings_of(model, tokens[0])                     # what to write beside each position
 
-A model that has ``to_tokens`` (ours with a tokenizer, TransformerLens' bridge) takes text wherever
-this package takes tokens.
+A model that has ``to_tokens`` (ours and a view of lines with a tokenizer, TransformerLens'
+bridge) takes text wherever this package takes tokens.
 """
 
 from collections.abc import Sequence

@@ -21,6 +21,7 @@ from transformer_lens.hook_points import HookPoint
 from interp.errors import UsageError
 from interp.line_hooks.finding import FoundValue, Origin, find_values, passing_values, tensors_in
 from interp.line_hooks.following import Following, following_modules
+from interp.line_hooks.texts import TakesTexts
 from interp.line_hooks.values import Made
 from interp.logits import logits_of
 
@@ -78,11 +79,12 @@ def hook_lines(model: nn.Module, *inputs: Any) -> "HookedLines":
     return HookedLines(model, inputs)
 
 
-class HookedLines(HookedRootModule):
+class HookedLines(TakesTexts, HookedRootModule):
     """A model with a hook point for every float tensor that a line of its code makes.
 
     Called with what the model is called with; it returns the logits where the model's output holds
-    them. ``run_with_hooks``, ``run_with_cache`` and ``hooks`` are TransformerLens'.
+    them. ``run_with_hooks``, ``run_with_cache`` and ``hooks`` are TransformerLens'. With a
+    ``tokenizer`` (the model's own, or one that is set) it takes text where it takes tokens.
     """
 
     def __init__(self, model: nn.Module, inputs: Sequence[Any]) -> None:
