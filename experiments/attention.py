@@ -7,7 +7,7 @@ head), on the validation text and on random strings repeated.
 
     python -m experiments.attention                                 under a minute, no download
     python -m experiments.attention --show "def f(self): return self"
-    python -m experiments.attention --layer 1 --head 2 --checkpoint laptop.safetensors
+    python -m experiments.attention --layer 1 --head 2 --model laptop.safetensors
 
 How to read it: a row of a pattern is a query and adds up to 1; dark cells are the characters it
 looks at. A high score says where a head looks, not that the model needs it: ask experiments.heads
@@ -24,11 +24,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from experiments.support.cli import announce, console, launch
+from experiments.support.named.coding import TextTokens, special_before
+from experiments.support.named.found import Size
 from experiments.support.pages.presenting import present
 from experiments.support.record import Experiment, Quoted
 from experiments.support.trained import StudyOptions, TrainedSubject, find_subject
 from gpt.errors import UsageError
-from gpt.model import GPTConfig
 from gpt.text import CharTokenizer
 from interp import figures
 from interp.figures import head_name
@@ -58,14 +59,12 @@ def main(config: Config) -> Path:
         raise UsageError("--layer and --head name one head together: give both or neither")
     subject = find_subject(config, partial(check_shown, config))
     model, tokens = subject.model, subject.examples(config.examples)
-    text = config.show or subject.tokenizer.decode(
-        subject.data.val[: min(SHOWN, model.config.block_size)]
-    )
+    shown = text_shown(subject, config.show)
     settings = {
         "subject": subject.config,
-        "examples": config.examples,
+        "examples": len(tokens),
         "seed": config.seed,
-        "show": text,
+        "show": subject.tokenizer.decode(shown),
         "large": [config.layer, config.head],
     }
     with Run.open(
@@ -73,41 +72,55 @@ def main(config: Config) -> Path:
     ) as run:
         scores = [
             head_scores(model, tokens, "with_target").assign(text=REAL),
-            head_scores(model, repeats(subject, config), "with_target").assign(text=REPEATED),
+            head_scores(model, repeats(subject, tokens, config.seed), "with_target").assign(
+                text=REPEATED
+            ),
         ]
         run.save_table(pd.concat(scores, ignore_index=True).assign(seed=config.seed))
         run.save_table(attention_by_distance(model, tokens), "distances")
-        shown = subject.tokenizer.encode(text).to(tokens.device)
-        run.save_table(attention_patterns(model, shown, text), "patterns")
+        names = subject.tokenizer.names(shown)
+        run.save_table(attention_patterns(model, shown, names), "patterns")
         page = present(run, draw)
     console.print(*readings(run), sep="\n", soft_wrap=True, markup=False)
     announce(run.folder)
     return page
 
 
-def check_shown(config: Config, size: GPTConfig, tokenizer: CharTokenizer) -> None:
+def check_shown(config: Config, size: Size, tokenizer: TextTokens) -> None:
     """Raises ``UsageError`` where the model has no such head, or cannot read the text."""
     for name, number, count in (
-        ("layer", config.layer, size.n_layer),
-        ("head", config.head, size.n_head),
+        ("layer", config.layer, size.layers),
+        ("head", config.head, size.heads),
     ):
-        if number is not None and not 0 <= number < count:
+        if number is not None and count is not None and not 0 <= number < count:
             raise UsageError(f"--{name} is {number}; this model has {name}s 0 to {count - 1}")
-    if config.show and not 2 <= len(config.show) <= size.block_size:
+    count = len(tokenizer.encode(config.show)) + len(special_before(tokenizer))
+    if config.show and not 2 <= count <= size.context:
+        unit = "characters" if isinstance(tokenizer, CharTokenizer) else "tokens"
         raise UsageError(
-            f"--show has {len(config.show)} characters; this model takes 2 to {size.block_size} at "
-            "a time"
+            f"--show has {count} {unit}; this model takes 2 to {size.context} at a time"
         )
-    tokenizer.encode(config.show)
 
 
-def repeats(subject: TrainedSubject, config: Config) -> Int[Tensor, "batch pos"]:
-    """Random strings of the model's characters, each followed by itself, as long as its block."""
-    half = subject.model.config.block_size // 2
-    generator = torch.Generator().manual_seed(config.seed)
-    characters = subject.tokenizer.vocab_size
-    strings = torch.randint(characters, (config.examples, half), generator=generator)
-    return torch.cat([strings, strings], dim=1).to(subject.data.val.device)
+def text_shown(subject: TrainedSubject, text: str) -> Int[Tensor, "pos"]:
+    """The tokens of the text whose patterns are drawn."""
+    if text:
+        tokens = subject.tokenizer.encode(text).to(subject.data.val)
+    else:
+        length = min(SHOWN, subject.context) - len(special_before(subject.tokenizer))
+        tokens = subject.data.val[:length]
+    return subject.with_special(tokens[None])[0]
+
+
+def repeats(
+    subject: TrainedSubject, tokens: Int[Tensor, "batch pos"], seed: int
+) -> Int[Tensor, "batch longer"]:
+    """Random strings of the model's tokens, each followed by itself, as long as its texts."""
+    half = subject.context // 2
+    generator = torch.Generator().manual_seed(seed)
+    vocabulary = subject.tokenizer.vocab_size
+    strings = torch.randint(vocabulary, (len(tokens), half), generator=generator)
+    return torch.cat([strings, strings], dim=1).to(tokens)
 
 
 def draw(run: Run) -> None:

@@ -10,7 +10,7 @@ neuron of every layer, thousands of sites of which only the top is worth patchin
     python -m experiments.attribution --steps 8        also integrated gradients
     python -m experiments.attribution --clean "(1, 2" --corrupted "[1, 2"
 
-Texts, models and metric are those of experiments.patching: --pairs, --checkpoint and --corrupt mean
+Texts, models and metric are those of experiments.patching: --pairs, --model and --corrupt mean
 the same here.
 
 How to read it: on the line exact = approximate the score is what patching gives. Points above and

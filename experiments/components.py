@@ -5,7 +5,7 @@ text, one at a time, and the change in loss is measured on texts the model was n
 bar carries the line of gpt/model.py that computes the part.
 
     python -m experiments.components                                under a minute, no download
-    python -m experiments.components --checkpoint laptop.safetensors --text shakespeare
+    python -m experiments.components --model laptop.safetensors --text shakespeare
     python -m experiments.components --examples 256                 narrower intervals
 
 How to read it: a part whose zero ablation hurts and whose mean ablation does not, says the same
@@ -14,6 +14,7 @@ thing everywhere: the model needs it there, but learns nothing from it about the
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from operator import mul
 from pathlib import Path
@@ -26,20 +27,21 @@ import gpt.model
 from experiments.support.cli import announce, console, launch
 from experiments.support.pages.presenting import present
 from experiments.support.pages.telling import of_trained_model
-from experiments.support.pages.views import save_views
+from experiments.support.pages.views import save_subject_views
 from experiments.support.record import Experiment, Quoted
 from experiments.support.sampling import known_text, save_samples, say_samples, write_variants
 from experiments.support.trained import StudyOptions, TrainedSubject, find_subject
 from experiments.support.variants import BASELINE
 from gpt.protocol import LanguageModel
 from interp.caching import cache
+from interp.errors import HookNameError
 from interp.figures import ranked_effects
 from interp.interventions import Apply, Mean, Zero
 from interp.metrics import loss
 from interp.places import Intervention, Reference
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
-from interp.site import Site, sites
+from interp.site import Model, Site, sites
 from interp.surgery import find, read_source
 from interp.sweep import sweep
 from interp.verdicts import Verdict, interval_words, verdicts_of
@@ -74,21 +76,23 @@ class Ablation(NamedTuple):
 
 def main(config: Config) -> Path:
     subject = find_subject(config)
-    settings = {"subject": subject.config, "examples": config.examples}
+    model, tokens = subject.model, subject.examples(config.examples)
+    settings = {"subject": subject.config, "examples": len(tokens)}
     with Run.open(
         config.runs, "components", config.name or subject.label, settings, subject.config["text"]
     ) as run:
-        model, tokens = subject.model, subject.examples(config.examples)
-        hooks = [pattern for patterns in KINDS.values() for pattern in patterns]
+        hooks = [site.hook for _, found in parts_of(model) for site in found]
         reference = cache(model, subject.reference(config.examples), hooks)
-        ablations = [*of_activations(model, reference), *of_norm_scales(model)]
+        ablations = [*of_activations(model, reference)]
+        if isinstance(model, LanguageModel):
+            ablations += of_norm_scales(model)
         table = sweep(model, tokens, [(one.site, one.what) for one in ablations], loss)
         rows = zip(table.to_dict("records"), ablations, strict=True)
         table = pd.DataFrame([row | one.named | {"seed": config.seed} for row, one in rows])
         run.save_table(table.sort_values("delta", ascending=False, ignore_index=True))
         samples = without_parts(subject, run.table(), config.seed)
         save_samples(run, samples, known_text(subject.data, subject.tokenizer), BASELINE)
-        save_views(run, model, subject.tokenizer, subject.data.val)
+        save_subject_views(run, subject)
         page = present(run, draw)
     console.print(*readings(run.table()), sep="\n", soft_wrap=True, markup=False)
     say_samples(run)
@@ -112,17 +116,29 @@ def without_parts(subject: TrainedSubject, table: pd.DataFrame, seed: int) -> pd
         )
         for row in parts.nlargest(WRITTEN, "delta").to_dict("records")
     }
-    return write_variants(subject.model, subject.data, subject.tokenizer, seed, variants)
+    return write_variants(subject, seed, variants)
 
 
-def of_activations(model: LanguageModel, reference: Reference) -> Iterator[Ablation]:
-    """Zero and mean of everything that is written to the residual stream, and of the stream."""
-    ways: dict[str, Intervention] = {"zero": Zero(), "mean": Mean(reference)}
+def parts_of(model: Model) -> Iterator[tuple[str, list[Site]]]:
+    """The parts that a model has, kind by kind: one with rotary positions has no embedding of
+    positions, one without MLPs none of those."""
+    found = 0
     for kind, patterns in KINDS.items():
         for pattern in patterns:
-            for site in sites(model, pattern):
-                for way, what in ways.items():
-                    yield Ablation(site, what, {"kind": kind, "intervention": way})
+            if any(fnmatchcase(name, pattern) for name in model.hook_dict):
+                found += 1
+                yield kind, sites(model, pattern)
+    if not found:
+        raise HookNameError(KINDS["attention"][0], model.hook_dict)
+
+
+def of_activations(model: Model, reference: Reference) -> Iterator[Ablation]:
+    """Zero and mean of everything that is written to the residual stream, and of the stream."""
+    ways: dict[str, Intervention] = {"zero": Zero(), "mean": Mean(reference)}
+    for kind, found in parts_of(model):
+        for site in found:
+            for way, what in ways.items():
+                yield Ablation(site, what, {"kind": kind, "intervention": way})
 
 
 def of_norm_scales(model: LanguageModel) -> Iterator[Ablation]:

@@ -6,7 +6,7 @@ model was not trained on. Then the head whose mean ablation costs most is looked
 character.
 
     python -m experiments.heads                                     under a minute, no download
-    python -m experiments.heads --checkpoint laptop.safetensors --text shakespeare
+    python -m experiments.heads --model laptop.safetensors --text shakespeare
     python -m experiments.heads --examples 256                      narrower intervals
 
 How to read it: zero takes away everything, also what a head says everywhere alike, to which the
@@ -26,7 +26,7 @@ from torch import Tensor
 from experiments.support.cli import announce, console, launch
 from experiments.support.pages.presenting import present
 from experiments.support.pages.telling import of_trained_model
-from experiments.support.pages.views import save_views, with_computing
+from experiments.support.pages.views import save_subject_views, with_computing
 from experiments.support.record import Experiment, Quoted
 from experiments.support.sampling import known_text, save_samples, say_samples, write_variants
 from experiments.support.trained import StudyOptions, TrainedSubject, find_subject
@@ -58,11 +58,11 @@ class Config(StudyOptions):
 
 def main(config: Config) -> Path:
     subject = find_subject(config)
-    settings = {"subject": subject.config, "examples": config.examples, "seed": config.seed}
+    model, tokens = subject.model, subject.examples(config.examples)
+    settings = {"subject": subject.config, "examples": len(tokens), "seed": config.seed}
     with Run.open(
         config.runs, "heads", config.name or subject.label, settings, subject.config["text"]
     ) as run:
-        model, tokens = subject.model, subject.examples(config.examples)
         reference = cache(model, subject.reference(config.examples), HEADS)
         ways: dict[str, Intervention] = {
             "zero": Zero(),
@@ -82,7 +82,7 @@ def main(config: Config) -> Path:
         run.save_table(at_line_of(worst, per_character(losses)), "characters")
         samples = without_heads(subject, table, ways["mean"], config.seed)
         save_samples(run, samples, known_text(subject.data, subject.tokenizer), BASELINE)
-        save_views(run, model, subject.tokenizer, subject.data.val)
+        save_subject_views(run, subject)
         page = present(run, draw)
     console.print(*readings(run), sep="\n", soft_wrap=True, markup=False)
     say_samples(run)
@@ -115,7 +115,7 @@ def without_heads(
         )
         for _, row in costly.iterrows()
     }
-    return write_variants(subject.model, subject.data, subject.tokenizer, seed, variants)
+    return write_variants(subject, seed, variants)
 
 
 @torch.no_grad()

@@ -32,6 +32,7 @@ import gpt.ladder.rungs
 import gpt.model
 from experiments.course import ngram_entropies
 from experiments.support.cli import Options, Seed, announce, console, launch, run_name
+from experiments.support.devices import Device, device_named
 from experiments.support.pages.presenting import present
 from experiments.support.pages.views import hash_source
 from experiments.support.record import Experiment, Quoted
@@ -44,7 +45,6 @@ from experiments.support.sampling import (
     save_samples,
     say_samples,
 )
-from experiments.support.trained import Device, device_named
 from experiments.support.trainings.rungs import plan_rung, threads_for
 from gpt.errors import UsageError, nearest
 from gpt.ladder import LECTURE, RUNGS, Recipe, climb, step

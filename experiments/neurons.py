@@ -23,9 +23,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from experiments.support.cli import Options, Seed, announce, console, launch, run_name
+from experiments.support.keeping import kept, model_path, require_same
 from experiments.support.pages.presenting import present
 from experiments.support.record import Experiment, Quoted
-from experiments.support.trained import kept, model_path, require_same
 from experiments.support.trainings.rungs import plan_rung, threads_for
 from gpt import checkpoint
 from gpt.errors import UsageError

@@ -12,7 +12,7 @@ residual stream, attention and MLP outputs over layer and position, and for ever
 Without a pair the task is induction: a random string is repeated up to its last letter, which the
 model has to complete. Corrupted, the first occurrence has the letter before the answer somewhere
 else, so that another letter follows it (or, with --corrupt answer, another answer). A two-layer
-model that does it is trained in seconds, or is the --checkpoint. The metric is the logit of the
+model that does it is trained in seconds, or is the --model. The metric is the logit of the
 answer minus that of the wrong answer at the last position; left out, they are what the model
 predicts after the clean and after the corrupted text.
 """
@@ -29,15 +29,17 @@ from jaxtyping import Int
 from torch import Tensor
 
 from experiments.support.cli import Examples, announce, console, launch, run_name
+from experiments.support.devices import device_named
+from experiments.support.named.checkpoints import opened
+from experiments.support.named.coding import TextTokens, token_after
+from experiments.support.named.kinds import Kind, kind_of
 from experiments.support.pages.presenting import present
 from experiments.support.pages.views import with_computing
-from experiments.support.pairs import Pair, check_lengths, check_pairs, read_pairs
+from experiments.support.pairs import Pair, check_pairs, check_texts, read_pairs
 from experiments.support.record import Experiment, Quoted
-from experiments.support.trained import StudyOptions, device_named, find_subject, opened
+from experiments.support.trained import StudyOptions, find_subject
 from experiments.support.trainings.induction import InductionRecipe, induction_model, swapped_cues
 from gpt.errors import UsageError
-from gpt.protocol import LanguageModel
-from gpt.text import CharTokenizer
 from interp import figures
 from interp.characters import mark_spaces
 from interp.heads import attention_patterns, head_scores
@@ -46,8 +48,10 @@ from interp.patching import activation_patching, induction_pairs
 from interp.report import Figure, Part, Section
 from interp.report.attention import AttentionView
 from interp.runs import Run, SavedRun, identity_of
+from interp.site import Model
 
 INDUCTION = "induction"
+STRINGS = 64
 COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "z", "q", "k", "v")
 
 
@@ -55,8 +59,8 @@ COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "z", "q", "k", "v")
 class Config(StudyOptions):
     """Activation patching, clean into corrupted."""
 
-    examples: Examples = 64
-    """Random strings of the built-in task."""
+    examples: Examples | None = None
+    """Random strings of the built-in task; by default 64."""
     length: int = 16
     """Letters of a random string."""
     corrupt: Literal["cue", "answer"] = "cue"
@@ -65,11 +69,12 @@ class Config(StudyOptions):
     clean: str = ""
     """A text that the model answers."""
     corrupted: str = ""
-    """The same text with what matters changed, character for character of equal length."""
+    """The same text with what matters changed, of as many tokens."""
     answer: str = ""
-    """The character that should follow the clean text."""
+    """The token that should follow the clean text, as " Paris" with its space; of a model of
+    characters a character."""
     wrong: str = ""
-    """The character that should follow the corrupted one."""
+    """The token that should follow the corrupted one."""
     pairs: Path | None = None
     """A CSV file of pairs with columns clean and corrupted, and, if wanted, answer and wrong."""
 
@@ -78,8 +83,8 @@ class Config(StudyOptions):
 class PairTask:
     """Pairs of texts in tokens, and the answers to each."""
 
-    model: LanguageModel
-    tokenizer: CharTokenizer
+    model: Model
+    tokenizer: TextTokens
     clean: Int[Tensor, "batch pos"]
     corrupted: Int[Tensor, "batch pos"]
     answer: Int[Tensor, "batch"]
@@ -97,9 +102,9 @@ def main(config: Config) -> Path:
         )
         table = with_computing(table, task.model)
         run.save_table(table.assign(metric="logit_difference", seed=config.seed))
-        run.save_table(characters_of(task), "positions")
-        text = task.tokenizer.decode(task.clean[0])
-        run.save_table(attention_patterns(task.model, task.clean[0], text), "patterns")
+        run.save_table(tokens_of_pair(task), "positions")
+        names = task.tokenizer.names(task.clean[0])
+        run.save_table(attention_patterns(task.model, task.clean[0], names), "patterns")
         if task.config["task"] == INDUCTION:
             run.save_table(head_scores(task.model, task.clean, "with_target"), "scores")
         page = present(run, draw)
@@ -118,6 +123,11 @@ def asks_for_induction(config: Config) -> bool:
     if not config.clean and config.pairs is None:
         if config.answer or config.wrong:
             raise UsageError("--answer and --wrong are about a pair: give --clean and --corrupted")
+        if kind_of(config.model) not in (Kind.PRESET, Kind.CHECKPOINT):
+            raise UsageError(
+                "the built-in task is for models of characters: give this one a pair, as in "
+                '--clean "The capital of France is" --corrupted "The capital of Germany is"'
+            )
         return True
     return False
 
@@ -126,22 +136,23 @@ def induction(config: Config) -> PairTask:
     """Random strings repeated, and a model that was trained on such, or the checkpoint."""
     device, recipe = device_named(config.device), InductionRecipe()
     block, letters, label = recipe.block_size, len(recipe.letters), INDUCTION
-    if config.checkpoint is not None:
-        model, tokenizer, about = opened(config.checkpoint)
+    if config.model:
+        model, tokenizer, about = opened(Path(config.model))
         block, letters = model.config.block_size, tokenizer.vocab_size
-        label = run_name(INDUCTION, config.checkpoint.stem)
+        label = run_name(INDUCTION, Path(config.model).stem)
     if 2 * config.length - 1 > block:
         raise UsageError(
             f"--length is {config.length}: a string and its repeat take "
             f"{2 * config.length - 1} letters, and this model's block holds {block}"
         )
-    sizes = (letters, config.length, config.examples, config.seed)
+    count = config.examples or STRINGS
+    sizes = (letters, config.length, count, config.seed)
     answer_at = wrong_at = config.length - 1
     if config.corrupt == "cue":
         clean, corrupted, answer_at, wrong_at = swapped_cues(*sizes)
     else:
         clean, corrupted = induction_pairs(*sizes)
-    if config.checkpoint is None:
+    if not config.model:
         model, tokenizer, about = induction_model(recipe, config.seed, config.runs, device)
     clean, corrupted = clean.to(device), corrupted.to(device)
     settings = {
@@ -149,7 +160,7 @@ def induction(config: Config) -> PairTask:
         "corrupt": config.corrupt,
         "model": about,
         "length": config.length,
-        "examples": config.examples,
+        "examples": count,
         "seed": config.seed,
     }
     return PairTask(
@@ -170,25 +181,29 @@ def pairs_given(config: Config) -> PairTask:
         pairs = read_pairs(config.pairs)
     else:
         pairs = [Pair(config.clean, config.corrupted, config.answer, config.wrong)]
-    check_lengths(pairs)
+    check_texts(pairs)
     subject = find_subject(config, partial(check_pairs, pairs))
     model, tokenizer = subject.model, subject.tokenizer
-    device = model.W_E.device
-    clean = torch.stack([tokenizer.encode(pair.clean) for pair in pairs]).to(device)
-    corrupted = torch.stack([tokenizer.encode(pair.corrupted) for pair in pairs]).to(device)
+    device = subject.data.val.device
+    clean, corrupted = (
+        subject.with_special(torch.stack([tokenizer.encode(text) for text in texts])).to(device)
+        for texts in ([pair.clean for pair in pairs], [pair.corrupted for pair in pairs])
+    )
+
+    def token(text: str, answer: str, tokens: Int[Tensor, "pos"]) -> int:
+        named = token_after(tokenizer, text, answer) if answer else None
+        return predict_token(model, tokens) if named is None else named
+
     answers = [
-        [
-            int(tokenizer.encode(pair.answer)[0]) if pair.answer else predict_token(model, own),
-            int(tokenizer.encode(pair.wrong)[0]) if pair.wrong else predict_token(model, other),
-        ]
+        [token(pair.clean, pair.answer, own), token(pair.corrupted, pair.wrong, other)]
         for pair, own, other in zip(pairs, clean, corrupted, strict=True)
     ]
     for pair, (answer, wrong) in zip(pairs, answers, strict=True):
         if answer == wrong:
-            same = tokenizer.characters[answer]
+            (same,) = tokenizer.names(torch.tensor([answer]))
             raise UsageError(
                 f"the answer to {pair.clean!r} and to {pair.corrupted!r} is {same!r} both times: "
-                "say with --answer and --wrong which two characters to compare"
+                "say with --answer and --wrong which two tokens to compare"
             )
     settings = {
         "task": "pairs",
@@ -202,15 +217,15 @@ def pairs_given(config: Config) -> PairTask:
 
 
 @torch.no_grad()
-def predict_token(model: LanguageModel, tokens: Int[Tensor, "pos"]) -> int:
+def predict_token(model: Model, tokens: Int[Tensor, "pos"]) -> int:
     """The likeliest next token."""
     return int(model(tokens[None])[0, -1].argmax())
 
 
-def characters_of(task: PairTask) -> pd.DataFrame:
-    """The characters at each position of the first pair."""
-    clean, corrupted = (task.tokenizer.decode(side[0]) for side in (task.clean, task.corrupted))
-    return pd.DataFrame({"pos": range(len(clean)), "clean": [*clean], "corrupted": [*corrupted]})
+def tokens_of_pair(task: PairTask) -> pd.DataFrame:
+    """The token at each position of the first pair."""
+    clean, corrupted = (task.tokenizer.names(side[0]) for side in (task.clean, task.corrupted))
+    return pd.DataFrame({"pos": range(len(clean)), "clean": clean, "corrupted": corrupted})
 
 
 def draw(run: Run) -> None:

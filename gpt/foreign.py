@@ -9,6 +9,7 @@ without it the model would compute something else.
     model = from_nanogpt("out-shakespeare-char/ckpt.pt")
 """
 
+import pickle
 import re
 import warnings
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from torch import Tensor
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.model import GPT, GPTConfig
+from gpt.text import CharTokenizer
 
 OUTSIDE = {"wte": "wte", "wpe": "wpe", "ln_f": "ln_final"}
 INSIDE = {"ln_1": "ln1", "ln_2": "ln2", "attn.c_proj": "attn.proj"} | {
@@ -87,22 +89,71 @@ def from_nanogpt(path: str | Path) -> GPT:
         UsageError: the file is missing, damaged, or not what nanoGPT writes; a fork's model with
             settings or weights that this model does not have.
     """
-    checkpoint.require_file(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a reader of somebody's bytes comes upon
-        raise UsageError(
-            f"{path} is not a ckpt.pt that nanoGPT wrote: it is damaged, or holds more than "
-            f"numbers and names, which is not loaded because it could run code"
-        ) from error
+    saved = read_saved(path)
     missing = f"{path} is not a ckpt.pt that nanoGPT wrote: it has no"
     if not isinstance(saved, Mapping) or not isinstance(saved.get("model_args"), Mapping):
         raise UsageError(f"{missing} sizes under 'model_args'")
     if not isinstance(saved.get("model"), Mapping) or not saved["model"]:
         raise UsageError(f"{missing} weights under 'model'")
     return build_model(config_of(saved["model_args"], path), strip_wrappers(saved["model"]), path)
+
+
+def read_saved(path: str | Path) -> Any:
+    """What ``torch.save`` wrote, of numbers and names alone."""
+    checkpoint.require_file(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a reader of somebody's bytes comes upon
+        raise UsageError(
+            f"{path} is not a ckpt.pt that nanoGPT wrote: it is damaged, or holds more than "
+            f"numbers and names, which is not loaded because it could run code"
+        ) from error
+
+
+def dataset_of(path: str | Path) -> str:
+    """The folder of nanoGPT's data on which a ``ckpt.pt`` was trained; empty where it does not say.
+
+    Raises:
+        UsageError: the file is missing, damaged, or not what ``torch.save`` writes.
+    """
+    saved = read_saved(path)
+    config = saved.get("config") if isinstance(saved, Mapping) else None
+    name = config.get("dataset") if isinstance(config, Mapping) else None
+    return name if isinstance(name, str) and re.fullmatch(r"[\w-]+", name) else ""
+
+
+class PlainUnpickler(pickle.Unpickler):
+    """Reads numbers, texts, lists and dictionaries, and nothing that could run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it holds {module}.{name}, which could run code")
+
+
+def read_characters(path: str | Path) -> CharTokenizer:
+    """The characters of nanoGPT's ``meta.pkl``, in the order of their tokens.
+
+    Raises:
+        UsageError: the file is missing, damaged, holds more than numbers and texts, or its tokens
+            are no single characters in order, as those of nanoGPT's data sets of characters are.
+    """
+    checkpoint.require_file(path)
+    try:
+        with Path(path).open("rb") as file:
+            meta = PlainUnpickler(file).load()
+        spelt = {int(token): str(character) for token, character in meta["itos"].items()}
+        characters = "".join(spelt[token] for token in range(len(spelt)))
+    except Exception as error:  # whatever a reader of somebody's bytes comes upon
+        raise UsageError(
+            f"{path} is not a meta.pkl that nanoGPT wrote, with characters under 'itos' ({error})"
+        ) from error
+    if len(characters) != len(spelt):
+        raise UsageError(f"{path} has tokens that are no single characters")
+    try:
+        return CharTokenizer(characters)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def config_of(sizes: Mapping[Any, Any], path: str | Path) -> GPTConfig:

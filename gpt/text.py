@@ -194,6 +194,15 @@ class CharTokenizer:
             )
         return "".join(self.characters[token] for token in ids)
 
+    def names(self, tokens: Int[Tensor, "pos"]) -> list[str]:
+        """What each token is called: its character."""
+        return list(self.decode(tokens))
+
+    @cached_property
+    def byte_counts(self) -> Int[Tensor, "vocab"]:
+        """How many bytes of UTF-8 each token stands for."""
+        return torch.tensor([len(character.encode()) for character in self.characters])
+
 
 @dataclass(frozen=True)
 class Data:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from experiments.support.named.coding import TextTokens, special_before, split_shown, token_after
+from experiments.support.named.found import Size
 from gpt.errors import UsageError
-from gpt.model import GPTConfig
 from gpt.text import CharTokenizer
 
 
@@ -39,39 +40,51 @@ def read_pairs(path: Path) -> list[Pair]:
     return [Pair(*row) for row in rows.itertuples(index=False)]
 
 
-def check_lengths(pairs: Sequence[Pair]) -> None:
+def check_texts(pairs: Sequence[Pair]) -> None:
+    """Raises ``UsageError`` where the two texts of a pair are the same."""
     for pair in pairs:
-        if len(pair.clean) != len(pair.corrupted):
-            raise UsageError(
-                f"{pair.clean!r} has {len(pair.clean)} characters and {pair.corrupted!r} "
-                f"{len(pair.corrupted)}: patching needs pairs of equal length, character for "
-                "character"
-            )
         if pair.clean == pair.corrupted:
             raise UsageError(f"{pair.clean!r} is both clean and corrupted: nothing differs")
-    lengths = sorted({len(pair.clean) for pair in pairs})
-    if len(lengths) > 1:
-        raise UsageError(
-            f"the pairs are {lengths[0]} to {lengths[-1]} characters long; those of one file must "
-            "be of one length, so that their positions can be compared"
-        )
 
 
-def check_pairs(pairs: Sequence[Pair], size: GPTConfig, tokenizer: CharTokenizer) -> None:
-    """Raises ``UsageError`` where the model cannot read a pair."""
+def check_pairs(pairs: Sequence[Pair], size: Size, tokenizer: TextTokens) -> None:
+    """Raises ``UsageError`` where the model cannot read a pair, or its two texts, or several pairs,
+    are not of as many tokens each."""
+    before = len(special_before(tokenizer))
     for pair in pairs:
-        if len(pair.clean) > size.block_size:
+        clean, corrupted = (tokenizer.encode(text) for text in (pair.clean, pair.corrupted))
+        if len(clean) != len(corrupted):
             raise UsageError(
-                f"{pair.clean!r} has {len(pair.clean)} characters; this model takes up to "
-                f"{size.block_size} at a time"
+                f"{told_of(tokenizer, pair.clean)} and {told_of(tokenizer, pair.corrupted)}: "
+                "patching needs pairs of as many tokens, position for position"
             )
-        for name, text in (("answer", pair.answer), ("wrong", pair.wrong)):
-            if text and len(text) != 1:
-                raise UsageError(f"--{name} is {text!r}; it must be one character")
-        for text in pair:
-            tokenizer.encode(text)
+        if len(clean) + before > size.context:
+            raise UsageError(
+                f"{told_of(tokenizer, pair.clean)}; this model takes up to {size.context} at a time"
+            )
+        for name, text, after in (
+            ("answer", pair.answer, pair.clean),
+            ("wrong", pair.wrong, pair.corrupted),
+        ):
+            if text and token_after(tokenizer, after, text) is None:
+                raise UsageError(f"--{name} is {told_of(tokenizer, text)}; it must be one token")
         if pair.answer and pair.answer == pair.wrong:
             raise UsageError(
                 f"what should follow {pair.clean!r} and {pair.corrupted!r} is {pair.answer!r} both "
                 "times: there is nothing to compare"
             )
+    lengths = {len(tokenizer.encode(pair.clean)): pair.clean for pair in pairs}
+    if len(lengths) > 1:
+        shortest, longest = (told_of(tokenizer, lengths[end(lengths)]) for end in (min, max))
+        raise UsageError(
+            f"{shortest} and {longest}: the pairs of one file must be of as many tokens, so that "
+            "their positions can be compared"
+        )
+
+
+def told_of(tokenizer: TextTokens, text: str) -> str:
+    """A text with how many tokens it is, and which where that is no matter of course."""
+    count = len(tokenizer.encode(text))
+    if isinstance(tokenizer, CharTokenizer):
+        return f"{text!r} has {count} character{'s' * (count != 1)}"
+    return f"{text!r} has {count} token{'s' * (count != 1)} ({split_shown(tokenizer, text)})"

@@ -18,8 +18,8 @@ import pandas as pd
 import torch
 
 import gpt.model
+from experiments.support.devices import device_named
 from experiments.support.sampling import SHORT, short_writer, write_samples
-from experiments.support.trained import device_named
 from experiments.support.trainings.board import Board
 from experiments.support.trainings.executors import Executor, Tell
 from experiments.support.trainings.tasks import Task

@@ -9,7 +9,7 @@ Every variant continues the same stretches of the validation text with the same 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from jaxtyping import Int
@@ -25,12 +25,18 @@ from interp.report import WritingView
 from interp.report.writing import VARIANTS, Continued
 from interp.runs import Run, SavedRun
 from interp.samples import COMPARED, KnownText, compare_samples, measure_texts, write
+from interp.samples.prompts import Coder
 from interp.surgery.guarding.outcomes import is_the_machines, one_sentence
+
+if TYPE_CHECKING:
+    from experiments.support.trained import TrainedSubject
 
 PROMPTS = 8
 PROMPT = 16  # characters
 SAMPLE = 80  # characters that a finished model writes after each
 SHORT = 30  # characters that it writes at some evaluations on the way
+FEW_PROMPTS, FEW_TOKENS, FEW_VARIANTS = 2, 20, 2  # of a large model
+LONG_ENOUGH = PROMPT + FEW_TOKENS + 8  # tokens that it then reads at once
 BEFORE_TEXT = ("trigram_loss", "known_words")  # what a terminal says of all that was written
 
 DECIDED_BY = {"method": 2, "prompts": PROMPTS, "prompt": PROMPT, "sample": SAMPLE, "short": SHORT}
@@ -86,7 +92,7 @@ def attempt_samples(
     asked: Int[Tensor, "prompt pos"],
     tokens: int,
     block_size: int,
-    tokenizer: CharTokenizer,
+    tokenizer: Coder,
     seed: int,
     **cut: Any,
 ) -> list[dict[str, Any]]:
@@ -112,26 +118,30 @@ def attempt_samples(
 
 
 def write_variants(
-    model: Any,
-    data: Data,
-    tokenizer: CharTokenizer,
-    seed: int,
-    variants: Mapping[str, tuple[str, Mapping[Any, Any]]],
+    subject: "TrainedSubject", seed: int, variants: Mapping[str, tuple[str, Mapping[Any, Any]]]
 ) -> pd.DataFrame:
-    """What a trained model writes as it is and with interventions, as ``save_samples`` takes it.
+    """What a trained model writes as it is and with interventions, as ``save_samples`` takes it; a
+    large one writes little, after few prompts, without few of its parts.
 
     Args:
         variants: by name, the line that computes what is changed, and the interventions.
     """
+    asked = prompts_of(subject.data, subject.context)
+    length, context, chosen = SAMPLE, subject.context, list(variants.items())
+    if subject.is_large:
+        asked, length, context = asked[:FEW_PROMPTS], FEW_TOKENS, LONG_ENOUGH
+        chosen = chosen[:FEW_VARIANTS]
+    asked = subject.with_special(asked)
     rows = []
-    for name, (label, changes) in {BASELINE: ("", {}), **variants}.items():
-        size = model.config.block_size
-        written = write_samples(model, data, tokenizer, seed, size, interventions=changes)
+    for name, (label, changes) in [(BASELINE, ("", {})), *chosen]:
+        written = attempt_samples(
+            subject.model, asked, length, context, subject.tokenizer, seed, interventions=changes
+        )
         rows += [{"variant": name, "label": label, "seed": seed, **row} for row in written]
     return pd.DataFrame(rows)
 
 
-def known_text(data: Data, tokenizer: CharTokenizer) -> KnownText:
+def known_text(data: Data, tokenizer: Coder) -> KnownText:
     """The text that models are trained on, to measure samples against."""
     return KnownText(tokenizer.decode(data.train.cpu()))
 

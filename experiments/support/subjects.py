@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
+from experiments.support.keeping import kept, model_path, require_same
 from experiments.support.models.asking import Asked, require_logits
 from experiments.support.models.blaming import blame, silence
 from experiments.support.models.building import (
@@ -36,7 +37,6 @@ from experiments.support.models.configs import arguments
 from experiments.support.models.loading import explain_left, load_foreign, modules_beside
 from experiments.support.models.ran import choose_files, files_that_ran, path_of_module
 from experiments.support.models.sizes import sizes_of
-from experiments.support.trained import kept, model_path, require_same
 from gpt import checkpoint
 from gpt.diverging import check_step
 from gpt.errors import UsageError

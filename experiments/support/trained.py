@@ -1,55 +1,103 @@
 """Which trained model is studied, and on which text?
 
-A checkpoint, or else the preset's small model, trained on the text once and kept in ``runs/models``
-under everything that decides its weights: the next experiment that asks for the same one has it at
-once.
+One word names it, on every command line and here. Without one it is the preset's small model,
+trained on the text once and kept in ``runs/models`` under everything that decides its weights: the
+next experiment that asks for the same one has it at once.
 
-    subject = find_subject(config)
-    loss(subject.model(subject.examples(128)), ...)
+    subject = load_subject("smollm2", text="notes.txt")
+    loss(subject.model(subject.examples()), subject.examples())
+
+    subject = find_subject(config)          # the one that the command line asks for
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import torch
+import tyro
 from jaxtyping import Int
 from rich.progress import Progress
-from torch import Tensor
+from torch import Tensor, nn
 
-import gpt.model
-from experiments.support.cli import Examples, Options, console, run_name
-from experiments.support.variants import course_variants
+from experiments.support.cli import Between, Examples, Options, console, run_name
+from experiments.support.devices import Device, Dtype, device_named, keep_to_one_thread
+from experiments.support.keeping import kept, model_path, require_same
+from experiments.support.named.checkpoints import (
+    load_checkpoint,
+    load_nanogpt,
+    tokenizer_named,
+)
+from experiments.support.named.classes import load_class
+from experiments.support.named.coding import TextTokens, special_before
+from experiments.support.named.found import Check, Named, Size
+from experiments.support.named.kinds import Kind, kind_of
+from experiments.support.named.reading import load_transformers
+from experiments.support.subjects import choose_class, train_subject_once
+from experiments.support.trainings.tasks import resize_preset
 from gpt import checkpoint
 from gpt.errors import UsageError
-from gpt.model import GPT, GPTConfig
-from gpt.protocol import LanguageModel
+from gpt.model import GPT
 from gpt.speed import resolve_precision
-from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
+from gpt.text import (
+    CharTokenizer,
+    Corpus,
+    Data,
+    check_tokens,
+    evaluation_blocks,
+    hash_tokens,
+    load_corpus,
+    split,
+)
 from gpt.train import PRESETS, Preset, train
-from interp.runs import identity_of
-from interp.runs.files import note, remove_unfinished
-from interp.surgery import edited_module, enumerate_surgeries, read_source
+from interp.line_hooks import HookedLines
+from interp.site import Model
+from interp.surgery.judging import weights_hash
 
-Device = Literal["auto", "cpu", "cuda"]
-NARROW = 256  # width of the residual stream
+LARGE = 10_000_000  # parameters
+EXAMPLES, CONTEXT = 128, 16
+FEW = 8
+"""Texts, and tokens of each, that a large model is measured on where nothing else is asked for."""
+VIEWED = 12  # tokens of the run that finds what a model's lines make
+FOREIGN_STEPS = 300
+"""Of training somebody else's model that comes without weights, in demo."""
 
 
 @dataclass(frozen=True)
 class StudyOptions(Options):
     """What all experiments share that look into a trained model."""
 
+    model: str = ""
+    """The model to study: smollm2 (a pretrained Llama of 135 million parameters),
+    hf:NAME_OR_FOLDER (a causal language model of transformers), nanogpt:ckpt.pt, FILE.safetensors
+    (a checkpoint of this project), or FILE.py:Class. Without one, the preset's model is trained on
+    the text."""
     preset: Literal["demo", "laptop"] = "demo"
-    """Size of the model that is trained where no checkpoint is given. demo: seconds; laptop: some
-    minutes. It is trained once and used again."""
-    checkpoint: Path | None = None
-    """Trained weights to study instead. They bring their characters; --text must be written in
-    them."""
-    examples: Examples = 128
-    """Blocks of the validation text to measure on. More make the intervals narrower."""
+    """Size of the model that is trained where none is named. demo: seconds; laptop: some minutes.
+    It is trained once and used again."""
+    weights: Path | None = None
+    """With --model FILE.py:Class: its trained weights, a .safetensors file. Without them it is
+    trained for a moment."""
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """With --model FILE.py:Class: NAME=VALUE, an argument that it is built with. Repeat it for
+    several."""
+    tokenizer: str = ""
+    """What makes its tokens, of a model that brings none: smollm2, hf:NAME_OR_FOLDER, or nanoGPT's
+    meta.pkl. By default the characters of the text."""
+    context: Annotated[int, Between(2, 10**6)] | None = None
+    """Tokens of a text that the model reads at once; by default as many as it can, and of a large
+    model 16."""
+    examples: Examples | None = None
+    """Stretches of the validation text to measure on; by default 128, and 8 of a large model. More
+    make the intervals narrower."""
     device: Device = "auto"
     """Where to compute; auto takes a GPU if there is one."""
+    dtype: Dtype = "auto"
+    """The numbers it computes with; auto is float32 on a CPU, and elsewhere what its weights were
+    saved in."""
+    trust_remote_code: bool = False
+    """With --model hf:…: run the code that comes with the weights. Without it, none is run."""
 
 
 @dataclass(frozen=True)
@@ -57,106 +105,219 @@ class TrainedSubject:
     """A trained model and the text to study it on.
 
     Attributes:
-        model: in evaluation mode.
-        tokenizer: its characters.
+        model: in evaluation mode, with hook points.
+        inner: the same, as its own class is.
+        tokenizer: what its tokens are.
         data: the text in tokens, on the model's device.
+        context: tokens that it is given at once.
         config: which model and text these are; belongs in the run's config.
         label: for the run's name.
+        is_large: so large that few and short texts are the default.
     """
 
-    model: LanguageModel
-    tokenizer: CharTokenizer
+    model: Model
+    inner: nn.Module
+    tokenizer: TextTokens
     data: Data
+    context: int
     config: dict[str, Any]
     label: str
+    is_large: bool = False
 
-    def examples(self, count: int) -> Int[Tensor, "batch pos"]:
-        """Blocks of the validation text, evenly spaced."""
-        return self._blocks(self.data.val, count)
+    def examples(self, count: int | None = None) -> Int[Tensor, "batch pos"]:
+        """Stretches of the validation text, evenly spaced."""
+        return self._windows(self.data.val, count)
 
-    def reference(self, count: int) -> Int[Tensor, "batch pos"]:
-        """Blocks of the training text, for means and resamples: never those measured on."""
-        return self._blocks(self.data.train, count)
+    def reference(self, count: int | None = None) -> Int[Tensor, "batch pos"]:
+        """Stretches of the training text, for means and resamples: never those measured on."""
+        return self._windows(self.data.train, count)
 
-    def _blocks(self, tokens: Int[Tensor, "length"], count: int) -> Int[Tensor, "batch pos"]:
-        return evaluation_blocks(tokens, self.model.config.block_size, count)[0]
+    def with_special(self, tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch longer"]:
+        """Texts with the special tokens before them that the model was trained with."""
+        before = special_before(self.tokenizer).to(tokens)
+        return torch.cat([before.expand(len(tokens), -1), tokens], dim=1)
+
+    def _windows(
+        self, tokens: Int[Tensor, "length"], count: int | None
+    ) -> Int[Tensor, "batch pos"]:
+        count = count or (FEW if self.is_large else EXAMPLES)
+        size = self.context - len(special_before(self.tokenizer))
+        return self.with_special(evaluation_blocks(tokens, size, count)[0])
 
 
-def find_subject(
-    config: StudyOptions, check: Callable[[GPTConfig, CharTokenizer], None] = lambda *_: None
+def nothing_to_check(size: Size, tokenizer: TextTokens) -> None:
+    """Every model will do."""
+
+
+def find_subject(config: StudyOptions, check: Check = nothing_to_check) -> TrainedSubject:
+    """The model and text that the command line asks for, trained now if need be; as
+    ``load_subject`` gives them."""
+    return load_subject(
+        config.model,
+        text=config.text,
+        preset=config.preset,
+        weights=config.weights,
+        given=config.set,
+        tokenizer=config.tokenizer,
+        context=config.context,
+        device=config.device,
+        dtype=config.dtype,
+        seed=config.seed,
+        runs=config.runs,
+        trust_remote_code=config.trust_remote_code,
+        check=check,
+    )
+
+
+def load_subject(
+    name: str = "",
+    *,
+    text: str = "python-docs",
+    preset: str = "demo",
+    weights: Path | None = None,
+    given: Sequence[str] = (),
+    tokenizer: str = "",
+    context: int | None = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    seed: int = 0,
+    runs: Path = Path("runs"),
+    trust_remote_code: bool = False,
+    check: Check = nothing_to_check,
 ) -> TrainedSubject:
-    """The model and text that the command line asks for, trained now if need be.
+    """A trained model by its name, with hook points, and a text to study it on.
 
     Args:
-        check: sees the model's size and its characters before anything is trained, and raises
-            where what was asked for does not fit them.
+        name: ``smollm2``, ``hf:NAME_OR_FOLDER``, ``nanogpt:ckpt.pt``, a checkpoint's
+            ``FILE.safetensors``, or ``FILE.py:Class``; empty is the preset's model.
+        text: as ``gpt.text.load_corpus`` takes it.
+        preset: size and training of a model that comes without weights.
+        weights: of ``FILE.py:Class``.
+        given: ``NAME=VALUE``, what that class is built with.
+        tokenizer: of a model that brings none.
+        context: tokens that it is given at once.
+        device, dtype: where and in which numbers it computes.
+        seed: of a training.
+        runs: where trained weights are kept.
+        trust_remote_code: run code that comes with weights of the hub.
+        check: sees the model's size and its tokens before anything is trained or read.
 
     Raises:
-        UsageError: no such text or checkpoint; a text with characters that the checkpoint's model
-            does not know; no GPU.
-        KeyboardInterrupt: on Ctrl-C; the same command trains on from there.
+        UsageError: the name, text, weights or device are not there or do not fit together, and
+            what would.
+        KeyboardInterrupt: on Ctrl-C; the same call trains on from there.
     """
-    device = device_named(config.device)
-    if config.checkpoint is not None:
-        model, tokenizer, about = opened(config.checkpoint)
-        corpus = load_corpus(config.text)
-        data = split(corpus, tokenizer, model.config.block_size)
-        label = run_name(config.checkpoint.stem, corpus.name)
-        check(model.config, tokenizer)
+    kind, there = kind_of(name), device_named(device)
+    if (weights or given) and kind is not Kind.CLASS:
+        option = "--weights" if weights else "--set"
+        raise UsageError(f"{option} is for a class of a file: name it, as in --model model.py:GPT")
+    if tokenizer and kind not in (Kind.CLASS, Kind.NANOGPT):
+        raise UsageError("--tokenizer is for a model that brings none: leave it out")
+    corpus = load_corpus(text)
+    if kind is Kind.PRESET:
+        named = preset_model(PRESETS[preset], corpus, seed, runs, there, check)
+    elif kind is Kind.CHECKPOINT:
+        named = load_checkpoint(Path(name), check)
+    elif kind is Kind.NANOGPT:
+        named = load_nanogpt(Path(name.removeprefix("nanogpt:")), tokenizer, check)
+    elif kind is Kind.TRANSFORMERS:
+        named = load_transformers(name, dtype, there, runs, check, trust_remote_code)
+    elif weights is not None:
+        coder = tokenizer_named(tokenizer) if tokenizer else CharTokenizer.from_text(corpus.text)
+        named = load_class(name, weights, coder, check, given)
     else:
-        preset, corpus = PRESETS[config.preset], load_corpus(config.text)
-        tokenizer = CharTokenizer.from_text(corpus.text)
-        size = replace(preset.model, vocab_size=tokenizer.vocab_size)
-        data = split(corpus, tokenizer, size.block_size)
-        preset = Preset(size, preset.train)
-        check(size, tokenizer)
-        model, about = train_preset_once(preset, data, tokenizer, config.seed, config.runs, device)
-        label = run_name(config.preset, corpus.name)
-    about |= {"text": {"name": corpus.name, "sha256": corpus.sha256}}
-    on_device = Data(data.train.to(device), data.val.to(device), data.sha256)
-    return TrainedSubject(model.to(device), tokenizer, on_device, about, label)
+        named = class_trained_here(name, PRESETS[preset], corpus, seed, runs, given, check)
+    model = named.model.to(there)
+    if dtype != "auto":
+        model = model.to(getattr(torch, dtype))
+    is_large = sum(weight.numel() for weight in model.parameters()) > LARGE
+    if context is not None and context > named.context:
+        raise UsageError(f"--context is {context}; this model reads {named.context} tokens at once")
+    size = context or (min(CONTEXT, named.context) if is_large else named.context)
+    data = data_of(corpus, named.tokenizer, size)
+    check_tokens(data, named.tokenizer.vocab_size)
+    label = run_name(name.rpartition("/")[2] or preset, corpus.name)
+    numbers = str(next(model.parameters()).dtype).removeprefix("torch.")
+    about = named.about | {
+        "named": name,
+        "text": {"name": corpus.name, "sha256": corpus.sha256},
+        "tokens": hash_tokens(data),
+        "context": size,
+        "weights": weights_hash(model),
+        "dtype": numbers,
+        "device": there.type,
+    }
+    data = Data(data.train.to(there), data.val.to(there), data.sha256)
+    hooked = hooked_view(model, named, data.train[None, : min(size, VIEWED)])
+    return TrainedSubject(hooked, model, named.tokenizer, data, size, about, label, is_large)
 
 
-def keep_to_one_thread(model: LanguageModel) -> None:
-    """One thread for a narrow model, for the rest of this process, which is said: several spend
-    their time waiting for each other, and many times it where other work shares the cores."""
-    if model.config.n_embd < NARROW and torch.get_num_threads() > 1:
-        note("one thread computes from here on: more are slower for a model this narrow")
-        torch.set_num_threads(1)
+def hooked_view(model: nn.Module, named: Named, tokens: Int[Tensor, "batch pos"]) -> Model:
+    """A model with hook points: its own, or those of its lines."""
+    if isinstance(getattr(model, "hook_dict", None), dict):
+        assert isinstance(model, Model)
+        return model
+    before = special_before(named.tokenizer).to(tokens)
+    view = HookedLines(model, [torch.cat([before.expand(len(tokens), -1), tokens], dim=1)])
+    view.tokenizer = getattr(named.tokenizer, "inner", named.tokenizer)
+    return view.eval()
 
 
-def device_named(device: Device) -> torch.device:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device is cuda, and torch finds no GPU here: take auto or cpu")
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
-
-
-def opened(path: Path) -> tuple[LanguageModel, CharTokenizer, dict[str, Any]]:
-    """A checkpoint's model, its characters, and what it is. Weights of an edited source are put
-    into the model of that edit, where the edit is a single cut or one of the course's.
+def data_of(corpus: Corpus, tokenizer: TextTokens, context: int) -> Data:
+    """A text in tokens, its last tenth to validate on.
 
     Raises:
-        UsageError: the file is missing or damaged, holds no characters, or was made with a surgery
-            that the source does not know.
+        UsageError: a part of it is shorter than what the model is given at once; the model does not
+            know one of its characters.
     """
-    made_with = checkpoint.identify(path).surgery
-    module = gpt.model
-    if made_with:
-        source = read_source(gpt.model)
-        cuts = [*enumerate_surgeries(source), *filter(None, course_variants().values())]
-        named = [cut for cut in cuts if cut.id == made_with]
-        module = edited_module(source, named[0]) if named else module
-    loaded = (
-        checkpoint.load(path)
-        if module is gpt.model
-        else checkpoint.load(path, lambda sizes: module.GPT(module.GPTConfig(**sizes)))
-    )
-    if loaded.tokenizer is None:
-        raise UsageError(f"{path} does not say which characters its tokens are: it has no text")
-    keep_to_one_thread(loaded.model)
-    return loaded.model, loaded.tokenizer, {"checkpoint": str(path), **asdict(loaded.identity)}
+    if isinstance(tokenizer, CharTokenizer):
+        return split(corpus, tokenizer, context)
+    border = int(0.9 * len(corpus.text))
+    train, val = (tokenizer.encode(part) for part in (corpus.text[:border], corpus.text[border:]))
+    needed = context - len(special_before(tokenizer)) + 1
+    if min(len(train), len(val)) < needed:
+        raise UsageError(
+            f"the text {corpus.name!r} is too short: its last tenth, on which models are measured, "
+            f"is {len(val)} tokens, and {needed} are needed for a --context of {context}: give a "
+            "longer text or a smaller --context"
+        )
+    return Data(train, val, corpus.sha256)
+
+
+def preset_model(
+    preset: Preset, corpus: Corpus, seed: int, runs: Path, device: torch.device, check: Check
+) -> Named:
+    """The preset's model, trained on a text."""
+    tokenizer = CharTokenizer.from_text(corpus.text)
+    size = replace(preset.model, vocab_size=tokenizer.vocab_size)
+    data = split(corpus, tokenizer, size.block_size)
+    check(Size(size.block_size, size.n_layer, size.n_head), tokenizer)
+    preset = Preset(size, preset.train)
+    model, about = train_preset_once(preset, data, tokenizer, seed, runs, device)
+    return Named(model, tokenizer, size.block_size, about)
+
+
+def class_trained_here(
+    name: str,
+    preset: Preset,
+    corpus: Corpus,
+    seed: int,
+    runs: Path,
+    given: Sequence[str],
+    check: Check,
+) -> Named:
+    """A class of a file that comes without weights, trained for a moment."""
+    tokenizer = CharTokenizer.from_text(corpus.text)
+    steps = min(preset.train.steps, FOREIGN_STEPS)
+    preset = resize_preset(preset, tokenizer.vocab_size, steps)
+    data = split(corpus, tokenizer, preset.model.block_size)
+    check(Size(preset.model.block_size), tokenizer)
+    found = choose_class(name, data, preset, seed, runs, given=given)
+    for told in found.notes:
+        console.print(f"note    {told}", soft_wrap=True, markup=False)
+    with console.status(f"training {found.name}"):
+        model = train_subject_once(found, seed, runs)
+    return Named(model, tokenizer, preset.model.block_size, found.about)
 
 
 def train_preset_once(
@@ -166,7 +327,7 @@ def train_preset_once(
     seed: int,
     runs: Path,
     device: torch.device,
-) -> tuple[LanguageModel, dict[str, Any]]:
+) -> tuple[GPT, dict[str, Any]]:
     """The preset's model trained on a text: read, if it was trained before."""
     model = GPT(preset.model, seed=seed).to(device)
     keep_to_one_thread(model)
@@ -200,29 +361,3 @@ def train_preset_once(
         )
     checkpoint.save(path, model, identity, tokenizer)
     return model.eval(), about
-
-
-Loaded = TypeVar("Loaded")
-
-
-def kept(path: Path, load: Callable[[Path], Loaded]) -> Loaded | None:
-    """What was trained before, None where nothing was; or where it is damaged, which is said."""
-    remove_unfinished(path.parent)
-    if not path.exists():
-        return None
-    try:
-        return load(path)
-    except UsageError as error:
-        note(f"{error}; it is trained again now")
-        return None
-
-
-def require_same(path: Path, held: Any, wanted: Any) -> None:
-    """Raises ``UsageError`` where a file is of another training than its name says."""
-    if held != wanted:
-        raise UsageError(f"{path} holds the weights of another training")
-
-
-def model_path(runs: Path, kind: str, about: dict[str, Any]) -> Path:
-    """Where a trained model lies: its name holds all that decides its weights."""
-    return runs / "models" / f"{kind}-{identity_of(**about)[:16]}.safetensors"

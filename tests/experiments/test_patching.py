@@ -155,7 +155,7 @@ def test_a_file_of_pairs_is_patched_together(runs, text, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--clean", "abc", "--corrupted", "abcd"], "'abc' has 3 characters and 'abcd' 4"),
+        (["--clean", "abc", "--corrupted", "abcd"], "'abc' has 3 characters and 'abcd' has 4"),
         (["--clean", "abc"], "--clean is given and --corrupted is not"),
         (["--corrupted", "abc"], "--corrupted is given and --clean is not"),
         (["--clean", "abc", "--corrupted", "abc"], "both clean and corrupted"),
@@ -164,7 +164,7 @@ def test_a_file_of_pairs_is_patched_together(runs, text, tmp_path):
         (["--length", "5"], "it must be at least 6"),
         (["--examples", "1"], "--examples is 1"),
         (["--pairs", "nowhere.csv"], "nowhere.csv cannot be read"),
-        (["--checkpoint", "nowhere"], "there is no checkpoint at nowhere"),
+        (["--model", "nowhere.safetensors"], "there is no checkpoint at nowhere.safe"),
     ],
 )
 def test_misuse_is_one_sentence_and_nothing_is_written(refused, arguments, sentence):
@@ -176,7 +176,7 @@ def test_misuse_is_one_sentence_and_nothing_is_written(refused, arguments, sente
     ("pair", "sentence"),
     [
         ({"clean": "the Ω", "corrupted": "the o"}, "the character 'Ω' at position 4"),
-        ({"clean": "the", "corrupted": "tho", "answer": "ab"}, "it must be one character"),
+        ({"clean": "the", "corrupted": "tho", "answer": "ab"}, "it must be one token"),
         ({"clean": "the", "corrupted": "tho", "answer": "a", "wrong": "a"}, "'a' both times"),
     ],
 )
@@ -191,7 +191,7 @@ def test_a_pair_that_the_model_cannot_answer_starts_no_run(runs, text, pair, sen
     [
         ("clean,wrong\nab,c\n", "must have columns clean and corrupted"),
         ("clean,corrupted\n", "it has 0 rows"),
-        ("clean,corrupted\nab,ac\nabc,abd\n", "the pairs are 2 to 3 characters long"),
+        ("clean,corrupted\nab,ac\nabc,abd\n", "'ab' has 2 characters and 'abc' has 3"),
     ],
 )
 def test_a_file_that_holds_no_pairs_is_one_sentence(refused, tmp_path, content, sentence):

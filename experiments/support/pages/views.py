@@ -7,19 +7,21 @@ while the model is at hand, so that a page can be made later from tables alone.
 import hashlib
 import inspect
 import linecache
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pandas as pd
 from torch import Tensor
 
 import gpt.model
+from experiments.support.trained import TrainedSubject
 from gpt.protocol import LanguageModel
 from gpt.text import CharTokenizer
 from interp.architecture import architecture
 from interp.computing import computing_lines
-from interp.heads import attention_patterns
+from interp.heads import PATTERNS, attention_patterns
 from interp.runs import Run
-from interp.site import source_lines
+from interp.site import Model, source_lines
 from interp.surgery import Source, read_source
 
 SHOWN = 64  # characters of the text
@@ -30,10 +32,21 @@ def save_views(run: Run, model: LanguageModel, tokenizer: CharTokenizer, tokens:
     run.save_table(source_table(model), "source")
     run.save_table(architecture(model), "architecture")
     shown = tokens[: min(SHOWN, model.config.block_size)].to(next(model.parameters()).device)
-    run.save_table(attention_patterns(model, shown, tokenizer.decode(shown)), "patterns")
+    run.save_table(attention_patterns(model, shown, tokenizer.names(shown)), "patterns")
 
 
-def with_computing(table: pd.DataFrame, model: LanguageModel) -> pd.DataFrame:
+def save_subject_views(run: Run, subject: TrainedSubject) -> None:
+    """Save of a subject what ``save_views`` saves of our model. Of another's there are the patterns
+    alone, where its hook points have them; its source is what ``experiments.lines`` shows."""
+    if isinstance(subject.model, LanguageModel) and isinstance(subject.tokenizer, CharTokenizer):
+        save_views(run, subject.model, subject.tokenizer, subject.data.val)
+    elif any(fnmatchcase(name, PATTERNS) for name in subject.model.hook_dict):
+        shown = subject.examples(1)[0][:SHOWN]
+        names = subject.tokenizer.names(shown)
+        run.save_table(attention_patterns(subject.model, shown, names), "patterns")
+
+
+def with_computing(table: pd.DataFrame, model: Model) -> pd.DataFrame:
     """A table of sites with a column ``computing``, for figures to name: where the line of a site's
     hook point only gives a value another shape, the lines that made the value, with their code."""
     found = {}

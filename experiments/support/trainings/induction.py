@@ -22,7 +22,9 @@ from torch import Tensor
 
 import gpt.model
 from experiments.support.cli import console
-from experiments.support.trained import keep_to_one_thread, kept, model_path, opened, require_same
+from experiments.support.devices import keep_to_one_thread
+from experiments.support.keeping import kept, model_path, require_same
+from experiments.support.named.checkpoints import opened
 from gpt import checkpoint
 from gpt.diverging import check_step
 from gpt.errors import UsageError

@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
-from experiments.support.trained import NARROW
+from experiments.support.devices import NARROW
 from experiments.support.trainings.executors import one_thread
 from gpt.ladder import RUNGS, SCALED, Recipe
 from gpt.model import GPTConfig

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import gpt.model
+from experiments.support.devices import device_named
 from experiments.support.sampling import DECIDED_BY
-from experiments.support.trained import device_named
 from gpt.model import GPTConfig
 from gpt.speed import resolve_precision
 from gpt.train import Preset, TrainConfig

@@ -11,7 +11,8 @@ import torch
 
 import experiments.support.trained
 import gpt.model
-from experiments.support.trained import StudyOptions, find_subject, opened
+from experiments.support.named.checkpoints import opened
+from experiments.support.trained import StudyOptions, find_subject
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer
@@ -41,7 +42,7 @@ def test_weights_of_another_training_are_not_taken_for_these(text, tmp_path, cap
     (others,) = set((tmp_path / "models").iterdir()) - {path}
     shutil.copy(others, path)
     assert torch.equal(find_subject(first).model.wte.weight, weights)
-    assert "holds the weights of another training; it is trained again" in capsys.readouterr().err
+    assert "holds the weights of another training; it is made again" in capsys.readouterr().err
 
 
 def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(text, tmp_path, monkeypatch):
@@ -104,7 +105,7 @@ def test_a_text_that_the_checkpoint_cannot_read_is_refused(text, runs, tmp_path)
     other = tmp_path / "other.txt"
     other.write_text("Ω" * 1000, encoding="utf-8")
     with pytest.raises(UsageError, match="the character 'Ω' at position 0"):
-        find_subject(StudyOptions(runs=runs, text=str(other), checkpoint=path))
+        find_subject(StudyOptions(runs=runs, text=str(other), model=str(path)))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -114,12 +115,12 @@ def test_a_gpu_that_is_not_there_is_one_sentence():
 
 
 def test_a_checkpoint_that_is_nowhere_is_one_sentence_and_nothing_is_written(tmp_path):
-    command = [sys.executable, "-m", "experiments.heads", "--checkpoint", "nowhere"]
+    command = [sys.executable, "-m", "experiments.heads", "--model", "nowhere.safetensors"]
     root = Path(__file__).parents[2]
     done = subprocess.run(
         [*command, "--runs", str(tmp_path / "runs")], capture_output=True, text=True, cwd=root
     )
     assert done.returncode == 2
-    assert done.stderr == "error: there is no checkpoint at nowhere\n"
+    assert done.stderr == "error: there is no checkpoint at nowhere.safetensors\n"
     assert done.stdout == ""
     assert not (tmp_path / "runs").exists()

