@@ -9,18 +9,29 @@ runs a copy of its code that passes the value to the hook point first; without h
 as it is.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 from transformer_lens import HookedRootModule
+from transformer_lens.conversion_utils.conversion_steps.base_tensor_conversion import (
+    BaseTensorConversion,
+)
 from transformer_lens.hook_points import HookPoint
 
 from interp.errors import UsageError
-from interp.line_hooks.finding import FoundValue, Origin, find_values, passing_values, tensors_in
+from interp.line_hooks.finding import (
+    FoundValue,
+    Origin,
+    at_output,
+    find_values,
+    passing_values,
+    replaced,
+)
 from interp.line_hooks.following import Following, following_modules
+from interp.line_hooks.naming import Named, name_values
 from interp.line_hooks.texts import TakesTexts
 from interp.line_hooks.values import Made
 from interp.logits import logits_of
@@ -47,6 +58,13 @@ class LinePoint(HookPoint):
         self.axes = found.axes
         self.touched = touched
 
+    def take_name(self, named: Named) -> None:
+        """Shows the axes that its name in the field says."""
+        self.axes = named.axes or self.axes
+        if named.heads is not None:
+            self.shape = (*self.shape[:2], named.heads, self.shape[2] // named.heads)
+            self.hook_conversion = HeadsApart(named.heads)
+
     def register_forward_hook(self, *args: Any, **kwargs: Any) -> Any:
         self.touched.add(self)
         return super().register_forward_hook(*args, **kwargs)
@@ -65,18 +83,36 @@ class LinePoint(HookPoint):
         return bool(self._forward_hooks or self._forward_pre_hooks or self._backward_hooks)
 
 
-def hook_lines(model: nn.Module, *inputs: Any) -> "HookedLines":
+class HeadsApart(BaseTensorConversion):
+    """Shows a value [batch pos head*d_head] as [batch pos head d_head]."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def handle_conversion(self, input_value: Tensor, *_: Any) -> Tensor:
+        return input_value.unflatten(-1, (self.heads, -1))
+
+    def revert(self, input_value: Tensor, *_: Any) -> Tensor:
+        return input_value.flatten(-2)
+
+
+def hook_lines(model: nn.Module, *inputs: Any, **options: Any) -> "HookedLines":
     """A view of a model in which every value that a line of its code makes is a hook point.
+
+    Where a value is one that the field has a name for, it has TransformerLens' name too:
+    ``blocks.3.hook_resid_pre``, ``blocks.3.attn.hook_z``. ``view.explain()`` says which it found.
 
     Args:
         model: any module whose classes stand in files; it is neither copied nor changed.
-        inputs: what to call it with once, to see which lines run: tokens [batch pos] for most.
+        inputs: what to call it with, to see which lines run: tokens [batch pos] for most.
+        options: by name, such as ``attention_mask=``.
 
     Raises:
         UsageError: nothing of the model has source of its own; a file was edited since it was
             imported; no line makes a float tensor.
     """
-    return HookedLines(model, inputs)
+    return HookedLines(model, inputs, options)
 
 
 class HookedLines(TakesTexts, HookedRootModule):
@@ -87,16 +123,49 @@ class HookedLines(TakesTexts, HookedRootModule):
     ``tokenizer`` (the model's own, or one that is set) it takes text where it takes tokens.
     """
 
-    def __init__(self, model: nn.Module, inputs: Sequence[Any]) -> None:
+    def __init__(self, model: nn.Module, inputs: Sequence[Any], options: Mapping[str, Any]) -> None:
         super().__init__()
         self.inner = model
-        found = find_values(model, inputs)
+        found = find_values(model, inputs, options)
         if not found:
             raise UsageError(f"no line of {type(model).__name__} makes a float tensor in this run")
         self.touched: set[LinePoint] = set()  # that may have hooks: of thousands few do
         points = {id(each): LinePoint(each, self.touched) for each in found.values()}
         self.hook_dict = {name: points[id(each)] for name, each in found.items()}
+        values = list({id(each): each for each in found.values()}.values())
+        self.naming = name_values(model, values, inputs, options)
+        by_origin = {point.origin: point for point in self.hook_dict.values()}
+        for name, named in self.naming.named.items():
+            by_origin[named.origin].take_name(named)
+            self.hook_dict.setdefault(name, by_origin[named.origin])
         self.mod_dict = dict(self.hook_dict)
+
+    def explain(self) -> str:
+        """Which values have a name in the field, which names have no value, and why; a text."""
+        return self.naming.explain()
+
+    def run_with_cache(
+        self, *inputs: Any, names_filter: Any = None, pos_slice: Any = None, **options: Any
+    ) -> tuple[Any, dict[str, Tensor]]:
+        """TransformerLens' ``run_with_cache``: the logits, and each value under every name asked.
+
+        Raises:
+            UsageError: a ``pos_slice``, which would need to know each value's axis of positions.
+        """
+        if pos_slice is not None:
+            raise UsageError(
+                "pos_slice is not known here: take the positions out of what comes back, along the "
+                "axis that view.hook_dict[name].axes.index('pos') says"
+            )
+        asked = {name: self.hook_dict[name].name for name in self.hook_dict}
+        if callable(names_filter):
+            asked = {name: own for name, own in asked.items() if names_filter(name)}
+        elif names_filter is not None:
+            listed = [names_filter] if isinstance(names_filter, str) else list(names_filter)
+            asked = {name: asked[name] for name in listed if name in asked}
+        wanted = {*asked.values()}
+        output, kept = super().run_with_cache(*inputs, names_filter=wanted.__contains__, **options)
+        return output, {name: kept[own] for name, own in asked.items() if own in kept}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's logits [batch pos vocab], with the hooks that are on its values in place."""
@@ -116,11 +185,11 @@ class HookedLines(TakesTexts, HookedRootModule):
                 run = stack.enter_context(following_modules(self.inner))
                 handing = Handing(run, by_line, made)
                 stack.enter_context(passing_values(list(enumerate(made)), handing))
-            for point in watched:
-                if point.origin.made is None:
-                    module = self.inner.get_submodule(point.origin.path)
-                    handle = module.register_forward_hook(partial(at_output, point))
-                    stack.callback(handle.remove)
+            returned = {point.origin: point for point in watched if point.origin.made is None}
+            for path in dict.fromkeys(origin.path for origin in returned):
+                module = self.inner.get_submodule(path)
+                handle = module.register_forward_hook(partial(at_output, path, returned.get))
+                stack.callback(handle.remove)
             yield
 
     def __getattr__(self, name: str) -> Any:
@@ -149,22 +218,3 @@ class Handing:
         frame.counts[number] += 1
         made = self.made[number]
         return replaced(value, lambda part: self.points.get(Origin(frame.path, made, turn, part)))
-
-
-def at_output(point: LinePoint, module: nn.Module, args: Any, output: Any) -> Any:
-    """A forward hook that takes what a module returns to a hook point."""
-    return replaced(output, lambda part: point if part == point.origin.part else None)
-
-
-def replaced(value: Any, point_of: Callable[[int | None], LinePoint | None]) -> Any:
-    """A value, or a tuple, whose tensors have gone by their hook points."""
-    new = {
-        part: point(tensor)
-        for part, tensor in tensors_in(value)
-        if (point := point_of(part)) is not None
-    }
-    if None in new:
-        return new[None]
-    if not new:
-        return value
-    return type(value)(new.get(part, each) for part, each in enumerate(value))

@@ -6,7 +6,7 @@ found["model.layers.3.self_attn.query_states"].source     # modeling_llama.py:24
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,9 @@ def passing_values(made: Sequence[tuple[int, Made]], handed: Handed) -> Iterator
         yield
 
 
-def find_values(model: nn.Module, inputs: Sequence[Any]) -> dict[str, FoundValue]:
+def find_values(
+    model: nn.Module, inputs: Sequence[Any], options: Mapping[str, Any]
+) -> dict[str, FoundValue]:
     """Every float tensor that a line of the model's own code makes in a run, by its name.
 
     The own code is the files in which the ``forward`` of the model's modules stands, but torch's.
@@ -93,13 +95,14 @@ def find_values(model: nn.Module, inputs: Sequence[Any]) -> dict[str, FoundValue
 
     Args:
         model: the model; left as it was.
-        inputs: what to call it with.
+        inputs, options: what to call it with.
 
     Raises:
         UsageError: no module of it has source of its own.
     """
     made = [each for source in own_sources(model) for each in made_values(parse(source))]
-    found, *others = (run_of(model, made, each) for each in (inputs, *in_other_sizes(inputs)))
+    calls = [(inputs, options), *in_other_sizes(inputs, options)]
+    found, *others = (run_of(model, made, *call) for call in calls)
     for origin, value in found.items():
         shapes = [each[origin].shape if origin in each else () for each in others]
         value.axes = axes_seen(value.shape, shapes)
@@ -107,29 +110,48 @@ def find_values(model: nn.Module, inputs: Sequence[Any]) -> dict[str, FoundValue
 
 
 def run_of(
-    model: nn.Module, made: Sequence[Made], inputs: Sequence[Any]
+    model: nn.Module, made: Sequence[Made], inputs: Sequence[Any], options: Mapping[str, Any]
 ) -> "dict[Origin, FoundValue]":
     """What one run makes."""
     notes = Notes(model, made)
     with evaluating(model), torch.no_grad(), following_modules(model, notes.entered) as run:
         notes.run = run
         with notes.outputs(), passing_values(list(enumerate(made)), notes.handed):
-            model(*inputs)
+            model(*inputs, **options)
     return notes.found
 
 
-def in_other_sizes(inputs: Sequence[Any]) -> list[list[Any]]:
+Call = tuple[Sequence[Any], Mapping[str, Any]]
+
+
+def in_other_sizes(inputs: Sequence[Any], options: Mapping[str, Any]) -> list[Call]:
     """The inputs with a text more, and with a position less; nothing where they are no tokens."""
-    if not inputs or not isinstance(inputs[0], Tensor) or inputs[0].ndim != 2:
+    if (tokens := tokens_among(inputs, options)) is None:
         return []
-    batch, length = inputs[0].shape
+    shorter = slice(None, -1) if tokens.shape[1] > 1 else [0, 0]
+    return [
+        changed_alike(inputs, options, lambda x: torch.cat([x, x[:1]])),
+        changed_alike(inputs, options, lambda x: x[:, shorter].contiguous()),
+    ]
 
-    def each(change: Callable[[Tensor], Tensor]) -> list[Any]:
-        alike = [isinstance(x, Tensor) and x.shape[:2] == (batch, length) for x in inputs]
-        return [change(x) if same else x for x, same in zip(inputs, alike, strict=True)]
 
-    shorter = slice(None, -1) if length > 1 else [0, 0]
-    return [each(lambda x: torch.cat([x, x[:1]])), each(lambda x: x[:, shorter].contiguous())]
+def tokens_among(inputs: Sequence[Any], options: Mapping[str, Any]) -> Tensor | None:
+    """The first tensor [batch pos] that a model is called with."""
+    given = [*inputs, *options.values()]
+    return next((x for x in given if isinstance(x, Tensor) and x.ndim == 2), None)
+
+
+def changed_alike(
+    inputs: Sequence[Any], options: Mapping[str, Any], change: Callable[[Tensor], Tensor]
+) -> Call:
+    """What a model is called with, with all that has the axes of its tokens changed alike."""
+    tokens = tokens_among(inputs, options)
+
+    def changed(x: Any) -> Any:
+        alike = isinstance(x, Tensor) and tokens is not None and x.shape[:2] == tokens.shape
+        return change(x) if alike else x
+
+    return [changed(x) for x in inputs], {name: changed(x) for name, x in options.items()}
 
 
 def axes_seen(shape: tuple[int, ...], others: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
@@ -279,3 +301,30 @@ def tensors_in(value: Any) -> Iterator[tuple[int | None, Tensor]]:
         yield None, value
     elif type(value) in (tuple, list):
         yield from ((part, each) for part, each in enumerate(value) if isinstance(each, Tensor))
+
+
+def at_output(
+    path: str,
+    point_of: Callable[[Origin], Callable[[Tensor], Tensor] | None],
+    module: nn.Module,
+    args: Any,
+    output: Any,
+) -> Any:
+    """A forward hook that passes what a module returns by what is there for it."""
+    return replaced(output, lambda part: point_of(Origin(path, part=part)))
+
+
+def replaced(
+    value: Any, point_of: Callable[[int | None], Callable[[Tensor], Tensor] | None]
+) -> Any:
+    """A value, or a tuple, whose tensors have gone by their hook points."""
+    new = {
+        part: point(tensor)
+        for part, tensor in tensors_in(value)
+        if (point := point_of(part)) is not None
+    }
+    if None in new:
+        return new[None]
+    if not new:
+        return value
+    return type(value)(new.get(part, each) for part, each in enumerate(value))

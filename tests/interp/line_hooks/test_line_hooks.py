@@ -123,7 +123,7 @@ def test_to_look_changes_nothing_and_what_is_seen_is_what_modules_return(kind):
             assert torch.equal(seen[f"{name}.output"], value), name
             compared += 1
     assert compared > 10
-    assert {*seen} == {point.name for point in view.hook_dict.values()}
+    assert {*seen} == {*view.hook_dict}
 
 
 @torch.no_grad()
@@ -151,8 +151,9 @@ def test_axes_are_seen_and_not_guessed_from_sizes():
     tokens = torch.randint(31, (4, 4))  # as many texts as tokens, as heads, as neurons of a head
     view = hook_lines(built("llama"), tokens)
     axes = {name: point.axes for name, point in view.hook_dict.items()}
-    assert axes["model.layers.0.self_attn.query_states"] == ("batch", "axis1", "pos", "neuron")
-    assert axes["model.layers.0.self_attn.attn_output"] == ("batch", "pos", "axis2", "neuron")
+    assert axes["model.layers.0.self_attn.query_states"] == ("batch", "head", "pos", "neuron")
+    assert axes["model.layers.0.self_attn.attn_output"] == ("batch", "pos", "head", "neuron")
+    assert axes["model.layers.0.self_attn.x1"] == ("batch", "axis1", "pos", "neuron")
     assert axes["model.layers.0.hidden_states"] == ("batch", "pos", "neuron")
     neurons = ip.sites(view, "model.layers.*.mlp.down_proj.input", each="neuron")
     assert len(neurons) == 2 * 24

@@ -1,0 +1,246 @@
+"""What does a part of a model make where some of its values are changed?
+
+bench = Bench(model, found.values())
+with bench.set_up():
+    region = Region(bench, ...)          # a block alone, or the whole model
+    seen = region.run({origin: change})  # every value, by where it is made
+
+Values are seen as rows, [batch pos number], whatever the order of their axes.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from interp.hooking import evaluating
+from interp.line_hooks.finding import (
+    FoundValue,
+    Origin,
+    at_output,
+    passing_values,
+    replaced,
+)
+from interp.line_hooks.following import Following, following_modules
+
+Change = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Recording:
+    """One run of a region.
+
+    Args:
+        values: what it made, by where, in the order in which it was made.
+        stream: what it was handed.
+        returned: what it returned.
+    """
+
+    values: dict[Origin, Tensor]
+    stream: Tensor
+    returned: Tensor
+
+
+class Bench:
+    """Runs parts of a model with values changed, and keeps all that they make.
+
+    Args:
+        model: the model.
+        found: the values that are of interest.
+    """
+
+    def __init__(self, model: nn.Module, found: Collection[FoundValue]) -> None:
+        self.model = model
+        self.found = {each.origin: each for each in found}
+        self.made = list(dict.fromkeys(origin.made for origin in self.found if origin.made))
+        self.run = Following()
+        self.changes: Mapping[Origin, Change] = {}
+        self.values: dict[Origin, Tensor] = {}
+        self.again: set[Origin] = set()  # made more than once in a run
+        self.makers: dict[int, tuple[Origin, Tensor, int]] | None = None
+
+    @contextmanager
+    def set_up(self) -> Iterator[None]:
+        """Inside the block, the model's values are seen."""
+        with ExitStack() as stack:
+            stack.enter_context(evaluating(self.model))
+            self.run = stack.enter_context(following_modules(self.model))
+            stack.enter_context(passing_values(list(enumerate(self.made)), self.handed))
+            modules = dict(self.model.named_modules())
+            for path in dict.fromkeys(each.path for each in self.found if each.made is None):
+                handle = modules[path].register_forward_hook(partial(at_output, path, self.of))
+                stack.callback(handle.remove)
+            yield
+
+    def handed(self, number: int, value: Any) -> Any:
+        """Takes a value that a line made."""
+        frame = self.run.frame
+        if frame is None:
+            return value
+        made, turn = self.made[number], frame.counts[number]
+        frame.counts[number] += 1
+        path = frame.path
+        return replaced(value, lambda part: self.of(Origin(path, made, turn, part)))
+
+    def of(self, origin: Origin) -> Change | None:
+        return partial(self.see, origin) if origin in self.found else None
+
+    def see(self, origin: Origin, value: Tensor) -> Tensor:
+        """Notes a value, changed where it is to be."""
+        if origin in self.values:
+            self.again.add(origin)
+        if origin in self.changes:
+            value = self.changes[origin](value)
+        self.values[origin] = value.detach().clone()
+        if self.makers is not None:
+            self.makers[id(value)] = origin, value, value._version
+        return value
+
+    @contextmanager
+    def noting_makers(self) -> Iterator[None]:
+        """Inside the block, ``maker_of`` knows where a tensor was made."""
+        self.makers = {}
+        try:
+            yield
+        finally:
+            self.makers = None
+
+    def maker_of(self, value: Tensor) -> Origin | None:
+        """Where this very tensor was made, or written into last; None where that is not known."""
+        if self.makers is None or id(value) not in self.makers:
+            return None
+        origin, _, version = self.makers[id(value)]
+        return origin if version == value._version else None
+
+    def record(
+        self, function: Callable[[], Any], changes: Mapping[Origin, Change]
+    ) -> tuple[dict[Origin, Tensor], Any]:
+        """What the model's lines make while a function runs, and what that returns."""
+        self.changes, self.values = changes, {}
+        self.run.frames.clear()
+        output = function()
+        return self.values, output
+
+
+@dataclass
+class Region:
+    """A part of a model that is called with the residual stream and returns it.
+
+    Args:
+        bench: that runs it.
+        call: is given the stream.
+        stream: what it is given.
+        candidates: which of its values are looked at; None for all.
+    """
+
+    bench: Bench
+    call: Callable[[Tensor], Tensor]
+    stream: Tensor
+    candidates: Collection[Origin] | None = None
+
+    def run(
+        self, changes: Mapping[Origin, Change] | None = None, stream: Tensor | None = None
+    ) -> Recording:
+        """What it makes, with some values changed."""
+        handed = self.stream if stream is None else stream
+        # a copy: a part may write into what it is handed
+        values, returned = self.bench.record(lambda: self.call(handed.clone()), changes or {})
+        return Recording(values, handed, returned)
+
+    def axes(self, origin: Origin) -> tuple[str, ...]:
+        return self.bench.found[origin].axes
+
+    def is_rows(self, origin: Origin) -> bool:
+        """Whether a value has one axis of texts, one of positions, and others of its own."""
+        axes = self.axes(origin)
+        return "batch" in axes and "pos" in axes and "key" not in axes and len(axes) > 2
+
+    def rows(self, seen: Recording, origin: Origin) -> Tensor:
+        """A value as [batch pos number]."""
+        return in_rows(seen.values[origin], self.axes(origin))
+
+    def chosen(self, seen: Recording) -> list[Origin]:
+        """The values that are looked at, in the order in which they are made."""
+        return [
+            origin
+            for origin in seen.values
+            if self.is_rows(origin)
+            and origin not in self.bench.again
+            and (self.candidates is None or origin in self.candidates)
+        ]
+
+    def changing(self, origin: Origin, change: Change) -> dict[Origin, Change]:
+        """A change of a value as rows."""
+        return {origin: partial(change_rows, self.axes(origin), change)}
+
+    def with_rows(self, origin: Origin, change: Change) -> Recording:
+        """What it makes with one value's rows changed."""
+        return self.run(self.changing(origin, change))
+
+
+def in_rows(value: Tensor, axes: Sequence[str]) -> Tensor:
+    """A value as [batch pos number]; its other axes keep their order."""
+    return value.movedim((axes.index("batch"), axes.index("pos")), (0, 1)).flatten(2)
+
+
+def change_rows(axes: Sequence[str], change: Change, value: Tensor) -> Tensor:
+    """A value whose rows are changed."""
+    places = (axes.index("batch"), axes.index("pos"))
+    moved = value.movedim(places, (0, 1))
+    changed = change(moved.flatten(2)).reshape(moved.shape)
+    return changed.movedim((0, 1), places).to(value.dtype)
+
+
+def noise_like(rows: Tensor, seed: int, size: float = 1.0) -> Tensor:
+    """Random numbers, as large in each row as what stands there."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(rows.shape, generator=generator).to(rows)
+    return drawn * size * rows.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-3)
+
+
+def at_position(position: int, delta: Tensor) -> Change:
+    """Adds to one position's row."""
+
+    def change(rows: Tensor) -> Tensor:
+        rows = rows.clone()
+        rows[:, position] += delta[:, position]
+        return rows
+
+    return change
+
+
+def tolerance_of(value: Tensor) -> float:
+    return {torch.float64: 1e-7, torch.float32: 3e-4}.get(value.dtype, 4e-2)
+
+
+def is_close(one: Tensor, other: Tensor, scale: Tensor | None = None) -> bool:
+    """Whether two values are equal but for rounding, row by row; ``scale`` is what they were
+    computed from, where that is larger."""
+    if one.shape != other.shape or not (one.isfinite().all() and other.isfinite().all()):
+        return False
+    size = torch.maximum(one.abs(), other.abs())
+    if scale is not None:
+        size = torch.maximum(size, scale.abs())
+    allowed = tolerance_of(one) * size.amax(-1, keepdim=True) + 1e-12
+    return bool(((one - other).abs() <= allowed).all())
+
+
+def is_unchanged(one: Tensor, other: Tensor) -> bool:
+    """Whether nothing of a value has changed."""
+    return one.shape == other.shape and is_close(one, other)
+
+
+def is_far(change: Tensor, base: Tensor) -> bool:
+    """Whether a change is more than rounding."""
+    return not is_close(base + change, base)
+
+
+def is_permuted(one: Tensor, other: Tensor) -> bool:
+    """Whether the rows of two values hold the same numbers, in any order."""
+    return one.shape == other.shape and bool(
+        torch.equal(one.sort(-1).values, other.sort(-1).values)
+    )

@@ -1,0 +1,120 @@
+"""Which lines of a block make the neurons of its MLP, before and after their nonlinearity?
+
+The neurons (``hook_post``) are the last value that a linear map, position by position and across
+neurons, takes to what the MLP adds. What each neuron is made from, one number for each, is ``pre``;
+where there are two such, ``pre_linear`` is the one that the neurons are linear in.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from interp.line_hooks.bench import (
+    Recording,
+    Region,
+    at_position,
+    is_close,
+    is_far,
+    is_permuted,
+    is_unchanged,
+    noise_like,
+)
+from interp.line_hooks.finding import Origin
+
+PRE, LINEAR, POST = "mlp.hook_pre", "mlp.hook_pre_linear", "mlp.hook_post"
+
+
+@dataclass
+class Neurons:
+    """Where the neurons of an MLP are made, by name; of what is not known, a sentence."""
+
+    made: dict[str, Origin] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
+
+
+def find_neurons(region: Region, clean: Recording, mlp: Origin) -> Neurons:
+    """The neurons of a block's MLP.
+
+    Args:
+        region: the block.
+        clean: a run of it.
+        mlp: where is made what the MLP adds to the stream.
+    """
+    order = {origin: number for number, origin in enumerate(clean.values)}
+    chosen = [each for each in region.chosen(clean) if order[each] <= order[mlp]]
+    neurons = Neurons()
+    for number in range(len(chosen) - 1, -1, -1):
+        if is_mapped_linearly(region, clean, chosen[number], chosen[number + 1 :]):
+            post = neurons.made[POST] = chosen[number]
+            find_roots(region, clean, post, chosen[:number], neurons)
+            return neurons
+    why = "no value was seen that a linear map takes to what the MLP adds"
+    neurons.why |= dict.fromkeys((PRE, POST), why)
+    return neurons
+
+
+def is_mapped_linearly(
+    region: Region, clean: Recording, origin: Origin, later: list[Origin]
+) -> bool:
+    """Whether a later value of the stream's width is a linear map of this one, position by
+    position, in which one number moves several."""
+    rows = region.rows(clean, origin)
+    width = clean.stream.shape[-1]
+    outs = [
+        out
+        for out in later
+        if region.rows(clean, out).shape[-1] == width
+        and not is_permuted(region.rows(clean, out), rows)
+    ]
+    if not outs or rows.shape[-1] < 2:
+        return False
+    first = torch.zeros_like(rows)
+    first[..., 0] = noise_like(rows, seed=21).abs().amax(-1)
+    rest = noise_like(rows, seed=22)
+    runs = [region.with_rows(origin, at_position(1, each)) for each in (first, rest, first + rest)]
+    for out in outs:
+        base = region.rows(clean, out)
+        one, other, both = (region.rows(seen, out) - base for seen in runs)
+        elsewhere = [position for position in range(base.shape[1]) if position != 1]
+        alone = not is_far(both[:, elsewhere], base[:, elsewhere])
+        moved = (one[:, 1].abs() > 1e-3 * one[:, 1].abs().amax()).sum()
+        if alone and moved > 1 and is_close(one + other, both, base) and is_far(other, base):
+            return True
+    return False
+
+
+def find_roots(
+    region: Region, clean: Recording, post: Origin, before: list[Origin], neurons: Neurons
+) -> None:
+    """Names what the neurons are made from."""
+    rows = region.rows(clean, post)
+    picked = torch.zeros_like(rows)
+    picked[..., ::2] = 3 * noise_like(rows, seed=23)[..., ::2]
+    roots: dict[Origin, Tensor] = {}  # each with what a change of it makes of the neurons
+    for origin in before:
+        if region.rows(clean, origin).shape != rows.shape:
+            continue
+        seen = region.with_rows(origin, at_position(1, picked))
+        change = region.rows(seen, post) - rows
+        is_alone = not is_far(change[..., 1::2], rows[..., 1::2]) and is_far(change, rows)
+        earlier = [root for root in roots if root in seen.values]
+        made_of_root = any(
+            not is_unchanged(region.rows(again, origin), region.rows(clean, origin))
+            for again in (region.with_rows(root, at_position(1, picked)) for root in earlier)
+        )
+        if is_alone and not made_of_root:
+            roots[origin] = change
+    linear = []
+    for origin, change in roots.items():
+        twice = region.with_rows(origin, at_position(1, -2 * picked))
+        if is_close(region.rows(twice, post) - rows, -2 * change, rows):
+            linear.append(origin)
+    others = [origin for origin in roots if origin not in linear]
+    if len(others) == 1 and len(linear) <= 1:
+        neurons.made[PRE] = others[0]
+        neurons.made.update(zip([LINEAR], linear, strict=False))
+    else:
+        neurons.why[PRE] = (
+            f"{len(others)} values were seen that the neurons follow one by one, but not linearly"
+        )

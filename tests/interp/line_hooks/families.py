@@ -1,0 +1,157 @@
+"""Small random models of many families, and which module of each takes or returns what."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+TOKENS = torch.randint(31, (2, 7), generator=torch.Generator().manual_seed(3))
+SIZES = {
+    "vocab_size": 31,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 24,
+    "pad_token_id": 0,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+GROUPED = {**SIZES, "num_key_value_heads": 2}
+GPT2 = {"vocab_size": 31, "n_positions": 24, "n_embd": 16, "n_layer": 2, "n_head": 4}
+ENDS = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+
+
+@dataclass
+class Family:
+    """How a family's model is made, and where its values are.
+
+    Args:
+        kind: its classes' name in transformers.
+        sizes: of the configuration.
+        blocks: the list of its blocks.
+        at: for names of the field, a module of the block, and whether it is what it takes or gives.
+        heads: of z and q, and of k and v.
+        parallel: whether attention and MLP read the same stream.
+    """
+
+    kind: str
+    sizes: Mapping[str, Any]
+    blocks: str
+    at: Mapping[str, tuple[str, str]]
+    heads: tuple[int, int] = (4, 4)
+    parallel: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+LLAMA = {
+    "hook_attn_out": ("self_attn", "out"),
+    "hook_mlp_out": ("mlp", "out"),
+    "attn.hook_q": ("self_attn.q_proj", "out"),
+    "attn.hook_k": ("self_attn.k_proj", "out"),
+    "attn.hook_v": ("self_attn.v_proj", "out"),
+    "attn.hook_z": ("self_attn.o_proj", "in"),
+    "mlp.hook_pre": ("mlp.gate_proj", "out"),
+    "mlp.hook_pre_linear": ("mlp.up_proj", "out"),
+    "mlp.hook_post": ("mlp.down_proj", "in"),
+}
+POST_NORMS = {
+    "hook_attn_out": ("post_attention_layernorm", "out"),
+    "hook_mlp_out": ("post_feedforward_layernorm", "out"),
+}
+FAMILIES = {
+    "gpt2": Family(
+        *("GPT2LMHeadModel", {**GPT2, **ENDS}, "transformer.h"),
+        {
+            "hook_attn_out": ("attn", "out"),
+            "hook_mlp_out": ("mlp", "out"),
+            "attn.hook_z": ("attn.c_proj", "in"),
+            "mlp.hook_pre": ("mlp.c_fc", "out"),
+            "mlp.hook_post": ("mlp.c_proj", "in"),
+        },
+    ),
+    "neox": Family(
+        *("GPTNeoXForCausalLM", SIZES, "gpt_neox.layers"),
+        {
+            "hook_attn_out": ("attention", "out"),
+            "hook_mlp_out": ("mlp", "out"),
+            "attn.hook_z": ("attention.dense", "in"),
+            "mlp.hook_pre": ("mlp.dense_h_to_4h", "out"),
+            "mlp.hook_post": ("mlp.dense_4h_to_h", "in"),
+        },
+        parallel=True,
+    ),
+    "gptj": Family(
+        "GPTJForCausalLM",
+        {**GPT2, **ENDS, "rotary_dim": 2},
+        "transformer.h",
+        {
+            "hook_attn_out": ("attn", "out"),
+            "hook_mlp_out": ("mlp", "out"),
+            "attn.hook_q": ("attn.q_proj", "out"),
+            "attn.hook_k": ("attn.k_proj", "out"),
+            "attn.hook_v": ("attn.v_proj", "out"),
+            "attn.hook_z": ("attn.out_proj", "in"),
+            "mlp.hook_pre": ("mlp.fc_in", "out"),
+            "mlp.hook_post": ("mlp.fc_out", "in"),
+        },
+        parallel=True,
+    ),
+    "llama": Family("LlamaForCausalLM", GROUPED, "model.layers", LLAMA, (4, 2)),
+    "mistral": Family(
+        "MistralForCausalLM", {**GROUPED, "sliding_window": 3}, "model.layers", LLAMA, (4, 2)
+    ),
+    "qwen2": Family("Qwen2ForCausalLM", GROUPED, "model.layers", LLAMA, (4, 2)),
+    "qwen3": Family("Qwen3ForCausalLM", {**GROUPED, "head_dim": 6}, "model.layers", LLAMA, (4, 2)),
+    "gemma": Family("GemmaForCausalLM", {**GROUPED, "head_dim": 6}, "model.layers", LLAMA, (4, 2)),
+    "gemma2": Family(
+        "Gemma2ForCausalLM",
+        {**GROUPED, "head_dim": 6, "sliding_window": 3, "query_pre_attn_scalar": 6},
+        "model.layers",
+        LLAMA | POST_NORMS,
+        (4, 2),
+    ),
+    "olmo2": Family("Olmo2ForCausalLM", GROUPED, "model.layers", LLAMA | POST_NORMS, (4, 2)),
+}
+
+
+def built(name: str, **options: Any) -> nn.Module:
+    """A model of a family, with weights large enough that every part matters."""
+    family = FAMILIES[name]
+    kind = getattr(transformers, family.kind)
+    torch.manual_seed(0)
+    model: nn.Module = kind._from_config(kind.config_class(**family.sizes), **options)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight *= 5 if weight.ndim > 1 else 1
+            weight += 0.1 * torch.randn(weight.shape)  # norms and biases of their own
+    return model.eval()
+
+
+def seen_by_hooks(model: nn.Module, family: Family, run: Callable[[], Any]) -> dict[str, Tensor]:
+    """What modules take and return, by name in the field; seen by plain hooks of torch."""
+    seen: dict[str, Tensor] = {}
+    handles = []
+
+    def note(name: str, side: str, path: str) -> None:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            value = (args[0] if args else kwargs["hidden_states"]) if side == "in" else output
+            seen[name] = value[0] if isinstance(value, tuple) else value
+
+        module = model.get_submodule(path)
+        handles.append(module.register_forward_hook(hook, with_kwargs=True))
+
+    for number in range(len(model.get_submodule(family.blocks))):
+        block = f"{family.blocks}.{number}"
+        note(f"blocks.{number}.hook_resid_pre", "in", block)
+        note(f"blocks.{number}.hook_resid_post", "out", block)
+        for name, (path, side) in family.at.items():
+            note(f"blocks.{number}.{name}", side, f"{block}.{path}")
+    with torch.no_grad():
+        run()
+    for handle in handles:
+        handle.remove()
+    return seen

@@ -1,0 +1,83 @@
+"""A value that the field has a name for answers to that name, with its axis of heads; and what
+cannot be confirmed has no name, but a sentence."""
+
+import pytest
+import torch
+
+import interp as ip
+from interp import hook_lines
+from tests.interp.line_hooks.families import FAMILIES, TOKENS, built, seen_by_hooks
+
+
+def as_rows(value, axes=None):
+    """A value as [batch pos number]."""
+    if axes is not None:
+        value = value.movedim((axes.index("batch"), axes.index("pos")), (0, 1))
+    return value.flatten(2)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.no_grad()
+def test_names_are_those_of_what_modules_take_and_return(name):
+    family, model = FAMILIES[name], built(name)
+    logits = model(TOKENS).logits
+    view = hook_lines(model, TOKENS)
+    assert torch.equal(view(TOKENS), logits)
+    expected = seen_by_hooks(model, family, lambda: model(TOKENS))
+    seen = ip.cache(view, TOKENS, [*expected])
+    for each, value in expected.items():
+        axes = view.hook_dict[each].axes
+        assert torch.equal(as_rows(seen[each], axes), as_rows(value)), each
+    for number in range(2):
+        at = f"blocks.{number}"
+        heads, few = family.heads
+        counts = {"z": heads, "q": heads, "k": few, "v": few}
+        for kind, count in counts.items():
+            assert len(ip.sites(view, f"{at}.attn.hook_{kind}", each="head")) == count
+        if family.parallel:
+            assert f"{at}.hook_resid_mid" not in view.hook_dict
+        else:
+            mid = ip.cache(view, TOKENS, f"{at}.hook_resid_mid")[f"{at}.hook_resid_mid"]
+            total = expected[f"{at}.hook_resid_pre"] + expected[f"{at}.hook_attn_out"]
+            assert torch.allclose(mid, total, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.no_grad()
+def test_a_head_set_to_zero_is_its_columns_of_the_projection_set_to_zero(name):
+    family, model = FAMILIES[name], built(name)
+    view = hook_lines(model, TOKENS)
+    path = f"{family.blocks}.1.{family.at['attn.hook_z'][0]}"
+    for head in (0, 3):
+        edited = built(name)
+        projection = edited.get_submodule(path)
+        rows = projection.weight if name == "gpt2" else projection.weight.T
+        rows.unflatten(0, (4, -1))[head] = 0
+        with ip.intervene(view, {f"blocks.1.attn.hook_z[head={head}]": ip.Zero()}):
+            assert (view(TOKENS) - edited(TOKENS).logits).abs().max() < 1e-5
+    assert (edited(TOKENS).logits - model(TOKENS).logits).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_axes_of_equal_size_are_told_apart():
+    torch.manual_seed(0)
+    tokens = torch.randint(31, (4, 4))  # as many texts as tokens, as heads, as neurons of a head
+    view = hook_lines(built("gpt2"), tokens)
+    (z,) = ip.sites(view, "blocks.1.attn.hook_z")
+    assert view.hook_dict[z.hook].axes == ("batch", "pos", "head", "neuron")
+    assert view.hook_dict["blocks.1.attn.hook_q"].axes == ("batch", "head", "pos", "neuron")
+    with ip.intervene(view, {"blocks.1.attn.hook_z[head=2,pos=1]": ip.Zero()}):
+        seen = ip.cache(view, tokens, ["blocks.1.attn.hook_z"])["blocks.1.attn.hook_z"]
+    assert (seen[:, 1, 2] == 0).all() and (seen == 0).sum() == 4 * 4
+
+
+@torch.no_grad()
+def test_what_is_not_named_is_explained():
+    view = hook_lines(built("neox"), TOKENS)
+    told = view.explain()
+    assert "2 blocks: gpt_neox.layers.0 to gpt_neox.layers.1" in told
+    assert "attn.hook_z: every block" in told
+    assert "no hook_resid_mid: attention and MLP both read the block's input" in told
+    assert "no attn.hook_pattern: attention is one call that makes no pattern" in told
+    _, seen = view.run_with_cache(TOKENS, names_filter="blocks.1.attn.hook_z")
+    assert [*seen] == ["blocks.1.attn.hook_z"]
