@@ -1,13 +1,15 @@
-"""What does each attention head do for the loss, and which characters suffer without it?
+"""What does each attention head do for the loss, and which tokens suffer without it?
 
 On a trained model every head's output is set to zero, to its mean over a reference text, or to what
 it says in another text (resample), one head at a time; the change in loss is measured on texts the
-model was not trained on. Then the head whose mean ablation costs most is looked at character by
-character.
+model was not trained on. Then the head whose ablation costs most is looked at token by token (of a
+model of characters, character by character).
 
     python -m experiments.heads                                     under a minute, no download
     python -m experiments.heads --model laptop.safetensors --text shakespeare
     python -m experiments.heads --examples 256                      narrower intervals
+    python -m experiments.heads --model smollm2 --text notes.txt    a pretrained model, on any text
+    python -m experiments.heads --model hf:gpt2 --ways zero mean --context 32
 
 How to read it: zero takes away everything, also what a head says everywhere alike, to which the
 model is used; mean leaves that and takes only what depends on the text; resample puts something
@@ -16,6 +18,7 @@ plausible but wrong in its place.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -24,6 +27,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from experiments.support.cli import announce, console, launch
+from experiments.support.measured import measured_on, measured_reading
 from experiments.support.pages.presenting import present
 from experiments.support.pages.telling import of_trained_model
 from experiments.support.pages.views import save_subject_views, with_computing
@@ -33,7 +37,8 @@ from experiments.support.trained import StudyOptions, TrainedSubject, find_subje
 from experiments.support.variants import BASELINE
 from interp import figures
 from interp.caching import cache
-from interp.figures import head_name, loss_change_by_character, loss_change_in_text
+from interp.figures import head_name, loss_change_by_token, loss_change_in_text
+from interp.figures.tokens import noun_of
 from interp.interventions import Mean, Resample, Zero, intervene
 from interp.metrics import loss, token_losses
 from interp.places import Intervention
@@ -44,31 +49,45 @@ from interp.stats import bootstrap_interval
 from interp.sweep import sweep
 from interp.verdicts import Verdict, interval_words, verdicts_of
 
+Way = Literal["zero", "mean", "resample"]
+WAYS: tuple[Way, ...] = get_args(Way)
 HEADS = "blocks.*.attn.hook_z"
 FEWEST = 20  # occurrences of a character, below which its mean says little
 SHOWN = 18  # characters in the figure
 EXCERPTS = 5  # texts in the figure
 WRITTEN = 4  # heads without which the model writes
+ROWS_SHOWN = 60  # of all numbers on the page; the file has all
+SAID = {"zero": "is zero", "mean": "says its mean", "resample": "is from another text"}
 
 
 @dataclass(frozen=True)
 class Config(StudyOptions):
     """Zero, mean and resample ablation of every head."""
 
+    ways: tuple[Way, ...] = ()
+    """How heads are ablated: zero, mean, resample; by default all, and mean for a large model."""
+
 
 def main(config: Config) -> Path:
     subject = find_subject(config)
     model, tokens = subject.model, subject.examples(config.examples)
-    settings = {"subject": subject.config, "examples": len(tokens), "seed": config.seed}
+    asked_ways = config.ways or (("mean",) if subject.is_large else WAYS)
+    settings = {
+        "subject": subject.config,
+        "examples": len(tokens),
+        "seed": config.seed,
+        "ways": asked_ways,
+    }
     with Run.open(
         config.runs, "heads", config.name or subject.label, settings, subject.config["text"]
     ) as run:
         reference = cache(model, subject.reference(config.examples), HEADS)
-        ways: dict[str, Intervention] = {
+        known: dict[Way, Intervention] = {
             "zero": Zero(),
             "mean": Mean(reference),
             "resample": Resample(reference, seed=config.seed),
         }
+        ways = {way: known[way] for way in dict.fromkeys(asked_ways)}
         heads = sites(model, HEADS, each="head")
         asked = [(head, way) for way in ways for head in heads]
         questions = [(head, ways[way]) for head, way in asked]
@@ -77,10 +96,11 @@ def main(config: Config) -> Path:
         table = with_computing(table, model)
         run.save_table(table)
         worst = worst_head(table)
-        losses = per_token(subject, tokens, Site.parse(worst["site"]), ways["mean"])
+        losses = per_token(subject, tokens, worst, ways[worst["intervention"]])
         run.save_table(at_line_of(worst, losses), "tokens")
-        run.save_table(at_line_of(worst, per_character(losses)), "characters")
-        samples = without_heads(subject, table, ways["mean"], config.seed)
+        run.save_table(at_line_of(worst, by_token(losses)), "by_token")
+        run.save_table(measured_on(subject, tokens, losses["baseline"]), "measured")
+        samples = without_heads(subject, table, ways[worst["intervention"]], config.seed)
         save_samples(run, samples, known_text(subject.data, subject.tokenizer), BASELINE)
         save_subject_views(run, subject)
         page = present(run, draw)
@@ -90,10 +110,15 @@ def main(config: Config) -> Path:
     return page
 
 
-def worst_head(table: pd.DataFrame) -> pd.Series:
-    """The row of the head whose mean ablation costs most."""
+def rows_of_choice(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows by which heads are chosen to be looked at: those of the mean, else the first way."""
     means = table[table["intervention"] == "mean"]
-    return means.nlargest(1, "delta").iloc[0]
+    return means if len(means) else table[table["intervention"] == table["intervention"].iloc[0]]
+
+
+def worst_head(table: pd.DataFrame) -> pd.Series:
+    """The row of the head whose ablation costs most."""
+    return rows_of_choice(table).nlargest(1, "delta").iloc[0]
 
 
 def at_line_of(head: pd.Series, table: pd.DataFrame) -> pd.DataFrame:
@@ -104,14 +129,15 @@ def at_line_of(head: pd.Series, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def without_heads(
-    subject: TrainedSubject, table: pd.DataFrame, mean: Intervention, seed: int
+    subject: TrainedSubject, table: pd.DataFrame, way: Intervention, seed: int
 ) -> pd.DataFrame:
-    """What the model writes without each of the heads whose mean ablation costs most."""
-    costly = table[table["intervention"] == "mean"].nlargest(WRITTEN, "delta")
+    """What the model writes without each of the heads whose ablation costs most."""
+    costly = rows_of_choice(table).nlargest(WRITTEN, "delta")
+    said = SAID[costly["intervention"].iloc[0]]
     variants = {
-        f"head {head_name(row)} says its mean": (
+        f"head {head_name(row)} {said}": (
             f"{row['file']}:{row['line']}  {row['code']}",
-            {row["site"]: mean},
+            {row["site"]: way},
         )
         for _, row in costly.iterrows()
     }
@@ -122,22 +148,22 @@ def without_heads(
 def per_token(
     subject: TrainedSubject,
     tokens: Int[Tensor, "batch pos"],
-    head: Site,
+    head: pd.Series,
     intervention: Intervention,
 ) -> pd.DataFrame:
-    """The loss of every character to be predicted, with the head and without it."""
+    """The loss of every token to be predicted, with the head and without it."""
     model = subject.model
     baseline = token_losses(model(tokens), tokens)
-    with intervene(model, {head: intervention}):
+    with intervene(model, {Site.parse(head["site"]): intervention}):
         value = token_losses(model(tokens), tokens)
     batch, length = baseline.shape
     return pd.DataFrame(
         {
-            "site": str(head),
-            "intervention": "mean",
+            "site": head["site"],
+            "intervention": head["intervention"],
             "example": np.repeat(np.arange(batch), length),
             "pos": np.tile(np.arange(1, length + 1), batch),
-            "character": list(subject.tokenizer.decode(tokens[:, 1:].flatten())),
+            "token": subject.tokenizer.names(tokens[:, 1:].flatten()),
             "baseline": baseline.flatten().cpu().numpy(),
             "value": value.flatten().cpu().numpy(),
             "delta": (value - baseline).flatten().cpu().numpy(),
@@ -145,27 +171,28 @@ def per_token(
     )
 
 
-def per_character(losses: pd.DataFrame) -> pd.DataFrame:
-    """The mean change for each character that occurs often enough, largest first."""
+def by_token(losses: pd.DataFrame) -> pd.DataFrame:
+    """The mean change for each token that occurs often enough, largest first."""
     rows = []
-    for character, deltas in losses.groupby("character")["delta"]:
+    for token, deltas in losses.groupby("token")["delta"]:
         if len(deltas) >= FEWEST:
             mean, low, high = bootstrap_interval(deltas.to_numpy(), resamples=2000)
             ends = {"delta": mean, "ci_low": low, "ci_high": high}
-            rows.append({"character": character, **ends, "n": len(deltas)})
-    columns = ["character", "delta", "ci_low", "ci_high", "n"]
+            rows.append({"token": token, **ends, "n": len(deltas)})
+    columns = ["token", "delta", "ci_low", "ci_high", "n"]
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values("delta", ascending=False, ignore_index=True)
 
 
 def draw(run: Run) -> None:
     """Figures, from the saved tables alone."""
-    table, losses, characters = run.table(), run.table("tokens"), run.table("characters")
+    table, losses, tokens = run.table(), run.table("tokens"), run.table("by_token")
     run.save_figure(figures.heads(table), "head_effects")
-    title = f"What suffers when head {head_name(worst_head(table))} says its mean"
-    if len(characters):
-        bars = loss_change_by_character(characters.head(SHOWN), f"{title}: characters")
-        run.save_figure(bars, "characters")
+    worst = worst_head(table)
+    title = f"What suffers when head {head_name(worst)} {SAID[worst['intervention']]}"
+    if len(tokens):
+        bars = loss_change_by_token(tokens.head(SHOWN), f"{title}: {noun_of(losses['token'])}s")
+        run.save_figure(bars, "by_token")
     hardest = losses.groupby("example")["delta"].mean().nlargest(EXCERPTS).index
     text = loss_change_in_text(losses[losses["example"].isin(hardest)], f"{title}: in the text")
     run.save_figure(text, "text")
@@ -174,16 +201,19 @@ def draw(run: Run) -> None:
 def parts(run: SavedRun) -> list[Part]:
     """What the page shows, from saved tables and figures alone."""
     table, sentences = run.table(), readings(run)
-    name = head_name(worst_head(table))
+    name, noun = head_name(worst_head(table)), noun_of(run.table("tokens")["token"])
     figures = []
-    if len(run.table("characters")):
+    if len(run.table("by_token")):
         caption = (
-            f"The characters that suffer most, of those that occur at least {FEWEST} times, with "
+            f"The {noun}s that suffer most, of those that occur at least {FEWEST} times, with "
             "95 % intervals over their occurrences."
         )
-        figures.append(Figure.saved(caption, run.figure("characters")))
+        figures.append(Figure.saved(caption, run.figure("by_token")))
     figures.append(Figure.saved("The texts that suffer most.", run.figure("text")))
     shown = ["site", "intervention", "baseline", "value", "delta", "ci_low", "ci_high"]
+    numbers = table[[*shown, "p_adjusted", "n", "file", "line"]]
+    if len(numbers) > ROWS_SHOWN:
+        numbers = numbers.sort_values("delta", key=abs, ascending=False)
     return [
         Section(
             "Every head",
@@ -194,10 +224,8 @@ def parts(run: SavedRun) -> list[Part]:
                 )
             ],
         ),
-        Section(f"Head {name}, character by character", text=sentences[-1], figures=figures),
-        Section(
-            "Every head: all numbers", table=table[[*shown, "p_adjusted", "n", "file", "line"]]
-        ),
+        Section(f"Head {name}, {noun} by {noun}", text=sentences[-1], figures=figures),
+        Section("Every head: all numbers", table=numbers.head(ROWS_SHOWN), saved=numbers),
     ]
 
 
@@ -210,9 +238,10 @@ def effects(run: SavedRun) -> pd.DataFrame:
 
 
 def readings(run: SavedRun) -> list[str]:
-    """One plain sentence on each main finding; the last is on characters."""
-    table, characters = run.table(), run.table("characters")
-    said = []
+    """One plain sentence on each main finding; the last is on tokens."""
+    table, tokens = run.table(), run.table("by_token")
+    noun = noun_of(run.table("tokens")["token"])
+    said = [measured_reading(run.table("measured"))]
     for way, rows in table.groupby("intervention", sort=False):
         top = rows.nlargest(1, "delta").iloc[0]
         unsure = int((verdicts_of(rows) == Verdict.NOT_SHOWN).sum())
@@ -221,13 +250,13 @@ def readings(run: SavedRun) -> list[str]:
             f"({interval_words(top.to_dict())}); {unsure} of {len(rows)} heads show no effect."
         )
     name = head_name(worst_head(table))
-    if characters.empty:
-        said.append(f"No character occurs {FEWEST} times: more --examples would tell which suffer.")
+    if tokens.empty:
+        said.append(f"No {noun} occurs {FEWEST} times: more --examples would tell which suffer.")
     else:
-        top, last = characters.iloc[0], characters.iloc[-1]
+        top, last = tokens.iloc[0], tokens.iloc[-1]
         said.append(
-            f"Without head {name} the character {top['character']!r} suffers most "
-            f"({top['delta']:+.3f} nats over {top['n']} occurrences) and {last['character']!r} "
+            f"Without head {name} the {noun} {top['token']!r} suffers most "
+            f"({top['delta']:+.3f} nats over {top['n']} occurrences) and {last['token']!r} "
             f"least ({last['delta']:+.3f})."
         )
     return said

@@ -10,6 +10,7 @@ more than logits and tokens is made by a function that returns a metric.
 """
 
 import functools
+import math
 import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -58,6 +59,31 @@ def token_losses(
         precise(logits[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten().long(), reduction="none"
     )
     return losses.view(tokens[:, 1:].shape)
+
+
+def bits_per_byte(losses: Any, sizes: Any) -> float:
+    """How many bits a model needs for each byte of text: what compares models whose tokens differ.
+
+    Args:
+        losses: of every token that was predicted, in nats, of any shape.
+        sizes: how many bytes of UTF-8 each of these tokens stands for, in the same shape.
+
+    Examples:
+        >>> round(bits_per_byte([0.7, 1.4], [1, 2]), 4)      # 2.1 nats for three bytes
+        1.0099
+
+    Raises:
+        UsageError: shapes that differ; tokens that stand for no text at all.
+    """
+    nats, counts = (torch.as_tensor(values).double() for values in (losses, sizes))
+    if nats.shape != counts.shape:
+        raise UsageError(
+            f"there are {list(nats.shape)} losses and sizes for {list(counts.shape)} tokens: give "
+            "one for each"
+        )
+    if not counts.sum() > 0:
+        raise UsageError("these tokens stand for no text at all, so that there are no bytes")
+    return float(nats.sum() / counts.sum() / math.log(2))
 
 
 def loss_at(positions: int | Sequence[int] | Bool[Tensor, "batch pos"]) -> Metric:

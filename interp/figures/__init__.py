@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from interp.figures.bars import loss_bars, ranked_effects
     from interp.figures.cells import head_name
-    from interp.figures.characters import loss_change_by_character, loss_change_in_text
     from interp.figures.curves import learning_curves, variant_curves
     from interp.figures.heatmaps import by_distance, head_scores, heads, positions
     from interp.figures.ladder import scaled_scores, staircase, steps
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from interp.figures.patterns import attention
     from interp.figures.scatter import approximate_against_exact, damage_and_lasting_cost
     from interp.figures.source import lines, lines_by_layer
+    from interp.figures.tokens import loss_change_by_token, loss_change_in_text
 
 __all__ = [
     "approximate_against_exact",
@@ -35,7 +35,7 @@ __all__ = [
     "lines",
     "lines_by_layer",
     "loss_bars",
-    "loss_change_by_character",
+    "loss_change_by_token",
     "loss_change_in_text",
     "neuron_view",
     "positions",
@@ -51,7 +51,7 @@ MODULES = {
     for module, names in {
         "bars": "loss_bars ranked_effects",
         "cells": "head_name",
-        "characters": "loss_change_by_character loss_change_in_text",
+        "tokens": "loss_change_by_token loss_change_in_text",
         "curves": "learning_curves variant_curves",
         "heatmaps": "by_distance head_scores heads positions",
         "ladder": "scaled_scores staircase steps",

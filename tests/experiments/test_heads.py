@@ -39,7 +39,7 @@ def test_figures_name_the_lines_that_compute_a_head_and_not_the_one_that_only_tu
     made = [n for n, said in enumerate(code, 1) if said.lstrip().startswith("z = self.attend(")]
     made += [n for n, said in enumerate(code, 1) if said.lstrip().startswith("z = F.scaled_dot")]
     expected = [f"model.py:{number} {code[number - 1].strip()}" for number in made]
-    for name in ("results", "tokens", "characters"):
+    for name in ("results", "tokens", "by_token"):
         assert name_lines(pd.read_parquet(folder / f"{name}.parquet")) == expected
 
 
@@ -57,22 +57,22 @@ def test_zeroing_a_head_costs_what_deleting_its_columns_of_the_projection_costs(
         assert row["value"] == pytest.approx(value, abs=1e-5)
 
 
-def test_the_characters_of_the_worst_head_add_up_to_its_effect(folder, table):
+def test_the_tokens_of_the_worst_head_add_up_to_its_effect(folder, table):
     losses = pd.read_parquet(folder / "tokens.parquet")
     worst = table[table["intervention"] == "mean"].nlargest(1, "delta").iloc[0]
     assert set(losses["site"]) == {worst["site"]}
-    assert set(losses["code"]) == {worst["code"]}  # which the figures of characters name
+    assert set(losses["code"]) == {worst["code"]}  # which the figures of tokens name
     assert losses["delta"].mean() == pytest.approx(worst["delta"], abs=1e-5)
-    characters = pd.read_parquet(folder / "characters.parquet")
-    own = losses.groupby("character")["delta"].agg(["mean", "size"])
-    assert set(characters["character"]) == set(own.index[own["size"] >= FEWEST])
-    for row in characters.to_dict("records"):
-        assert row["delta"] == pytest.approx(own.loc[row["character"], "mean"])
-        assert row["n"] == own.loc[row["character"], "size"]
+    tokens = pd.read_parquet(folder / "by_token.parquet")
+    own = losses.groupby("token")["delta"].agg(["mean", "size"])
+    assert set(tokens["token"]) == set(own.index[own["size"] >= FEWEST])
+    for row in tokens.to_dict("records"):
+        assert row["delta"] == pytest.approx(own.loc[row["token"], "mean"])
+        assert row["n"] == own.loc[row["token"], "size"]
 
 
 def test_figures_and_page_are_there_in_every_format(folder):
-    names = {"head_effects", "characters", "text"}
+    names = {"head_effects", "by_token", "text"}
     files = {path.name for path in (folder / "figures").iterdir()}
     assert files == {f"{name}.{kind}" for name in names for kind in ("png", "svg", "pdf")}
     page = (folder / "report.html").read_text(encoding="utf-8")

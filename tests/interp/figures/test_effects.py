@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from interp.errors import UsageError
-from interp.figures import loss_change_by_character, loss_change_in_text, ranked_effects
+from interp.figures import loss_change_by_token, loss_change_in_text, ranked_effects
 
 
 @pytest.fixture
@@ -49,18 +49,18 @@ def test_every_bar_has_its_interval(table):
 
 
 def test_characters_are_in_the_tables_order_and_can_be_seen():
-    table = pd.DataFrame({"character": [" ", "\n", "a"], "delta": [0.5, 0.2, -0.1], "n": [3, 4, 5]})
+    table = pd.DataFrame({"token": [" ", "\n", "a"], "delta": [0.5, 0.2, -0.1], "n": [3, 4, 5]})
     table = table.assign(ci_low=table["delta"] - 0.1, ci_high=table["delta"] + 0.1)
-    axes = loss_change_by_character(table).axes[0]
+    axes = loss_change_by_token(table).axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["␣\n3", "⏎\n4", "a\n5"]
     assert [bar.get_height() for bar in axes.patches] == [0.5, 0.2, -0.1]
-    with pytest.raises(UsageError, match="no characters to draw"):
-        loss_change_by_character(table.iloc[:0])
+    with pytest.raises(UsageError, match="no tokens to draw"):
+        loss_change_by_token(table.iloc[:0])
 
 
-def test_text_is_shown_character_by_character_in_order():
+def test_text_is_shown_character_by_token_in_order():
     table = pd.DataFrame(
-        {"example": [1] * 3 + [0] * 3, "pos": [2, 1, 3] * 2, "character": [*"b a\nd\x00"]}
+        {"example": [1] * 3 + [0] * 3, "pos": [2, 1, 3] * 2, "token": [*"b a\nd\x00"]}
     ).assign(delta=[0.1, 0.2, 0.3] * 2)
     figure = loss_change_in_text(table)
     assert [text.get_text() for text in figure.axes[0].texts] == [*"␣ba", "d", "⏎", "0\n0"]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
 from interp.characters import shorten_text, width_of
-from interp.figures import attention, loss_change_by_character, loss_change_in_text, positions
+from interp.figures import attention, loss_change_by_token, loss_change_in_text, positions
 from interp.figures.style import (
     CODE_LINE,
     MONO,
@@ -21,6 +21,7 @@ from interp.figures.style import (
     finish_layout,
     tick_label,
 )
+from interp.figures.tokens import wrapped_rows
 
 WIDE = ["<|endoftext|>", "Ġthe", "🦊", "日", "本", "Ġinternationalization", "\n", "\u202e", "x"]
 
@@ -47,8 +48,8 @@ def patterns(tokens):
     return table.assign(query_character=names[queries], key_character=names[keys])
 
 
-def by_character(tokens):
-    table = pd.DataFrame({"character": tokens, "delta": 0.5, "ci_low": 0.4, "ci_high": 0.6})
+def by_token(tokens):
+    table = pd.DataFrame({"token": tokens, "delta": 0.5, "ci_low": 0.4, "ci_high": 0.6})
     return table.assign(n=1234)
 
 
@@ -73,7 +74,7 @@ def by_position(tokens):
     "draw",
     [
         lambda tokens: attention(patterns(tokens), 0, 0),
-        lambda tokens: loss_change_by_character(by_character(tokens[:40])),
+        lambda tokens: loss_change_by_token(by_token(tokens[:40])),
         lambda tokens: positions(by_position(tokens)),
     ],
     ids=["attention", "characters", "positions"],
@@ -85,7 +86,7 @@ def test_no_label_stands_on_another(draw, tokens):
 
 
 def test_labels_that_have_room_stay_as_they_are():
-    figure = loss_change_by_character(by_character([*"etaoin"]))
+    figure = loss_change_by_token(by_token([*"etaoin"]))
     labels = figure.axes[0].get_xticklabels()
     assert [label.get_text() for label in labels] == [f"{c}\n1234" for c in "etaoin"]
     assert {label.get_rotation() for label in labels} == {0.0}
@@ -108,12 +109,13 @@ def test_where_not_even_small_labels_fit_only_some_are_shown():
 def test_letters_in_a_text_stay_in_their_cells():
     characters = [*"def f(🦊, 日本): return 👩\n"] + ["a"] * 50
     for tokens in (characters, WIDE):
-        table = pd.DataFrame({"example": 0, "pos": range(len(tokens)), "character": tokens})
+        table = pd.DataFrame({"example": 0, "pos": range(len(tokens)), "token": tokens})
         figure = loss_change_in_text(table.assign(delta=0.1))
         axes = figure.axes[0]
         unit = np.diff(axes.transData.transform([[0, 0], [1, 0]])[:, 0])[0]
-        for text in axes.texts:
-            assert text.get_window_extent().width <= 1.05 * unit, text.get_text()
+        cells = [cell for row in wrapped_rows(table.assign(delta=0.1)) for cell in row["width"]]
+        for text, width in zip(axes.texts, cells, strict=True):
+            assert text.get_window_extent().width <= 1.05 * unit * width, text.get_text()
 
 
 def test_an_escape_is_its_digits_in_two_rows_and_a_long_token_is_shortened():
