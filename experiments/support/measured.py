@@ -36,7 +36,7 @@ def measured_on(
             "tokens": tokens.shape[1],
             "per_token": float(losses.mean()),
             "per_character": float(losses.sum()) / max(1, characters),
-            "bits_per_byte": bits_per_byte(losses.to_numpy(), sizes) if kept else math.nan,
+            "bits_per_byte": bits_per_byte(losses.tolist(), sizes.flatten()) if kept else math.nan,
         }
     )
 

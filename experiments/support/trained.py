@@ -31,7 +31,7 @@ from experiments.support.named.checkpoints import (
 )
 from experiments.support.named.classes import load_class
 from experiments.support.named.coding import TextTokens, special_before
-from experiments.support.named.found import Check, Named, Size
+from experiments.support.named.found import Check, NamedModel, Size
 from experiments.support.named.kinds import Kind, kind_of
 from experiments.support.named.reading import load_transformers
 from experiments.support.subjects import choose_class, train_subject_once
@@ -51,7 +51,7 @@ from gpt.text import (
     split,
 )
 from gpt.train import PRESETS, Preset, train
-from interp.line_hooks import HookedLines
+from interp.line_hooks import hook_lines
 from interp.site import Model
 from interp.surgery.judging import weights_hash
 
@@ -252,13 +252,13 @@ def load_subject(
     return TrainedSubject(hooked, model, named.tokenizer, data, size, about, label, is_large)
 
 
-def hooked_view(model: nn.Module, named: Named, tokens: Int[Tensor, "batch pos"]) -> Model:
+def hooked_view(model: nn.Module, named: NamedModel, tokens: Int[Tensor, "batch pos"]) -> Model:
     """A model with hook points: its own, or those of its lines."""
     if isinstance(getattr(model, "hook_dict", None), dict):
         assert isinstance(model, Model)
         return model
     before = special_before(named.tokenizer).to(tokens)
-    view = HookedLines(model, [torch.cat([before.expand(len(tokens), -1), tokens], dim=1)])
+    view = hook_lines(model, torch.cat([before.expand(len(tokens), -1), tokens], dim=1))
     view.tokenizer = getattr(named.tokenizer, "inner", named.tokenizer)
     return view.eval()
 
@@ -286,7 +286,7 @@ def data_of(corpus: Corpus, tokenizer: TextTokens, context: int) -> Data:
 
 def preset_model(
     preset: Preset, corpus: Corpus, seed: int, runs: Path, device: torch.device, check: Check
-) -> Named:
+) -> NamedModel:
     """The preset's model, trained on a text."""
     tokenizer = CharTokenizer.from_text(corpus.text)
     size = replace(preset.model, vocab_size=tokenizer.vocab_size)
@@ -294,7 +294,7 @@ def preset_model(
     check(Size(size.block_size, size.n_layer, size.n_head), tokenizer)
     preset = Preset(size, preset.train)
     model, about = train_preset_once(preset, data, tokenizer, seed, runs, device)
-    return Named(model, tokenizer, size.block_size, about)
+    return NamedModel(model, tokenizer, size.block_size, about)
 
 
 def class_trained_here(
@@ -305,7 +305,7 @@ def class_trained_here(
     runs: Path,
     given: Sequence[str],
     check: Check,
-) -> Named:
+) -> NamedModel:
     """A class of a file that comes without weights, trained for a moment."""
     tokenizer = CharTokenizer.from_text(corpus.text)
     steps = min(preset.train.steps, FOREIGN_STEPS)
@@ -317,7 +317,7 @@ def class_trained_here(
         console.print(f"note    {told}", soft_wrap=True, markup=False)
     with console.status(f"training {found.name}"):
         model = train_subject_once(found, seed, runs)
-    return Named(model, tokenizer, preset.model.block_size, found.about)
+    return NamedModel(model, tokenizer, preset.model.block_size, found.about)
 
 
 def train_preset_once(

@@ -12,7 +12,7 @@ from typing import Any
 import gpt.model
 from experiments.support.devices import keep_to_one_thread
 from experiments.support.named.coding import TextTokens, TransformersTokenizer
-from experiments.support.named.found import Check, Named, Size
+from experiments.support.named.found import Check, NamedModel, Size
 from experiments.support.named.reading import quiet, tokenizer_of_folder, weights_place
 from experiments.support.variants import course_variants
 from gpt import checkpoint
@@ -26,11 +26,11 @@ from interp.surgery import edited_module, enumerate_surgeries, read_source
 GPT2_TOKENS = 50257
 
 
-def load_checkpoint(path: Path, check: Check) -> Named:
+def load_checkpoint(path: Path, check: Check) -> NamedModel:
     """A checkpoint of this project. Raises ``UsageError`` as ``opened`` does."""
     model, tokenizer, about = opened(path)
     check(size_of_gpt(model), tokenizer)
-    return Named(model, tokenizer, model.config.block_size, about)
+    return NamedModel(model, tokenizer, model.config.block_size, about)
 
 
 def opened(path: Path) -> tuple[LanguageModel, CharTokenizer, dict[str, Any]]:
@@ -59,7 +59,7 @@ def opened(path: Path) -> tuple[LanguageModel, CharTokenizer, dict[str, Any]]:
     return loaded.model, loaded.tokenizer, {"checkpoint": str(path), **asdict(loaded.identity)}
 
 
-def load_nanogpt(path: Path, tokens: str, check: Check) -> Named:
+def load_nanogpt(path: Path, tokens: str, check: Check) -> NamedModel:
     """nanoGPT's ``ckpt.pt``, with the characters of the ``meta.pkl`` it was trained with.
 
     Args:
@@ -83,7 +83,7 @@ def load_nanogpt(path: Path, tokens: str, check: Check) -> Named:
         model.tokenizer = tokenizer
     check(size_of_gpt(model), tokenizer)
     keep_to_one_thread(model)
-    return Named(model, tokenizer, model.config.block_size, {"nanogpt": path.name})
+    return NamedModel(model, tokenizer, model.config.block_size, {"nanogpt": path.name})
 
 
 def tokens_of_nanogpt(path: Path, model: GPT) -> TextTokens:

@@ -17,7 +17,7 @@ from experiments.support.models.building import builder, read_setting, split_nam
 from experiments.support.models.loading import explain_left, load_foreign
 from experiments.support.models.sizes import Sizes
 from experiments.support.named.coding import TextTokens
-from experiments.support.named.found import Check, Named, Size
+from experiments.support.named.found import Check, NamedModel, Size
 from gpt import checkpoint
 from gpt.errors import UsageError
 from interp.samples.running import CONTEXTS, context_of
@@ -28,7 +28,7 @@ TRIED_CONTEXTS = (1024, 512, 256, 128, 64, 32, 16, 8)
 
 def load_class(
     name: str, weights: Path, tokenizer: TextTokens, check: Check, given: Sequence[str] = ()
-) -> Named:
+) -> NamedModel:
     """The class of a file, built as the file says, with weights from a safetensors file.
 
     Args:
@@ -57,7 +57,7 @@ def load_class(
     context = context_of(model) or own_context(model) or tried_context(asked)
     check(Size(context), tokenizer)
     about: dict[str, Any] = {"class": type(model).__name__, "given": sorted(given)}
-    return Named(asked, tokenizer, context, about)
+    return NamedModel(asked, tokenizer, context, about)
 
 
 def own_context(model: nn.Module) -> int | None:

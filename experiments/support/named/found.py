@@ -30,7 +30,7 @@ where what was asked for does not fit them."""
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedModel:
     """A model that a word named, as it was read.
 
     Attributes:

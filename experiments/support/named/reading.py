@@ -24,7 +24,7 @@ from torch import Tensor
 from experiments.support.cli import console
 from experiments.support.keeping import kept, model_path, require_same
 from experiments.support.named.coding import TransformersTokenizer
-from experiments.support.named.found import Check, Named, Size
+from experiments.support.named.found import Check, NamedModel, Size
 from gpt import checkpoint
 from gpt.errors import UsageError, nearest
 from interp.runs import write_atomically
@@ -170,7 +170,7 @@ def load_transformers(
     runs: Path,
     check: Check,
     trust_remote_code: bool = False,
-) -> Named:
+) -> NamedModel:
     """A causal language model of transformers, in evaluation mode, with explicit attention.
 
     Args:
@@ -197,7 +197,7 @@ def load_transformers(
     rows = model.get_input_embeddings().weight.shape[0]
     tokenizer.vocab_size = min(tokenizer.vocab_size, rows)
     about = {"class": type(model).__name__, "module": type(model).__module__}
-    return Named(model.to(device).eval(), tokenizer, size_of_config(config).context, about)
+    return NamedModel(model.to(device).eval(), tokenizer, size_of_config(config).context, about)
 
 
 def size_of_config(config: Any) -> Size:
