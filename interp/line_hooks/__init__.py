@@ -12,6 +12,7 @@ as it is.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,18 +23,12 @@ from transformer_lens.conversion_utils.conversion_steps.base_tensor_conversion i
 from transformer_lens.hook_points import HookPoint
 
 from interp.errors import UsageError
-from interp.line_hooks.finding import (
-    FoundValue,
-    Origin,
-    at_output,
-    find_values,
-    passing_values,
-    replaced,
-)
+from interp.line_hooks.finding import FoundValue, find_values
 from interp.line_hooks.following import Following, following_modules
 from interp.line_hooks.naming import Named, name_values
+from interp.line_hooks.passing import at_output, passing_values, replaced
 from interp.line_hooks.texts import TakesTexts
-from interp.line_hooks.values import Made
+from interp.line_hooks.values import Made, Origin
 from interp.logits import logits_of
 
 __all__ = ["HookedLines", "LinePoint", "hook_lines"]
@@ -123,7 +118,12 @@ class HookedLines(TakesTexts, HookedRootModule):
     ``tokenizer`` (the model's own, or one that is set) it takes text where it takes tokens.
     """
 
-    def __init__(self, model: nn.Module, inputs: Sequence[Any], options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: Sequence[Any],
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
         self.inner = model
         found = find_values(model, inputs, options)
@@ -183,8 +183,7 @@ class HookedLines(TakesTexts, HookedRootModule):
             if by_line:
                 made = list(dict.fromkeys(origin.made for origin in by_line if origin.made))
                 run = stack.enter_context(following_modules(self.inner))
-                handing = Handing(run, by_line, made)
-                stack.enter_context(passing_values(list(enumerate(made)), handing))
+                stack.enter_context(passing_values(made, Handing(run, by_line)))
             returned = {point.origin: point for point in watched if point.origin.made is None}
             for path in dict.fromkeys(origin.path for origin in returned):
                 module = self.inner.get_submodule(path)
@@ -203,18 +202,14 @@ class HookedLines(TakesTexts, HookedRootModule):
 class Handing:
     """Takes each value that a line passes to the hook point that is on it, if one is."""
 
-    def __init__(
-        self, run: Following, points: dict[Origin, LinePoint], made: Sequence[Made]
-    ) -> None:
+    def __init__(self, run: Following, points: dict[Origin, LinePoint]) -> None:
         self.run = run
         self.points = points
-        self.made = made
 
-    def __call__(self, number: int, value: Any) -> Any:
+    def __call__(self, made: Made, value: Any) -> Any:
         frame = self.run.frame
         if frame is None:  # of another model, or another thread
             return value
-        turn = frame.counts[number]
-        frame.counts[number] += 1
-        made = self.made[number]
-        return replaced(value, lambda part: self.points.get(Origin(frame.path, made, turn, part)))
+        turn = frame.counts[made]
+        frame.counts[made] += 1
+        return replaced(value, self.points.get, frame.path, made, turn)

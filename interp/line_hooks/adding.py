@@ -18,7 +18,7 @@ from interp.line_hooks.bench import (
     is_unchanged,
     noise_like,
 )
-from interp.line_hooks.finding import Origin
+from interp.line_hooks.values import Origin
 
 
 @dataclass

@@ -24,7 +24,7 @@ from interp.line_hooks.bench import (
     is_unchanged,
     noise_like,
 )
-from interp.line_hooks.finding import Origin
+from interp.line_hooks.values import Origin
 
 Z, Q, K, V = "attn.hook_z", "attn.hook_q", "attn.hook_k", "attn.hook_v"
 ROT_Q, ROT_K = "attn.hook_rot_q", "attn.hook_rot_k"
@@ -40,11 +40,13 @@ class Heads:
         made: where each value is made, by its name in the field.
         why: for each that is not known, a sentence.
         count: how many heads a value has.
+        projected: where a linear map of z is made.
     """
 
     made: dict[str, Origin] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
     count: dict[str, int] = field(default_factory=dict)
+    projected: Origin | None = None
 
 
 def find_heads(region: Region, clean: Recording, moved: Recording, attention: Origin) -> Heads:
@@ -120,7 +122,7 @@ class Finder:
             few = width * heads // rows.shape[-1]
             if few and heads % few == 0:
                 v, few = self.before_repeating(v, before, heads, few)
-                pattern = self.pattern_of(z, v, heads)
+                pattern = self.pattern_of(z, v, heads, few)
                 if self.is_mean(z, v, pattern, few):
                     self.heads.count |= {Z: heads, V: few}
                     return v, pattern, few
@@ -143,16 +145,24 @@ class Finder:
                 return origin, groups
         return v, few
 
-    def pattern_of(self, z: Origin, v: Origin, heads: int) -> Tensor:
-        """The pattern [batch head pos key], as ones added to v at each position show it in z."""
-        rows = self.rows(self.clean, z)
-        ones = torch.ones_like(self.rows(self.clean, v))
-        shown = []
-        for key in range(rows.shape[1]):
-            seen = self.region.with_rows(v, at_position(key, ones))
-            change = self.rows(seen, z) - rows
-            shown.append(change.unflatten(-1, (heads, -1)).mean(-1))
-        return torch.stack(shown, -1).transpose(1, 2)
+    def pattern_of(self, z: Origin, v: Origin, heads: int, few: int) -> Tensor:
+        """The pattern [batch head pos key], as ones added to v show it in z: at each position to
+        numbers of its own, where a head has enough for all."""
+        clean, rows = self.rows(self.clean, z), self.rows(self.clean, v)
+        length, size = rows.shape[1], rows.shape[-1] // few
+        shares = torch.arange(size, device=rows.device) % length
+        together = size >= length
+        shown = torch.zeros(*rows.shape[:2], heads, length).to(rows)
+        for keys in [range(length)] if together else [[key] for key in range(length)]:
+            ones = torch.zeros_like(rows).unflatten(-1, (few, size))
+            for key in keys:
+                ones[:, key] = (shares == key).to(rows) if together else 1.0
+            seen = self.region.with_rows(v, lambda value: value + ones.flatten(2))  # noqa: B023
+            change = (self.rows(seen, z) - clean).unflatten(-1, (heads, -1))
+            for key in keys:
+                among = shares == key if together else slice(None)
+                shown[..., key] = change[..., among].mean(-1)
+        return shown.transpose(1, 2)
 
     def is_mean(self, z: Origin, v: Origin, pattern: Tensor, few: int) -> bool:
         """Whether z is what the pattern makes of v, with grouped heads of v repeated."""
@@ -177,6 +187,7 @@ class Finder:
             elsewhere = [position for position in range(base.shape[1]) if position != 1]
             alone = not any(is_far(each[:, elsewhere], base[:, elsewhere]) for each in (one, both))
             if alone and is_close(one + other, both, base) and is_far(both[:, 1], base[:, 1]):
+                self.heads.projected = out
                 return True
         return False
 
@@ -291,13 +302,17 @@ class Finder:
             self.heads.why |= dict.fromkeys((SCORES, PATTERN), why)
             return
         for origin in reversed(squares[: squares.index(made)]):
-            if is_close(self.clean.values[origin].softmax(-1), pattern):
-                delta = noise_like(self.clean.values[origin].clamp(min=-1e2), seed=13)
-                seen = self.region.run({origin: lambda value: value + delta})  # noqa: B023
-                if is_close(seen.values[origin].softmax(-1), seen.values[made]):
-                    self.heads.made[SCORES] = origin
-                    return
+            softmax = self.clean.values[origin].softmax(-1)
+            if is_close(softmax, pattern) and self.is_softmax(origin, made):
+                self.heads.made[SCORES] = origin
+                return
         self.heads.why[SCORES] = "no value was seen whose softmax is the pattern"
+
+    def is_softmax(self, scores: Origin, pattern: Origin) -> bool:
+        """Whether the pattern is the scores' softmax, with these changed too."""
+        delta = noise_like(self.clean.values[scores].clamp(min=-1e2), seed=13)
+        seen = self.region.run({scores: lambda value: value + delta})
+        return is_close(seen.values[scores].softmax(-1), seen.values[pattern])
 
     def moves_alike(self, z: Origin, v: Origin, pattern: Origin, few: int) -> bool:
         """Whether a change of one head's pattern changes that head's z, by as much of v."""

@@ -18,14 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from interp.hooking import evaluating
-from interp.line_hooks.finding import (
-    FoundValue,
-    Origin,
-    at_output,
-    passing_values,
-    replaced,
-)
+from interp.line_hooks.finding import FoundValue, values_of_files
 from interp.line_hooks.following import Following, following_modules
+from interp.line_hooks.passing import at_output, passing_values, replaced
+from interp.line_hooks.values import Made, Origin
 
 Change = Callable[[Tensor], Tensor]
 
@@ -56,7 +52,7 @@ class Bench:
     def __init__(self, model: nn.Module, found: Collection[FoundValue]) -> None:
         self.model = model
         self.found = {each.origin: each for each in found}
-        self.made = list(dict.fromkeys(origin.made for origin in self.found if origin.made))
+        self.made = values_of_files(model)
         self.run = Following()
         self.changes: Mapping[Origin, Change] = {}
         self.values: dict[Origin, Tensor] = {}
@@ -69,22 +65,21 @@ class Bench:
         with ExitStack() as stack:
             stack.enter_context(evaluating(self.model))
             self.run = stack.enter_context(following_modules(self.model))
-            stack.enter_context(passing_values(list(enumerate(self.made)), self.handed))
+            stack.enter_context(passing_values(self.made, self.handed))
             modules = dict(self.model.named_modules())
             for path in dict.fromkeys(each.path for each in self.found if each.made is None):
                 handle = modules[path].register_forward_hook(partial(at_output, path, self.of))
                 stack.callback(handle.remove)
             yield
 
-    def handed(self, number: int, value: Any) -> Any:
+    def handed(self, made: Made, value: Any) -> Any:
         """Takes a value that a line made."""
         frame = self.run.frame
         if frame is None:
             return value
-        made, turn = self.made[number], frame.counts[number]
-        frame.counts[number] += 1
-        path = frame.path
-        return replaced(value, lambda part: self.of(Origin(path, made, turn, part)))
+        turn = frame.counts[made]
+        frame.counts[made] += 1
+        return replaced(value, self.of, frame.path, made, turn)
 
     def of(self, origin: Origin) -> Change | None:
         return partial(self.see, origin) if origin in self.found else None

@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from interp.line_hooks.bench import Bench, Region
-from interp.line_hooks.finding import Origin, tensors_in
+from interp.line_hooks.passing import tensors_in
+from interp.line_hooks.values import Origin
 
 Key = int | str
 

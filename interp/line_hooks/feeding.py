@@ -20,17 +20,19 @@ from interp.line_hooks.bench import (
     is_unchanged,
     noise_like,
 )
-from interp.line_hooks.finding import Origin
+from interp.line_hooks.values import Origin
 
 PRE, LINEAR, POST = "mlp.hook_pre", "mlp.hook_pre_linear", "mlp.hook_post"
 
 
 @dataclass
 class Neurons:
-    """Where the neurons of an MLP are made, by name; of what is not known, a sentence."""
+    """Where the neurons of an MLP are made, by name; of what is not known, a sentence; and where
+    a linear map of them is made."""
 
     made: dict[str, Origin] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
+    mapped: Origin | None = None
 
 
 def find_neurons(region: Region, clean: Recording, mlp: Origin) -> Neurons:
@@ -45,8 +47,10 @@ def find_neurons(region: Region, clean: Recording, mlp: Origin) -> Neurons:
     chosen = [each for each in region.chosen(clean) if order[each] <= order[mlp]]
     neurons = Neurons()
     for number in range(len(chosen) - 1, -1, -1):
-        if is_mapped_linearly(region, clean, chosen[number], chosen[number + 1 :]):
-            post = neurons.made[POST] = chosen[number]
+        mapped = linear_map_of(region, clean, chosen[number], chosen[number + 1 :])
+        if mapped is not None:
+            post, neurons.mapped = chosen[number], mapped
+            neurons.made[POST] = post
             find_roots(region, clean, post, chosen[:number], neurons)
             return neurons
     why = "no value was seen that a linear map takes to what the MLP adds"
@@ -54,10 +58,10 @@ def find_neurons(region: Region, clean: Recording, mlp: Origin) -> Neurons:
     return neurons
 
 
-def is_mapped_linearly(
+def linear_map_of(
     region: Region, clean: Recording, origin: Origin, later: list[Origin]
-) -> bool:
-    """Whether a later value of the stream's width is a linear map of this one, position by
+) -> Origin | None:
+    """The first later value of the stream's width that is a linear map of this one, position by
     position, in which one number moves several."""
     rows = region.rows(clean, origin)
     width = clean.stream.shape[-1]
@@ -68,7 +72,7 @@ def is_mapped_linearly(
         and not is_permuted(region.rows(clean, out), rows)
     ]
     if not outs or rows.shape[-1] < 2:
-        return False
+        return None
     first = torch.zeros_like(rows)
     first[..., 0] = noise_like(rows, seed=21).abs().amax(-1)
     rest = noise_like(rows, seed=22)
@@ -80,8 +84,8 @@ def is_mapped_linearly(
         alone = not is_far(both[:, elsewhere], base[:, elsewhere])
         moved = (one[:, 1].abs() > 1e-3 * one[:, 1].abs().amax()).sum()
         if alone and moved > 1 and is_close(one + other, both, base) and is_far(other, base):
-            return True
-    return False
+            return out
+    return None
 
 
 def find_roots(

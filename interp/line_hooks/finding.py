@@ -7,10 +7,10 @@ found["model.layers.3.self_attn.query_states"].source     # modeling_llama.py:24
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -20,31 +20,10 @@ from transformer_lens.hook_points import HookPoint
 from interp.errors import SurgeryError, UsageError
 from interp.hooking import evaluating
 from interp.line_hooks.following import Following, following_modules
-from interp.line_hooks.values import INPUT, OUTPUT, RETURNED, Made, made_values, passing_body
-from interp.surgery.running.loaded import loaded_functions
-from interp.surgery.running.swapping import compile_function, inner_codes, swap_codes
-from interp.surgery.source.syntax import FunctionNode, Source, parse, read_source
+from interp.line_hooks.passing import passing_values, tensors_in
+from interp.line_hooks.values import INPUT, OUTPUT, RETURNED, Made, Origin, made_values
+from interp.surgery.source.syntax import Source, parse, read_source
 from interp.tracing import SourceFile, SourceLine
-
-PASSED = "_line_hook"
-Handed = Callable[[int, Any], Any]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where in a run a value is made: what a module returns, or what a line makes inside it.
-
-    Args:
-        path: the module's.
-        made: the expression; None for what the module returns.
-        turn: which time the line makes it in one call of the module, from 0.
-        part: of a tuple.
-    """
-
-    path: str
-    made: Made | None = None
-    turn: int = 0
-    part: int | None = None
 
 
 @dataclass
@@ -56,28 +35,6 @@ class FoundValue:
     shape: tuple[int, ...]
     names: list[str]
     axes: tuple[str, ...] = ()
-
-
-@contextmanager
-def passing_values(made: Sequence[tuple[int, Made]], handed: Handed) -> Iterator[None]:
-    """Inside the block, the functions of a model's files pass these values to ``handed``, with
-    their numbers, and go on with what it returns."""
-    with ExitStack() as stack:
-        for source in dict.fromkeys(each.source for _, each in made):
-            syntax, filename = parse(source), str(source.path)
-            codes: dict[FunctionType, tuple[FunctionNode, CodeType]] = {}
-            inside: dict[FunctionNode, list[tuple[int, Made]]] = {}
-            for number, each in made:
-                if each.source is source:
-                    inside.setdefault(each.function, []).append((number, each))
-            for node, chosen in inside.items():
-                code = compile_function(syntax, node, passing_body(chosen, PASSED), filename)
-                functions = loaded_functions(source, node)
-                codes |= dict.fromkeys(functions, (node, code))
-                if functions:
-                    codes |= inner_codes(source, node, code)
-            stack.enter_context(swap_codes(syntax, codes, {PASSED: handed}, filename))
-        yield
 
 
 def find_values(
@@ -100,13 +57,22 @@ def find_values(
     Raises:
         UsageError: no module of it has source of its own.
     """
-    made = [each for source in own_sources(model) for each in made_values(parse(source))]
+    made = values_of_files(model)
     calls = [(inputs, options), *in_other_sizes(inputs, options)]
     found, *others = (run_of(model, made, *call) for call in calls)
     for origin, value in found.items():
         shapes = [each[origin].shape if origin in each else () for each in others]
         value.axes = axes_seen(value.shape, shapes)
     return {name: value for value in found.values() for name in value.names}
+
+
+def values_of_files(model: nn.Module) -> list[Made]:
+    """Every value that a line of the model's own files may make.
+
+    Raises:
+        UsageError: no module of it has source of its own.
+    """
+    return [each for source in own_sources(model) for each in made_values(parse(source))]
 
 
 def run_of(
@@ -116,7 +82,7 @@ def run_of(
     notes = Notes(model, made)
     with evaluating(model), torch.no_grad(), following_modules(model, notes.entered) as run:
         notes.run = run
-        with notes.outputs(), passing_values(list(enumerate(made)), notes.handed):
+        with notes.outputs(), passing_values(made, notes.handed):
             model(*inputs, **options)
     return notes.found
 
@@ -196,22 +162,20 @@ class Notes:
 
     def __init__(self, model: nn.Module, made: Sequence[Made]) -> None:
         self.model = model
-        self.made = made
-        self.own = {str(each.source.path) for each in made}
+        self.own = {str(each.syntax.source.path) for each in made}
         self.found: dict[Origin, FoundValue] = {}
         self.names: dict[str, Origin] = {}
         self.run = Following()
         self.sources: dict[str, SourceFile] = {}
         self.argument: tuple[Origin, Any] | None = None  # handed to the next module, perhaps
 
-    def handed(self, number: int, value: Any) -> Any:
+    def handed(self, made: Made, value: Any) -> Any:
         """Notes a value that a line made, and hands it on as it is."""
         frame = self.run.frame
         if frame is None:
             return value
-        made = self.made[number]
-        turn = frame.counts[number]
-        frame.counts[number] += 1
+        turn = frame.counts[made]
+        frame.counts[made] += 1
         if made.is_argument:
             self.argument = Origin(frame.path, made, turn), value
             return value
@@ -229,7 +193,8 @@ class Notes:
 
     def numbered(self, path: str, name: str) -> str:
         """A variable's name, with its number from the second time in a call of a module."""
-        frame = self.run.frames[-1]
+        frame = self.run.frame
+        assert frame is not None
         frame.counts[name] += 1
         count = frame.counts[name] + (name in (INPUT, OUTPUT))  # what the module takes and returns
         whole = f"{path}.{name}" if path else name
@@ -276,7 +241,7 @@ class Notes:
         return returned
 
     def line_of(self, made: Made) -> SourceLine:
-        file = self.file(str(made.source.path), made.source.module)
+        file = self.file(str(made.syntax.source.path), made.syntax.source.module)
         return file.line(made.line, made.statement)
 
     def file(self, path: str, module: str) -> SourceFile:
@@ -293,38 +258,3 @@ class Notes:
         file = self.file(frame.f_code.co_filename, frame.f_globals.get("__name__", ""))
         statement = file.statements.get(frame.f_lineno)
         return file.line(frame.f_lineno if statement is None else statement.lineno, statement)
-
-
-def tensors_in(value: Any) -> Iterator[tuple[int | None, Tensor]]:
-    """A tensor, or those in a tuple or list, with their places in it."""
-    if isinstance(value, Tensor):
-        yield None, value
-    elif type(value) in (tuple, list):
-        yield from ((part, each) for part, each in enumerate(value) if isinstance(each, Tensor))
-
-
-def at_output(
-    path: str,
-    point_of: Callable[[Origin], Callable[[Tensor], Tensor] | None],
-    module: nn.Module,
-    args: Any,
-    output: Any,
-) -> Any:
-    """A forward hook that passes what a module returns by what is there for it."""
-    return replaced(output, lambda part: point_of(Origin(path, part=part)))
-
-
-def replaced(
-    value: Any, point_of: Callable[[int | None], Callable[[Tensor], Tensor] | None]
-) -> Any:
-    """A value, or a tuple, whose tensors have gone by their hook points."""
-    new = {
-        part: point(tensor)
-        for part, tensor in tensors_in(value)
-        if (point := point_of(part)) is not None
-    }
-    if None in new:
-        return new[None]
-    if not new:
-        return value
-    return type(value)(new.get(part, each) for part, each in enumerate(value))

@@ -36,11 +36,12 @@ class Following:
     """Where a run is.
 
     Args:
-        frames: the modules whose forward is running, from the outermost.
+        frames: the modules whose forward is running, from the outermost; None is one that is not
+            the model's.
         thread: that runs the model.
     """
 
-    frames: list[Frame] = field(default_factory=list)
+    frames: list[Frame | None] = field(default_factory=list)
     thread: int = field(default_factory=threading.get_ident)
 
     @property
@@ -64,15 +65,20 @@ def following_modules(
     run = Following()
 
     def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
-        if id(module) in paths and threading.get_ident() == run.thread:
-            entering(paths[id(module)], args)
-            run.frames.append(Frame(paths[id(module)]))
+        if threading.get_ident() != run.thread:
+            return
+        path = paths.get(id(module))
+        if path is None:
+            run.frames.append(None)
+            return
+        entering(path, args)
+        run.frames.append(Frame(path))
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:
-        if id(module) in paths and threading.get_ident() == run.thread and run.frames:
-            left = run.frames.pop().path, output
-            if run.frames:
-                run.frames[-1].left = left
+        if threading.get_ident() == run.thread and run.frames:
+            left, frame = run.frames.pop(), run.frame
+            if left is not None and frame is not None:
+                frame.left = left.path, output
 
     with around_every_call(enter, leave):
         yield run

@@ -7,7 +7,7 @@ of it confirms that: never by what a class or a variable is called.
 import inspect
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -16,8 +16,10 @@ from interp.line_hooks.adding import ATTN_OUT, MLP_OUT, RESID_MID, find_sums
 from interp.line_hooks.attending import PATTERN, SCORES, find_heads
 from interp.line_hooks.bench import Bench, is_close, noise_like
 from interp.line_hooks.blocks import StreamBlock, find_blocks, noting_calls
+from interp.line_hooks.confirming import Expected, is_confirmed
 from interp.line_hooks.feeding import find_neurons
-from interp.line_hooks.finding import Call, FoundValue, Origin, changed_alike, tokens_among
+from interp.line_hooks.finding import Call, FoundValue, changed_alike, tokens_among
+from interp.line_hooks.values import Origin
 
 TEXTS, POSITIONS = 1, 4  # of the runs that show what a value is
 
@@ -127,55 +129,104 @@ def name_in_run(
             naming.unsure["blocks.*"] = blocks
             return naming
         naming.blocks = [block.path for block in blocks]
+        searched: dict[type, FoundBlock] = {}
         for number, block in enumerate(blocks):
-            name_in_block(naming, bench, number, block)
+            prefix = f"blocks.{number}."
+            if block.input is not None:
+                naming.named[f"{prefix}hook_resid_pre"] = Named(block.input)
+            else:
+                naming.unsure[f"{prefix}hook_resid_pre"] = "no line of the model's own makes it"
+            naming.named[f"{prefix}hook_resid_post"] = Named(block.output)
+            in_block = same_names(bench, block, searched.get(type(block.module)))
+            if in_block is None:
+                in_block = search_block(bench, block)
+            searched.setdefault(type(block.module), in_block)
+            names = in_block.expected
+            for name, origin in names.made.items():
+                named = with_heads(bench, name, origin, names.heads.get(name))
+                naming.named[prefix + name] = named
+            naming.unsure |= {prefix + name: why for name, why in in_block.why.items()}
     return naming
 
 
-def name_in_block(naming: Naming, bench: Bench, number: int, block: StreamBlock) -> None:
-    """Names what is in a block."""
-    prefix = f"blocks.{number}."
-    if block.input is not None:
-        naming.named[f"{prefix}hook_resid_pre"] = Named(block.input)
-    else:
-        naming.unsure[f"{prefix}hook_resid_pre"] = "no line of the model's own makes it"
-    naming.named[f"{prefix}hook_resid_post"] = Named(block.output)
-    alone = block.region(bench, block.stream)
-    if not is_close(alone.run().returned, block.returned):
-        naming.unsure[f"{prefix}*"] = "a block that is called again returns something else"
-        return
+@dataclass
+class FoundBlock:
+    """What was found in a block.
+
+    Args:
+        path: of the block.
+        expected: the values with a name; in another block of its class the same are expected.
+        why: for each name that no value has, a sentence.
+    """
+
+    path: str
+    expected: Expected
+    why: Mapping[str, str]
+
+
+def search_block(bench: Bench, block: StreamBlock) -> FoundBlock:
+    """The values of a block that have a name in the field."""
+    made: dict[str, Origin] = {}
+    why: dict[str, str] = {}
+    expected = Expected(made, {})
+    if not is_close(block.region(bench, block.stream).run().returned, block.returned):
+        why["*"] = "a block that is called again returns something else"
+        return FoundBlock(block.path, expected, why)
+    # with noise: texts may repeat a token, and what it makes is then equal at several positions
     region = block.region(bench, block.stream + noise_like(block.stream, seed=0, size=0.5))
     sums = find_sums(region)
+    why |= sums.why
     parts = {ATTN_OUT: sums.attention, MLP_OUT: sums.mlp, RESID_MID: sums.mid}
-    for name, origin in parts.items():
-        if origin is not None:
-            naming.named[prefix + name] = Named(origin)
-    why = dict(sums.why)
+    made |= {name: origin for name, origin in parts.items() if origin is not None}
     if sums.attention is None:
         why["attn.*"] = "what attention adds to the stream is not known"
     else:
         heads = find_heads(region, sums.clean, sums.moved, sums.attention)
+        made |= heads.made
         why |= heads.why
-        for name, origin in heads.made.items():
-            naming.named[prefix + name] = with_heads(bench, name, origin, heads.count.get(name))
+        expected.heads, expected.projected = heads.count, heads.projected
     if sums.mlp is None:
         why["mlp.*"] = "what the MLP adds to the stream is not known"
     else:
         neurons = find_neurons(region, sums.clean, sums.mlp)
+        made |= neurons.made
         why |= neurons.why
-        naming.named |= {prefix + name: Named(origin) for name, origin in neurons.made.items()}
-    naming.unsure |= {prefix + name: sentence for name, sentence in why.items()}
+        expected.mapped = neurons.mapped
+    return FoundBlock(block.path, expected, why)
+
+
+def same_names(bench: Bench, block: StreamBlock, other: FoundBlock | None) -> FoundBlock | None:
+    """What was found in a block of the same class, where this one confirms it."""
+    if other is None or "*" in other.why:
+        return None
+
+    def here(origin: Origin) -> Origin:
+        return replace(origin, path=block.path + origin.path.removeprefix(other.path))
+
+    known = other.expected
+    made = {name: here(origin) for name, origin in known.made.items()}
+    projected, mapped = (each and here(each) for each in (known.projected, known.mapped))
+    expected = Expected(made, known.heads, projected, mapped)
+    for name, origin in made.items():
+        found = bench.found.get(origin)
+        if found is None or found.axes != bench.found[known.made[name]].axes:
+            return None
+    if not is_confirmed(block.region(bench, block.stream), block.returned, expected):
+        return None
+    return FoundBlock(block.path, expected, other.why)
 
 
 def with_heads(bench: Bench, name: str, origin: Origin, count: int | None) -> Named:
-    """A value of attention, with the axis of its heads."""
+    """A value, with the axis of its heads where it has one."""
     axes = bench.found[origin].axes
     if name in (SCORES, PATTERN):
         return Named(origin, ("batch", "head", "pos", "key"))
-    if len(axes) == 3:
+    others = [axis for axis in axes if axis not in ("batch", "pos")]
+    if count is None or (len(others) == 1 and axes[:2] != ("batch", "pos")) or len(others) > 2:
+        return Named(origin)
+    if len(others) == 1:
         return Named(origin, ("batch", "pos", "head", "neuron"), count)
-    named = [axis for axis in axes if axis not in ("batch", "pos")]
-    kinds = dict(zip(named, ("head", "neuron"), strict=True))
+    kinds = dict(zip(others, ("head", "neuron"), strict=True))
     return Named(origin, tuple(kinds.get(axis, axis) for axis in axes))
 
 

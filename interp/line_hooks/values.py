@@ -10,36 +10,43 @@ a copy of its code in which that expression is passed to a function first.
 
 import ast
 import copy
+import itertools
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from interp.surgery.running.observing import Place, place_of
-from interp.surgery.source.syntax import FUNCTION, FunctionNode, Source, Syntax
+from interp.surgery.source.syntax import FUNCTION, FunctionNode, Syntax
 
 INPUT, OUTPUT, RETURNED = "input", "output", "returned"
 
 
-@dataclass(frozen=True)
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, eq=False)
 class Made:
     """An expression, or an update such as ``x += …``, whose value can be hooked.
 
     Args:
-        source: the file.
+        syntax: of the file; kept, for the nodes below are its own.
         place: where in the file it stands.
         names: of the value, or of each part of a tuple; a part without a name has "".
         function: the outermost function that holds it.
         statement: that it belongs to, which is shown.
         is_call: whether it is a call, which may be one of a module.
         is_argument: whether it is what a call is handed.
+        number: by which the code that passes it on knows it.
     """
 
-    source: Source
+    syntax: Syntax
     place: Place
     names: tuple[str, ...]
     function: FunctionNode
     statement: ast.stmt
     is_call: bool = False
     is_argument: bool = False
+    number: int = field(default_factory=_numbers.__next__)
 
     @property
     def line(self) -> int:
@@ -53,8 +60,31 @@ class Made:
         return f"{self.names[0]}_{part}"
 
 
-def made_values(syntax: Syntax) -> Iterator[Made]:
-    """Every expression of a file whose value can be hooked, function by function."""
+@dataclass(frozen=True)
+class Origin:
+    """Where in a run a value is made: what a module returns, or what a line makes inside it.
+
+    Args:
+        path: the module's.
+        made: the expression; None for what the module returns.
+        turn: which time the line makes it in one call of the module, from 0.
+        part: of a tuple.
+    """
+
+    path: str
+    made: Made | None = None
+    turn: int = 0
+    part: int | None = None
+
+
+@lru_cache(maxsize=64)
+def made_values(syntax: Syntax) -> tuple[Made, ...]:
+    """Every expression of a file whose value can be hooked, function by function. Views of models
+    of one file have these in common, and what was compiled for them."""
+    return tuple(find_made(syntax))
+
+
+def find_made(syntax: Syntax) -> Iterator[Made]:
     for function in syntax.outermost_functions():
         statement: ast.stmt = function
         for node in in_own_frame(function):
@@ -62,7 +92,7 @@ def made_values(syntax: Syntax) -> Iterator[Made]:
                 statement = node
             for target, names in named_in(node):
                 yield Made(
-                    *(syntax.source, place_of(target), names, function, statement),
+                    *(syntax, place_of(target), names, function, statement),
                     is_call=isinstance(target, ast.Call),
                     is_argument=isinstance(node, ast.Call),
                 )
@@ -134,10 +164,10 @@ class Passing(ast.NodeTransformer):
         return ast.Call(ast.Name(self.function, ast.Load()), [ast.Constant(number), value], [])
 
 
-def passing_body(made: Collection[tuple[int, Made]], function: str) -> list[ast.stmt]:
+def passing_body(made: Collection[Made], function: str) -> list[ast.stmt]:
     """The body of a function of a file, in which chosen values are passed on by number."""
-    node = next(iter(made))[1].function
-    transform = Passing(function, {each.place: number for number, each in made})
+    node = next(iter(made)).function
+    transform = Passing(function, {each.place: each.number for each in made})
     body: list[ast.stmt] = []
     for statement in copy.deepcopy(node.body):
         changed = transform.visit(statement)

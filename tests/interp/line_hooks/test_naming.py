@@ -1,12 +1,21 @@
 """A value that the field has a name for answers to that name, with its axis of heads; and what
 cannot be confirmed has no name, but a sentence."""
 
+from functools import lru_cache
+
 import pytest
 import torch
 
 import interp as ip
 from interp import hook_lines
 from tests.interp.line_hooks.families import FAMILIES, TOKENS, built, seen_by_hooks
+
+
+@lru_cache
+def viewed(name):
+    """A model of a family, and a view of it; no test changes either."""
+    model = built(name)
+    return model, hook_lines(model, TOKENS)
 
 
 def as_rows(value, axes=None):
@@ -19,9 +28,8 @@ def as_rows(value, axes=None):
 @pytest.mark.parametrize("name", FAMILIES)
 @torch.no_grad()
 def test_names_are_those_of_what_modules_take_and_return(name):
-    family, model = FAMILIES[name], built(name)
+    family, (model, view) = FAMILIES[name], viewed(name)
     logits = model(TOKENS).logits
-    view = hook_lines(model, TOKENS)
     assert torch.equal(view(TOKENS), logits)
     expected = seen_by_hooks(model, family, lambda: model(TOKENS))
     seen = ip.cache(view, TOKENS, [*expected])
@@ -45,8 +53,7 @@ def test_names_are_those_of_what_modules_take_and_return(name):
 @pytest.mark.parametrize("name", FAMILIES)
 @torch.no_grad()
 def test_a_head_set_to_zero_is_its_columns_of_the_projection_set_to_zero(name):
-    family, model = FAMILIES[name], built(name)
-    view = hook_lines(model, TOKENS)
+    family, (model, view) = FAMILIES[name], viewed(name)
     path = f"{family.blocks}.1.{family.at['attn.hook_z'][0]}"
     for head in (0, 3):
         edited = built(name)
@@ -73,7 +80,7 @@ def test_axes_of_equal_size_are_told_apart():
 
 @torch.no_grad()
 def test_what_is_not_named_is_explained():
-    view = hook_lines(built("neox"), TOKENS)
+    _, view = viewed("neox")
     told = view.explain()
     assert "2 blocks: gpt_neox.layers.0 to gpt_neox.layers.1" in told
     assert "attn.hook_z: every block" in told
