@@ -30,6 +30,7 @@ from experiments.patching import PairTask, asks_for_induction, induction, pairs_
 from experiments.support.cli import Between, announce, console, launch
 from experiments.support.pages.presenting import present
 from experiments.support.record import Experiment, Quoted
+from experiments.support.trained import store_of
 from interp.attribution import attribution, audit_scores
 from interp.figures import approximate_against_exact
 from interp.metrics import logit_difference
@@ -113,7 +114,7 @@ def score_sites(
         steps=steps,
         verify=config.verify,
         seed=config.seed,
-        run=run,
+        run=store_of(run, task.model),
     ).table
     method = f"integrated gradients, {steps} steps" if steps else GRADIENT
     of = "neurons" if kinds is NEURONS else "parts by position"

@@ -33,7 +33,7 @@ from experiments.support.pages.telling import of_trained_model
 from experiments.support.pages.views import save_subject_views, with_computing
 from experiments.support.record import Experiment, Quoted
 from experiments.support.sampling import known_text, save_samples, say_samples, write_variants
-from experiments.support.trained import StudyOptions, TrainedSubject, find_subject
+from experiments.support.trained import StudyOptions, TrainedSubject, find_subject, store_of
 from experiments.support.variants import BASELINE
 from interp import figures
 from interp.caching import cache
@@ -53,6 +53,7 @@ Way = Literal["zero", "mean", "resample"]
 WAYS: tuple[Way, ...] = get_args(Way)
 HEADS = "blocks.*.attn.hook_z"
 FEWEST = 20  # occurrences of a character, below which its mean says little
+FEWEST_OF_TOKENS = 3  # occurrences of a token of several characters: there are many, and rare
 SHOWN = 18  # characters in the figure
 EXCERPTS = 5  # texts in the figure
 WRITTEN = 4  # heads without which the model writes
@@ -91,7 +92,7 @@ def main(config: Config) -> Path:
         heads = sites(model, HEADS, each="head")
         asked = [(head, way) for way in ways for head in heads]
         questions = [(head, ways[way]) for head, way in asked]
-        table = sweep(model, tokens, questions, loss, run=run)
+        table = sweep(model, tokens, questions, loss, run=store_of(run, model))
         table = table.assign(intervention=[way for _, way in asked], seed=config.seed)
         table = with_computing(table, model)
         run.save_table(table)
@@ -175,13 +176,18 @@ def by_token(losses: pd.DataFrame) -> pd.DataFrame:
     """The mean change for each token that occurs often enough, largest first."""
     rows = []
     for token, deltas in losses.groupby("token")["delta"]:
-        if len(deltas) >= FEWEST:
+        if len(deltas) >= fewest_of(losses):
             mean, low, high = bootstrap_interval(deltas.to_numpy(), resamples=2000)
             ends = {"delta": mean, "ci_low": low, "ci_high": high}
             rows.append({"token": token, **ends, "n": len(deltas)})
     columns = ["token", "delta", "ci_low", "ci_high", "n"]
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values("delta", ascending=False, ignore_index=True)
+
+
+def fewest_of(losses: pd.DataFrame) -> int:
+    """How often a token must occur for its mean to be told."""
+    return FEWEST if noun_of(losses["token"]) == "character" else FEWEST_OF_TOKENS
 
 
 def draw(run: Run) -> None:
@@ -202,10 +208,11 @@ def parts(run: SavedRun) -> list[Part]:
     """What the page shows, from saved tables and figures alone."""
     table, sentences = run.table(), readings(run)
     name, noun = head_name(worst_head(table)), noun_of(run.table("tokens")["token"])
+    fewest = fewest_of(run.table("tokens"))
     figures = []
     if len(run.table("by_token")):
         caption = (
-            f"The {noun}s that suffer most, of those that occur at least {FEWEST} times, with "
+            f"The {noun}s that suffer most, of those that occur at least {fewest} times, with "
             "95 % intervals over their occurrences."
         )
         figures.append(Figure.saved(caption, run.figure("by_token")))
@@ -251,7 +258,8 @@ def readings(run: SavedRun) -> list[str]:
         )
     name = head_name(worst_head(table))
     if tokens.empty:
-        said.append(f"No {noun} occurs {FEWEST} times: more --examples would tell which suffer.")
+        fewest = fewest_of(run.table("tokens"))
+        said.append(f"No {noun} occurs {fewest} times: more --examples would tell which suffer.")
     else:
         top, last = tokens.iloc[0], tokens.iloc[-1]
         said.append(

@@ -17,6 +17,7 @@ answer minus that of the wrong answer at the last position; left out, they are w
 predicts after the clean and after the corrupted text.
 """
 
+import itertools
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,7 +38,7 @@ from experiments.support.pages.presenting import present
 from experiments.support.pages.views import with_computing
 from experiments.support.pairs import Pair, check_pairs, check_texts, read_pairs
 from experiments.support.record import Experiment, Quoted
-from experiments.support.trained import StudyOptions, find_subject
+from experiments.support.trained import StudyOptions, find_subject, store_of
 from experiments.support.trainings.induction import InductionRecipe, induction_model, swapped_cues
 from gpt.errors import UsageError
 from interp import figures
@@ -52,6 +53,8 @@ from interp.site import Model
 
 INDUCTION = "induction"
 STRINGS = 64
+FEW_LAYERS = 6  # of which each can be told by itself
+HEADS_SHOWN = 4  # of a model with more
 COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "z", "q", "k", "v")
 
 
@@ -98,7 +101,12 @@ def main(config: Config) -> Path:
     with Run.open(config.runs, "patching", config.name or task.label, task.config) as run:
         metric = logit_difference(task.answer, task.wrong)
         table = activation_patching(
-            task.model, task.clean, task.corrupted, metric, COMPONENTS, run=run
+            task.model,
+            task.clean,
+            task.corrupted,
+            metric,
+            COMPONENTS,
+            run=store_of(run, task.model),
         )
         table = with_computing(table, task.model)
         run.save_table(table.assign(metric="logit_difference", seed=config.seed))
@@ -291,17 +299,30 @@ def parts(run: SavedRun) -> list[Part]:
     strongest = table.sort_values("recovered", ascending=False)[[*shown, "n", "line", "code"]]
     sections.append(Section("The largest of all cells", table=strongest.head(40), saved=strongest))
     title = "Attention in the first clean text"
-    sections.append(AttentionView.of(run.table("patterns"), heads[-1], title))
+    sections.append(AttentionView.of(run.table("patterns"), strongest_head(table), title))
     return sections
 
 
 def carriers(table: pd.DataFrame) -> list[tuple[int, int]]:
-    """In each layer the head whose output restores most."""
+    """In each layer the head whose output restores most; of many layers, those of the few heads
+    that restore most of all."""
     heads = table[table["component"] == "z"].sort_values("recovered", ascending=False)
-    best = heads.drop_duplicates("layer").sort_values("layer")
+    best = heads.drop_duplicates("layer")
+    if best["layer"].nunique() > FEW_LAYERS:
+        best = heads.head(HEADS_SHOWN)
+    best = best.sort_values(["layer", "head"])
     return [
         (int(layer), int(head)) for layer, head in zip(best["layer"], best["head"], strict=True)
     ]
+
+
+def strongest_head(table: pd.DataFrame) -> tuple[int, int]:
+    """The head of the last layer shown that restores most; of many layers, of all."""
+    heads = carriers(table)
+    if table["layer"].nunique() <= FEW_LAYERS:
+        return heads[-1]
+    top = table[table["component"] == "z"].nlargest(1, "recovered").iloc[0]
+    return int(top["layer"]), int(top["head"])
 
 
 def readings(run: SavedRun) -> list[str]:
@@ -314,16 +335,19 @@ def readings(run: SavedRun) -> list[str]:
         f"({first['n']} pair{'s' if first['n'] > 1 else ''})."
     ]
     stream = table[table["component"] == "resid_pre"].set_index(["layer", "pos"])["recovered"]
-    places = [
-        f"layer {layer}, position {stream[layer].idxmax():.0f} "
-        f"({mark_spaces(positions['clean'][stream[layer].idxmax()])}, {stream[layer].max():.2f})"
-        for layer in stream.index.unique("layer")
-    ]
-    said.append(f"The residual stream holds most of it entering {'; '.join(places)}.")
+    said.append(f"The residual stream holds most of it entering {places_of(stream, positions)}.")
     outputs = table[table["component"].isin(["attn_out", "mlp_out"])]
     said.append(f"Of the layers' outputs, {best_of(outputs)} restores most.")
-    for layer, heads in table[table["component"] == "z"].groupby("layer"):
-        said.append(f"Of the heads of layer {layer}, {best_of(heads)} restores most.")
+    heads = table[table["component"] == "z"]
+    if heads["layer"].nunique() > FEW_LAYERS:
+        named = [
+            f"{row['layer']:.0f}.{row['head']:.0f} ({row['recovered']:.2f})"
+            for row in heads.nlargest(HEADS_SHOWN, "recovered").to_dict("records")
+        ]
+        said.append(f"Of all {len(heads)} heads, {', '.join(named)} restore most.")
+    else:
+        for layer, rows in heads.groupby("layer"):
+            said.append(f"Of the heads of layer {layer}, {best_of(rows)} restores most.")
     if run.description["config"]["task"] == INDUCTION:
         scores = run.table("scores")
         for metric, layer in (("previous_token", 0), ("induction", scores["layer"].max())):
@@ -334,6 +358,23 @@ def readings(run: SavedRun) -> list[str]:
                 f"{top['value']:.2f}, of head {layer}.{top['head']:.0f}."
             )
     return said
+
+
+def places_of(stream: pd.Series, positions: pd.DataFrame) -> str:
+    """Where the residual stream holds most, layer by layer; neighbours with the same place are told
+    together, by the one that holds most."""
+    best = [(int(layer), int(stream[layer].idxmax())) for layer in stream.index.unique("layer")]
+    told = []
+    for pos, group in itertools.groupby(best, key=lambda each: each[1]):
+        layers = [layer for layer, _ in group]
+        top = max(layers, key=lambda layer: stream[layer, pos])
+        which = f"layer {layers[0]}"
+        held = f"{stream[top, pos]:.2f}"
+        if len(layers) > 1:
+            which = f"layers {layers[0]} to {layers[-1]}"
+            held += f" in layer {top}"
+        told.append(f"{which}, position {pos} ({mark_spaces(positions['clean'][pos])}, {held})")
+    return "; ".join(told)
 
 
 def best_of(rows: pd.DataFrame) -> str:

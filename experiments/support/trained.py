@@ -38,6 +38,7 @@ from experiments.support.subjects import choose_class, train_subject_once
 from experiments.support.trainings.tasks import resize_preset
 from gpt import checkpoint
 from gpt.errors import UsageError
+from gpt.hooks import HookedModel
 from gpt.model import GPT
 from gpt.speed import resolve_precision
 from gpt.text import (
@@ -52,6 +53,7 @@ from gpt.text import (
 )
 from gpt.train import PRESETS, Preset, train
 from interp.line_hooks import hook_lines
+from interp.runs import Run
 from interp.site import Model
 from interp.surgery.judging import weights_hash
 
@@ -261,6 +263,12 @@ def hooked_view(model: nn.Module, named: NamedModel, tokens: Int[Tensor, "batch 
     view = hook_lines(model, torch.cat([before.expand(len(tokens), -1), tokens], dim=1))
     view.tokenizer = getattr(named.tokenizer, "inner", named.tokenizer)
     return view.eval()
+
+
+def store_of(run: Run, model: Model) -> Run | None:
+    """Where a sweep's answers are kept as they come; None of another's model, whose sweeps begin
+    anew when they are started again."""
+    return run if isinstance(model, HookedModel) else None
 
 
 def data_of(corpus: Corpus, tokenizer: TextTokens, context: int) -> Data:

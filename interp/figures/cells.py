@@ -21,6 +21,7 @@ CROSSED = "\N{MULTIPLICATION SIGN}: no effect shown"
 UNTESTED = "fewer than three texts: no cell is known to differ from zero"
 ALL_ANNOTATED = 64  # cells of a panel, above which only the largest say their number
 LARGEST = 5
+WIDE = 20  # cells across a figure that have room for a number in full
 
 
 def draw_cells(
@@ -33,6 +34,7 @@ def draw_cells(
     spread: bool = False,
     largest: int = LARGEST,
     digits: int = 2,
+    beside: int = 1,
 ) -> None:
     """One heatmap. Few cells all say their number; of many, only the largest do.
 
@@ -40,6 +42,8 @@ def draw_cells(
         unsure: cells to cross.
         spread: let cells be as wide as the axes allow; else they are square or nearly so.
         largest: how many say their number, where there are too many for all.
+        digits: of the numbers, behind the point.
+        beside: how many heatmaps share the figure's width.
     """
     axes.grid(False)
     axes.imshow(cells, norm=scale, cmap=colors, aspect="auto", interpolation="nearest")
@@ -51,11 +55,14 @@ def draw_cells(
         numbered = sizes >= max(
             np.sort(sizes, axis=None)[-largest:][0], 0.05 * float(scale.vmax or 1)
         )
-    wide = cells.shape[1] <= 20
+    across = cells.shape[1] * beside
+    if cells.shape[1] > WIDE:
+        digits = 1
     for y, x in np.argwhere(numbered).tolist():
-        text = f"{cells[y, x]:z.{digits if wide else 1}f}"
-        text = text if wide else text.replace("0.", ".", 1)
-        write_number(axes, x, y, text, colors(scale(cells[y, x])), size=7.0 if wide else 5.5)
+        text = f"{cells[y, x]:z.{digits}f}"
+        text = text if across <= WIDE else text.replace("0.", ".", 1)
+        size = 7.0 if across <= WIDE else 5.5 if digits == 1 else 4.5
+        write_number(axes, x, y, text, colors(scale(cells[y, x])), size=size)
     if unsure is not None:
         ys, xs = np.nonzero(unsure)
         aside = np.where(numbered[ys, xs], 0.38, 0.0)

@@ -7,6 +7,8 @@ Effects are drawn in colours that part at zero, with a cross on cells that canno
     run.save_figure(figure, "head_effects")
 """
 
+import textwrap
+
 import pandas as pd
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -30,6 +32,9 @@ from interp.figures.style import (
     require,
     tick_label,
 )
+
+FEW_LAYERS = 12  # that have room for rows of a comfortable height
+ABREAST = 36  # positions of all components, below which many layers stand beside each other
 
 
 def heads(table: pd.DataFrame, title: str = "", label: str = "") -> Figure:
@@ -73,19 +78,30 @@ def draw_heads(
 ) -> Figure:
     every = pd.concat(panels.values())
     layers, heads = numbers_in_column(every, "layer"), numbers_in_column(every, "head")
+    counts = [int(rows["head"].max()) + 1 for rows in panels.values()]  # keys may have fewer
     scale = centred(every[value], at_least)
     columns = min(len(panels), 4)
     lines = -(-len(panels) // columns)
     with print_style():
-        height = 1.5 + lines * (0.6 + 0.34 * len(layers))
+        height = 1.5 + lines * (0.6 + (0.34 if len(layers) <= FEW_LAYERS else 0.21) * len(layers))
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
-        for axes, (name, rows) in zip(grid.flat, panels.items(), strict=False):
+        ratios = counts if lines == 1 else [1] * columns
+        grid = figure.subplots(lines, columns, squeeze=False, sharey=True, width_ratios=ratios)
+        for axes, (name, rows), count in zip(grid.flat, panels.items(), counts, strict=False):
+            heads = list(range(count))
             cells = grid_of(rows, "layer", "head", value).reindex(index=layers, columns=heads)
             unsure = not_shown(rows, "layer", "head").reindex(index=layers, columns=heads)
             digits = 3 if columns * len(heads) <= 12 else 2
             shown = (unsure == True).to_numpy()  # noqa: E712, or NaN
-            draw_cells(axes, cells.to_numpy(), scale, DIVERGING, unsure=shown, digits=digits)
+            draw_cells(
+                axes,
+                cells.to_numpy(),
+                scale,
+                DIVERGING,
+                unsure=shown,
+                digits=digits,
+                beside=columns,
+            )
             axes.set_title(prose(name), weight="normal", size=9)
             axes.set_xlabel("head")
             axes.tick_params(left=axes in grid[:, 0])
@@ -133,24 +149,37 @@ def positions(
         f"{tick_label(clean)}\n↓\n{tick_label(other)}" if clean != other else tick_label(clean)
         for clean, other in zip(ordered["clean"], ordered["corrupted"], strict=True)
     ]
+    many = len(layers) > FEW_LAYERS
+    beside = len(panels) if many and length * len(panels) <= ABREAST else 1
+    down = -(-len(panels) // beside)
     with print_style():
-        figure = Figure(
-            figsize=(WIDTH, 1.5 + len(panels) * (0.5 + 0.3 * len(layers))), layout="constrained"
-        )
-        grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
+        height = 1.5 + down * (0.5 + (0.21 if many else 0.3) * len(layers))
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        grid = figure.subplots(down, beside, squeeze=False, sharex=True, sharey=True).ravel()
         for axes, (name, part) in zip(grid, panels.items(), strict=True):
             cells = grid_of(part, "layer", "pos", "recovered")
             unsure = not_shown(part, "layer", "pos").to_numpy()
-            draw_cells(axes, cells.to_numpy(), scale, DIVERGING, unsure=unsure, spread=True)
-            axes.set_title(
-                COMPONENT_NAMES.get(str(name), prose(str(name))), weight="normal", size=9
+            draw_cells(
+                axes,
+                cells.to_numpy(),
+                scale,
+                DIVERGING,
+                unsure=unsure,
+                spread=True,
+                beside=beside,
             )
-            axes.set_ylabel("layer")
+            called = COMPONENT_NAMES.get(str(name), prose(str(name)))
+            axes.set_title(textwrap.fill(called, 84 // beside), weight="normal", size=9)
             axes.set_yticks(range(len(layers)), layers)
-        grid[-1].set_xticks(range(length), labels, size=7 if length <= 48 else 4.5)
-        for tick, differs in zip(grid[-1].get_xticklabels(), changed, strict=True):
-            tick.set_fontweight("bold" if differs else "normal")
-        grid[-1].set_xlabel("position: token of the first clean text ↓ of the corrupted one")
+        for axes in grid[::beside]:
+            axes.set_ylabel("layer")
+        for axes in grid[-beside:]:
+            axes.set_xticks(range(length), labels, size=7 if length <= 48 else 4.5)
+            for tick, differs in zip(axes.get_xticklabels(), changed, strict=True):
+                tick.set_fontweight("bold" if differs else "normal")
+        grid[len(grid) - beside + beside // 2].set_xlabel(
+            "position: token of the first clean text ↓ of the corrupted one"
+        )
         finish(
             figure,
             list(grid),

@@ -117,7 +117,7 @@ def loss_change_in_text(table: pd.DataFrame, title: str = "Where in the text it 
                     linespacing=1.0,
                     color="white" if dark else "black",
                 )
-        axes.set_xlim(0, max(row["width"].sum() for row in rows))
+        axes.set_xlim(0, ACROSS)
         axes.set_ylim(len(rows), 0)
         axes.set_axis_off()
         figure.colorbar(
