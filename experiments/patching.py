@@ -17,13 +17,11 @@ answer minus that of the wrong answer at the last position; left out, they are w
 predicts after the clean and after the corrupted text.
 """
 
-import itertools
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Int
@@ -34,6 +32,14 @@ from experiments.support.devices import device_named
 from experiments.support.named.checkpoints import opened
 from experiments.support.named.coding import TextTokens, token_after
 from experiments.support.named.kinds import Kind, kind_of
+from experiments.support.pages.carrying import (
+    FEW_LAYERS,
+    HEADS_SHOWN,
+    best_of,
+    carriers,
+    held_where,
+    strongest_head,
+)
 from experiments.support.pages.presenting import present
 from experiments.support.pages.views import with_computing
 from experiments.support.pairs import Pair, check_pairs, check_texts, read_pairs
@@ -42,7 +48,6 @@ from experiments.support.trained import StudyOptions, find_subject, store_of
 from experiments.support.trainings.induction import InductionRecipe, induction_model, swapped_cues
 from gpt.errors import UsageError
 from interp import figures
-from interp.characters import mark_spaces
 from interp.heads import attention_patterns, head_scores
 from interp.metrics import logit_difference
 from interp.patching import activation_patching, induction_pairs
@@ -53,8 +58,6 @@ from interp.site import Model
 
 INDUCTION = "induction"
 STRINGS = 64
-FEW_LAYERS = 6  # of which each can be told by itself
-HEADS_SHOWN = 4  # of a model with more
 COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "z", "q", "k", "v")
 
 
@@ -303,28 +306,6 @@ def parts(run: SavedRun) -> list[Part]:
     return sections
 
 
-def carriers(table: pd.DataFrame) -> list[tuple[int, int]]:
-    """In each layer the head whose output restores most; of many layers, those of the few heads
-    that restore most of all."""
-    heads = table[table["component"] == "z"].sort_values("recovered", ascending=False)
-    best = heads.drop_duplicates("layer")
-    if best["layer"].nunique() > FEW_LAYERS:
-        best = heads.head(HEADS_SHOWN)
-    best = best.sort_values(["layer", "head"])
-    return [
-        (int(layer), int(head)) for layer, head in zip(best["layer"], best["head"], strict=True)
-    ]
-
-
-def strongest_head(table: pd.DataFrame) -> tuple[int, int]:
-    """The head of the last layer shown that restores most; of many layers, of all."""
-    heads = carriers(table)
-    if table["layer"].nunique() <= FEW_LAYERS:
-        return heads[-1]
-    top = table[table["component"] == "z"].nlargest(1, "recovered").iloc[0]
-    return int(top["layer"]), int(top["head"])
-
-
 def readings(run: SavedRun) -> list[str]:
     """One plain sentence on each main finding: three on positions, the others on heads."""
     table, positions = run.table(), run.table("positions")
@@ -335,7 +316,7 @@ def readings(run: SavedRun) -> list[str]:
         f"({first['n']} pair{'s' if first['n'] > 1 else ''})."
     ]
     stream = table[table["component"] == "resid_pre"].set_index(["layer", "pos"])["recovered"]
-    said.append(f"The residual stream holds most of it entering {places_of(stream, positions)}.")
+    said.append(f"The residual stream holds most of it entering {held_where(stream, positions)}.")
     outputs = table[table["component"].isin(["attn_out", "mlp_out"])]
     said.append(f"Of the layers' outputs, {best_of(outputs)} restores most.")
     heads = table[table["component"] == "z"]
@@ -358,33 +339,6 @@ def readings(run: SavedRun) -> list[str]:
                 f"{top['value']:.2f}, of head {layer}.{top['head']:.0f}."
             )
     return said
-
-
-def places_of(stream: pd.Series, positions: pd.DataFrame) -> str:
-    """Where the residual stream holds most, layer by layer; neighbours with the same place are told
-    together, by the one that holds most."""
-    best = [(int(layer), int(stream[layer].idxmax())) for layer in stream.index.unique("layer")]
-    told = []
-    for pos, group in itertools.groupby(best, key=lambda each: each[1]):
-        layers = [layer for layer, _ in group]
-        top = max(layers, key=lambda layer: stream[layer, pos])
-        which = f"layer {layers[0]}"
-        held = f"{stream[top, pos]:.2f}"
-        if len(layers) > 1:
-            which = f"layers {layers[0]} to {layers[-1]}"
-            held += f" in layer {top}"
-        told.append(f"{which}, position {pos} ({mark_spaces(positions['clean'][pos])}, {held})")
-    return "; ".join(told)
-
-
-def best_of(rows: pd.DataFrame) -> str:
-    top = rows.nlargest(1, "recovered").iloc[0]
-    interval = (
-        f", 95 % interval {top['recovered_low']:.2f} to {top['recovered_high']:.2f}"
-        if np.isfinite(top["recovered_low"])
-        else f", {top['n']} pair{'s' if top['n'] > 1 else ''}, no interval from fewer than three"
-    )
-    return f"{top['site']} ({top['recovered']:.2f}{interval})"
 
 
 EXPERIMENT = Experiment(

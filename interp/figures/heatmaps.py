@@ -78,17 +78,18 @@ def draw_heads(
 ) -> Figure:
     every = pd.concat(panels.values())
     layers, heads = numbers_in_column(every, "layer"), numbers_in_column(every, "head")
-    counts = [int(rows["head"].max()) + 1 for rows in panels.values()]  # keys may have fewer
     scale = centred(every[value], at_least)
     columns = min(len(panels), 4)
     lines = -(-len(panels) // columns)
     with print_style():
         height = 1.5 + lines * (0.6 + (0.34 if len(layers) <= FEW_LAYERS else 0.21) * len(layers))
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        ratios = counts if lines == 1 else [1] * columns
+        own = [numbers_in_column(rows, "head") for rows in panels.values()]  # keys may have fewer
+        if lines > 1:
+            own = [heads] * len(panels)
+        ratios = [len(numbers) for numbers in own[:columns]]
         grid = figure.subplots(lines, columns, squeeze=False, sharey=True, width_ratios=ratios)
-        for axes, (name, rows), count in zip(grid.flat, panels.items(), counts, strict=False):
-            heads = list(range(count))
+        for axes, (name, rows), heads in zip(grid.flat, panels.items(), own, strict=False):
             cells = grid_of(rows, "layer", "head", value).reindex(index=layers, columns=heads)
             unsure = not_shown(rows, "layer", "head").reindex(index=layers, columns=heads)
             digits = 3 if columns * len(heads) <= 12 else 2
