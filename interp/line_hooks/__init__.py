@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, no_type_check
 
 from torch import Tensor, nn
 from transformer_lens import HookedRootModule
@@ -25,7 +25,7 @@ from transformer_lens.hook_points import HookPoint
 from interp.errors import UsageError
 from interp.line_hooks.finding import FoundValue, find_values
 from interp.line_hooks.following import Following, following_modules
-from interp.line_hooks.naming import Named, name_values
+from interp.line_hooks.naming import FieldName, name_values
 from interp.line_hooks.passing import at_output, passing_values, replaced
 from interp.line_hooks.texts import TakesTexts
 from interp.line_hooks.values import Made, Origin
@@ -53,7 +53,7 @@ class LinePoint(HookPoint):
         self.axes = found.axes
         self.touched = touched
 
-    def take_name(self, named: Named) -> None:
+    def take_name(self, named: FieldName) -> None:
         """Shows the axes that its name in the field says."""
         self.axes = named.axes or self.axes
         if named.heads is not None:
@@ -206,6 +206,7 @@ class Handing:
         self.run = run
         self.points = points
 
+    @no_type_check  # runs for every value: checks would take seconds
     def __call__(self, made: Made, value: Any) -> Any:
         frame = self.run.frame
         if frame is None:  # of another model, or another thread

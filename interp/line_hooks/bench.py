@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,7 @@ class Bench:
                 stack.callback(handle.remove)
             yield
 
+    @no_type_check  # runs for every value: checks would take seconds
     def handed(self, made: Made, value: Any) -> Any:
         """Takes a value that a line made."""
         frame = self.run.frame
@@ -81,9 +82,11 @@ class Bench:
         frame.counts[made] += 1
         return replaced(value, self.of, frame.path, made, turn)
 
+    @no_type_check  # runs for every value: checks would take seconds
     def of(self, origin: Origin) -> Change | None:
         return partial(self.see, origin) if origin in self.found else None
 
+    @no_type_check  # runs for every value: checks would take seconds
     def see(self, origin: Origin, value: Tensor) -> Tensor:
         """Notes a value, changed where it is to be."""
         if origin in self.values:

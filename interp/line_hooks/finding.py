@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from torch import Tensor, nn
@@ -169,6 +169,7 @@ class Notes:
         self.sources: dict[str, SourceFile] = {}
         self.argument: tuple[Origin, Any] | None = None  # handed to the next module, perhaps
 
+    @no_type_check  # runs for every value: checks would take seconds
     def handed(self, made: Made, value: Any) -> Any:
         """Notes a value that a line made, and hands it on as it is."""
         frame = self.run.frame
@@ -191,6 +192,7 @@ class Notes:
             self.note(origin, tensor, self.line_of(made), self.numbered(frame.path, name))
         return value
 
+    @no_type_check  # runs for every value: checks would take seconds
     def numbered(self, path: str, name: str) -> str:
         """A variable's name, with its number from the second time in a call of a module."""
         frame = self.run.frame
@@ -200,6 +202,7 @@ class Notes:
         whole = f"{path}.{name}" if path else name
         return whole if count == 1 else f"{whole}.{count}"
 
+    @no_type_check  # runs for every value: checks would take seconds
     def note(self, origin: Origin, value: Tensor, source: SourceLine, name: str) -> None:
         found = self.found.setdefault(origin, FoundValue(origin, source, tuple(value.shape), []))
         free, number = name, 2

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, no_type_check
 
 from torch import nn
 
@@ -45,6 +45,7 @@ class Following:
     thread: int = field(default_factory=threading.get_ident)
 
     @property
+    @no_type_check  # runs for every value: checks would take seconds
     def frame(self) -> Frame | None:
         """The innermost; None outside the model, and in other threads."""
         here = threading.get_ident() == self.thread
@@ -64,6 +65,7 @@ def following_modules(
     paths = {id(module): path for path, module in model.named_modules()}
     run = Following()
 
+    @no_type_check  # runs for every value: checks would take seconds
     def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
         if threading.get_ident() != run.thread:
             return
@@ -74,6 +76,7 @@ def following_modules(
         entering(path, args)
         run.frames.append(Frame(path))
 
+    @no_type_check  # runs for every value: checks would take seconds
     def leave(module: nn.Module, args: Any, output: Any) -> None:
         if threading.get_ident() == run.thread and run.frames:
             left, frame = run.frames.pop(), run.frame

@@ -25,7 +25,7 @@ TEXTS, POSITIONS = 1, 4  # of the runs that show what a value is
 
 
 @dataclass(frozen=True)
-class Named:
+class FieldName:
     """A value with a name in the field.
 
     Args:
@@ -49,7 +49,7 @@ class Naming:
         blocks: the paths of the model's blocks.
     """
 
-    named: dict[str, Named] = field(default_factory=dict)
+    named: dict[str, FieldName] = field(default_factory=dict)
     unsure: dict[str, str] = field(default_factory=dict)
     blocks: list[str] = field(default_factory=list)
 
@@ -133,10 +133,10 @@ def name_in_run(
         for number, block in enumerate(blocks):
             prefix = f"blocks.{number}."
             if block.input is not None:
-                naming.named[f"{prefix}hook_resid_pre"] = Named(block.input)
+                naming.named[f"{prefix}hook_resid_pre"] = FieldName(block.input)
             else:
                 naming.unsure[f"{prefix}hook_resid_pre"] = "no line of the model's own makes it"
-            naming.named[f"{prefix}hook_resid_post"] = Named(block.output)
+            naming.named[f"{prefix}hook_resid_post"] = FieldName(block.output)
             in_block = same_names(bench, block, searched.get(type(block.module)))
             if in_block is None:
                 in_block = search_block(bench, block)
@@ -216,18 +216,18 @@ def same_names(bench: Bench, block: StreamBlock, other: FoundBlock | None) -> Fo
     return FoundBlock(block.path, expected, other.why)
 
 
-def with_heads(bench: Bench, name: str, origin: Origin, count: int | None) -> Named:
+def with_heads(bench: Bench, name: str, origin: Origin, count: int | None) -> FieldName:
     """A value, with the axis of its heads where it has one."""
     axes = bench.found[origin].axes
     if name in (SCORES, PATTERN):
-        return Named(origin, ("batch", "head", "pos", "key"))
+        return FieldName(origin, ("batch", "head", "pos", "key"))
     others = [axis for axis in axes if axis not in ("batch", "pos")]
     if count is None or (len(others) == 1 and axes[:2] != ("batch", "pos")) or len(others) > 2:
-        return Named(origin)
+        return FieldName(origin)
     if len(others) == 1:
-        return Named(origin, ("batch", "pos", "head", "neuron"), count)
+        return FieldName(origin, ("batch", "pos", "head", "neuron"), count)
     kinds = dict(zip(others, ("head", "neuron"), strict=True))
-    return Named(origin, tuple(kinds.get(axis, axis) for axis in axes))
+    return FieldName(origin, tuple(kinds.get(axis, axis) for axis in axes))
 
 
 def cut_short(inputs: Sequence[Any], options: Mapping[str, Any]) -> Call:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, no_type_check
 
 from torch import Tensor, nn
 
@@ -51,6 +51,7 @@ def passing_values(made: Collection[Made], handed: Handed) -> Iterator[None]:
         yield
 
 
+@no_type_check  # runs for every value: checks would take seconds
 def pass_value(number: int, value: Any) -> Any:
     """Takes a value to those who watch it."""
     for made, handed in _watching:
@@ -108,6 +109,7 @@ def running_codes(syntax: Syntax, codes: Codes) -> Iterator[None]:
             del space[PASSED]
 
 
+@no_type_check  # runs for every value: checks would take seconds
 def tensors_in(value: Any) -> Iterator[tuple[int | None, Tensor]]:
     """A tensor, or those in a tuple or list, with their places in it."""
     if isinstance(value, Tensor):
@@ -119,11 +121,13 @@ def tensors_in(value: Any) -> Iterator[tuple[int | None, Tensor]]:
 PointOf = Callable[[Origin], Callable[[Tensor], Tensor] | None]
 
 
+@no_type_check  # runs for every value: checks would take seconds
 def at_output(path: str, point_of: PointOf, module: nn.Module, args: Any, output: Any) -> Any:
     """A forward hook that passes what a module returns by what is there for it."""
     return replaced(output, point_of, path)
 
 
+@no_type_check  # runs for every value: checks would take seconds
 def replaced(
     value: Any, point_of: PointOf, path: str, made: Made | None = None, turn: int = 0
 ) -> Any:
