@@ -17,6 +17,7 @@ import itertools
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
@@ -346,10 +347,14 @@ def observe(model: Model, tokens: Tensor | None) -> dict[str, tuple[tuple[int, .
                 lines.setdefault(point, line)
 
     points = set(model.hook_dict.values())
+    traced = any(getattr(point, "source", None) is None for point in points)
     with bare(points), evaluating(model):
         for point in points:
             point.register_forward_pre_hook(OwnHook(keep_line))
-        with attach_hooks([(point, keep_shape) for point in points]), tracer.tracing():
+        with (
+            attach_hooks([(point, keep_shape) for point in points]),
+            tracer.tracing() if traced else nullcontext(),
+        ):
             model(tokens)
     names = names_by_point(model)
     return {
