@@ -191,6 +191,17 @@ class HookedLines(TakesTexts, HookedRootModule):
                 stack.callback(handle.remove)
             yield
 
+    def deciding_parts(self) -> list[Any]:
+        """All that the outcome of a run depends on, for a sweep that is to be resumed: the model,
+        and which value each name is."""
+        points = [(name, point.origin.told, point.axes) for name, point in self.hook_dict.items()]
+        files = {
+            str(each.syntax.source.path): each.syntax.source.text
+            for each in (point.origin.made for point in self.hook_dict.values())
+            if each is not None
+        }
+        return [self.inner, points, files]
+
     def __getattr__(self, name: str) -> Any:
         """What the view lacks (a tokenizer, a config) is the model's."""
         try:

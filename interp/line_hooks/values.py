@@ -14,6 +14,7 @@ import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from interp.surgery.running.observing import Place, place_of
 from interp.surgery.source.syntax import FUNCTION, FunctionNode, Syntax
@@ -75,6 +76,12 @@ class Origin:
     made: Made | None = None
     turn: int = 0
     part: int | None = None
+
+    @property
+    def told(self) -> tuple[Any, ...]:
+        """The same as words and numbers, which mean the same in another process."""
+        made = self.made and (str(self.made.syntax.source.path), *self.made.place)
+        return self.path, made, self.turn, self.part
 
 
 @lru_cache(maxsize=64)

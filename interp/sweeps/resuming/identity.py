@@ -293,6 +293,8 @@ class Digests:
                 return [self.of(module)]
             finally:
                 self._model, self._named = None, set()
+        if deciding := getattr(type(module), "deciding_parts", None):  # it says so itself
+            return [full_name(type(module)), *deciding(module)]
         own = {name: value for name, value in vars(module).items() if name not in OF_EVERY_MODULE}
         hooks = [[*module._forward_hooks.values()], [*module._forward_pre_hooks.values()]]
         held: list[Any] = [module._parameters, module._buffers, module._modules]

@@ -300,7 +300,9 @@ def check_same(ours: Any, theirs: Any, what: str) -> None:
 
 def watched_by(model: Any) -> str | None:
     """A module of the model that somebody hooked; its hooks would see rows of other runs."""
-    for name, module in model.named_modules() if isinstance(model, nn.Module) else ():
+    modules = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
+    points = getattr(model, "hook_dict", None) or {}  # a view's are no modules of it
+    for name, module in {**points, **modules}.items():
         hooks = (
             *(module._forward_hooks, module._forward_pre_hooks),
             *(module._backward_hooks, module._backward_pre_hooks),

@@ -378,12 +378,3 @@ def test_no_two_values_have_one_name(tmp_path):
     with ip.intervene(view, {"part.output.2": ip.Zero()}):
         hooked = view(TOKENS)
     assert torch.allclose(hooked, model.h(model.other(torch.ones(2, 7, 8))[0]), atol=1e-6)
-
-
-def test_a_sweep_over_lines_is_not_resumed_but_refused(written, tmp_path):
-    model, _ = written
-    view = hook_lines(model, TOKENS)
-    zeros = {site: ip.Zero() for site in ip.sites(view, "parts.*.[ab]")}
-    refused = pytest.raises(UsageError, match=r"cannot be known again.*or sweep without a run")
-    with ip.runs.Run.open(tmp_path / "runs", "lines", "swept", {}) as run, refused:
-        ip.sweep(view, TOKENS, zeros, ip.loss, run=run)
