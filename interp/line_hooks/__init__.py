@@ -11,7 +11,6 @@ as it is.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from types import MappingProxyType
 from typing import Any, no_type_check
 
@@ -23,10 +22,10 @@ from transformer_lens.conversion_utils.conversion_steps.base_tensor_conversion i
 from transformer_lens.hook_points import HookPoint
 
 from interp.errors import UsageError
-from interp.line_hooks.finding import FoundValue, find_values
+from interp.line_hooks.finding import FoundValue, find_values, tokens_among
 from interp.line_hooks.following import Following, following_modules
 from interp.line_hooks.naming import FieldName, name_values
-from interp.line_hooks.passing import at_output, passing_values, replaced
+from interp.line_hooks.passing import passing_outputs, passing_values, replaced
 from interp.line_hooks.texts import TakesTexts
 from interp.line_hooks.values import Made, Origin
 from interp.logits import logits_of
@@ -167,11 +166,19 @@ class HookedLines(TakesTexts, HookedRootModule):
         output, kept = super().run_with_cache(*inputs, names_filter=wanted.__contains__, **options)
         return output, {name: kept[own] for name, own in asked.items() if own in kept}
 
+    @property
+    def original_model(self) -> nn.Module:
+        """The model that is viewed, as bridges call theirs: what it is called with is seen."""
+        return self.inner
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's logits [batch pos vocab], with the hooks that are on its values in place."""
         with self.watching():
             output = self.inner(*args, **kwargs)
-        return output if isinstance(output, Tensor) or not args else logits_of(output, args[0])
+        tokens = tokens_among(args, kwargs)
+        if isinstance(output, Tensor) or tokens is None:
+            return output
+        return logits_of(output, tokens)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -185,10 +192,9 @@ class HookedLines(TakesTexts, HookedRootModule):
                 run = stack.enter_context(following_modules(self.inner))
                 stack.enter_context(passing_values(made, Handing(run, by_line)))
             returned = {point.origin: point for point in watched if point.origin.made is None}
-            for path in dict.fromkeys(origin.path for origin in returned):
-                module = self.inner.get_submodule(path)
-                handle = module.register_forward_hook(partial(at_output, path, returned.get))
-                stack.callback(handle.remove)
+            paths = [origin.path for origin in returned]
+            at = lambda path, output: replaced(output, returned.get, path)  # noqa: E731
+            stack.enter_context(passing_outputs(self.inner, paths, at))
             yield
 
     def deciding_parts(self) -> list[Any]:

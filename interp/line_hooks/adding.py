@@ -71,6 +71,8 @@ def find_sums(region: Region) -> Sums:
                     name_only_part(region, sums, origin)
                     return sums
     why = "no two values of the block's lines add up to what it adds to the stream"
+    if len(clean.values) <= 1:  # what it returns
+        why = "no line of the model's own files runs in the block"
     sums.why |= dict.fromkeys((ATTN_OUT, MLP_OUT, RESID_MID), why)
     return sums
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from interp.hooking import evaluating
 from interp.line_hooks.finding import FoundValue, values_of_files
 from interp.line_hooks.following import Following, following_modules
-from interp.line_hooks.passing import at_output, passing_values, replaced
+from interp.line_hooks.passing import passing_outputs, passing_values, replaced
 from interp.line_hooks.values import Made, Origin
 
 Change = Callable[[Tensor], Tensor]
@@ -66,10 +66,9 @@ class Bench:
             stack.enter_context(evaluating(self.model))
             self.run = stack.enter_context(following_modules(self.model))
             stack.enter_context(passing_values(self.made, self.handed))
-            modules = dict(self.model.named_modules())
-            for path in dict.fromkeys(each.path for each in self.found if each.made is None):
-                handle = modules[path].register_forward_hook(partial(at_output, path, self.of))
-                stack.callback(handle.remove)
+            paths = [each.path for each in self.found if each.made is None]
+            at = lambda path, output: replaced(output, self.of, path)  # noqa: E731
+            stack.enter_context(passing_outputs(self.model, paths, at))
             yield
 
     @no_type_check  # runs for every value: checks would take seconds

@@ -6,8 +6,8 @@ found["model.layers.3.self_attn.query_states"].source     # modeling_llama.py:24
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,7 +20,7 @@ from transformer_lens.hook_points import HookPoint
 from interp.errors import SurgeryError, UsageError
 from interp.hooking import evaluating
 from interp.line_hooks.following import Following, following_modules
-from interp.line_hooks.passing import passing_values, tensors_in
+from interp.line_hooks.passing import passing_outputs, passing_values, tensors_in
 from interp.line_hooks.values import INPUT, OUTPUT, RETURNED, Made, Origin, made_values
 from interp.surgery.source.syntax import Source, parse, read_source
 from interp.tracing import SourceFile, SourceLine
@@ -220,28 +220,19 @@ class Notes:
             assert origin.made is not None
             self.note(origin, value, self.line_of(origin.made), f"{path}.{INPUT}")
 
-    @contextmanager
-    def outputs(self) -> Iterator[None]:
+    def outputs(self) -> AbstractContextManager[None]:
         """Notes what each module returns, with the line that calls it."""
-        handles = []
-        for path, module in self.model.named_modules():
-            if path and not isinstance(module, HookPoint):
-                handles.append(module.register_forward_hook(self._returned(path)))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        named = self.model.named_modules()
+        paths = [path for path, module in named if path and not isinstance(module, HookPoint)]
+        return passing_outputs(self.model, paths, self.returned)
 
-    def _returned(self, path: str) -> Callable[..., None]:
-        def returned(module: nn.Module, args: Any, output: Any) -> None:
-            line = self.calling_line(sys._getframe(1))
-            for part, tensor in tensors_in(output):
-                if line is not None and tensor.is_floating_point():
-                    name = f"{path}.{OUTPUT}" if not part else f"{path}.{OUTPUT}_{part}"
-                    self.note(Origin(path, part=part), tensor, line, name)
-
-        return returned
+    def returned(self, path: str, output: Any) -> None:
+        """Notes what a module returned."""
+        line = self.calling_line(sys._getframe(1))
+        for part, tensor in tensors_in(output):
+            if line is not None and tensor.is_floating_point():
+                name = f"{path}.{OUTPUT}" if not part else f"{path}.{OUTPUT}_{part}"
+                self.note(Origin(path, part=part), tensor, line, name)
 
     def line_of(self, made: Made) -> SourceLine:
         file = self.file(str(made.syntax.source.path), made.syntax.source.module)

@@ -8,16 +8,17 @@ on first. What was compiled for one set of values is kept for the next run.
 """
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import CodeType, FunctionType
 from typing import Any, no_type_check
 
 from torch import Tensor, nn
 
 from interp.line_hooks.values import Made, Origin, passing_body
-from interp.surgery.running.loaded import Version, loaded_functions, version_of
+from interp.surgery.running.layers import around_every_call
+from interp.surgery.running.loaded import Version, loaded_at, version_of
 from interp.surgery.running.swapping import (
     compile_function,
     inner_codes,
@@ -60,6 +61,9 @@ def pass_value(number: int, value: Any) -> Any:
     return value
 
 
+PASSING = partial(pass_value)  # no function: new ones in a module mean that it was loaded again
+
+
 @lru_cache(maxsize=64)
 def prepared_codes(made: tuple[Made, ...], versions: tuple[Version, ...]) -> dict[Syntax, Codes]:
     """For each file, the functions to change and the code that each is to run.
@@ -76,10 +80,10 @@ def prepared_codes(made: tuple[Made, ...], versions: tuple[Version, ...]) -> dic
         body = passing_body(chosen, PASSED)
         code = compile_function(syntax, node, body, str(syntax.source.path))
         codes = found.setdefault(syntax, {})
-        functions = loaded_functions(syntax.source, node)
+        functions = loaded_at(syntax.source, (syntax.qualname[node], node.lineno))
         codes |= dict.fromkeys(functions, (node, code))
         if functions:
-            codes |= inner_codes(syntax.source, node, code)
+            codes |= inner_codes(syntax, node, code)
     return found
 
 
@@ -97,7 +101,7 @@ def running_codes(syntax: Syntax, codes: Codes) -> Iterator[None]:
     added = [space for space in spaces.values() if PASSED not in space]
     try:
         for space in added:
-            space[PASSED] = pass_value
+            space[PASSED] = PASSING
         for function, code in plain.items():
             set_code(function, code)
         with swap_codes(syntax, others, {}, str(syntax.source.path)):
@@ -119,12 +123,39 @@ def tensors_in(value: Any) -> Iterator[tuple[int | None, Tensor]]:
 
 
 PointOf = Callable[[Origin], Callable[[Tensor], Tensor] | None]
+AtOutput = Callable[[str, Any], Any]
+FASTER = (nn.TransformerEncoderLayer, nn.TransformerEncoder, nn.MultiheadAttention)
+
+
+@contextmanager
+def passing_outputs(model: nn.Module, paths: Iterable[str], at: AtOutput) -> Iterator[None]:
+    """Inside the block, what these modules return goes by ``at(path, output)``, which may give
+    another.
+
+    Where torch takes a faster way through a module without hooks, as through its encoder's layers,
+    no hook is put on any: what is seen is then what runs without.
+    """
+    modules = dict(model.named_modules())
+    chosen = {path: modules[path] for path in dict.fromkeys(paths)}
+    with ExitStack() as stack:
+        if chosen and any(isinstance(module, FASTER) for module in modules.values()):
+            path_of = {id(module): path for path, module in chosen.items()}
+
+            def leave(module: nn.Module, args: Any, output: Any) -> Any:
+                path = path_of.get(id(module))
+                return None if path is None else at(path, output)
+
+            stack.enter_context(around_every_call(lambda module, args: None, leave))
+        else:
+            for path, module in chosen.items():
+                hook = partial(at_output, path, at)
+                stack.callback(module.register_forward_hook(hook).remove)
+        yield
 
 
 @no_type_check  # runs for every value: checks would take seconds
-def at_output(path: str, point_of: PointOf, module: nn.Module, args: Any, output: Any) -> Any:
-    """A forward hook that passes what a module returns by what is there for it."""
-    return replaced(output, point_of, path)
+def at_output(path: str, at: AtOutput, module: nn.Module, args: Any, output: Any) -> Any:
+    return at(path, output)
 
 
 @no_type_check  # runs for every value: checks would take seconds

@@ -130,7 +130,7 @@ def edited_codes(
                 "before operating on it"
             )
         codes |= dict.fromkeys(functions, (node, code))
-        codes |= inner_codes(surgery.source, node, code)
+        codes |= inner_codes(syntax, node, code)
     return codes
 
 

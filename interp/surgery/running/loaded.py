@@ -30,13 +30,18 @@ def loaded_functions(source: Source, node: FunctionNode) -> tuple[FunctionType, 
     Raises:
         SurgeryError: what was loaded is not what the file says.
     """
+    return loaded_at(source, (parse(source).qualname[node], node.lineno))
+
+
+def loaded_at(source: Source, place: Place) -> tuple[FunctionType, ...]:
+    """The function objects that were loaded from the ``def`` at a place of a file."""
     version = version_of(source)
     known = _found.get(source)
     if known is None or known[0] != version or not known[1]:
         for other in [other for other in _found if other.path == source.path]:
             del _found[other]  # or what is kept here would keep an older module alive
         known = _found[source] = version, functions_by_place(source)
-    return known[1].get((parse(source).qualname[node], node.lineno), ())
+    return known[1].get(place, ())
 
 
 def made_on_import(source: Source) -> Functions:

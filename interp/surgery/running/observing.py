@@ -154,7 +154,7 @@ def observing(
         body = Probes(table).visit_body(copy.deepcopy(plain.body))
         code = compile_function(syntax, node, body, str(source.path))
         codes |= dict.fromkeys(functions, (node, code))
-        codes |= inner_codes(source, node, code)
+        codes |= inner_codes(syntax, node, code)
 
     trace_into = cast(Any, torch._C)._set_tracing_state
 

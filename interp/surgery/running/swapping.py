@@ -21,7 +21,7 @@ from typing import Any
 
 from interp.errors import SurgeryError
 from interp.surgery.running.loaded import codes_within, made_on_import, places
-from interp.surgery.source.syntax import FUNCTION, Edit, FunctionNode, Source, Syntax, parse
+from interp.surgery.source.syntax import FUNCTION, Edit, FunctionNode, Syntax
 
 _numbers = count()
 
@@ -212,7 +212,7 @@ def edited_function(syntax: Syntax, node: FunctionNode, edits: Sequence[Edit]) -
 
 
 def inner_codes(
-    source: Source, node: FunctionNode, code: CodeType
+    syntax: Syntax, node: FunctionNode, code: CodeType
 ) -> dict[FunctionType, tuple[FunctionNode, CodeType]]:
     """The functions that a function made when its file was imported, each with its ``def`` and
     what ``code``, other code for the function that made it, makes of it.
@@ -220,7 +220,7 @@ def inner_codes(
     Raises:
         SurgeryError: it would read a variable that the function in memory does not hold.
     """
-    syntax = parse(source)
+    source = syntax.source
     inside = {
         (syntax.qualname[inner], inner.lineno): inner
         for inner in ast.walk(node)
