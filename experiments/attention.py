@@ -21,6 +21,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from jaxtyping import Int
+from matplotlib.figure import Figure as MplFigure
 from torch import Tensor
 
 from experiments.support.cli import announce, console, launch
@@ -39,6 +40,7 @@ from interp.runs import Run, SavedRun
 
 REAL, REPEATED = "validation text", "random strings, repeated"
 NEAR = 4  # tokens back
+ENDS = 16  # of many heads, how many of the most local and of the least are drawn
 SHOWN = 32  # characters of the text that is shown, where none is given
 
 
@@ -130,11 +132,28 @@ def draw(run: Run) -> None:
     drawn = {
         "grid": figures.attention(patterns),
         "head": figures.attention(patterns, layer, head),
-        "distances": figures.by_distance(distances),
+        "distances": distance_figure(distances),
         "scores": figures.head_scores(scores, by="text"),
     }
     for name, figure in drawn.items():
         run.save_figure(figure, name)
+
+
+def distance_figure(distances: pd.DataFrame) -> MplFigure:
+    """How far back heads look; of many heads, the most local and the least."""
+    near = near_sums(distances)
+    if len(near) <= 2 * ENDS:
+        return figures.by_distance(distances)
+    chosen = pd.concat([near.nlargest(ENDS, "value"), near.nsmallest(ENDS, "value")])
+    shown = distances.merge(chosen[["layer", "head"]])
+    title = f"How far back heads look: the {ENDS} most local and the {ENDS} least, of {len(near)}"
+    return figures.by_distance(shown, title)
+
+
+def near_sums(distances: pd.DataFrame) -> pd.DataFrame:
+    """Of each head, how much of its attention goes to the tokens nearby: layer, head, value."""
+    near = distances[distances["distance"] <= NEAR].groupby(["layer", "head"], as_index=False)
+    return near[["value"]].sum()
 
 
 def parts(run: SavedRun) -> list[Part]:
@@ -194,8 +213,7 @@ def readings(run: SavedRun) -> list[str]:
                 f"(95 % interval {top['ci_low']:.2f} to {top['ci_high']:.2f}), of head "
                 f"{head_name(top)}, on the {text}."
             )
-    near = distances[distances["distance"] <= NEAR].groupby(["layer", "head"], as_index=False)
-    sums = near[["value"]].sum()
+    sums = near_sums(distances)
     most, least = sums.nlargest(1, "value").iloc[0], sums.nsmallest(1, "value").iloc[0]
     said.append(
         f"Head {head_name(most)} is the most local: its mean attention at distances 0 to {NEAR} "

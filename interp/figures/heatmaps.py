@@ -8,6 +8,7 @@ Effects are drawn in colours that part at zero, with a cross on cells that canno
 """
 
 import textwrap
+from typing import Any
 
 import pandas as pd
 from matplotlib.colors import Normalize
@@ -34,6 +35,7 @@ from interp.figures.style import (
 )
 
 FEW_LAYERS = 12  # that have room for rows of a comfortable height
+MANY = 48  # heads, above which each cannot have a row of its own
 ABREAST = 36  # positions of all components, below which many layers stand beside each other
 
 
@@ -218,6 +220,8 @@ def head_scores(
     panels = dict(list(table.groupby(by, sort=False))) if by else {"": table}
     names = head_names(table)
     scale = Normalize(0, 1)
+    if len(names) > MANY:
+        return many_head_scores(panels, table, scale, title)
     with print_style():
         width = min(WIDTH, 2.0 + 2.6 * len(panels))
         figure = Figure(figsize=(width, 1.5 + 0.26 * len(names)), layout="constrained")
@@ -232,6 +236,34 @@ def head_scores(
             axes.set_yticks(range(len(names)), names)
         grid[0].set_ylabel("head")
         finish(figure, list(grid), scale, SEQUENTIAL, title, "share of attention", table)
+    return figure
+
+
+def many_head_scores(
+    panels: dict[Any, pd.DataFrame], table: pd.DataFrame, scale: Normalize, title: str
+) -> Figure:
+    """Layer by head, a heatmap for each kind of text and score: of so many heads, each cannot have
+    a row."""
+    layers, heads = numbers_in_column(table, "layer"), numbers_in_column(table, "head")
+    metrics = list(table["metric"].drop_duplicates())
+    with print_style():
+        height = 1.2 + len(panels) * (0.6 + 0.14 * len(layers))
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        grid = figure.subplots(len(panels), len(metrics), squeeze=False, sharey=True, sharex=True)
+        for row, (name, rows) in zip(grid, panels.items(), strict=True):
+            for axes, metric in zip(row, metrics, strict=True):
+                part = rows[rows["metric"] == metric]
+                cells = grid_of(part, "layer", "head", "value").reindex(index=layers, columns=heads)
+                draw_cells(
+                    axes, cells.to_numpy(), scale, SEQUENTIAL, largest=3, beside=len(metrics)
+                )
+                axes.set_title(metric.replace("_", " "), weight="normal", size=8)
+                axes.set_yticks(range(len(layers)), layers, size=5)
+                axes.set_xticks(range(len(heads)), heads, size=6)
+            row[0].set_ylabel(f"{prose(str(name))}\nlayer" if name else "layer", size=8)
+        for axes in grid[-1]:
+            axes.set_xlabel("head", size=8)
+        finish(figure, list(grid.flat), scale, SEQUENTIAL, title, "share of attention", table)
     return figure
 
 

@@ -26,6 +26,8 @@ from interp.figures.style import SEQUENTIAL, WIDTH, print_style, require, tick_l
 
 PATTERN_COLUMNS = ["layer", "head", "query", "key", "query_character", "key_character", "value"]
 
+MANY = 48  # heads, above which a pattern is too small for labels of its own
+
 
 def attention(
     patterns: pd.DataFrame,
@@ -56,7 +58,33 @@ def attention(
         raise UsageError(f"the table has no patterns of {words or 'any head'}; heads: {there}")
     if layer is not None and head is not None:
         return draw_head(rows, title or f"Where head {layer}.{head} looks")
+    if len(rows[["layer", "head"]].drop_duplicates()) > MANY:
+        return draw_tiles(rows, title or "Where every head looks")
     return draw_grid(rows, title or "Where every head looks")
+
+
+def draw_tiles(patterns: pd.DataFrame, title: str) -> Figure:
+    """So many heads that each is a tile without labels: queries down, keys across."""
+    layers, heads = numbers_in_column(patterns, "layer"), numbers_in_column(patterns, "head")
+    length = int(patterns["key"].max()) + 1
+    side = length + max(1, length // 8)  # with a margin
+    down = np.searchsorted(layers, patterns["layer"]) * side + patterns["query"]
+    across = np.searchsorted(heads, patterns["head"]) * side + patterns["key"]
+    cells = np.full((side * len(layers), side * len(heads)), np.nan)
+    cells[down, across] = patterns["value"]
+    with print_style():
+        each = (WIDTH - 1.4) / len(heads)
+        figure = Figure(figsize=(WIDTH, 1.1 + each * len(layers)), layout="constrained")
+        axes = figure.subplots()
+        draw_cells(axes, cells, Normalize(0, 1), SEQUENTIAL, largest=0)
+        axes.set_aspect("equal")
+        middle = (length - 1) / 2
+        axes.set_xticks(middle + side * np.arange(len(heads)), map(str, heads))
+        axes.set_yticks(middle + side * np.arange(len(layers)), map(str, layers))
+        axes.set_xlabel("head; in each tile the key, the token looked at")
+        axes.set_ylabel("layer; in each tile the query, the token that looks")
+        finish(figure, [axes], Normalize(0, 1), SEQUENTIAL, title, "attention", patterns)
+    return figure
 
 
 def draw_grid(patterns: pd.DataFrame, title: str) -> Figure:
