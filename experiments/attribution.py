@@ -20,6 +20,7 @@ the wrong sign; a hollow point far from zero upwards is a part that attribution 
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
@@ -36,11 +37,12 @@ from interp.figures import approximate_against_exact
 from interp.metrics import logit_difference
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
+from interp.site import Model, Site, sites
 from interp.site import Part as Axis
-from interp.site import Site, sites
 
+EMBEDDING, FIRST_STREAM = "hook_embed", "blocks.0.hook_resid_pre"
 PARTS: dict[str, tuple[str, tuple[Axis, ...]]] = {
-    "embedding": ("hook_embed", ("pos",)),
+    "embedding": (EMBEDDING, ("pos",)),
     "head": ("blocks.*.attn.hook_z", ("head", "pos")),
     "MLP output": ("blocks.*.hook_mlp_out", ("pos",)),
 }
@@ -103,7 +105,7 @@ def score_sites(
     found: list[tuple[str, Site]] = [
         (kind, site)
         for kind, (pattern, each) in kinds.items()
-        for site in sites(task.model, pattern, each=each, tokens=task.clean[:1])
+        for site in sites(task.model, named_in(task.model, pattern), each, task.clean[:1])
     ]
     table = attribution(
         task.model,
@@ -122,6 +124,13 @@ def score_sites(
     table.insert(0, "method", method)
     table.insert(0, "panel", f"{of}: {method}")
     return table.assign(metric="logit_difference", seed=config.seed)
+
+
+def named_in(model: Model, pattern: str) -> str:
+    """A pattern, or what stands for it: what enters the first block is all that is embedded, where
+    a model has no hook point on its token embedding alone."""
+    has_it = any(fnmatchcase(name, pattern) for name in model.hook_dict)
+    return FIRST_STREAM if pattern == EMBEDDING and not has_it else pattern
 
 
 def audits_of(table: pd.DataFrame) -> pd.DataFrame:

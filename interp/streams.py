@@ -18,7 +18,8 @@ from interp.hooking import attach_hooks, bare, evaluating
 from interp.site import Model, device_of, names_by_point
 
 MID, OUT, POST = "hook_resid_mid", "hook_mlp_out", "hook_resid_post"
-PROVEN: "weakref.WeakKeyDictionary[HookPoint, bool]" = weakref.WeakKeyDictionary()
+WHOLE, BRANCH = "the whole stream", "one branch"
+PROVEN: "weakref.WeakKeyDictionary[HookPoint, str]" = weakref.WeakKeyDictionary()
 
 Pair = tuple[HookPoint, Callable[..., Any]]
 
@@ -39,8 +40,10 @@ def way_around(model: Model, name: str) -> HookPoint | None:
     if all(other.endswith(MID) for other in names):
         return None
     if point not in PROVEN:
-        PROVEN[point] = adds_up(model, name)
-    if not PROVEN[point]:
+        PROVEN[point] = where_change_goes(model, name)
+    if PROVEN[point] == WHOLE:
+        return None
+    if PROVEN[point] != BRANCH:
         raise InterventionError(
             f"{name} of this model is what the MLP reads ({names[0]}), and what goes around the "
             "MLP cannot be changed with it: intervene on hook_resid_pre, hook_attn_out or "
@@ -49,13 +52,14 @@ def way_around(model: Model, name: str) -> HookPoint | None:
     return points[name.removesuffix(MID) + POST]
 
 
-def adds_up(model: Model, name: str) -> bool:
-    """Whether the block's output is the middle of its stream and what the MLP makes of it, where
-    the middle is changed before the MLP and the change added behind it."""
+def where_change_goes(model: Model, name: str) -> str:
+    """Whether a change of the middle of a block's stream reaches the whole of it, so that the
+    block's output is the changed middle and what the MLP makes of that; or the MLP alone, so that
+    the output is the old middle and what the MLP makes of the new; or neither."""
     points = model.hook_dict
     names = [name.removesuffix(MID) + kind for kind in (MID, OUT, POST)]
     if not all(each in points for each in names):
-        return False
+        return ""
     mid, out, post = (points[each] for each in names)
     seen: dict[HookPoint, Tensor] = {}
 
@@ -75,10 +79,13 @@ def adds_up(model: Model, name: str) -> bool:
         with attach_hooks([(mid, shift), (out, keep), (post, keep)]):
             model(tokens)
     if not seen.keys() >= {mid, out, post} or seen[post].shape != seen[mid].shape:
-        return False
-    expected = before + seen[out]  # the way around has the old value
-    tolerance = torch.finfo(expected.dtype).eps ** 0.5 * expected.abs().max()
-    return bool((seen[post] - expected).abs().max() <= tolerance)
+        return ""
+    for way, middle in ((WHOLE, seen[mid]), (BRANCH, before)):
+        expected = middle + seen[out]
+        tolerance = torch.finfo(expected.dtype).eps ** 0.5 * expected.abs().max()
+        if (seen[post] - expected).abs().max() <= tolerance:
+            return way
+    return ""
 
 
 def on_stream(
