@@ -17,6 +17,7 @@ for that.
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 import torch
@@ -54,6 +55,7 @@ class Config(StudyOptions):
     """Layer of the head that is drawn large; by default that of the head with the highest score."""
     head: int | None = None
     """Its number in the layer."""
+    large_model: ClassVar[tuple[int, int]] = (16, 64)
 
 
 def main(config: Config) -> Path:

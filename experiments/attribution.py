@@ -31,7 +31,6 @@ from experiments.patching import PairTask, asks_for_induction, induction, pairs_
 from experiments.support.cli import Between, announce, console, launch
 from experiments.support.pages.presenting import present
 from experiments.support.record import Experiment, Quoted
-from experiments.support.trained import store_of
 from interp.attribution import attribution, audit_scores
 from interp.figures import approximate_against_exact
 from interp.metrics import logit_difference
@@ -105,7 +104,7 @@ def score_sites(
     found: list[tuple[str, Site]] = [
         (kind, site)
         for kind, (pattern, each) in kinds.items()
-        for site in sites(task.model, named_in(task.model, pattern), each, task.clean[:1])
+        for site in sites(task.model, pattern_in(task.model, pattern), each, task.clean[:1])
     ]
     table = attribution(
         task.model,
@@ -116,7 +115,7 @@ def score_sites(
         steps=steps,
         verify=config.verify,
         seed=config.seed,
-        run=store_of(run, task.model),
+        run=run,
     ).table
     method = f"integrated gradients, {steps} steps" if steps else GRADIENT
     of = "neurons" if kinds is NEURONS else "parts by position"
@@ -126,7 +125,7 @@ def score_sites(
     return table.assign(metric="logit_difference", seed=config.seed)
 
 
-def named_in(model: Model, pattern: str) -> str:
+def pattern_in(model: Model, pattern: str) -> str:
     """A pattern, or what stands for it: what enters the first block is all that is embedded, where
     a model has no hook point on its token embedding alone."""
     has_it = any(fnmatchcase(name, pattern) for name in model.hook_dict)

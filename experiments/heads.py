@@ -33,7 +33,7 @@ from experiments.support.pages.telling import of_trained_model
 from experiments.support.pages.views import save_subject_views, with_computing
 from experiments.support.record import Experiment, Quoted
 from experiments.support.sampling import known_text, save_samples, say_samples, write_variants
-from experiments.support.trained import StudyOptions, TrainedSubject, find_subject, store_of
+from experiments.support.trained import StudyOptions, TrainedSubject, find_subject
 from experiments.support.variants import BASELINE
 from interp import figures
 from interp.caching import cache
@@ -92,7 +92,7 @@ def main(config: Config) -> Path:
         heads = sites(model, HEADS, each="head")
         asked = [(head, way) for way in ways for head in heads]
         questions = [(head, ways[way]) for head, way in asked]
-        table = sweep(model, tokens, questions, loss, run=store_of(run, model))
+        table = sweep(model, tokens, questions, loss, run=run)
         table = table.assign(intervention=[way for _, way in asked], seed=config.seed)
         table = with_computing(table, model)
         run.save_table(table)

@@ -44,7 +44,7 @@ from experiments.support.pages.presenting import present
 from experiments.support.pages.views import with_computing
 from experiments.support.pairs import Pair, check_pairs, check_texts, read_pairs
 from experiments.support.record import Experiment, Quoted
-from experiments.support.trained import StudyOptions, find_subject, store_of
+from experiments.support.trained import StudyOptions, find_subject
 from experiments.support.trainings.induction import InductionRecipe, induction_model, swapped_cues
 from gpt.errors import UsageError
 from interp import figures
@@ -109,7 +109,7 @@ def main(config: Config) -> Path:
             task.corrupted,
             metric,
             COMPONENTS,
-            run=store_of(run, task.model),
+            run=run,
         )
         table = with_computing(table, task.model)
         run.save_table(table.assign(metric="logit_difference", seed=config.seed))

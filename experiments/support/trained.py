@@ -13,7 +13,7 @@ next experiment that asks for the same one has it at once.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import tyro
@@ -38,7 +38,6 @@ from experiments.support.subjects import choose_class, train_subject_once
 from experiments.support.trainings.tasks import resize_preset
 from gpt import checkpoint
 from gpt.errors import UsageError
-from gpt.hooks import HookedModel
 from gpt.model import GPT
 from gpt.speed import resolve_precision
 from gpt.text import (
@@ -53,7 +52,6 @@ from gpt.text import (
 )
 from gpt.train import PRESETS, Preset, train
 from interp.line_hooks import hook_lines
-from interp.runs import Run
 from interp.site import Model
 from interp.surgery.judging import weights_hash
 
@@ -98,6 +96,8 @@ class StudyOptions(Options):
     dtype: Dtype = "auto"
     """The numbers it computes with; auto is float32 on a CPU, and elsewhere what its weights were
     saved in."""
+    large_model: ClassVar[tuple[int, int]] = (FEW, CONTEXT)
+    """How many texts of how many tokens a large model is measured on by default."""
     trust_remote_code: bool = False
     """With --model hf:…: run the code that comes with the weights. Without it, none is run."""
 
@@ -114,6 +114,7 @@ class TrainedSubject:
         context: tokens that it is given at once.
         config: which model and text these are; belongs in the run's config.
         label: for the run's name.
+        texts: how many stretches of the text are the default.
         is_large: so large that few and short texts are the default.
     """
 
@@ -124,6 +125,7 @@ class TrainedSubject:
     context: int
     config: dict[str, Any]
     label: str
+    texts: int = EXAMPLES
     is_large: bool = False
 
     def examples(self, count: int | None = None) -> Int[Tensor, "batch pos"]:
@@ -142,7 +144,7 @@ class TrainedSubject:
     def _windows(
         self, tokens: Int[Tensor, "length"], count: int | None
     ) -> Int[Tensor, "batch pos"]:
-        count = count or (FEW if self.is_large else EXAMPLES)
+        count = count or self.texts
         size = self.context - len(special_before(self.tokenizer))
         return self.with_special(evaluation_blocks(tokens, size, count)[0])
 
@@ -167,6 +169,7 @@ def find_subject(config: StudyOptions, check: Check = nothing_to_check) -> Train
         seed=config.seed,
         runs=config.runs,
         trust_remote_code=config.trust_remote_code,
+        large_model=config.large_model,
         check=check,
     )
 
@@ -185,6 +188,7 @@ def load_subject(
     seed: int = 0,
     runs: Path = Path("runs"),
     trust_remote_code: bool = False,
+    large_model: tuple[int, int] = (FEW, CONTEXT),
     check: Check = nothing_to_check,
 ) -> TrainedSubject:
     """A trained model by its name, with hook points, and a text to study it on.
@@ -202,6 +206,7 @@ def load_subject(
         seed: of a training.
         runs: where trained weights are kept.
         trust_remote_code: run code that comes with weights of the hub.
+        large_model: how many texts of how many tokens are the default where it is large.
         check: sees the model's size and its tokens before anything is trained or read.
 
     Raises:
@@ -235,7 +240,7 @@ def load_subject(
     is_large = sum(weight.numel() for weight in model.parameters()) > LARGE
     if context is not None and context > named.context:
         raise UsageError(f"--context is {context}; this model reads {named.context} tokens at once")
-    size = context or (min(CONTEXT, named.context) if is_large else named.context)
+    size = context or (min(large_model[1], named.context) if is_large else named.context)
     data = data_of(corpus, named.tokenizer, size)
     check_tokens(data, named.tokenizer.vocab_size)
     label = run_name(name.rpartition("/")[2] or preset, corpus.name)
@@ -251,7 +256,8 @@ def load_subject(
     }
     data = Data(data.train.to(there), data.val.to(there), data.sha256)
     hooked = hooked_view(model, named, data.train[None, : min(size, VIEWED)])
-    return TrainedSubject(hooked, model, named.tokenizer, data, size, about, label, is_large)
+    texts = large_model[0] if is_large else EXAMPLES
+    return TrainedSubject(hooked, model, named.tokenizer, data, size, about, label, texts, is_large)
 
 
 def hooked_view(model: nn.Module, named: NamedModel, tokens: Int[Tensor, "batch pos"]) -> Model:
@@ -263,12 +269,6 @@ def hooked_view(model: nn.Module, named: NamedModel, tokens: Int[Tensor, "batch 
     view = hook_lines(model, torch.cat([before.expand(len(tokens), -1), tokens], dim=1))
     view.tokenizer = getattr(named.tokenizer, "inner", named.tokenizer)
     return view.eval()
-
-
-def store_of(run: Run, model: Model) -> Run | None:
-    """Where a sweep's answers are kept as they come; None of another's model, whose sweeps begin
-    anew when they are started again."""
-    return run if isinstance(model, HookedModel) else None
 
 
 def data_of(corpus: Corpus, tokenizer: TextTokens, context: int) -> Data:

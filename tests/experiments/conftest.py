@@ -9,6 +9,9 @@ from experiments.support.cli import launch
 from gpt import GPTConfig
 from gpt.text import load_corpus
 from gpt.train import PRESETS, Preset, TrainConfig
+from tests.experiments.folders import folder_of, tokenizer, tokenizer_with_start
+
+__all__ = ["folder_of", "tokenizer", "tokenizer_with_start"]
 
 SMALL = Preset(
     GPTConfig(block_size=16, n_layer=2, n_head=2, n_embd=16),

