@@ -8,6 +8,7 @@ linearly, and at its own position alone.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -261,9 +262,9 @@ class Finder:
             return "v" if linear else ""
         return "q" if is_unchanged(changes[:, 2:], clean[:, 2:]) else "k"
 
-    def turns_together(self, z: Origin, q: Origin, k: Origin) -> bool:
-        """Whether a turn of q and k, the same in each group of heads, leaves z as it is, and one of
-        q alone does not."""
+    def turns_together(self, z: Origin, q: Origin, k: Origin, alone: bool = True) -> bool:
+        """Whether a turn of q and k, the same in each group of heads, leaves z as it is; and one of
+        q ``alone`` does not, where that is asked."""
         few, heads = self.heads.count[K], self.heads.count[Q]
         keys = self.rows(self.clean, k)
         generator = torch.Generator().manual_seed(11)
@@ -275,11 +276,12 @@ class Finder:
             q: lambda value: change_rows(self.region.axes(q), turned(each), value),
             k: lambda value: change_rows(self.region.axes(k), turned(turn), value),
         }
-        together, alone = self.region.run(changes), self.region.run({q: changes[q]})
         clean = self.rows(self.clean, z)
-        return is_unchanged(self.rows(together, z), clean) and (
-            size == 1 or not is_unchanged(self.rows(alone, z), clean)
-        )
+        if not is_unchanged(self.rows(self.region.run(changes), z), clean):
+            return False
+        if not alone or size == 1:
+            return True
+        return not is_unchanged(self.rows(self.region.run({q: changes[q]}), z), clean)
 
     def find_pattern(self, z: Origin, v: Origin, pattern: Tensor, few: int) -> None:
         """Where the pattern is made, and the scores that it is a softmax of."""
@@ -298,7 +300,13 @@ class Finder:
                 break
         made = self.heads.made.get(PATTERN)
         if made is None:
-            why = "attention is one call that makes no pattern"
+            line = self.region.bench.found[z].source
+            why = (
+                f"{Path(line.file).name}:{line.line} is attention in one call: it makes no pattern"
+            )
+            config = getattr(self.region.bench.model, "config", None)
+            if getattr(config, "_attn_implementation", "eager") != "eager":
+                why += '; load the model with attn_implementation="eager" to see one'
             self.heads.why |= dict.fromkeys((SCORES, PATTERN), why)
             return
         for origin in reversed(squares[: squares.index(made)]):

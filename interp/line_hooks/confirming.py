@@ -6,7 +6,6 @@ others by changes of its own, which takes a tenth of the time of a search.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from torch import Tensor
 
@@ -28,14 +27,17 @@ from interp.line_hooks.bench import (
     Recording,
     Region,
     at_position,
-    change_rows,
     is_close,
     is_far,
     is_unchanged,
     noise_like,
 )
-from interp.line_hooks.feeding import LINEAR, POST, PRE, linear_map_of
+from interp.line_hooks.feeding import LINEAR, POST, PRE
+from interp.line_hooks.norming import LARGE, is_norm_of, is_normalized
 from interp.line_hooks.values import Origin
+
+PLACES = {LINEAR: 0, Z: 1, POST: 2, PRE: 3}  # the positions at which each is changed in one run
+HALVED = (PLACES[LINEAR], PLACES[PRE])
 
 
 @dataclass
@@ -63,6 +65,8 @@ def is_confirmed(region: Region, returned: Tensor, expected: Expected) -> bool:
         returned: what it returned in the run of the whole model.
         expected: what was found in another block.
     """
+    if region.stream.shape[1] < len(PLACES):
+        return False
     clean = region.run()
     if not is_close(clean.returned, returned) or not {*expected.made.values()} <= {*clean.values}:
         return False
@@ -70,18 +74,24 @@ def is_confirmed(region: Region, returned: Tensor, expected: Expected) -> bool:
     made = expected.made
     if (ATTN_OUT in made or MLP_OUT in made) and not adds_as_before(region, clean, moved, made):
         return False
+    if not normalizes_as_before(region, made):
+        return False
     if Z in made and not attends_as_before(region, clean, moved, expected):
         return False
-    return POST not in made or feeds_as_before(region, clean, expected)
+    return maps_as_before(region, clean, expected)
 
 
 def changed_at(
     region: Region, clean: Recording, positions: Mapping[Origin, int], size: float = 1.0
 ) -> Recording:
-    """A run in which each of these values is changed at a position of its own."""
+    """A run in which each of these values is changed at a position of its own; only every other
+    number of what neurons are made from."""
     changes: dict[Origin, Change] = {}
     for origin, position in positions.items():
-        delta = noise_like(region.rows(clean, origin), seed=31 + position, size=size)
+        rows = region.rows(clean, origin)
+        delta = size * noise_like(rows, seed=31 + position, size=3.0 if position in HALVED else 1.0)
+        if position in HALVED:
+            delta[..., 1::2] = 0
         changes |= region.changing(origin, at_position(position, delta))
     return region.run(changes)
 
@@ -128,11 +138,9 @@ def attends_as_before(
     pattern = finder.pattern_of(z, v, expected.heads[Z], few)
     if not finder.is_mean(z, v, pattern, few):
         return False
-    if expected.projected is None or not finder.is_projected(z, [expected.projected]):
-        return False
     if Q in made:
         last = made.get(ROT_Q, made[Q]), made.get(ROT_K, made[K])
-        if not finder.turns_together(z, *last):
+        if not finder.turns_together(z, *last, alone=False):
             return False
         changed = changed_at(region, clean, {made[Q]: 1, made[K]: 2})
         for at, origin in enumerate(last, start=1):
@@ -151,29 +159,57 @@ def attends_as_before(
     return True
 
 
-def feeds_as_before(region: Region, clean: Recording, expected: Expected) -> bool:
-    """Whether the neurons are to what they are made from, and to what they make, as was found."""
-    made, post = expected.made, expected.made[POST]
-    rows = region.rows(clean, post)
-    if expected.mapped is None:
-        return False
-    if linear_map_of(region, clean, post, [expected.mapped]) is None:
-        return False
-    roots = [(made[name], at) for at, name in enumerate((PRE, LINEAR), start=1) if name in made]
-    runs = []
-    for size in (3.0, -6.0) if roots else ():
-        changes = {}
-        for origin, at in roots:
-            delta = size * noise_like(region.rows(clean, origin), seed=23)
-            delta[..., 1::2] = 0
-            changes[origin] = partial(change_rows, region.axes(origin), at_position(at, delta))
-        runs.append(region.rows(region.run(changes), post) - rows)
-    for origin, at in roots:
-        once, twice = (change[:, at : at + 1] for change in runs)
-        base = rows[:, at : at + 1]
-        linear = is_close(twice, -2 * once, base)
-        if linear != (origin == made.get(LINEAR)) or not is_far(once, base):
+def normalizes_as_before(region: Region, made: Mapping[str, Origin]) -> bool:
+    """Whether the norms are norms of the stream."""
+    big = region.run(stream=LARGE * region.stream)
+    streams = {"ln1": big.stream, "ln2": big.stream}
+    if RESID_MID in made:
+        streams["ln2"] = big.values[made[RESID_MID]]
+    for name, stream in streams.items():
+        plain, norm = made.get(f"{name}.hook_normalized"), made.get(f"{name}.hook_out")
+        if plain is not None and not is_normalized(big.values[plain], stream):
             return False
-        if is_far(once[..., 1::2], base[..., 1::2]):
+        if norm is not None and not is_norm_of(big.values[norm], stream):
+            return False
+    return True
+
+
+def maps_as_before(region: Region, clean: Recording, expected: Expected) -> bool:
+    """Whether z and the neurons are mapped linearly, and the neurons follow what they are made
+    from: each changed at a position of its own, once and twice as much the other way."""
+    made = expected.made
+    once, twice = (
+        changed_at(
+            region, clean, {made[name]: at for name, at in PLACES.items() if name in made}, size
+        )
+        for size in (1.0, -2.0)
+    )
+
+    def changes(origin: Origin, at: int) -> list[Tensor]:
+        rows = region.rows(clean, origin)
+        return [region.rows(run, origin)[:, at] - rows[:, at] for run in (once, twice)]
+
+    for name, mapped in ((Z, expected.projected), (POST, expected.mapped)):
+        if name not in made:
+            continue
+        if mapped is None:
+            return False
+        base = region.rows(clean, mapped)[:, PLACES[name]]
+        one, other = changes(mapped, PLACES[name])
+        if not is_close(other, -2 * one, base) or not is_far(one, base):
+            return False
+    if Z in made and expected.projected is not None:
+        rows, moved = (region.rows(run, expected.projected) for run in (clean, once))
+        if not is_unchanged(rows[:, PLACES[Z] + 1 :], moved[:, PLACES[Z] + 1 :]):
+            return False
+    for name in (PRE, LINEAR):
+        if name not in made:
+            continue
+        at = PLACES[name]
+        base = region.rows(clean, made[POST])[:, at]
+        one, other = changes(made[POST], at)
+        if is_close(other, -2 * one, base) != (name == LINEAR) or not is_far(one, base):
+            return False
+        if is_far(one[..., 1::2], base[..., 1::2]):
             return False
     return True

@@ -17,8 +17,10 @@ from interp.line_hooks.attending import PATTERN, SCORES, find_heads
 from interp.line_hooks.bench import Bench, is_close, noise_like
 from interp.line_hooks.blocks import StreamBlock, find_blocks, noting_calls
 from interp.line_hooks.confirming import Expected, is_confirmed
+from interp.line_hooks.ends import name_embeddings, name_end
 from interp.line_hooks.feeding import find_neurons
 from interp.line_hooks.finding import Call, FoundValue, changed_alike, tokens_among
+from interp.line_hooks.norming import name_norms
 from interp.line_hooks.values import Origin
 
 TEXTS, POSITIONS = 1, 4  # of the runs that show what a value is
@@ -121,9 +123,13 @@ def name_in_run(
     if "use_cache" in inspect.signature(model.forward).parameters:
         kwargs = {**kwargs, "use_cache": False}  # else a block called again finds its own keys
     naming = Naming()
+
+    def run() -> Any:
+        return model(*args, **kwargs)
+
     with bench.set_up():
         with bench.noting_makers(), noting_calls(bench) as calls:
-            bench.record(lambda: model(*args, **kwargs), {})
+            clean, _ = bench.record(run, {})
         blocks = find_blocks(model, calls)
         if isinstance(blocks, str):
             naming.unsure["blocks.*"] = blocks
@@ -146,6 +152,9 @@ def name_in_run(
                 named = with_heads(bench, name, origin, names.heads.get(name))
                 naming.named[prefix + name] = named
             naming.unsure |= {prefix + name: why for name, why in in_block.why.items()}
+        ends = name_embeddings(bench, blocks[0], args, kwargs)
+        ends |= name_end(bench, blocks[-1], run, clean)
+        naming.named |= {name: FieldName(origin) for name, origin in ends.items()}
     return naming
 
 
@@ -192,6 +201,9 @@ def search_block(bench: Bench, block: StreamBlock) -> FoundBlock:
         made |= neurons.made
         why |= neurons.why
         expected.mapped = neurons.mapped
+    norms, why_not = name_norms(region, sums.clean, sums.attention, sums.mlp, sums.mid)
+    made |= norms
+    why |= why_not
     return FoundBlock(block.path, expected, why)
 
 

@@ -1,6 +1,7 @@
 """A value that the field has a name for answers to that name, with its axis of heads; and what
 cannot be confirmed has no name, but a sentence."""
 
+import re
 from functools import lru_cache
 
 import pytest
@@ -85,6 +86,55 @@ def test_what_is_not_named_is_explained():
     assert "2 blocks: gpt_neox.layers.0 to gpt_neox.layers.1" in told
     assert "attn.hook_z: every block" in told
     assert "no hook_resid_mid: attention and MLP both read the block's input" in told
-    assert "no attn.hook_pattern: attention is one call that makes no pattern" in told
+    line = r"modeling_gpt_neox.py:\d+ is attention in one call: it makes no pattern; .*eager"
+    assert re.search("no attn.hook_pattern: " + line, told)
     _, seen = view.run_with_cache(TOKENS, names_filter="blocks.1.attn.hook_z")
     assert [*seen] == ["blocks.1.attn.hook_z"]
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2"])
+@torch.no_grad()
+def test_attention_that_is_spelt_out_shows_scores_and_pattern(name):
+    model = built(name, attn_implementation="eager")
+    view = hook_lines(model, TOKENS)
+    names = [f"blocks.1.attn.hook_{kind}" for kind in ("attn_scores", "pattern", "v", "z")]
+    kept = ip.cache(view, TOKENS, names)
+    scores, pattern, v, z = (kept[each] for each in names)
+    expected = model(TOKENS, output_attentions=True).attentions[1]
+    assert torch.equal(pattern, expected)
+    assert torch.allclose(scores.softmax(-1), pattern, atol=1e-6)
+    assert view.hook_dict[names[1]].axes == ("batch", "head", "pos", "key")
+    heads = v.repeat_interleave(4 // v.shape[1], dim=1)
+    mean, axes = (pattern @ heads).transpose(1, 2), view.hook_dict[names[3]].axes
+    assert torch.allclose(mean.flatten(2), as_rows(z, axes), atol=1e-5)
+    with ip.intervene(view, {"blocks.1.attn.hook_pattern[head=2]": ip.Zero()}):
+        zeroed = view(TOKENS)
+    with ip.intervene(view, {"blocks.1.attn.hook_z[head=2]": ip.Zero()}):
+        assert torch.allclose(view(TOKENS), zeroed, atol=1e-6)
+    assert "no attn" not in view.explain()
+
+
+@torch.no_grad()
+def test_norms_and_what_stands_before_and_behind_the_blocks_have_names():
+    model, view = viewed("llama")
+    layer, stream = model.model.layers[1], model.model.embed_tokens(TOKENS)
+    _, seen = view.run_with_cache(TOKENS)
+    assert torch.equal(seen["hook_embed"], stream)
+    for name, norm, before in (
+        ("blocks.1.ln1", layer.input_layernorm, "blocks.1.hook_resid_pre"),
+        ("blocks.1.ln2", layer.post_attention_layernorm, "blocks.1.hook_resid_mid"),
+        ("ln_final", model.model.norm, "blocks.1.hook_resid_post"),
+    ):
+        size = seen[before].square().mean(-1, keepdim=True).add(norm.variance_epsilon).sqrt()
+        plain = seen[before] / size
+        assert torch.allclose(seen[f"{name}.hook_normalized"], plain, atol=1e-5)
+        assert torch.allclose(seen[f"{name}.hook_out"], plain * norm.weight, atol=1e-5)
+    assert torch.allclose(model.lm_head(seen["unembed.hook_in"]), model(TOKENS).logits, atol=1e-5)
+    model, view = viewed("gpt2")
+    _, seen = view.run_with_cache(TOKENS)
+    assert torch.equal(seen["hook_pos_embed"][0], model.transformer.wpe.weight[:7])
+    both = seen["hook_embed"] + seen["hook_pos_embed"]
+    assert torch.equal(both, seen["blocks.0.hook_resid_pre"])
+    assert "blocks.0.ln1.hook_normalized" not in seen  # torch's norm is one call
+    _, view = viewed("olmo2")
+    assert "no ln1.hook_out: nothing that it reads is a norm of the stream" in view.explain()
