@@ -231,6 +231,8 @@ def match(model: Model, pattern: str | Site) -> list[tuple[Site, HookPoint]]:
     points = model.hook_dict
     if isinstance(pattern, Site):
         asked = pattern
+    elif pattern not in points and re.search(r"\[\s*\w+\s*=", pattern):  # [pos=1] is no glob's set
+        asked = Site.parse(pattern)
     elif any(fnmatchcase(name, pattern) for name in points):
         asked = Site(pattern)
     else:

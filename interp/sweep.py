@@ -7,8 +7,9 @@ Every row of the table is what ``intervene(model, {site: intervention})`` gives,
 What is saved is work whose result is known: what comes before an intervention is as in the clean
 run; so is every position before the first that changed; logits that the metric does not read are
 never computed; and interventions run side by side, as rows of one batch. Models that show their
-parts under the field's names get all of it, after they were seen to use them so; models that take
-``start_at_layer`` start there; every other model gets one forward pass per intervention.
+parts under the field's names are taken apart, after they were seen to use them so; of any other
+model that calls its blocks in turn the blocks themselves are run, from the one that changes on; the
+rest gets one forward pass per intervention. ``plan(...).explain()`` says which, and why.
 """
 
 import copy

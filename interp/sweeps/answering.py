@@ -9,15 +9,17 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.caching import cache
 from interp.errors import NoEffectError
 from interp.receipts import Effect
-from interp.sweeps.looping import run_from_layer, run_one, run_unchanged
+from interp.sweeps.by_block.carrying import measure_wave
+from interp.sweeps.by_block.path import BlockPath
+from interp.sweeps.by_block.rounds import BlockRound, prepare_block_rounds
+from interp.sweeps.by_block.waves import Wave
+from interp.sweeps.looping import run_one, run_unchanged
 from interp.sweeps.plans import Plan
 from interp.sweeps.request import Request, Routes
 from interp.sweeps.resuming.answers import Answers, Recorder, RowStore
 from interp.sweeps.rounds import Round, prepare_rounds
-from interp.sweeps.running import trials_at_once
 from interp.sweeps.speed.components import Components
 from interp.sweeps.speed.executing import measure_group
 from interp.sweeps.speed.grouping import Group
@@ -75,6 +77,7 @@ class Stage:
     baseline: Float[Tensor, "batch"]
     reads: list[int] | None
     groups: Sequence[Group] = ()
+    waves: Sequence[Wave] = ()
     untouched: Sequence[int] = ()
 
 
@@ -99,11 +102,13 @@ def answer_request(
     values: dict[int, np.ndarray] = {}
     changed: dict[int, int] = {}
     groups: list[Group] = []
+    waves: list[Wave] = []
     untouched: list[int] = []
     recorder = None
     for stage in make_stages(request, routes, reads):
         baseline, reads = stage.baseline, stage.reads
         groups += stage.groups
+        waves += stage.waves
         untouched += stage.untouched
         if store is not None and recorder is None:  # now the clean texts have been run
             decisive = [request.tokens, request.metric_tokens, request.metric, baseline, reads]
@@ -126,7 +131,7 @@ def answer_request(
         np.stack([values[trial] for trial in order]),
         to_numbers(baseline),
         [changed[trial] for trial in order],
-        Plan(request, routes, reads, groups, untouched),
+        Plan(request, routes, reads, groups, waves, untouched),
     )
 
 
@@ -140,11 +145,23 @@ def make_stages(request: Request, routes: Routes, reads: list[int] | None) -> It
             round_batches(request, path.components, prepared),
             baseline,
             reads,
-            prepared.groups,
-            prepared.untouched,
+            groups=prepared.groups,
+            untouched=prepared.untouched,
         )
         del prepared
-    if not (routes.from_layer or routes.looped):
+    if routes.by_block:
+        for found in prepare_block_rounds(routes.by_block, reads):
+            baseline = found.score.baseline if baseline is None else baseline
+            reads = found.score.reads
+            yield Stage(
+                block_batches(routes.by_block, found),
+                baseline,
+                reads,
+                waves=found.waves,
+                untouched=found.untouched,
+            )
+            del found
+    if not routes.looped:
         return
     if baseline is None:
         baseline = run_unchanged(
@@ -173,30 +190,35 @@ def round_batches(request: Request, components: Components, prepared: Round) -> 
         yield Batch(group.trials, (group.span, group.examples), partial(compute, group))
 
 
-def other_batches(request: Request, routes: Routes) -> Iterator[Batch]:
-    """The batches that run from a layer on, and those of one forward pass each."""
-    model, tokens = request.model, request.tokens
+def block_batches(path: BlockPath, prepared: BlockRound) -> Iterator[Batch]:
+    """The batches of a round of the path through the model's own blocks."""
+    changes, score = prepared.changes, prepared.score
 
-    def compute_from(layer: int, x: Tensor, members: Sequence[int]) -> Answers:
-        trials = [request.trials[trial] for trial in members]
-        values, effects = run_from_layer(
-            model, x, request.metric_tokens, layer, trials, request.metric
-        )
-        return to_numbers(values), [count_changed([effect]) for effect in effects]
+    def give_baseline() -> Answers:
+        same = score.baseline.expand(len(prepared.untouched), -1)
+        return to_numbers(same), [changes[trial].elements for trial in prepared.untouched]
+
+    def compute(wave: Wave) -> Answers:
+        values = measure_wave(path, wave, changes, score)
+        return to_numbers(values), [changes[trial].elements for trial in wave.trials]
+
+    if prepared.untouched:
+        yield Batch(prepared.untouched, None, give_baseline)
+    for wave in prepared.waves:
+        how = ("by block", wave.start, wave.stop, wave.examples)
+        yield Batch(wave.trials, how, partial(compute, wave))
+
+
+def other_batches(request: Request, routes: Routes) -> Iterator[Batch]:
+    """The batches of one forward pass each."""
 
     def compute_one(trial: int) -> Answers:
         values, effects = run_one(
-            model, tokens, request.metric_tokens, request.trials[trial], request.metric
+            *(request.model, request.tokens, request.metric_tokens),
+            *(request.trials[trial], request.metric),
         )
         return to_numbers(values[None]), [count_changed(effects)]
 
-    for layer, numbers in routes.from_layer.items():
-        entering = f"blocks.{layer}.hook_resid_pre"
-        x = cache(model, tokens, entering)[entering]
-        step = trials_at_once(tokens)
-        for begin in range(0, len(numbers), step):
-            members = numbers[begin : begin + step]
-            yield Batch(members, ("from layer", layer), partial(compute_from, layer, x, members))
     for trial in routes.looped:
         yield Batch([trial], ("loop",), partial(compute_one, trial))
 

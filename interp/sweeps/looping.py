@@ -1,18 +1,10 @@
-"""How is a sweep run on a model that cannot be taken apart?
-
-One forward pass after the other; or, where a model takes ``start_at_layer``, from the layer that
-changes on, several trials at a time.
-"""
-
-from collections.abc import Sequence
-from typing import Any
+"""How is a sweep run on a model that cannot be taken apart? One forward pass after the other."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.editing import Claim, claims_in_place
-from interp.errors import NonFiniteError, UsageError
+from interp.errors import UsageError
 from interp.interventions import intervene
 from interp.logits import found_in, logits_of
 from interp.metrics import Metric, measure
@@ -56,48 +48,3 @@ def run_one(
         value = measure(metric, logits_of(model(tokens), tokens), metric_tokens)
         value = check_scores(value, len(tokens))
     return value, list(receipt)
-
-
-def run_from_layer(
-    model: Any,
-    x: Float[Tensor, "batch pos d_model"],
-    metric_tokens: Tensor,
-    layer: int,
-    trials: Sequence[Trial],
-    metric: Metric,
-) -> tuple[Float[Tensor, "trial batch"], list[Effect]]:
-    """Trials of one layer as rows of one batch, from that layer on.
-
-    Args:
-        x: the clean residual stream entering the layer.
-
-    Raises:
-        NonFiniteError: an intervention or the metric is not finite.
-    """
-    batch = len(x)
-    effects = [Effect(trial.key, str(trial.intervention), [trial.site]) for trial in trials]
-    claims = [
-        Claim(
-            trial.site,
-            model.hook_dict[trial.site.hook],
-            trial.intervention,
-            effects[number],
-            slice(number * batch, (number + 1) * batch),
-        )
-        for number, trial in enumerate(trials)
-    ]
-    with claims_in_place(model, claims):
-        output = model(x.repeat(len(trials), 1, 1), start_at_layer=layer)
-    logits = found_in(output)
-    for effect in effects:
-        if effect.broken:
-            raise NonFiniteError(
-                f"{effect.intervention} on {effect.key} made {effect.broken} of "
-                f"{effect.elements} values NaN or infinite"
-            )
-    each = logits.unflatten(0, (len(trials), batch))
-    measured = [
-        check_scores(measure(metric, logits_of(part, metric_tokens), metric_tokens), batch)
-        for part in each
-    ]
-    return torch.stack(measured), effects

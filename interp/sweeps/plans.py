@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from interp.sweeps.by_block.path import BlockPath
+from interp.sweeps.by_block.rounds import prepare_block_rounds
+from interp.sweeps.by_block.waves import Wave
 from interp.sweeps.request import FastPath, Request, Routes
 from interp.sweeps.rounds import prepare_rounds
 from interp.sweeps.speed.grouping import Cost, Group
@@ -17,6 +20,7 @@ class Plan:
         routes: which way each intervention is answered, by its number.
         reads: the positions that the metric reads; None where no intervention takes the fast path.
         groups: the interventions on the fast path, as they run together.
+        waves: those that run through the model's own blocks, as they run together.
         untouched: those that change nothing that the metric reads.
     """
 
@@ -24,6 +28,7 @@ class Plan:
     routes: Routes
     reads: Sequence[int] | None
     groups: Sequence[Group]
+    waves: Sequence[Wave]
     untouched: Sequence[int]
 
     @property
@@ -49,9 +54,8 @@ class Plan:
         ]
         if routes.fast_path:
             lines += self._explain_fast_path(routes.fast_path)
-        if routes.from_layer:
-            several = sum(map(len, routes.from_layer.values()))
-            lines.append(f"{several} run from their layer on, several at a time")
+        if routes.by_block:
+            lines += self._explain_blocks(routes.by_block)
         if routes.looped:
             lines.append(f"{len(routes.looped)} run in a forward pass each")
         return "\n".join([*lines, *routes.notes])
@@ -65,6 +69,32 @@ class Plan:
             *(f"  - {saving}" for saving, used in self._savings(path).items() if used),
             f"  {self.flops:.3g} floating-point operations; forward passes would take "
             f"{self.loop_flops:.3g}, {share:.1f} times as many",
+        ]
+
+    def _explain_blocks(self, path: BlockPath) -> list[str]:
+        trials = [trial for wave in self.waves for trial in wave.trials]
+        whole = len(trials) * self.request.tokens.numel() * len(path.blocks)
+        run = sum(wave.tokens for wave in self.waves)
+        later = sum(len(wave.trials) for wave in self.waves if wave.start)
+        untouched = [trial for trial in self.untouched if trial in path.entries]
+        reads, length = len(self.reads or []), self.request.length
+        used = {
+            f"{len(untouched)} change nothing that the metric reads (texts that begin alike, for "
+            "instance) and cost nothing": bool(untouched),
+            f"{later} run only the positions from the first changed one on; those before are in "
+            "the model's own key/value cache": later > 0,
+            f"the metric reads {reads} of {length} positions: only these are unembedded": reads
+            < length,
+        }
+        share = whole / run if run else float("inf")
+        return [
+            f"{len(path.entries)} carried through the model's own {path.blocks.path} from the "
+            f"block that they change, in {len(self.waves)} batches of at most "
+            f"{self.request.limits.rows} tokens",
+            *(f"  - {saving}" for saving, is_used in used.items() if is_used),
+            f"  {run:.3g} runs of a block on a token; forward passes would take {whole:.3g}, "
+            f"{share:.1f} times as many",
+            *path.notes,
         ]
 
     def _savings(self, path: FastPath) -> dict[str, bool]:
@@ -99,10 +129,17 @@ def make_plan(request: Request, routes: Routes, reads: list[int] | None = None) 
         UnforeseenReadError: the metric reads other positions of other logits.
     """
     groups: list[Group] = []
+    waves: list[Wave] = []
     untouched: list[int] = []
     for prepared in prepare_rounds(request, routes.fast_path, reads):
         groups += prepared.groups
         untouched += prepared.untouched
         reads = prepared.score.reads
         del prepared  # with it the clean activations, which must not be held while others are made
-    return Plan(request, routes, reads, groups, untouched)
+    if routes.by_block:
+        for found in prepare_block_rounds(routes.by_block, reads):
+            waves += found.waves
+            untouched += found.untouched
+            reads = found.score.reads
+            del found
+    return Plan(request, routes, reads, groups, waves, untouched)

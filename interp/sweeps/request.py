@@ -2,12 +2,14 @@
 
 A ``Request`` is what was asked. ``Routes`` sort its trials, by their number: those that enter the
 residual stream of a model whose components are verified go on from there, on the ``FastPath``;
-those elsewhere in a model that takes ``start_at_layer`` run from their layer on; the rest get a
-forward pass each. All three are found once, before anything is answered, and never change.
+those in another model whose blocks are called in turn run from their block on, on the
+``BlockPath``; the rest get a forward pass each. All three are found once, before anything is
+answered, and never change.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from jaxtyping import Int
 from torch import Tensor
@@ -18,6 +20,9 @@ from interp.sweeps.speed.components import Components
 from interp.sweeps.speed.entries import Entry
 from interp.sweeps.speed.grouping import BatchLimits, batch_limits
 from interp.sweeps.trials import Trial
+
+if TYPE_CHECKING:
+    from interp.sweeps.by_block.path import BlockPath
 
 
 @dataclass(frozen=True)
@@ -95,12 +100,13 @@ class Routes:
 
     Args:
         fast_path: for those that enter the residual stream; None where no trial takes it.
-        from_layer: the trials that run from a layer on, by layer.
+        by_block: for those that run through the model's own blocks from the one that they change;
+            None where no trial takes it.
         looped: the trials that get a forward pass each.
         notes: what this model could not be given, and why; sentences.
     """
 
     fast_path: FastPath | None
-    from_layer: Mapping[int, Sequence[int]]
+    by_block: "BlockPath | None"
     looped: Sequence[int]
     notes: Sequence[str]

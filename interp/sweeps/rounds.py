@@ -58,8 +58,10 @@ def prepare_round(
     count = len(path.components.layers)
     final = f"blocks.{count - 1}.hook_resid_post"
     values = clean_values(request.model, request.tokens, [*path.clean_names(members), final])
+    vocab = len(path.components.unembedding.weight)
     score = prepare_score(
-        request.metric, request.metric_tokens, path.components, values[final], reads
+        *(request.metric, request.metric_tokens, path.components.logits, vocab),
+        *(values[final], reads),
     )
     hooks = {trial: path.entries[trial].hook for trial in members}
     changes = {

@@ -3,10 +3,11 @@
 import torch
 
 from interp.sweeps.budget import fit_fast_path
+from interp.sweeps.by_block.finding import find_block_path
 from interp.sweeps.request import FastPath, Request, Routes
 from interp.sweeps.speed.components import NotRecognisedError, components_of
 from interp.sweeps.speed.entries import entry_of
-from interp.sweeps.speed.verifying import verify_components, verify_start, watched_by
+from interp.sweeps.speed.verifying import verify_components, watched_by
 
 
 def find_routes(request: Request) -> Routes:
@@ -16,21 +17,20 @@ def find_routes(request: Request) -> Routes:
         UsageError: too little memory for any of them.
     """
     notes: list[str] = []
-    fast_path = None
-    from_layer: dict[int, list[int]] = {}
+    fast_path = by_block = None
     hooked = watched_by(request.model)
     try:
         fast_path = find_fast_path(request, hooked)
     except NotRecognisedError as error:
         notes.append(f"this model is not taken apart: {error}")
     rest = set(range(len(request.trials))).difference(fast_path.entries if fast_path else ())
-    if not hooked:
+    if rest and not hooked:
         try:
-            from_layer = find_starts(request, sorted(rest))
+            by_block = find_block_path(request, sorted(rest))
         except NotRecognisedError as error:
-            notes.append(f"it runs from its first layer on: {error}")
-    rest.difference_update(*from_layer.values())
-    return Routes(fast_path, from_layer, sorted(rest), notes)
+            notes.append(f"it runs from its first block on: {error}")
+    rest.difference_update(by_block.entries if by_block else ())
+    return Routes(fast_path, by_block, sorted(rest), notes)
 
 
 def find_fast_path(request: Request, hooked: str | None) -> FastPath | None:
@@ -60,22 +60,3 @@ def find_fast_path(request: Request, hooked: str | None) -> FastPath | None:
     )
     request.give_back()
     return fit_fast_path(request, components, entries)
-
-
-def find_starts(request: Request, numbers: list[int]) -> dict[int, list[int]]:
-    """Trials that can run from their layer on, by layer.
-
-    Args:
-        numbers: of the trials to be sorted.
-
-    Raises:
-        NotRecognisedError: the model does not run from a layer on.
-    """
-    by_layer: dict[int, list[int]] = {}
-    for number in numbers:
-        trial = request.trials[number]
-        if len(trial.sites) == 1 and trial.site.layer is not None:
-            by_layer.setdefault(trial.site.layer, []).append(number)
-    if by_layer:
-        verify_start(request.model, request.tokens, min(by_layer))
-    return by_layer

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from interp.errors import InterventionError, NonFiniteError, UsageError
@@ -46,12 +47,14 @@ class Change:
         values: new minus clean, of that part.
         elements: how many of the part's numbers changed.
         axis: which axis of the value is positions.
+        opens: whether it lets a position see a later one, as a change of what a mask hides does.
     """
 
     index: tuple[slice, ...]
     values: Tensor
     elements: int
     axis: int
+    opens: bool = False
 
     @cached_property
     def span(self) -> tuple[int, int]:
@@ -84,8 +87,11 @@ def trials_of(model: Model, interventions: Interventions) -> list[Trial]:
     return trials
 
 
-def change_of(trial: Trial, clean: Tensor) -> Change:
+def change_of(trial: Trial, clean: Tensor, masked: Tensor | None = None) -> Change:
     """What a trial's intervention makes of the clean value of its hook point.
+
+    Args:
+        masked: of attention, the keys that the model hides; by default the future.
 
     Raises:
         InterventionError: it does not fit its site.
@@ -94,8 +100,9 @@ def change_of(trial: Trial, clean: Tensor) -> Change:
     if not clean.is_floating_point():
         raise InterventionError(f"{trial.site.hook} carries no activation that can be changed")
     place = Place(trial.site, trial.names, tuple(clean.shape))
-    if "key" in place.axes:  # models that are taken apart hide nothing but the future
-        place = replace(place, masked=future_of(clean).expand(clean.shape))
+    if masked is None and "key" in place.axes:  # what is taken apart hides nothing else
+        masked = future_of(clean).expand(clean.shape)
+    place = replace(place, masked=masked)
     old, new = clean[place.index], replacement(trial.intervention, clean, place)
     if broken := int((~new.isfinite() & old.isfinite()).sum()):
         raise NonFiniteError(
@@ -103,7 +110,21 @@ def change_of(trial: Trial, clean: Tensor) -> Change:
             "infinite"
         )
     axis = place.axes.index("pos")
-    return Change(place.index, new - old, int((new != old).sum()), axis)
+    change = Change(place.index, new - old, int((new != old).sum()), axis)
+    return replace(change, opens="key" in place.axes and sees_later(change, place))
+
+
+def sees_later(change: Change, place: Place) -> bool:
+    """Whether a change of attention reaches a key after its query."""
+    key = place.axes.index("key")
+    first, last, _ = change.index[change.axis].indices(place.shape[change.axis])
+    device = change.values.device
+    queries, keys = torch.arange(first, last, device=device), torch.arange(place.shape[key])
+    later = keys.to(device) > queries[:, None]
+    if key < change.axis:
+        later = later.T
+    others = [axis for axis in range(change.values.ndim) if axis not in (key, change.axis)]
+    return bool(((change.values != 0).any(dim=others) & later).any())
 
 
 def stack_changes(

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.sweeps.speed.components import Components, Layer
-from interp.sweeps.speed.grouping import Group, batch_limits
-from interp.sweeps.speed.scoring import Score, logits_in_parts
+from interp.sweeps.speed.grouping import Group
+from interp.sweeps.speed.scoring import Score, group_logits, score_rows
 from interp.sweeps.trials import Change, Trial
 
 
@@ -55,13 +55,9 @@ def measure_group(
         examples = slice(begin, min(begin + group.examples, batch))
         x, fresh = carry(group, components, trials, changes, clean, score, examples)
         if score.by_example:
-            scores.append(
-                score_rows(x, fresh, components, score, examples).unflatten(0, (len(trials), -1))
-            )
+            scores.append(score_rows(x, fresh, score, examples).unflatten(0, (len(trials), -1)))
         else:
-            waiting.append(
-                group_logits(x, fresh, components, score, examples).unflatten(0, (len(trials), -1))
-            )
+            waiting.append(group_logits(x, fresh, score, examples).unflatten(0, (len(trials), -1)))
     if score.by_example:
         return torch.cat(scores, dim=1)
     together = waiting[0] if len(waiting) == 1 else torch.cat(waiting, dim=1)
@@ -140,52 +136,3 @@ def select_positions(x: Float[Tensor, "... pos d_model"], positions: list[int]) 
     if positions and positions[-1] - positions[0] == len(positions) - 1:
         return x.narrow(-2, positions[0], len(positions))
     return x[..., positions, :]
-
-
-def score_rows(
-    x: Float[Tensor, "row fresh d_model"],
-    fresh: list[int],
-    components: Components,
-    score: Score,
-    examples: slice,
-) -> Float[Tensor, "row"]:
-    """The metric row by row, with no more logits under way than suit the device."""
-    batch = len(score.tokens[examples])
-    example = example_numbers(examples, score, len(x) // batch)
-    rows = max(1, batch_limits(x.device).logits // (len(score.reads) * score.clean.shape[2]))
-    scores = []
-    for begin in range(0, len(x), rows):
-        chosen = example[begin : begin + rows]
-        logits = fill_in_clean(components.logits(x[begin : begin + rows]), fresh, score, chosen)
-        scores.append(score.of(logits, chosen))
-    return torch.cat(scores)
-
-
-def example_numbers(examples: slice, score: Score, times: int) -> Int[Tensor, "row"]:
-    """Which example each row is of, where rows are some examples again and again."""
-    first, last, _ = examples.indices(len(score.tokens))
-    return torch.arange(first, last, device=score.tokens.device).repeat(times)
-
-
-def group_logits(
-    x: Float[Tensor, "row fresh d_model"],
-    fresh: list[int],
-    components: Components,
-    score: Score,
-    examples: slice,
-) -> Float[Tensor, "row read vocab"]:
-    batch = len(score.tokens[examples])
-    example = example_numbers(examples, score, len(x) // batch)
-    logits = logits_in_parts(x, components.logits, score.clean.shape[2])
-    return fill_in_clean(logits, fresh, score, example)
-
-
-def fill_in_clean(
-    logits: Float[Tensor, "row fresh vocab"], fresh: list[int], score: Score, example: Tensor
-) -> Float[Tensor, "row read vocab"]:
-    """New logits among the clean ones of the positions that nothing reached."""
-    if len(fresh) == len(score.reads):
-        return logits
-    whole = score.clean[example]
-    whole[:, [score.reads.index(position) for position in fresh]] = logits
-    return whole

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import NonFiniteError, UsageError
 from interp.logits import ReadLogits, Reads
 from interp.metrics import Metric, measure
-from interp.sweeps.speed.components import Components
 from interp.sweeps.speed.grouping import batch_limits
+
+Unembed = Callable[[Tensor], Tensor]
+"""From the residual stream [row pos d_model] to logits [row pos vocab]."""
 
 
 class UnforeseenReadError(Exception):
@@ -25,6 +27,7 @@ class Score:
     """A metric, and what it made of the clean logits.
 
     Args:
+        unembed: the logits that the model makes of what leaves its last block.
         reads: the positions that it reads.
         clean: the clean logits there, [batch read vocab].
         baseline: the metric of them.
@@ -34,6 +37,7 @@ class Score:
 
     metric: Metric
     tokens: Tensor
+    unembed: Unembed
     reads: list[int]
     clean: Tensor
     baseline: Tensor
@@ -103,7 +107,8 @@ def check_scores(value: Any, batch: int, finite: bool = True) -> Float[Tensor, "
 def prepare_score(
     metric: Metric,
     tokens: Tensor,
-    components: Components,
+    unembed: Unembed,
+    vocab: int,
     final: Float[Tensor, "batch pos d_model"],
     reads: list[int] | None = None,
 ) -> Score:
@@ -111,6 +116,8 @@ def prepare_score(
 
     Args:
         tokens: what the metric is given.
+        unembed: from the residual stream to the logits.
+        vocab: how many logits a position has.
         final: the residual stream that leaves the last block.
         reads: the positions to hold ready; by default what the metric turns out to read.
 
@@ -118,10 +125,9 @@ def prepare_score(
         UsageError, NonFiniteError: as ``score_logits``.
     """
     batch, length, _ = final.shape
-    vocab = len(components.unembedding.weight)
 
     def compute(positions: list[int]) -> Tensor:
-        return logits_in_parts(final[:, positions], components.logits, vocab)
+        return logits_in_parts(final[:, positions], unembed, vocab)
 
     if reads is None:
         noted = Reads()
@@ -140,9 +146,8 @@ def prepare_score(
         metric, reads = copy_for(metric), list(range(length))
         clean = compute(reads)
         baseline = score_logits(metric, clean, tokens, reads)
-    return Score(
-        metric, tokens, reads, clean, baseline, is_per_example(metric, clean, tokens, reads)
-    )
+    alone = is_per_example(metric, clean, tokens, reads)
+    return Score(metric, tokens, unembed, reads, clean, baseline, alone)
 
 
 def copy_for(metric: Metric) -> Metric:
@@ -151,7 +156,7 @@ def copy_for(metric: Metric) -> Metric:
 
 
 def logits_in_parts(
-    x: Float[Tensor, "row pos d_model"], logits: Callable[[Tensor], Tensor], vocab: int
+    x: Float[Tensor, "row pos d_model"], logits: Unembed, vocab: int
 ) -> Float[Tensor, "row pos vocab"]:
     """Logits, no more of them at a time than suits the device."""
     row, pos, _ = x.shape
@@ -188,3 +193,50 @@ def is_per_example(metric: Metric, logits: Tensor, tokens: Tensor, reads: list[i
         if not torch.allclose(again, whole[order], rtol=1e-5, atol=1e-6 * float(whole.abs().max())):
             return False
     return True
+
+
+def score_rows(
+    x: Float[Tensor, "row fresh d_model"],
+    fresh: list[int],
+    score: Score,
+    examples: slice,
+) -> Float[Tensor, "row"]:
+    """The metric row by row, with no more logits under way than suit the device."""
+    batch = len(score.tokens[examples])
+    example = example_numbers(examples, score, len(x) // batch)
+    rows = max(1, batch_limits(x.device).logits // (len(score.reads) * score.clean.shape[2]))
+    scores = []
+    for begin in range(0, len(x), rows):
+        chosen = example[begin : begin + rows]
+        logits = fill_in_clean(score.unembed(x[begin : begin + rows]), fresh, score, chosen)
+        scores.append(score.of(logits, chosen))
+    return torch.cat(scores)
+
+
+def example_numbers(examples: slice, score: Score, times: int) -> Int[Tensor, "row"]:
+    """Which example each row is of, where rows are some examples again and again."""
+    first, last, _ = examples.indices(len(score.tokens))
+    return torch.arange(first, last, device=score.tokens.device).repeat(times)
+
+
+def group_logits(
+    x: Float[Tensor, "row fresh d_model"],
+    fresh: list[int],
+    score: Score,
+    examples: slice,
+) -> Float[Tensor, "row read vocab"]:
+    batch = len(score.tokens[examples])
+    example = example_numbers(examples, score, len(x) // batch)
+    logits = logits_in_parts(x, score.unembed, score.clean.shape[2])
+    return fill_in_clean(logits, fresh, score, example)
+
+
+def fill_in_clean(
+    logits: Float[Tensor, "row fresh vocab"], fresh: list[int], score: Score, example: Tensor
+) -> Float[Tensor, "row read vocab"]:
+    """New logits among the clean ones of the positions that nothing reached."""
+    if len(fresh) == len(score.reads):
+        return logits
+    whole = score.clean[example]
+    whole[:, [score.reads.index(position) for position in fresh]] = logits
+    return whole

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from interp.caching import cache
-from interp.errors import SiteError
 from interp.hooking import OwnHook, attach_hooks
 from interp.interventions import Zero
 from interp.logits import found_in
 from interp.site import EMBEDDINGS, Site, axes_of, stopping
-from interp.sweeps.running import batch_slices, clean_values, trials_at_once
+from interp.sweeps.running import batch_slices, clean_values
 from interp.sweeps.speed.components import Components, Layer, NotRecognisedError, attend
 from interp.sweeps.speed.entries import PROJECTIONS, Entry
 from interp.sweeps.trials import Change, Trial
@@ -238,30 +237,6 @@ def verify_embedding(model: Any, tokens: Int[Tensor, "batch pos"], entry: Entry)
         changed[entering],
         f"an intervention on {entry.hook}",
     )
-
-
-def verify_start(model: Any, tokens: Int[Tensor, "batch pos"], layer: int) -> None:
-    """Run all texts from a layer on, beside whole runs that are given the same residual stream.
-
-    Raises:
-        NotRecognisedError: the model cannot, or gives something else.
-    """
-    entering = f"blocks.{layer}.hook_resid_pre"
-    if entering not in model.hook_dict:
-        raise NotRecognisedError(f"it has no hook point {entering}")
-    try:
-        clean = cache(model, tokens, entering, **stopping(model, [entering]))[entering]
-    except SiteError as error:  # a run reaches it several times, or not at all
-        raise NotRecognisedError(str(error)) from error
-    x = add_noise(clean, layer)
-    with attach_hooks([(model.hook_dict[entering], lambda value, hook: x.clone())]):
-        whole = found_in(model(tokens))
-    rows = [x] if trials_at_once(tokens) == 1 else [add_noise(x, -1), x]
-    try:
-        started = found_in(model(torch.cat(rows), start_at_layer=layer))
-    except Exception as error:  # whatever a model answers to an argument it does not know
-        raise NotRecognisedError(f"it does not take start_at_layer ({error})") from error
-    check_same_everywhere(started[-len(tokens) :], whole, f"a run from layer {layer} on")
 
 
 def add_noise(x: Tensor, seed: int) -> Tensor:

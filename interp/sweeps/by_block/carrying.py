@@ -1,0 +1,126 @@
+"""How is a wave of trials carried through a model's own blocks, to the metric?
+
+Rows are [trial example], positions are those from the wave's start on: earlier ones are as in the
+clean run, whose keys and values are in the model's own cache.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.hook_points import HookPoint
+
+from interp.sweeps.by_block.path import BlockPath, hooked
+from interp.sweeps.by_block.waves import Wave
+from interp.sweeps.speed.scoring import Score, group_logits, score_rows
+from interp.sweeps.trials import Change
+
+Edit = tuple[slice, Change]
+"""The rows of a batch that a trial has, and what it changes."""
+
+
+def measure_wave(
+    path: BlockPath, wave: Wave, changes: Mapping[int, Change], score: Score
+) -> Float[Tensor, "trial batch"]:
+    """The metric of every trial of a wave."""
+    batch, count = path.request.batch, len(wave.trials)
+    fresh = [read for read in score.reads if read >= wave.start]
+    scores, waiting = [], []
+    for begin in range(0, batch, wave.examples):
+        examples = slice(begin, min(begin + wave.examples, batch))
+        x = carry_wave(path, wave, changes, examples)
+        x = x[:, [read - wave.start for read in fresh]]
+        if score.by_example:
+            scores.append(score_rows(x, fresh, score, examples).unflatten(0, (count, -1)))
+        else:
+            waiting.append(group_logits(x, fresh, score, examples).unflatten(0, (count, -1)))
+    if score.by_example:
+        return torch.cat(scores, dim=1)
+    everyone = torch.arange(batch, device=score.tokens.device)
+    return torch.stack([score.of(logits, everyone) for logits in torch.cat(waiting, dim=1)])
+
+
+def carry_wave(
+    path: BlockPath, wave: Wave, changes: Mapping[int, Change], examples: slice
+) -> Float[Tensor, "row pos d_model"]:
+    """The residual stream behind the last block, row by row."""
+    blocks, entries = path.blocks, path.entries
+    begin = path.beginning(wave.start, wave.stop)
+    start, stop = begin.start, wave.stop
+    chosen = torch.arange(path.request.batch)[examples]
+    points = path.request.model.hook_dict
+    x: Tensor | None = None
+    joined = 0
+    for layer in range(entries[wave.trials[0]].layer, len(blocks)):
+        entering = [trial for trial in wave.trials if entries[trial].layer == layer]
+        early: dict[HookPoint, list[Edit]] = {}  # before the blocks
+        inside: dict[HookPoint, list[Edit]] = {}
+        direct: list[Edit] = []  # on the stream that enters
+        for offset, trial in enumerate(entering):
+            entry, change = entries[trial], changes[trial]
+            own = slice(offset * len(chosen), (offset + 1) * len(chosen))
+            if entry.where == "inside":
+                base = joined * len(chosen)
+                rows = slice(base + own.start, base + own.stop)
+                for point in filter(None, (points[entry.hook], entry.behind)):
+                    inside.setdefault(point, []).append((rows, change))
+            elif entry.where == "before":  # these come first
+                early.setdefault(points[entry.hook], []).append((own, change))
+            else:
+                direct.append((own, change))
+        if entering:
+            new = path.clean.entering[layer][examples, start:stop].repeat(len(entering), 1, 1)
+            if early:
+                edited = embed_edited(path, early, examples)[:, start:stop]
+                new[: len(edited)] = edited
+            add_changes(new, direct, stop, examples)
+            x = new if x is None else torch.cat([x, new])
+            joined += len(entering)
+        assert x is not None
+        pairs = [(point, adding(edits, stop, examples)) for point, edits in inside.items()]
+        with hooked(blocks, pairs):
+            x = blocks.call(layer, x, begin.calls, chosen.repeat(joined), begin.cache)
+    assert x is not None
+    return x[:, wave.start - start :]
+
+
+def embed_edited(
+    path: BlockPath, edits: Mapping[HookPoint, Sequence[Edit]], examples: slice
+) -> Float[Tensor, "row pos d_model"]:
+    """What enters the first block where something before it is changed."""
+    tokens, length = path.request.tokens[examples], path.request.length
+    count = max(rows.stop for each in edits.values() for rows, _ in each) // len(tokens)
+    pairs = [(point, adding(each, length, examples)) for point, each in edits.items()]
+    with hooked(path.blocks, pairs):
+        return path.blocks.embed(tokens.repeat(count, 1))
+
+
+def adding(edits: Sequence[Edit], stop: int, examples: slice) -> Callable[..., Tensor]:
+    """A hook that adds each trial's change to its rows."""
+
+    def add(value: Tensor, hook: HookPoint) -> Tensor:
+        value = value.clone()
+        add_changes(value, edits, stop, examples)
+        return value
+
+    return add
+
+
+def add_changes(value: Tensor, edits: Sequence[Edit], stop: int, examples: slice) -> None:
+    """Adds changes to their rows of a value, whose last position is the one before ``stop``."""
+    for rows, change in edits:
+        axis, part = change.axis, change.values[examples]
+        begins = change.index[axis].start or 0
+        start = stop - value.shape[axis]  # of keys, a cache holds some that come before
+        first, last = max(start, begins), min(stop, begins + part.shape[axis])
+        if first >= last:
+            continue
+        part = part.narrow(axis, first - begins, last - first)
+        for later in range(axis + 1, value.ndim):
+            size = value.shape[later]
+            if part.shape[later] > size > 1:  # keys: neither those after the last that runs
+                part = part.narrow(later, stop - size, size)  # nor those behind a window
+        index = [slice(None), *change.index[1:]]
+        index[axis] = slice(first - start, last - start)
+        value[rows][tuple(index)] += part

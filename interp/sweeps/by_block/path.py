@@ -1,0 +1,131 @@
+"""Which trials enter a model's blocks, and how are the blocks run from there?"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformer_lens.hook_points import HookPoint
+
+from interp.blocks import BlockRun, Blocks, NotInTurnError
+from interp.blocks.calling import Call
+from interp.hooking import attach_hooks
+from interp.sweeps.request import Request
+from interp.sweeps.speed.components import NotRecognisedError
+from interp.sweeps.speed.verifying import check_same_everywhere
+
+Where = Literal["before", "stream", "inside"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a trial's change is made.
+
+    Args:
+        hook: the hook point's name.
+        layer: the first block that runs with it.
+        where: before the blocks; on the residual stream that enters the block; or inside it.
+        behind: where the change is to be added too, see ``interp.streams``.
+    """
+
+    hook: str
+    layer: int
+    where: Where
+    behind: HookPoint | None = None
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """How the blocks are called on some positions.
+
+    Args:
+        start: the first of them.
+        cache: the clean key/value cache of those before; None where there are none.
+    """
+
+    start: int
+    calls: Sequence[Call]
+    cache: Any
+
+
+@dataclass(frozen=True)
+class BlockPath:
+    """Trials that are carried through a model's own blocks.
+
+    Args:
+        entries: where each of them is made, by its number.
+        clean: the clean run.
+        causal: whether no position of a text sees later ones.
+        saves_positions: whether positions before the first changed one are spared.
+        notes: what this model could not be given, and why.
+    """
+
+    request: Request
+    blocks: Blocks
+    entries: Mapping[int, Entry]
+    clean: BlockRun
+    causal: bool = False
+    saves_positions: bool = False
+    notes: list[str] = field(default_factory=list)
+    _beginnings: dict[tuple[int, int], Beginning] = field(default_factory=dict, repr=False)
+
+    @property
+    def last_only(self) -> bool:
+        """Whether the model gives the logits of a text's last position alone."""
+        return self.clean.logits.shape[1] == 1 < self.request.length
+
+    def after(self, layer: int) -> Tensor:
+        """The clean residual stream behind a block, [batch pos d_model]."""
+        following = layer + 1
+        return self.clean.last if following == len(self.blocks) else self.clean.entering[following]
+
+    def stop_for(self, reads: Sequence[int]) -> int:
+        """The position after the last that runs."""
+        return reads[-1] + 1 if self.causal and reads else self.request.length
+
+    def beginning(self, start: int, stop: int) -> Beginning:
+        """How the blocks are called on some positions, so that they give there what the clean run
+        gave; where they cannot be, on all up to ``stop``."""
+        if (start, stop) not in self._beginnings:
+            tokens = self.request.tokens[:, :stop]
+            try:
+                found = make_beginning(tokens, self.blocks, self.clean, start)
+                self._check_clean(found, stop)
+            except (NotInTurnError, NotRecognisedError) as error:
+                if not start:
+                    raise
+                self.notes.append(f"all positions run, not those from {start} on: {error}")
+                found = self.beginning(0, stop)
+            self._beginnings[start, stop] = found
+        return self._beginnings[start, stop]
+
+    def _check_clean(self, found: Beginning, stop: int) -> None:
+        everyone = torch.arange(self.request.batch)
+        positions = slice(found.start, stop)
+        for layer in range(len(self.blocks)):
+            x = self.clean.entering[layer][:, positions]
+            ours = self.blocks.call(layer, x, found.calls, everyone, found.cache)
+            what = f"block {layer}, from position {found.start} on,"
+            check_same_everywhere(ours, self.after(layer)[:, positions], what)
+
+
+def make_beginning(tokens: Tensor, blocks: Blocks, clean: BlockRun, start: int) -> Beginning:
+    """How the blocks are called on the positions from ``start`` on.
+
+    Raises:
+        NotInTurnError: they cannot be.
+    """
+    cache = blocks.cache_of(tokens, start, clean.cache) if start else None
+    return Beginning(start, blocks.calls(tokens[:, start:], cache), cache)
+
+
+@contextmanager
+def hooked(blocks: Blocks, pairs: Sequence[tuple[HookPoint, Any]]) -> Iterator[None]:
+    """Inside the block, these functions act at their hook points, also where blocks run alone."""
+    if not pairs:
+        yield
+        return
+    with attach_hooks(pairs), blocks.watching():
+        yield

@@ -1,0 +1,139 @@
+"""What do trials change in a model's blocks, and which of them run together?"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformer_lens.hook_points import HookPoint
+
+from interp.logits import logits_of
+from interp.masks import Masks
+from interp.metrics import measure, precise
+from interp.site import names_by_point
+from interp.sweeps.by_block.path import BlockPath, hooked
+from interp.sweeps.by_block.waves import Wave, make_waves
+from interp.sweeps.speed.scoring import Score, prepare_score
+from interp.sweeps.trials import Change, change_of
+
+
+@dataclass(frozen=True)
+class BlockRound:
+    """Trials whose changes are held together.
+
+    Args:
+        changes: what each trial changes, by its number.
+        waves: the trials to be computed.
+        untouched: the trials that change nothing that the metric reads.
+    """
+
+    score: Score
+    changes: Mapping[int, Change]
+    waves: Sequence[Wave]
+    untouched: Sequence[int]
+
+
+def prepare_block_rounds(path: BlockPath, reads: list[int] | None) -> Iterator[BlockRound]:
+    """The rounds of a path, one at a time: let go of each before asking for the next.
+
+    Args:
+        reads: the positions that the metric reads; by default what it reads of the clean logits.
+    """
+    score = score_of(path, reads)
+    changes: dict[int, Change] = {}
+    held = 0
+    for found in changes_by_block(path):
+        own = sum(change.values.nbytes for change in found.values())
+        if changes and held + own > path.request.memory // 4:
+            yield arrange(path, score, changes)
+            changes, held = {}, 0
+            path.request.give_back()
+        changes |= found
+        held += own
+        del found
+    yield arrange(path, score, changes)
+
+
+def score_of(path: BlockPath, reads: list[int] | None) -> Score:
+    """The metric, read off the clean run."""
+    request, logits = path.request, path.clean.logits
+    if path.last_only:
+        # which raises where the metric reads other positions
+        measure(request.metric, logits_of(logits, request.tokens), request.metric_tokens)
+        reads = [request.length - 1]
+
+    def unembed(x: Tensor) -> Tensor:
+        return precise(path.blocks.unembed(x))
+
+    return prepare_score(
+        *(request.metric, request.metric_tokens, unembed, logits.shape[2]),
+        *(path.clean.last, reads),
+    )
+
+
+def changes_by_block(path: BlockPath) -> Iterator[dict[int, Change]]:
+    """What each trial changes, block by block, of the clean values of its hook point."""
+    request, blocks = path.request, path.blocks
+    begin = path.beginning(0, request.length)
+    names, points = names_by_point(request.model), request.model.hook_dict
+    everyone = torch.arange(request.batch)
+    kinds = {(entry.layer, entry.where) for entry in path.entries.values()}
+    for layer, where in sorted(kinds):
+        asked: dict[HookPoint, list[int]] = {}
+        for number, entry in path.entries.items():
+            if (entry.layer, entry.where) == (layer, where):
+                asked.setdefault(points[entry.hook], []).append(number)
+        masks = Masks(request.model, (name for point in asked for name in names[point]))
+        found: dict[int, Change] = {}
+
+        def note(
+            value: Tensor,
+            hook: HookPoint,
+            asked: Any = asked,
+            masks: Masks = masks,
+            found: Any = found,
+        ) -> None:
+            masked = masks.of(names[hook], value)
+            for number in asked[hook]:
+                found[number] = change_of(request.trials[number], value, masked)
+
+        if where == "stream":
+            for point in asked:
+                note(path.clean.entering[layer], point)
+            yield found
+            continue
+        with hooked(blocks, [*((point, note) for point in asked), *masks.pairs]):
+            if where == "before":
+                blocks.embed(request.tokens)
+            else:
+                blocks.call(layer, path.clean.entering[layer], begin.calls, everyone)
+        yield found
+
+
+def arrange(path: BlockPath, score: Score, changes: Mapping[int, Change]) -> BlockRound:
+    """The trials in waves."""
+    request = path.request
+    starts: dict[int, int] = {}
+    whole: dict[int, int] = {}  # those that change what the mask hides
+    untouched = []
+    for trial, change in changes.items():
+        first, end = change.span
+        if not end or not score.reads:
+            untouched.append(trial)
+        elif change.opens or not path.causal:
+            whole[trial] = 0
+        elif first > score.reads[-1]:
+            untouched.append(trial)
+        else:
+            starts[trial] = first if path.saves_positions else 0
+    wide = request.batch * max(1, len(score.reads)) * score.clean.shape[2]
+    most = len(changes) if score.by_example else max(1, request.limits.logits // wide)
+    waves = [
+        wave
+        for members, stop in ((starts, path.stop_for(score.reads)), (whole, request.length))
+        for wave in make_waves(
+            *(path.entries, members, stop, request.batch, len(path.blocks), request.limits, most)
+        )
+    ]
+    return BlockRound(score, changes, waves, untouched)
