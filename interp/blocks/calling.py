@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,16 +54,29 @@ class BlockRun:
     """One run of a model, block by block.
 
     Args:
-        entering: the residual stream before each block that was asked for, [batch pos d_model].
+        entering: the residual stream before each block, [batch pos d_model].
+        handed: these very tensors, as the model handed them on.
         last: the one after the last block.
         logits: as the model returned them.
         cache: the model's key/value cache after the run; None where it has none.
     """
 
-    entering: dict[int, Tensor]
+    entering: Sequence[Tensor]
+    handed: Sequence[Tensor]
     last: Float[Tensor, "batch pos d_model"]
     logits: Tensor
     cache: Any
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the residual streams, and of the cache."""
+        layers = [] if self.cache is None else self.cache.layers
+        kept = [
+            *self.entering,
+            self.last,
+            *(x for each in layers for x in (each.keys, each.values)),
+        ]
+        return sum(x.nbytes for x in kept)
 
 
 class Blocks:
@@ -74,15 +87,19 @@ class Blocks:
     """
 
     def __init__(
-        self, model: Any, modules: Sequence[nn.Module], path: str, returned: Sequence[Returned]
+        self,
+        model: Any,
+        modules: Sequence[nn.Module],
+        path: str,
+        returned: Sequence[Returned],
+        text: Int[Tensor, "1 pos"],
     ) -> None:
         self.model = model
         self.modules = list(modules)
         self.path = path
-        self.last_only = False  # whether only the last position is unembedded
         self._returned = [without_stream(each) for each in returned]
         self._run = called_model(model)
-        self._inputs: Tensor | None = None  # of the last whole run
+        self._text = text  # for a run in which no block is
 
     def __len__(self) -> int:
         return len(self.modules)
@@ -96,35 +113,27 @@ class Blocks:
             return None
         return next((name for name in CACHES if name in names), None)
 
-    def run(self, tokens: Int[Tensor, "batch pos"], layers: Sequence[int] = ()) -> BlockRun:
-        """The whole model; what enters these layers is kept."""
-        entering: dict[int, Tensor] = {}
+    def run(self, tokens: Int[Tensor, "batch pos"]) -> BlockRun:
+        """The whole model."""
+        handed: list[Tensor] = []
         last: list[Tensor] = []
-        handles = []
 
-        def keep(layer: int) -> Callable[..., None]:
-            def note(module: nn.Module, args: Any, kwargs: Any) -> None:
-                x = self.stream_given(args, kwargs)
-                entering[layer] = x.detach()
+        def begin(module: nn.Module, args: Any, kwargs: Any) -> None:
+            handed.append(self.stream_given(args, kwargs))
 
-            return note
-
-        def ending(module: nn.Module, args: Any, output: Any) -> None:
+        def end(module: nn.Module, args: Any, output: Any) -> None:
             x = stream_of(output)
             assert x is not None
-            last[:] = [x.detach()]
+            last.append(x.detach())
 
-        for layer in layers:
-            module = self.modules[layer]
-            handles.append(module.register_forward_pre_hook(keep(layer), with_kwargs=True))
-        handles.append(self.modules[-1].register_forward_hook(ending))
-        self._inputs = tokens[:1]
-        try:
+        with ExitStack() as stack:
+            for module in self.modules:
+                enter = module.register_forward_pre_hook(begin, with_kwargs=True)
+                stack.callback(enter.remove)
+            stack.callback(self.modules[-1].register_forward_hook(end).remove)
             output = self._run(tokens)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return BlockRun(entering, last[0], found_in(output), layered_cache(output))
+        entering = [x.detach() for x in handed]
+        return BlockRun(entering, handed, last[0], found_in(output), layered_cache(output))
 
     def cache_of(self, tokens: Int[Tensor, "batch pos"], length: int, whole: Any) -> Any:
         """The key/value cache after the first positions.
@@ -199,7 +208,7 @@ class Blocks:
         after = stream_of(self.modules[layer](*args, **kwargs))
         if after is None or after.shape != x.shape:
             raise NotInTurnError(f"{self.path}.{layer} returns something else when it runs alone")
-        for before, new in filled:
+        for before, new in filled if cache is not None else ():
             grown = [length_in(each, layer) for each in (before, new)]
             if grown[1] != grown[0] + x.shape[1]:
                 raise NotInTurnError(f"{self.path}.{layer} does not add to its layer of the cache")
@@ -207,9 +216,8 @@ class Blocks:
 
     def unembed(self, x: Float[Tensor, "row read d_model"]) -> Float[Tensor, "row read vocab"]:
         """The logits that the model makes of the residual stream behind its last block."""
-        assert self._inputs is not None, "a whole run comes first"
         with self._stubbed(lambda layer, args, kwargs: x):
-            return found_in(self._run(self._inputs[:, : x.shape[1]]))
+            return found_in(self._run(self._text[:, : x.shape[1]]))
 
     def embed(self, tokens: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos d_model"]:
         """What enters the first block."""
@@ -224,12 +232,6 @@ class Blocks:
         with self._stubbed(note):
             self._run(tokens)
         return found[0]
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Inside the block, hooks on values of the model's lines act in blocks called alone too."""
-        with getattr(self.model, "watching", nullcontext)():
-            yield
 
     def _noted(
         self, tokens: Tensor, cache: Any, examples: Tensor
@@ -298,12 +300,6 @@ def stream_of(returned: Returned) -> Tensor | None:
     """The residual stream in what a block returns."""
     first = returned[0] if isinstance(returned, tuple) and returned else returned
     return first if isinstance(first, Tensor) and first.is_floating_point() else None
-
-
-def stream_in(given: tuple[Any, Any], x: Tensor) -> bool:
-    """Whether a call is handed this very tensor."""
-    args, kwargs = given
-    return any(value is x for value in (*args, *kwargs.values()))
 
 
 def without_stream(returned: Returned) -> Returned:

@@ -1,18 +1,20 @@
 """Which modules are a model's blocks, called one after the other?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from interp.blocks.calling import Blocks, NotInTurnError, called_model, stream_in, stream_of
-from interp.hooking import evaluating, roots_of
+from interp.blocks.caches import layered_cache
+from interp.blocks.calling import BlockRun, Blocks, NotInTurnError, called_model, stream_of
+from interp.hooking import roots_of
+from interp.logits import found_in
 
-__all__ = ["NotInTurnError", "find_blocks"]
+Where = Literal["before", "inside", "between", "after"]
 
 
 @dataclass
@@ -20,37 +22,101 @@ class Trace:
     """What was seen of a list's modules in one run.
 
     Args:
-        order: their calls, by number in the list.
-        given: the arguments of each call.
+        modules: of the list.
+        begun: how many calls have begun.
+        order: the calls that have ended, by number in the list.
+        given: the arguments of each call that has begun.
         returned: what each call returned.
     """
 
+    modules: Sequence[nn.Module]
+    begun: int = 0
     order: list[int] = field(default_factory=list)
     given: list[tuple[Any, ...]] = field(default_factory=list)
     returned: list[Any] = field(default_factory=list)
 
+    def moment(self) -> tuple[Where, int]:
+        """Where the run is: before the list's first module, inside one, between it and the next,
+        or after the last; and the number of that module, of the next, or the last."""
+        if not self.begun:
+            return "before", 0
+        if self.begun > len(self.order):
+            return "inside", self.begun - 1
+        return ("between" if self.begun < len(self.modules) else "after"), self.begun
 
-def find_blocks(model: Any, tokens: Int[Tensor, "batch pos"]) -> Blocks:
-    """The blocks of a model: the list of modules with most weights whose modules a run calls once
-    each, one after the other, each with what the one before returned.
+
+class BlockTracer:
+    """Watches one run of a model, to see which of its lists of modules are its blocks.
 
     Raises:
-        NotInTurnError: there is no such list; the message says what is otherwise.
+        NotInTurnError: it holds no list of modules.
     """
-    roots = roots_of(called_model(model))
-    lists = {path: modules for root in roots for path, modules in lists_in(root)}
-    if not lists:
-        raise NotInTurnError("it holds no list of blocks")
-    traces = {path: Trace() for path in lists}
-    with torch.no_grad(), evaluating(model), watched(lists, traces):
-        called_model(model)(tokens[:1])
-    reasons = []
-    for path in sorted(lists, key=lambda path: -weights_in(lists[path])):
-        reason = out_of_turn(path, lists[path], traces[path])
-        if reason is None:
-            return Blocks(model, lists[path], path, traces[path].returned)
-        reasons.append(reason)
-    raise NotInTurnError(reasons[0])
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.called = called_model(model)
+        found = {path: each for root in roots_of(self.called) for path, each in lists_in(root)}
+        if not found:
+            raise NotInTurnError("it holds no list of blocks")
+        self.traces = {path: Trace(modules) for path, modules in found.items()}
+
+    def moments(self) -> dict[str, tuple[Where, int]]:
+        """Where the run is just now, seen from each list."""
+        return {path: trace.moment() for path, trace in self.traces.items()}
+
+    def run(self, tokens: Int[Tensor, "batch pos"]) -> tuple[Blocks, BlockRun]:
+        """The blocks, and this run of them: the list with most weights whose modules the run calls
+        once each, one after the other, each with what the one before returned.
+
+        Raises:
+            NotInTurnError: there is no such list; the message says what is otherwise.
+        """
+        with ExitStack() as stack:
+            for trace in self.traces.values():
+                for number, module in enumerate(trace.modules):
+                    enter = module.register_forward_pre_hook(begin_of(trace), with_kwargs=True)
+                    stack.callback(enter.remove)
+                    stack.callback(module.register_forward_hook(end_of(trace, number)).remove)
+            output = self.called(tokens)
+        reasons = []
+        ordered = sorted(self.traces.items(), key=lambda pair: -weights_in(pair[1].modules))
+        for path, trace in ordered:
+            reason = out_of_turn(path, trace)
+            if reason is None:
+                blocks = Blocks(self.model, trace.modules, path, trace.returned, tokens[:1])
+                handed = [blocks.stream_given(*given) for given in trace.given]
+                entering = [x.detach() for x in handed]
+                last = stream_of(trace.returned[-1])
+                assert last is not None
+                logits, cache = found_in(output), layered_cache(output)
+                return blocks, BlockRun(entering, handed, last.detach(), logits, cache)
+            reasons.append(reason)
+        raise NotInTurnError(reasons[0])
+
+
+def find_blocks(model: Any, tokens: Int[Tensor, "batch pos"]) -> tuple[Blocks, BlockRun]:
+    """The blocks of a model, and a run of them.
+
+    Raises:
+        NotInTurnError: it has none that are called one after the other.
+    """
+    return BlockTracer(model).run(tokens)
+
+
+def begin_of(trace: Trace) -> Callable[..., None]:
+    def begin(module: nn.Module, args: Any, kwargs: Any) -> None:
+        trace.begun += 1
+        trace.given.append((args, kwargs))
+
+    return begin
+
+
+def end_of(trace: Trace, number: int) -> Callable[..., None]:
+    def end(module: nn.Module, args: Any, output: Any) -> None:
+        trace.order.append(number)
+        trace.returned.append(output)
+
+    return end
 
 
 def lists_in(root: nn.Module) -> Iterator[tuple[str, list[nn.Module]]]:
@@ -76,48 +142,28 @@ def weights_in(modules: Sequence[nn.Module]) -> int:
     return sum(each.numel() for module in modules for each in module.parameters())
 
 
-class watched:  # noqa: N801
-    """Inside the block, calls of the lists' modules are noted."""
-
-    def __init__(self, lists: dict[str, list[nn.Module]], traces: dict[str, Trace]) -> None:
-        self.lists, self.traces = lists, traces
-        self.handles: list[Any] = []
-
-    def __enter__(self) -> None:
-        for path, modules in self.lists.items():
-            for number, module in enumerate(modules):
-                note = self.noting(self.traces[path], number)
-                handle = module.register_forward_hook(note, with_kwargs=True)
-                self.handles.append(handle)
-
-    def noting(self, trace: Trace, number: int) -> Any:
-        def note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            trace.order.append(number)
-            trace.given.append((args, kwargs))
-            trace.returned.append(output)
-
-        return note
-
-    def __exit__(self, *_: Any) -> None:
-        for handle in self.handles:
-            handle.remove()
-
-
-def out_of_turn(path: str, modules: Sequence[nn.Module], trace: Trace) -> str | None:
+def out_of_turn(path: str, trace: Trace) -> str | None:
     """How a list's modules are called otherwise than one after the other; None where they are."""
+    count = len(trace.modules)
     if not trace.order:
         return f"a run calls none of its {path}"
-    if len(set(map(id, modules))) < len(modules):
+    if len(set(map(id, trace.modules))) < count:
         return f"its {path} holds one module several times"
-    if trace.order != list(range(len(modules))):
+    if trace.order != list(range(count)):
         return f"a run calls its {path} in the order {short(trace.order)}"
     for number, output in enumerate(trace.returned):
         x = stream_of(output)
         if x is None:
             return f"{path}.{number} returns no activation first"
-        if number + 1 < len(modules) and not stream_in(trace.given[number + 1], x):
+        if number + 1 < count and not is_handed(trace.given[number + 1], x):
             return f"{path}.{number + 1} is handed something else than {path}.{number} returned"
     return None
+
+
+def is_handed(given: tuple[Any, ...], x: Tensor) -> bool:
+    """Whether a call is handed this very tensor."""
+    args, kwargs = given
+    return any(value is x for value in (*args, *kwargs.values()))
 
 
 def short(numbers: Sequence[int]) -> str:

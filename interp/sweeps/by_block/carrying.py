@@ -79,7 +79,7 @@ def carry_wave(
             joined += len(entering)
         assert x is not None
         pairs = [(point, adding(edits, stop, examples)) for point, edits in inside.items()]
-        with hooked(blocks, pairs):
+        with hooked(path.request.model, pairs):
             x = blocks.call(layer, x, begin.calls, chosen.repeat(joined), begin.cache)
     assert x is not None
     return x[:, wave.start - start :]
@@ -92,7 +92,7 @@ def embed_edited(
     tokens, length = path.request.tokens[examples], path.request.length
     count = max(rows.stop for each in edits.values() for rows, _ in each) // len(tokens)
     pairs = [(point, adding(each, length, examples)) for point, each in edits.items()]
-    with hooked(path.blocks, pairs):
+    with hooked(path.request.model, pairs):
         return path.blocks.embed(tokens.repeat(count, 1))
 
 

@@ -1,35 +1,28 @@
-"""Which trials can be carried through the model's own blocks, and is that proved?
+"""Which trials can be carried through a model's own blocks, and what does each of them change?
 
-A model says where its blocks are by calling them in turn. Before anything relies on that, the whole
-model is run on all texts with noise wherever the sweep will change something, and each block alone
-beside it: with other rows in its batch, from the middle of the texts on, and what gives the logits
-on some positions only. What disagrees is not used.
+One run of the clean texts shows all of it: which modules are the blocks, where in the run each hook
+point is reached, and what each intervention makes of the value there.
 """
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from interp.blocks import Blocks, NotInTurnError, find_blocks
+from interp.blocks import BlockRun, Blocks, BlockTracer, NotInTurnError
 from interp.blocks.calling import same_call
+from interp.blocks.finding import Where as Moment
 from interp.errors import UsageError
-from interp.masks import LOWEST
+from interp.masks import Masks
 from interp.site import axes_of, names_by_point
 from interp.streams import way_around
-from interp.sweeps.by_block.carrying import adding
-from interp.sweeps.by_block.path import BlockPath, Entry, Where, hooked, make_beginning
+from interp.sweeps.by_block.path import BlockPath, Entry, hooked
+from interp.sweeps.by_block.proving import Noise, proved_path
 from interp.sweeps.request import Request
 from interp.sweeps.speed.components import NotRecognisedError
-from interp.sweeps.speed.verifying import check_same_everywhere
-from interp.sweeps.trials import Change
-
-Places = dict[tuple[int, Where], dict[HookPoint, None]]
-"""Hook points by where they are reached; as dicts, which keep their order."""
+from interp.sweeps.trials import Change, change_of
 
 FEWEST = 4  # trials; a proof costs about as much as two
 
@@ -40,17 +33,22 @@ def find_block_path(request: Request, numbers: Sequence[int]) -> BlockPath | Non
 
     Raises:
         NotRecognisedError: the model's blocks cannot be run alone.
+        UsageError: an intervention that cannot be.
     """
     single = [number for number in numbers if len(request.trials[number].sites) == 1]
     if len(single) < FEWEST:
         return None
     try:
-        blocks = find_blocks(request.model, request.tokens)
-        entries = find_entries(request, blocks, single)
+        tracer = BlockTracer(request.model)
+        seen = Seen(request, tracer, single)
+        with hooked(request.model, seen.pairs()):
+            blocks, clean = tracer.run(request.tokens)
+        require_room(request, clean)
+        entries = seen.entries(blocks, clean)
         if len(entries) < FEWEST:
             return None
-        clean = blocks.run(request.tokens, range(len(blocks)))
-        return proved_path(BlockPath(request, blocks, entries, clean))
+        changes = {number: each for number, each in seen.changes.items() if number in entries}
+        return proved_path(BlockPath(request, blocks, entries, clean, changes))
     except (NotRecognisedError, UsageError):
         raise
     except NotInTurnError as error:
@@ -59,73 +57,90 @@ def find_block_path(request: Request, numbers: Sequence[int]) -> BlockPath | Non
         raise NotRecognisedError(f"its blocks do not run alone ({error})") from error
 
 
-def find_entries(request: Request, blocks: Blocks, numbers: Sequence[int]) -> dict[int, Entry]:
-    """Where each trial's hook point is reached: once, in or before the blocks, by a value with a
-    row for each text and an axis of positions."""
-    points = request.model.hook_dict
-    hooks = {request.trials[number].site.hook: number for number in numbers}
-    reached = reached_in(request, blocks, dict.fromkeys(points[hook] for hook in hooks))
-    before = [point for point, (_, where) in reached.items() if where == "before"]
-    for point in mixed_in(request, blocks, before):
-        del reached[point]
-    entries = {}
-    for number in numbers:
-        hook = request.trials[number].site.hook
-        if points[hook] in reached:
-            entries[number] = Entry(hook, *reached[points[hook]], way_around(request.model, hook))
-    return entries
+def require_room(request: Request, clean: BlockRun) -> None:
+    """Raises ``NotRecognisedError`` where the clean run does not fit into the memory given."""
+    held = clean.nbytes
+    if held > request.memory // 2:
+        raise NotRecognisedError(
+            f"what enters its blocks is {held / 2**20:.0f} MiB for these texts, more than half of "
+            f"the {request.memory / 2**20:.0f} MiB given: give more memory, or fewer texts"
+        )
 
 
-def reached_in(
-    request: Request, blocks: Blocks, points: Iterable[HookPoint]
-) -> dict[HookPoint, tuple[int, Where]]:
-    """Where a run reaches these hook points, of those that it reaches once."""
-    names, last = names_by_point(request.model), len(blocks)
-    started, inside = [-1], [False]  # the last block that was called, and whether it runs
-    seen: set[HookPoint] = set()
-    found: dict[HookPoint, tuple[int, Where]] = {}
-    waiting: dict[HookPoint, Tensor] = {}  # made between two blocks
+@dataclass
+class Seen:
+    """What the clean run shows of the hook points that a sweep is about.
 
-    def note(value: Any, hook: HookPoint) -> None:
-        if hook in seen:
-            found.pop(hook, None)
-            waiting.pop(hook, None)
+    Args:
+        numbers: of the trials.
+        moments: where each hook point was reached, with the identity of its value; None where it
+            is reached several times, or by no value with a row for each text.
+        changes: what each trial changes; of as many as fit into a quarter of the memory.
+    """
+
+    request: Request
+    tracer: BlockTracer
+    numbers: Sequence[int]
+    moments: dict[HookPoint, tuple[dict[str, tuple[Moment, int]], int] | None] = field(
+        default_factory=dict
+    )
+    changes: dict[int, Change] = field(default_factory=dict)
+    held: int = 0
+
+    def __post_init__(self) -> None:
+        self.names = names_by_point(self.request.model)
+        self.asked: dict[HookPoint, list[int]] = {}
+        points = self.request.model.hook_dict
+        for number in self.numbers:
+            point = points[self.request.trials[number].site.hook]
+            self.asked.setdefault(point, []).append(number)
+        self.masks = Masks(
+            self.request.model, (name for point in self.asked for name in self.names[point])
+        )
+
+    def pairs(self) -> list[tuple[HookPoint, Any]]:
+        return [*((point, self.note) for point in self.asked), *self.masks.pairs]
+
+    def note(self, value: Any, hook: HookPoint) -> None:
+        if hook in self.moments:
+            self.moments[hook] = None
             return
-        seen.add(hook)
-        axes = axes_of(names[hook], value.ndim) if isinstance(value, Tensor) else ()
-        by_text = "pos" in axes and axes[0] == "batch" and len(value) == 1
-        if not by_text or not value.is_floating_point():
+        self.moments[hook] = None
+        if not isinstance(value, Tensor) or not value.is_floating_point():
             return
-        if inside[0]:
-            found[hook] = started[0], "inside"
-        elif started[0] < 0:
-            found[hook] = 0, "before"
-        elif started[0] < last:
-            waiting[hook] = value
+        axes, names = axes_of(self.names[hook], value.ndim), self.names[hook]
+        if "pos" not in axes or axes[0] != "batch" or len(value) != self.request.batch:
+            return
+        self.moments[hook] = self.tracer.moments(), id(value)
+        masked = self.masks.of(names, value)
+        if self.held > self.request.memory // 4:
+            return
+        for number in self.asked[hook]:
+            self.changes[number] = change_of(self.request.trials[number], value, masked)
+            self.held += self.changes[number].values.nbytes
 
-    def entering(layer: int) -> Callable[..., None]:
-        def enter(module: Any, args: Any, kwargs: Any) -> None:
-            x = blocks.stream_given(args, kwargs)
-            found.update({hook: (layer, "stream") for hook, each in waiting.items() if each is x})
-            waiting.clear()
-            started[0], inside[0] = layer, True
-
-        return enter
-
-    def leave(*_: Any) -> None:
-        inside[0] = False
-
-    handles = []
-    with hooked(blocks, [(point, note) for point in points]):
-        try:
-            for layer, module in enumerate(blocks.modules):
-                enter = module.register_forward_pre_hook(entering(layer), with_kwargs=True)
-                handles += [enter, module.register_forward_hook(leave)]
-            blocks.run(request.tokens[:1])
-        finally:
-            for handle in handles:
-                handle.remove()
-    return found
+    def entries(self, blocks: Blocks, clean: BlockRun) -> dict[int, Entry]:
+        """Where each trial is made, of those that are in the blocks or before them."""
+        streams = {id(x): layer for layer, x in enumerate(clean.handed)}
+        reached: dict[HookPoint, tuple[int, Any]] = {}
+        for point, moment in self.moments.items():
+            if moment is None:
+                continue
+            where, layer = moment[0][blocks.path]
+            if where == "between" and streams.get(moment[1]) == layer:
+                reached[point] = layer, "stream"
+            elif where in ("inside", "before"):
+                reached[point] = layer, where
+        before = [point for point, (_, where) in reached.items() if where == "before"]
+        for point in mixed_in(self.request, blocks, before):
+            del reached[point]
+        model, trials = self.request.model, self.request.trials
+        return {
+            number: Entry(hook, *reached[point], way_around(model, hook))
+            for point, numbers in self.asked.items()
+            for number in numbers
+            if point in reached and (hook := trials[number].site.hook)
+        }
 
 
 def mixed_in(request: Request, blocks: Blocks, points: Sequence[HookPoint]) -> Iterator[HookPoint]:
@@ -135,195 +150,7 @@ def mixed_in(request: Request, blocks: Blocks, points: Sequence[HookPoint]) -> I
     clean = blocks.calls(tokens) if points else []
     for point in points:
         noise = Noise(request, 0)
-        with hooked(blocks, [(point, noise.adding)]):
+        with hooked(request.model, [(point, noise.adding)]):
             changed = blocks.calls(tokens)
         if not all(same_call(*pair) for pair in zip(clean, changed, strict=True)):
             yield point
-
-
-def proved_path(path: BlockPath) -> BlockPath | None:
-    """The path of the trials for which it is proved: all, or those at some hook points.
-
-    Raises:
-        NotRecognisedError: a block does something else when it runs alone, wherever it is changed.
-    """
-    try:
-        return tried(path)
-    except NotRecognisedError:
-        kinds: dict[str, dict[int, Entry]] = {}
-        for number, entry in path.entries.items():
-            kinds.setdefault(re.sub(r"\d+", "*", entry.hook), {})[number] = entry
-        if len(kinds) == 1:
-            raise
-        proved, notes, reason = {}, [], None
-        for kind, entries in kinds.items():
-            try:
-                tried(replace(path, entries=entries))
-                proved.update(entries)
-            except NotRecognisedError as error:
-                notes.append(f"  {kind} gets a forward pass each: {error}")
-                reason = error
-        if not proved and reason is not None:
-            raise reason from None
-        found = tried(replace(path, entries=proved))
-        return replace(found, notes=[*notes, *found.notes])
-
-
-def tried(path: BlockPath) -> BlockPath:
-    """The path verified; whatever goes wrong with it is a ``NotRecognisedError``."""
-    try:
-        return verify_path(path)
-    except (NotRecognisedError, UsageError):
-        raise
-    except Exception as error:  # whatever a block answers that expects the whole model around it
-        raise NotRecognisedError(f"its blocks do not run alone ({error})") from error
-
-
-def verify_path(path: BlockPath) -> BlockPath:
-    """The path, with what it was seen to allow.
-
-    Raises:
-        NotRecognisedError: a block does something else when it runs alone.
-    """
-    request, blocks, entries, clean = path.request, path.blocks, path.entries, path.clean
-    tokens, half = request.tokens, request.length // 2
-    points, noise = request.model.hook_dict, Noise(request, half)
-    at: Places = {}
-    for entry in entries.values():
-        at.setdefault((entry.layer, entry.where), {})[points[entry.hook]] = None
-    everywhere = [(point, noise.adding) for here in at.values() for point in here]
-    with hooked(blocks, everywhere):
-        run = blocks.run(tokens, range(len(blocks)))
-    noisy = BlockPath(request, blocks, entries, run)
-    verify_unembedding(path, half)
-    with hooked(blocks, [(point, noise.adding) for point in at.get((0, "before"), {})]):
-        check_same_everywhere(blocks.embed(tokens), run.entering[0], "what comes before its blocks")
-    begin = make_beginning(tokens, blocks, clean, 0)
-    rows = torch.tensor([*reversed(range(len(tokens))), 0])
-    for layer in range(min(entry.layer for entry in entries.values()), len(blocks)):
-        x = torch.cat([run.entering[layer].flip(0), clean.entering[layer][:1]])
-        add = noise.adding_to(len(tokens))
-        with hooked(blocks, [(point, add) for point in at.get((layer, "inside"), {})]):
-            ours = blocks.call(layer, x, begin.calls, rows)
-        after = ours[:-1].flip(0)
-        for point in at.get((layer + 1, "stream"), {}):
-            after = after + noise.made[point]
-        check_same_everywhere(after, noisy.after(layer), f"block {layer}")
-        check_same_everywhere(ours[-1:], path.after(layer)[:1], f"block {layer}")
-    return what_it_allows(path, noisy, at, noise, half)
-
-
-def what_it_allows(
-    path: BlockPath, noisy: BlockPath, at: Places, noise: "Noise", half: int
-) -> BlockPath:
-    """The path, with what the noise from the middle of the texts on did to the positions before."""
-    causal = half > 0
-    try:
-        for layer in range(len(path.blocks)):
-            ours, theirs = (each.after(layer)[:, :half] for each in (noisy, path))
-            check_same_everywhere(ours, theirs, "an earlier position")
-    except NotRecognisedError:
-        causal = False
-    saves, notes = False, []
-    if half and not causal:
-        notes.append("  all positions run: earlier ones see later ones")
-    elif half:
-        try:
-            verify_suffix(path, noisy, at, noise, half)
-            saves = True
-        except (NotInTurnError, NotRecognisedError) as error:
-            notes.append(f"  all positions run: {error}")
-    return replace(path, causal=causal, saves_positions=saves, notes=notes)
-
-
-def verify_suffix(
-    path: BlockPath, noisy: BlockPath, at: Places, noise: "Noise", start: int
-) -> None:
-    """Every block from a position on, with clean keys and values before, beside the run whose noise
-    begins there.
-
-    Raises:
-        NotInTurnError, NotRecognisedError: they disagree.
-    """
-    request, blocks = path.request, path.blocks
-    begin, everyone = path.beginning(start, request.length), torch.arange(request.batch)
-    if begin.start != start:
-        raise NotRecognisedError(path.notes.pop().partition(": ")[2])
-    for layer in range(len(blocks)):
-        pairs = []
-        for point in at.get((layer, "inside"), {}):
-            change = noise.change(point, request.batch)
-            edits = [(slice(0, request.batch), change)]
-            pairs.append((point, adding(edits, request.length, slice(None))))
-        with hooked(blocks, pairs):
-            x = noisy.clean.entering[layer][:, start:]
-            after = blocks.call(layer, x, begin.calls, everyone, begin.cache)
-        for point in at.get((layer + 1, "stream"), {}):
-            after = after + noise.made[point][:, start:]
-        what = f"block {layer}, from position {start} on,"
-        check_same_everywhere(after, noisy.after(layer)[:, start:], what)
-
-
-def verify_unembedding(path: BlockPath, half: int) -> None:
-    """What gives the logits, on some positions of some rows, beside the whole run."""
-    last, logits = path.clean.last, path.clean.logits
-    if path.last_only:
-        ours, theirs = path.blocks.unembed(last[:, -1:]), logits
-    else:
-        ours, theirs = path.blocks.unembed(last[:, half:]), logits[:, half:]
-    check_same_everywhere(ours, theirs, "what gives the logits")
-
-
-class Noise:
-    """Noise for values, the same for every text, from one position on.
-
-    Args:
-        start: the position.
-    """
-
-    def __init__(self, request: Request, start: int) -> None:
-        self.names = names_by_point(request.model)
-        self.start = start
-        self.made: dict[HookPoint, Tensor] = {}
-
-    def adding(self, value: Tensor, hook: HookPoint) -> Tensor:
-        """A hook that adds the noise to all rows."""
-        if hook not in self.made:
-            self.made[hook] = self.make(value, hook)
-        return value + self.made[hook]
-
-    def adding_to(self, rows: int) -> Callable[..., Tensor]:
-        """A hook that adds to the first rows what was added in the run of all texts, those in
-        reverse."""
-
-        def add(value: Tensor, hook: HookPoint) -> Tensor:
-            if value.shape[1:] != self.made[hook].shape[1:] or len(value) != rows + 1:
-                raise NotRecognisedError(
-                    f"{self.names[hook][0]} has another shape in a block alone"
-                )
-            value = value.clone()
-            value[:rows] += self.made[hook].flip(0)
-            return value
-
-        return add
-
-    def change(self, hook: HookPoint, batch: int) -> Change:
-        """What was added, as a trial's change of every text."""
-        made = self.made[hook]
-        axis = axes_of(self.names[hook], made.ndim).index("pos")
-        whole = tuple(slice(None) for _ in made.shape)
-        return Change(whole, made.expand(batch, *made.shape[1:]), made.numel(), axis)
-
-    def make(self, value: Tensor, hook: HookPoint) -> Tensor:
-        generator = torch.Generator().manual_seed(len(self.made))
-        drawn = torch.randn(1, *value.shape[1:], generator=generator).to(value)
-        axes = axes_of(self.names[hook], value.ndim)
-        shown = value > LOWEST
-        if "key" in axes:  # what a mask hides stays hidden
-            shown &= value != 0
-        size = 0.5 * value[shown].std(correction=0).nan_to_num() + 0.05
-        if (value >= 0).all():  # as a variance, or attention: it stays so
-            drawn, size = drawn.abs().clamp(max=1), size * value
-        drawn = drawn * size * shown
-        drawn.narrow(axes.index("pos"), 0, min(self.start, value.shape[axes.index("pos")])).zero_()
-        return drawn

@@ -1,8 +1,8 @@
 """Which trials enter a model's blocks, and how are the blocks run from there?"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -12,9 +12,11 @@ from transformer_lens.hook_points import HookPoint
 from interp.blocks import BlockRun, Blocks, NotInTurnError
 from interp.blocks.calling import Call
 from interp.hooking import attach_hooks
+from interp.site import Model
 from interp.sweeps.request import Request
 from interp.sweeps.speed.components import NotRecognisedError
 from interp.sweeps.speed.verifying import check_same_everywhere
+from interp.sweeps.trials import Change
 
 Where = Literal["before", "stream", "inside"]
 
@@ -57,6 +59,7 @@ class BlockPath:
     Args:
         entries: where each of them is made, by its number.
         clean: the clean run.
+        changes: what trials change, of those that fitted into memory together.
         causal: whether no position of a text sees later ones.
         saves_positions: whether positions before the first changed one are spared.
         notes: what this model could not be given, and why.
@@ -66,10 +69,17 @@ class BlockPath:
     blocks: Blocks
     entries: Mapping[int, Entry]
     clean: BlockRun
+    changes: Mapping[int, Change] = field(default_factory=dict)
     causal: bool = False
     saves_positions: bool = False
     notes: list[str] = field(default_factory=list)
     _beginnings: dict[tuple[int, int], Beginning] = field(default_factory=dict, repr=False)
+
+    def of(self, trials: Sequence[int]) -> "BlockPath":
+        """The same with some of the trials."""
+        entries = {trial: self.entries[trial] for trial in trials}
+        changes = {trial: self.changes[trial] for trial in trials if trial in self.changes}
+        return replace(self, entries=entries, changes=changes)
 
     @property
     def last_only(self) -> bool:
@@ -101,6 +111,10 @@ class BlockPath:
             self._beginnings[start, stop] = found
         return self._beginnings[start, stop]
 
+    def know(self, found: Beginning, stop: int) -> None:
+        """Keeps a way of calling the blocks that was seen to be right."""
+        self._beginnings[found.start, stop] = found
+
     def _check_clean(self, found: Beginning, stop: int) -> None:
         everyone = torch.arange(self.request.batch)
         positions = slice(found.start, stop)
@@ -122,10 +136,11 @@ def make_beginning(tokens: Tensor, blocks: Blocks, clean: BlockRun, start: int) 
 
 
 @contextmanager
-def hooked(blocks: Blocks, pairs: Sequence[tuple[HookPoint, Any]]) -> Iterator[None]:
+def hooked(model: Model, pairs: Sequence[tuple[HookPoint, Any]]) -> Iterator[None]:
     """Inside the block, these functions act at their hook points, also where blocks run alone."""
     if not pairs:
         yield
         return
-    with attach_hooks(pairs), blocks.watching():
+    watching = getattr(model, "watching", nullcontext)  # of a view of a model's lines
+    with attach_hooks(pairs), watching():
         yield

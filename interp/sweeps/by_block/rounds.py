@@ -1,6 +1,6 @@
 """What do trials change in a model's blocks, and which of them run together?"""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,9 +41,9 @@ def prepare_block_rounds(path: BlockPath, reads: list[int] | None) -> Iterator[B
         reads: the positions that the metric reads; by default what it reads of the clean logits.
     """
     score = score_of(path, reads)
-    changes: dict[int, Change] = {}
-    held = 0
-    for found in changes_by_block(path):
+    changes = dict(path.changes)
+    held = sum(change.values.nbytes for change in changes.values())
+    for found in changes_by_block(path, path.entries.keys() - changes.keys()):
         own = sum(change.values.nbytes for change in found.values())
         if changes and held + own > path.request.memory // 4:
             yield arrange(path, score, changes)
@@ -72,16 +72,19 @@ def score_of(path: BlockPath, reads: list[int] | None) -> Score:
     )
 
 
-def changes_by_block(path: BlockPath) -> Iterator[dict[int, Change]]:
-    """What each trial changes, block by block, of the clean values of its hook point."""
+def changes_by_block(path: BlockPath, trials: Set[int]) -> Iterator[dict[int, Change]]:
+    """What each of some trials changes, block by block, of the clean values of its hook point."""
     request, blocks = path.request, path.blocks
+    if not trials:
+        return
     begin = path.beginning(0, request.length)
     names, points = names_by_point(request.model), request.model.hook_dict
     everyone = torch.arange(request.batch)
-    kinds = {(entry.layer, entry.where) for entry in path.entries.values()}
+    entries = {trial: path.entries[trial] for trial in sorted(trials)}
+    kinds = {(entry.layer, entry.where) for entry in entries.values()}
     for layer, where in sorted(kinds):
         asked: dict[HookPoint, list[int]] = {}
-        for number, entry in path.entries.items():
+        for number, entry in entries.items():
             if (entry.layer, entry.where) == (layer, where):
                 asked.setdefault(points[entry.hook], []).append(number)
         masks = Masks(request.model, (name for point in asked for name in names[point]))
@@ -103,7 +106,7 @@ def changes_by_block(path: BlockPath) -> Iterator[dict[int, Change]]:
                 note(path.clean.entering[layer], point)
             yield found
             continue
-        with hooked(blocks, [*((point, note) for point in asked), *masks.pairs]):
+        with hooked(request.model, [*((point, note) for point in asked), *masks.pairs]):
             if where == "before":
                 blocks.embed(request.tokens)
             else:

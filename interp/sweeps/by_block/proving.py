@@ -1,0 +1,206 @@
+"""Is it proved that a model's blocks, run alone, give what the whole model gives?
+
+The whole model is run on all texts with noise wherever the sweep will change something, from one
+position on, and each block beside it: with other rows in its batch, with clean keys and values
+before that position, and what gives the logits on some positions only. What disagrees is not used.
+"""
+
+import re
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from transformer_lens.hook_points import HookPoint
+
+from interp.blocks import NotInTurnError
+from interp.errors import UsageError
+from interp.masks import LOWEST
+from interp.site import axes_of, names_by_point
+from interp.sweeps.by_block.carrying import adding
+from interp.sweeps.by_block.path import BlockPath, Where, hooked, make_beginning
+from interp.sweeps.request import Request
+from interp.sweeps.speed.components import NotRecognisedError
+from interp.sweeps.speed.verifying import check_same_everywhere
+from interp.sweeps.trials import Change
+
+Places = dict[tuple[int, Where], dict[HookPoint, None]]
+"""Hook points by where they are reached; as dicts, which keep their order."""
+
+
+def proved_path(path: BlockPath) -> BlockPath:
+    """The path of the trials for which it is proved: all, or those at some hook points.
+
+    Raises:
+        NotRecognisedError: a block does something else when it runs alone, wherever it is changed.
+    """
+    try:
+        return tried(path)
+    except NotRecognisedError as whole:
+        kinds: dict[str, list[int]] = {}
+        for number, entry in path.entries.items():
+            kinds.setdefault(re.sub(r"\d+", "*", entry.hook), []).append(number)
+        proved: list[int] = []
+        notes = []
+        for kind, numbers in kinds.items():
+            try:
+                tried(path.of(numbers))
+                proved += numbers
+            except NotRecognisedError as error:
+                notes.append(f"  {kind} gets a forward pass each: {error}")
+        if not proved or len(kinds) == 1:
+            raise whole
+        found = tried(path.of(sorted(proved)))
+        return replace(found, notes=[*notes, *found.notes])
+
+
+def tried(path: BlockPath) -> BlockPath:
+    """The path verified; whatever goes wrong with it is a ``NotRecognisedError``."""
+    try:
+        return verify_path(path)
+    except (NotRecognisedError, UsageError):
+        raise
+    except Exception as error:  # whatever a block answers that expects the whole model around it
+        raise NotRecognisedError(f"its blocks do not run alone ({error})") from error
+
+
+def verify_path(path: BlockPath) -> BlockPath:
+    """The path, with what it was seen to allow.
+
+    Raises:
+        NotRecognisedError: a block does something else when it runs alone.
+    """
+    request, blocks = path.request, path.blocks
+    start = usual_start(path)
+    points, noise = request.model.hook_dict, Noise(request, start)
+    at: Places = {}
+    for entry in path.entries.values():
+        at.setdefault((entry.layer, entry.where), {})[points[entry.hook]] = None
+    everywhere = [(point, noise.adding) for here in at.values() for point in here]
+    with hooked(request.model, everywhere):
+        run = blocks.run(request.tokens)
+    noisy = replace(path, clean=run)
+    verify_unembedding(noisy, start)
+    before = [(point, noise.adding) for point in at.get((0, "before"), {})]
+    if before:
+        with hooked(request.model, before):
+            ours = blocks.embed(request.tokens)
+        check_same_everywhere(ours, run.entering[0], "what comes before its blocks")
+    proof = Proof(path, noisy, at, noise)
+    causal = start > 0 and proof.is_causal(start)
+    saves, notes = False, []
+    if start and not causal:
+        notes.append("  all positions run: earlier ones see later ones")
+    elif start:
+        try:
+            proof.check_blocks(start)
+            saves = True
+        except (NotInTurnError, NotRecognisedError) as error:
+            notes.append(f"  all positions run: {error}")
+    if not saves or any(change.span[0] == 0 < change.span[1] for change in path.changes.values()):
+        proof.check_blocks(0)
+    return replace(path, causal=causal, saves_positions=saves, notes=notes)
+
+
+def usual_start(path: BlockPath) -> int:
+    """The position from which the sweep's changes are made, or else the middle of the texts."""
+    starts = sorted(change.span[0] for change in path.changes.values() if change.span[0])
+    return starts[len(starts) // 2] if starts else path.request.length // 2
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A run with noise at the sweep's hook points, beside which blocks are run alone."""
+
+    path: BlockPath
+    noisy: BlockPath
+    at: Places
+    noise: "Noise"
+
+    def is_causal(self, start: int) -> bool:
+        """Whether noise from a position on left those before as they were, in every block."""
+        for layer in range(len(self.path.blocks)):
+            ours, theirs = (each.after(layer)[:, :start] for each in (self.noisy, self.path))
+            try:
+                check_same_everywhere(ours, theirs, "an earlier position")
+            except NotRecognisedError:
+                return False
+        return True
+
+    def check_blocks(self, start: int) -> None:
+        """Every block from a position on, with clean keys and values before: the noisy texts, in
+        reverse, and the clean ones, as rows of one batch.
+
+        Raises:
+            NotInTurnError, NotRecognisedError: a block gives something else.
+        """
+        request, blocks = self.path.request, self.path.blocks
+        batch, length = request.batch, request.length
+        begin = make_beginning(request.tokens, blocks, self.path.clean, start)
+        backwards = torch.arange(batch - 1, -1, -1)
+        rows = torch.cat([backwards, torch.arange(batch)])
+        for layer in range(min(entry.layer for entry in self.path.entries.values()), len(blocks)):
+            pairs = []
+            for point in self.at.get((layer, "inside"), {}):
+                change = self.noise.change(point, batch)
+                pairs.append((point, adding([(slice(0, batch), change)], length, slice(None))))
+            runs = self.noisy.clean.entering[layer], self.path.clean.entering[layer]
+            x = torch.cat([runs[0][:, start:].flip(0), runs[1][:, start:]])
+            with hooked(request.model, pairs):
+                ours = blocks.call(layer, x, begin.calls, rows, begin.cache)
+            after = ours[:batch].flip(0)
+            for point in self.at.get((layer + 1, "stream"), {}):
+                after = after + self.noise.made[point][:, start:]
+            what = f"block {layer}, from position {start} on," if start else f"block {layer}"
+            check_same_everywhere(after, self.noisy.after(layer)[:, start:], what)
+            check_same_everywhere(ours[batch:], self.path.after(layer)[:, start:], what)
+        self.path.know(begin, request.length)
+
+
+def verify_unembedding(path: BlockPath, start: int) -> None:
+    """What gives the logits, on some positions of some rows, beside the whole run."""
+    last, logits = path.clean.last, path.clean.logits
+    if path.last_only:
+        ours, theirs = path.blocks.unembed(last[:, -1:]), logits
+    else:
+        ours, theirs = path.blocks.unembed(last[:, start:]), logits[:, start:]
+    check_same_everywhere(ours, theirs, "what gives the logits")
+
+
+class Noise:
+    """Noise for values, from one position on.
+
+    Args:
+        start: the position.
+    """
+
+    def __init__(self, request: Request, start: int) -> None:
+        self.names = names_by_point(request.model)
+        self.start = start
+        self.made: dict[HookPoint, Tensor] = {}
+
+    def adding(self, value: Tensor, hook: HookPoint) -> Tensor:
+        """A hook that adds the noise to all rows."""
+        if hook not in self.made:
+            self.made[hook] = self.make(value, hook)
+        return value + self.made[hook]
+
+    def change(self, hook: HookPoint, batch: int) -> Change:
+        """What was added, as a trial's change of every text, the texts in reverse."""
+        made = self.made[hook]
+        axis = axes_of(self.names[hook], made.ndim).index("pos")
+        whole = tuple(slice(None) for _ in made.shape)
+        return Change(whole, made.expand(batch, *made.shape[1:]).flip(0), made.numel(), axis)
+
+    def make(self, value: Tensor, hook: HookPoint) -> Tensor:
+        generator = torch.Generator().manual_seed(len(self.made))
+        drawn = torch.randn(1, *value.shape[1:], generator=generator).to(value)
+        axes = axes_of(self.names[hook], value.ndim)
+        shown = value > LOWEST
+        if "key" in axes:  # what a mask hides stays hidden
+            shown &= value != 0
+        size = 0.5 * value[shown].std(correction=0).nan_to_num() + 0.05
+        if (value >= 0).all():  # as a variance, or attention: it stays so
+            drawn = drawn.abs()
+        drawn = drawn * size * shown
+        drawn.narrow(axes.index("pos"), 0, min(self.start, value.shape[axes.index("pos")])).zero_()
+        return drawn
