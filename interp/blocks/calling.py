@@ -94,12 +94,13 @@ class Blocks:
         returned: Sequence[Returned],
         text: Int[Tensor, "1 pos"],
     ) -> None:
+        """Args as the attributes; ``text`` is one that the model has run on."""
         self.model = model
         self.modules = list(modules)
         self.path = path
         self._returned = [without_stream(each) for each in returned]
         self._run = called_model(model)
-        self._text = text  # for a run in which no block is
+        self._text = other_tokens(text)
 
     def __len__(self) -> int:
         return len(self.modules)
@@ -217,7 +218,7 @@ class Blocks:
     def unembed(self, x: Float[Tensor, "row read d_model"]) -> Float[Tensor, "row read vocab"]:
         """The logits that the model makes of the residual stream behind its last block."""
         with self._stubbed(lambda layer, args, kwargs: x):
-            return found_in(self._run(self._text[:, : x.shape[1]]))
+            return found_in(self._run(self._text[:, : x.shape[1]].expand(len(x), -1)))
 
     def embed(self, tokens: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos d_model"]:
         """What enters the first block."""
@@ -232,6 +233,11 @@ class Blocks:
         with self._stubbed(note):
             self._run(tokens)
         return found[0]
+
+    def forget(self, tokens: Int[Tensor, "row pos"]) -> None:
+        """Lets the model see other tokens than these, in as many rows: what it keeps of a run, its
+        blocks must not need."""
+        self._noted(other_tokens(tokens), None, torch.arange(len(tokens)))
 
     def _noted(
         self, tokens: Tensor, cache: Any, examples: Tensor
@@ -283,6 +289,11 @@ class Blocks:
             if isinstance(value, Tensor) and value.ndim == 3 and value.is_floating_point():
                 return value
         raise NotInTurnError(f"a block of its {self.path} is handed no [batch pos d_model]")
+
+
+def other_tokens(tokens: Int[Tensor, "row pos"]) -> Int[Tensor, "row pos"]:
+    """Tokens of the same vocabulary, of which none is as it was."""
+    return torch.where(tokens > 0, tokens - 1, tokens + 1)
 
 
 def called_model(model: Any) -> Any:

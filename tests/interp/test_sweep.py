@@ -95,7 +95,7 @@ def test_a_sweep_equals_the_plain_loop(
     assert not effects.plan.routes.looped or "ln_final" in kind
 
 
-FROM_THEIR_LAYER = {
+BY_BLOCK = {
     "blocks.*.attn.hook_attn_scores",
     "blocks.*.mlp.hook_pre",
     "blocks.*.ln2.hook_normalized",
@@ -109,8 +109,8 @@ def test_every_kind_of_site_is_answered_in_the_cheapest_way_there_is_for_it(kind
     found = [site for each in KINDS[kind] for site in sites(model, kind, each=each, tokens=tokens)]
     grid = [(site, Patch(reference)) for site in found]
     effects = assert_as_the_loop(model, tokens, grid, loss)
-    started = sum(map(len, effects.plan.routes.from_layer.values()))
-    assert started == (len(grid) if kind in FROM_THEIR_LAYER else 0)
+    by_block = effects.plan.routes.by_block
+    assert len(by_block.entries if by_block else ()) == (len(grid) if kind in BY_BLOCK else 0)
     assert not effects.plan.routes.looped
 
 

@@ -85,6 +85,10 @@ def verify_path(path: BlockPath) -> BlockPath:
         with hooked(request.model, before):
             ours = blocks.embed(request.tokens)
         check_same_everywhere(ours, run.entering[0], "what comes before its blocks")
+        mixed = torch.tensor([*reversed(range(request.batch)), 0])
+        ours = blocks.embed(request.tokens[mixed.to(request.tokens.device)])
+        what = "what comes before its blocks, in another batch,"
+        check_same_everywhere(ours, path.clean.entering[0][mixed], what)
     proof = Proof(path, noisy, at, noise)
     causal = start > 0 and proof.is_causal(start)
     saves, notes = False, []
@@ -136,8 +140,8 @@ class Proof:
         request, blocks = self.path.request, self.path.blocks
         batch, length = request.batch, request.length
         begin = make_beginning(request.tokens, blocks, self.path.clean, start)
-        backwards = torch.arange(batch - 1, -1, -1)
-        rows = torch.cat([backwards, torch.arange(batch)])
+        rows = torch.cat([torch.arange(batch).flip(0), torch.arange(batch)])
+        blocks.forget(request.tokens[rows.to(request.tokens.device), start:])
         for layer in range(min(entry.layer for entry in self.path.entries.values()), len(blocks)):
             pairs = []
             for point in self.at.get((layer, "inside"), {}):
