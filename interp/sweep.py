@@ -15,7 +15,6 @@ rest gets one forward pass per intervention. ``plan(...).explain()`` says which,
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -40,6 +39,7 @@ from interp.sweeps.resuming.answers import RowStore
 from interp.sweeps.routing import find_routes
 from interp.sweeps.speed.scoring import UnforeseenReadError
 from interp.sweeps.trials import Interventions, trials_of
+from interp.threads import quickest_threads
 from interp.verdicts import intervals_over_texts
 
 
@@ -174,19 +174,24 @@ def effects_of(
     Raises what ``sweep`` raises.
     """
     check_padding(model, tokens)
-    console = Console(stderr=True)
-    with evaluating(model), Progress(console=console, transient=True, disable=not progress) as bar:
+    bars = Progress(console=Console(stderr=True), transient=True, disable=not progress)
+    with evaluating(model), quickest_threads(model) as ask, bars as bar:
         request = make_request(model, tokens, interventions, metric, metric_tokens, memory)
         routes = find_routes(request)
         for note in routes.notes if progress else ():
             bar.console.print(note)
         task = bar.add_task("sweep", total=len(request.trials))
+
+        def advance(trials: int) -> None:
+            bar.advance(task, trials)
+            ask()
+
         try:
-            effects = answer_request(request, routes, run, partial(bar.advance, task))
+            effects = answer_request(request, routes, run, advance)
         except UnforeseenReadError:  # a metric that reads where its logits tell it to
             every = list(range(request.length))
             bar.reset(task)
-            effects = answer_request(request, routes, run, partial(bar.advance, task), every)
+            effects = answer_request(request, routes, run, advance, every)
     if not allow_no_effect and not any(effects.changed):
         raise NoEffectError(
             f"none of {len(effects.trials)} interventions changed anything: the values were "

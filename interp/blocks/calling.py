@@ -190,6 +190,8 @@ class Blocks:
         Raises:
             NotInTurnError: the block does not use the cache as we know it.
         """
+        if len(x) == 1:  # what the model keeps of one text must not fit
+            return self.call(layer, x.repeat(2, 1, 1), calls, examples.repeat(2), cache)[:1]
         call = calls[layer]
         filled: list[Any] = []
 
@@ -234,10 +236,10 @@ class Blocks:
             self._run(tokens)
         return found[0]
 
-    def forget(self, tokens: Int[Tensor, "row pos"]) -> None:
-        """Lets the model see other tokens than these, in as many rows: what it keeps of a run, its
-        blocks must not need."""
-        self._noted(other_tokens(tokens), None, torch.arange(len(tokens)))
+    def forget(self) -> None:
+        """Lets the model see one other text, so that what it may keep of a run is of no use to a
+        block that runs alone: one that needs it is then seen to."""
+        self._noted(self._text, None, torch.zeros(1, dtype=torch.long))
 
     def _noted(
         self, tokens: Tensor, cache: Any, examples: Tensor

@@ -110,7 +110,8 @@ def change_of(trial: Trial, clean: Tensor, masked: Tensor | None = None) -> Chan
             "infinite"
         )
     axis = place.axes.index("pos")
-    change = Change(place.index, new - old, int((new != old).sum()), axis)
+    difference = (new - old).where(new != old, 0)  # of minus infinities there is none
+    change = Change(place.index, difference, int((new != old).sum()), axis)
     return replace(change, opens="key" in place.axes and sees_later(change, place))
 
 

@@ -104,7 +104,7 @@ BY_BLOCK = {
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "ln_final" not in kind])
 def test_every_kind_of_site_is_answered_in_the_cheapest_way_there_is_for_it(kind):
-    model, tokens = random_model(2, n_layer=3), random_tokens(3, 3, 10)
+    model, tokens = random_model(2, n_layer=4), random_tokens(3, 3, 10)
     reference = cache(model, random_tokens(4, 3, 10), [kind])
     found = [site for each in KINDS[kind] for site in sites(model, kind, each=each, tokens=tokens)]
     grid = [(site, Patch(reference)) for site in found]

@@ -48,6 +48,7 @@ def carry_wave(
     blocks, entries = path.blocks, path.entries
     begin = path.beginning(wave.start, wave.stop)
     start, stop = begin.start, wave.stop
+    blocks.forget()
     chosen = torch.arange(path.request.batch)[examples]
     points = path.request.model.hook_dict
     x: Tensor | None = None

@@ -116,6 +116,7 @@ class BlockPath:
         self._beginnings[found.start, stop] = found
 
     def _check_clean(self, found: Beginning, stop: int) -> None:
+        self.blocks.forget()
         everyone = torch.arange(self.request.batch)
         positions = slice(found.start, stop)
         for layer in range(len(self.blocks)):

@@ -141,7 +141,7 @@ class Proof:
         batch, length = request.batch, request.length
         begin = make_beginning(request.tokens, blocks, self.path.clean, start)
         rows = torch.cat([torch.arange(batch).flip(0), torch.arange(batch)])
-        blocks.forget(request.tokens[rows.to(request.tokens.device), start:])
+        blocks.forget()
         for layer in range(min(entry.layer for entry in self.path.entries.values()), len(blocks)):
             pairs = []
             for point in self.at.get((layer, "inside"), {}):

@@ -79,6 +79,7 @@ def changes_by_block(path: BlockPath, trials: Set[int]) -> Iterator[dict[int, Ch
         return
     begin = path.beginning(0, request.length)
     names, points = names_by_point(request.model), request.model.hook_dict
+    blocks.forget()
     everyone = torch.arange(request.batch)
     entries = {trial: path.entries[trial] for trial in sorted(trials)}
     kinds = {(entry.layer, entry.where) for entry in entries.values()}
