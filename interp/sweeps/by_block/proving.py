@@ -202,7 +202,8 @@ class Noise:
         shown = value > LOWEST
         if "key" in axes:  # what a mask hides stays hidden
             shown &= value != 0
-        size = 0.5 * value[shown].std(correction=0).nan_to_num() + 0.05
+        seen = value[shown]
+        size = 0.05 + (0.5 * seen.std(correction=0) if len(seen) > 1 else 0)
         if (value >= 0).all():  # as a variance, or attention: it stays so
             drawn = drawn.abs()
         drawn = drawn * size * shown
