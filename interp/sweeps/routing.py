@@ -24,7 +24,7 @@ def find_routes(request: Request) -> Routes:
     except NotRecognisedError as error:
         notes.append(f"this model is not taken apart: {error}")
     rest = set(range(len(request.trials))).difference(fast_path.entries if fast_path else ())
-    if rest and not hooked:
+    if rest and not hooked and not is_autocast(request):
         try:
             by_block = find_block_path(request, sorted(rest))
         except NotRecognisedError as error:
@@ -45,7 +45,7 @@ def find_fast_path(request: Request, hooked: str | None) -> FastPath | None:
     """
     if hooked:
         raise NotRecognisedError(f"there are hooks on its {hooked}")
-    if torch.is_autocast_enabled(request.tokens.device.type):
+    if is_autocast(request):
         raise NotRecognisedError("autocast chooses the precision of its parts")
     components = components_of(request.model)
     entries = {
@@ -60,3 +60,8 @@ def find_fast_path(request: Request, hooked: str | None) -> FastPath | None:
     )
     request.give_back()
     return fit_fast_path(request, components, entries)
+
+
+def is_autocast(request: Request) -> bool:
+    """Whether the precision of a model's parts is chosen while they run."""
+    return torch.is_autocast_enabled(request.tokens.device.type)

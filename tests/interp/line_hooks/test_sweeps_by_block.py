@@ -31,7 +31,8 @@ def looped(model, tokens, questions, metric):
 def compared(model, tokens, questions, metric):
     effects = effects_of(model, tokens, questions, metric, progress=False, allow_no_effect=True)
     expected = looped(model, tokens, questions, metric)
-    np.testing.assert_allclose(effects.values, expected, rtol=1e-7, atol=1e-9)
+    # these models make norms and softmax in single precision, whatever the rest is in
+    np.testing.assert_allclose(effects.values, expected, rtol=5e-6, atol=1e-6)
     return effects
 
 
@@ -228,7 +229,7 @@ def test_changes_that_do_not_fit_into_memory_together_come_in_rounds():
     questions = [
         (Site(f"blocks.{layer}.hook_{kind}", pos=pos), Zero())
         for layer in range(2)
-        for kind in ("attn_out", "mlp_out")
+        for kind in ("attn_out", "mlp_out", "resid_mid", "resid_post")
         for pos in range(7)
     ]
     whole = effects_of(view, TOKENS, questions, loss, progress=False)
