@@ -29,7 +29,7 @@ class NotInTurnError(Exception):
 
 
 @dataclass(frozen=True)
-class Call:
+class BlockCall:
     """How the model calls one block.
 
     Args:
@@ -42,11 +42,11 @@ class Call:
     by_example: dict[tuple[Any, ...], int]
 
 
-class Stream:
+class StreamMark:
     """Stands where a block is handed the residual stream."""
 
 
-STREAM = Stream()
+STREAM = StreamMark()
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class BlockRun:
         return sum(x.nbytes for x in kept)
 
 
-class Blocks:
+class ModelBlocks:
     """A model's blocks.
 
     Attributes:
@@ -100,7 +100,7 @@ class Blocks:
         self.path = path
         self._returned = [without_stream(each) for each in returned]
         self._run = called_model(model)
-        self._text = other_tokens(text)
+        self._text = with_other_tokens(text)
 
     def __len__(self) -> int:
         return len(self.modules)
@@ -154,7 +154,7 @@ class Blocks:
             raise NotInTurnError("its key/value cache does not count positions")
         return found
 
-    def calls(self, tokens: Int[Tensor, "batch pos"], cache: Any = None) -> list[Call]:
+    def calls(self, tokens: Int[Tensor, "batch pos"], cache: Any = None) -> list[BlockCall]:
         """How the model calls its blocks on these tokens, without running any.
 
         Args:
@@ -168,7 +168,7 @@ class Blocks:
         noted = self._noted(tokens, cache, torch.arange(batch))
         wider = self._noted(tokens[more.to(tokens.device)], cache, more)
         return [
-            Call(*shown, by_example=rows_of_example(shown, other, batch))
+            BlockCall(*shown, by_example=rows_of_example(shown, other, batch))
             for shown, other in zip(noted, wider, strict=True)
         ]
 
@@ -176,7 +176,7 @@ class Blocks:
         self,
         layer: int,
         x: Float[Tensor, "row pos d_model"],
-        calls: Sequence[Call],
+        calls: Sequence[BlockCall],
         examples: Int[Tensor, "row"],
         cache: Any = None,
     ) -> Float[Tensor, "row pos d_model"]:
@@ -293,7 +293,7 @@ class Blocks:
         raise NotInTurnError(f"a block of its {self.path} is handed no [batch pos d_model]")
 
 
-def other_tokens(tokens: Int[Tensor, "row pos"]) -> Int[Tensor, "row pos"]:
+def with_other_tokens(tokens: Int[Tensor, "row pos"]) -> Int[Tensor, "row pos"]:
     """Tokens of the same vocabulary, of which none is as it was."""
     return torch.where(tokens > 0, tokens - 1, tokens + 1)
 
@@ -356,7 +356,7 @@ def rows_of_example(shown: Any, wider: Any, batch: int) -> dict[tuple[Any, ...],
     return found
 
 
-def same_call(first: Call, other: Call) -> bool:
+def same_call(first: BlockCall, other: BlockCall) -> bool:
     """Whether a block is handed the same beside the residual stream."""
     shown: list[list[Any]] = [[], []]
     for call, into in zip((first, other), shown, strict=True):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from interp.blocks.caches import layered_cache
-from interp.blocks.calling import BlockRun, Blocks, NotInTurnError, called_model, stream_of
+from interp.blocks.calling import BlockRun, ModelBlocks, NotInTurnError, called_model, stream_of
 from interp.hooking import roots_of
 from interp.logits import found_in
 
@@ -18,7 +18,7 @@ Where = Literal["before", "inside", "between", "after"]
 
 
 @dataclass
-class Trace:
+class ListTrace:
     """What was seen of a list's modules in one run.
 
     Args:
@@ -58,13 +58,13 @@ class BlockTracer:
         found = {path: each for root in roots_of(self.called) for path, each in lists_in(root)}
         if not found:
             raise NotInTurnError("it holds no list of blocks")
-        self.traces = {path: Trace(modules) for path, modules in found.items()}
+        self.traces = {path: ListTrace(modules) for path, modules in found.items()}
 
     def moments(self) -> dict[str, tuple[Where, int]]:
         """Where the run is just now, seen from each list."""
         return {path: trace.moment() for path, trace in self.traces.items()}
 
-    def run(self, tokens: Int[Tensor, "batch pos"]) -> tuple[Blocks, BlockRun]:
+    def run(self, tokens: Int[Tensor, "batch pos"]) -> tuple[ModelBlocks, BlockRun]:
         """The blocks, and this run of them: the list with most weights whose modules the run calls
         once each, one after the other, each with what the one before returned.
 
@@ -83,7 +83,7 @@ class BlockTracer:
         for path, trace in ordered:
             reason = out_of_turn(path, trace)
             if reason is None:
-                blocks = Blocks(self.model, trace.modules, path, trace.returned, tokens[:1])
+                blocks = ModelBlocks(self.model, trace.modules, path, trace.returned, tokens[:1])
                 handed = [blocks.stream_given(*given) for given in trace.given]
                 entering = [x.detach() for x in handed]
                 last = stream_of(trace.returned[-1])
@@ -94,7 +94,7 @@ class BlockTracer:
         raise NotInTurnError(reasons[0])
 
 
-def find_blocks(model: Any, tokens: Int[Tensor, "batch pos"]) -> tuple[Blocks, BlockRun]:
+def trace_blocks(model: Any, tokens: Int[Tensor, "batch pos"]) -> tuple[ModelBlocks, BlockRun]:
     """The blocks of a model, and a run of them.
 
     Raises:
@@ -103,7 +103,7 @@ def find_blocks(model: Any, tokens: Int[Tensor, "batch pos"]) -> tuple[Blocks, B
     return BlockTracer(model).run(tokens)
 
 
-def begin_of(trace: Trace) -> Callable[..., None]:
+def begin_of(trace: ListTrace) -> Callable[..., None]:
     def begin(module: nn.Module, args: Any, kwargs: Any) -> None:
         trace.begun += 1
         trace.given.append((args, kwargs))
@@ -111,7 +111,7 @@ def begin_of(trace: Trace) -> Callable[..., None]:
     return begin
 
 
-def end_of(trace: Trace, number: int) -> Callable[..., None]:
+def end_of(trace: ListTrace, number: int) -> Callable[..., None]:
     def end(module: nn.Module, args: Any, output: Any) -> None:
         trace.order.append(number)
         trace.returned.append(output)
@@ -142,13 +142,13 @@ def weights_in(modules: Sequence[nn.Module]) -> int:
     return sum(each.numel() for module in modules for each in module.parameters())
 
 
-def out_of_turn(path: str, trace: Trace) -> str | None:
+def out_of_turn(path: str, trace: ListTrace) -> str | None:
     """How a list's modules are called otherwise than one after the other; None where they are."""
     count = len(trace.modules)
     if not trace.order:
         return f"a run calls none of its {path}"
     if trace.order != list(range(count)):
-        return f"a run calls its {path} in the order {short(trace.order)}"
+        return f"a run calls its {path} in the order {shorten_order(trace.order)}"
     for number, output in enumerate(trace.returned):
         x = stream_of(output)
         if x is None:
@@ -164,6 +164,6 @@ def is_handed(given: tuple[Any, ...], x: Tensor) -> bool:
     return any(value is x for value in (*args, *kwargs.values()))
 
 
-def short(numbers: Sequence[int]) -> str:
+def shorten_order(numbers: Sequence[int]) -> str:
     shown = ", ".join(map(str, numbers[:8]))
     return shown if len(numbers) <= 8 else f"{shown}, …"

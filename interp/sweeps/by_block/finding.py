@@ -11,15 +11,15 @@ from typing import Any
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from interp.blocks import BlockRun, Blocks, BlockTracer, NotInTurnError
+from interp.blocks import BlockRun, BlockTracer, ModelBlocks, NotInTurnError
 from interp.blocks.calling import same_call
 from interp.blocks.finding import Where as Moment
 from interp.errors import UsageError
 from interp.masks import Masks
 from interp.site import axes_of, names_by_point
 from interp.streams import way_around
-from interp.sweeps.by_block.path import BlockPath, Entry, hooked
-from interp.sweeps.by_block.proving import Noise, proved_path
+from interp.sweeps.by_block.path import BlockEntry, BlockPath, hooked
+from interp.sweeps.by_block.proving import ProofNoise, proved_path
 from interp.sweeps.request import Request
 from interp.sweeps.speed.components import NotRecognisedError
 from interp.sweeps.trials import Change, change_of
@@ -40,7 +40,7 @@ def find_block_path(request: Request, numbers: Sequence[int]) -> BlockPath | Non
         return None
     try:
         tracer = BlockTracer(request.model)
-        seen = Seen(request, tracer, single)
+        seen = CleanValues(request, tracer, single)
         with hooked(request.model, seen.pairs()):
             blocks, clean = tracer.run(request.tokens)
         require_room(request, clean)
@@ -68,7 +68,7 @@ def require_room(request: Request, clean: BlockRun) -> None:
 
 
 @dataclass
-class Seen:
+class CleanValues:
     """What the clean run shows of the hook points that a sweep is about.
 
     Args:
@@ -119,7 +119,7 @@ class Seen:
             self.changes[number] = change_of(self.request.trials[number], value, masked)
             self.held += self.changes[number].values.nbytes
 
-    def entries(self, blocks: Blocks, clean: BlockRun) -> dict[int, Entry]:
+    def entries(self, blocks: ModelBlocks, clean: BlockRun) -> dict[int, BlockEntry]:
         """Where each trial is made, of those that are in the blocks or before them."""
         streams = {id(x): layer for layer, x in enumerate(clean.handed)}
         reached: dict[HookPoint, tuple[int, Any]] = {}
@@ -136,20 +136,22 @@ class Seen:
             del reached[point]
         model, trials = self.request.model, self.request.trials
         return {
-            number: Entry(hook, *reached[point], way_around(model, hook))
+            number: BlockEntry(hook, *reached[point], way_around(model, hook))
             for point, numbers in self.asked.items()
             for number in numbers
             if point in reached and (hook := trials[number].site.hook)
         }
 
 
-def mixed_in(request: Request, blocks: Blocks, points: Sequence[HookPoint]) -> Iterator[HookPoint]:
+def mixed_in(
+    request: Request, blocks: ModelBlocks, points: Sequence[HookPoint]
+) -> Iterator[HookPoint]:
     """Of hook points before the blocks, those by which more than the residual stream changes, as
     rotary angles do, or a mask."""
     tokens = request.tokens[:1]
     clean = blocks.calls(tokens) if points else []
     for point in points:
-        noise = Noise(request, 0)
+        noise = ProofNoise(request, 0)
         with hooked(request.model, [(point, noise.adding)]):
             changed = blocks.calls(tokens)
         if not all(same_call(*pair) for pair in zip(clean, changed, strict=True)):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from interp.blocks import BlockRun, Blocks, NotInTurnError
-from interp.blocks.calling import Call
+from interp.blocks import BlockRun, ModelBlocks, NotInTurnError
+from interp.blocks.calling import BlockCall
 from interp.hooking import attach_hooks
 from interp.site import Model
 from interp.sweeps.request import Request
@@ -22,7 +22,7 @@ Where = Literal["before", "stream", "inside"]
 
 
 @dataclass(frozen=True)
-class Entry:
+class BlockEntry:
     """Where a trial's change is made.
 
     Args:
@@ -48,7 +48,7 @@ class Beginning:
     """
 
     start: int
-    calls: Sequence[Call]
+    calls: Sequence[BlockCall]
     cache: Any
 
 
@@ -66,8 +66,8 @@ class BlockPath:
     """
 
     request: Request
-    blocks: Blocks
-    entries: Mapping[int, Entry]
+    blocks: ModelBlocks
+    entries: Mapping[int, BlockEntry]
     clean: BlockRun
     changes: Mapping[int, Change] = field(default_factory=dict)
     causal: bool = False
@@ -126,7 +126,7 @@ class BlockPath:
             check_same_everywhere(ours, self.after(layer)[:, positions], what)
 
 
-def make_beginning(tokens: Tensor, blocks: Blocks, clean: BlockRun, start: int) -> Beginning:
+def make_beginning(tokens: Tensor, blocks: ModelBlocks, clean: BlockRun, start: int) -> Beginning:
     """How the blocks are called on the positions from ``start`` on.
 
     Raises:

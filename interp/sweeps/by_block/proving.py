@@ -71,7 +71,7 @@ def verify_path(path: BlockPath) -> BlockPath:
     """
     request, blocks = path.request, path.blocks
     start = usual_start(path)
-    points, noise = request.model.hook_dict, Noise(request, start)
+    points, noise = request.model.hook_dict, ProofNoise(request, start)
     at: Places = {}
     for entry in path.entries.values():
         at.setdefault((entry.layer, entry.where), {})[points[entry.hook]] = None
@@ -118,7 +118,7 @@ class Proof:
     path: BlockPath
     noisy: BlockPath
     at: Places
-    noise: "Noise"
+    noise: "ProofNoise"
 
     def is_causal(self, start: int) -> bool:
         """Whether noise from a position on left those before as they were, in every block."""
@@ -170,8 +170,8 @@ def verify_unembedding(path: BlockPath, start: int) -> None:
     check_same_everywhere(ours, theirs, "what gives the logits")
 
 
-class Noise:
-    """Noise for values, from one position on.
+class ProofNoise:
+    """ProofNoise for values, from one position on.
 
     Args:
         start: the position.

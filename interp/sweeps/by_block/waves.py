@@ -9,7 +9,7 @@ positions. What costs least is found by dynamic programming over the starts.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from interp.sweeps.by_block.path import Entry
+from interp.sweeps.by_block.path import BlockEntry
 from interp.sweeps.speed.grouping import BatchLimits
 
 
@@ -33,7 +33,7 @@ class Wave:
 
 
 def make_waves(
-    entries: Mapping[int, Entry],
+    entries: Mapping[int, BlockEntry],
     starts: Mapping[int, int],
     stop: int,
     batch: int,
