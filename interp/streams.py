@@ -65,11 +65,12 @@ def where_change_goes(model: Model, name: str) -> str:
 
     def shift(value: Tensor, hook: HookPoint) -> Tensor:
         noise = torch.randn(value.shape, generator=torch.Generator().manual_seed(0)).to(value)
-        seen[hook] = value + (value.std() + 0.1) * noise
-        return seen[hook]
+        shifted = value + (value.std() + 0.1) * noise
+        keep(shifted, hook)
+        return shifted
 
     def keep(value: Tensor, hook: HookPoint) -> None:
-        seen[hook] = value
+        seen[hook] = value.clone()  # the next block may write into it
 
     tokens = torch.zeros((1, 2), dtype=torch.long, device=device_of(model))
     with bare(names_by_point(model)), evaluating(model):

@@ -25,6 +25,7 @@ from interp.line_hooks.bench import (
     is_unchanged,
     noise_like,
 )
+from interp.line_hooks.mapping import linear_map_of
 from interp.line_hooks.values import Origin
 
 Z, Q, K, V = "attn.hook_z", "attn.hook_q", "attn.hook_k", "attn.hook_v"
@@ -82,7 +83,11 @@ class Finder:
             before = [each for each in chosen if order.index(each) < order.index(z)]
             apart = [each for each in before if not self.mixes(each)]
             found = self.find_values(z, apart)
-            if found is not None and self.is_projected(z, mixing[number + 1 :]):
+            if found is None:
+                continue
+            projected = linear_map_of(self.region, self.clean, z, mixing[number + 1 :])
+            self.heads.projected = projected
+            if projected is not None:
                 self.name_cluster(Z, z, [*mixing[number:]])
                 self.find_keys(z, apart, *found)
                 self.find_pattern(z, *found)
@@ -124,6 +129,9 @@ class Finder:
             if few and heads % few == 0:
                 v, few = self.before_repeating(v, before, heads, few)
                 pattern = self.pattern_of(z, v, heads, few)
+                # heads that look at all alike cannot be told apart where they have no axis
+                if self.own_heads(z) is None and is_even(pattern):
+                    continue
                 if self.is_mean(z, v, pattern, few):
                     self.heads.count |= {Z: heads, V: few}
                     return v, pattern, few
@@ -171,26 +179,6 @@ class Finder:
         values = values.repeat_interleave(pattern.shape[1] // few, dim=2)
         expected = torch.einsum("bhpk,bkhd->bphd", pattern, values).flatten(2)
         return is_close(expected, self.rows(self.clean, z), values.abs().amax(1, True).flatten(2))
-
-    def is_projected(self, z: Origin, later: list[Origin]) -> bool:
-        """Whether a line makes a linear map of z, position by position, across its numbers."""
-        rows = self.rows(self.clean, z)
-        heads = self.heads.count[Z]
-        noise = noise_like(rows, seed=5).unflatten(-1, (heads, -1))
-        some = (torch.arange(heads) % 2 == 0).view(-1, 1).to(rows.device)
-        deltas = [(noise * some).flatten(2), (noise * ~some).flatten(2), noise.flatten(2)]
-        runs = [self.region.with_rows(z, at_position(1, delta)) for delta in deltas]
-        for out in later:
-            base = self.rows(self.clean, out)
-            if is_permuted(base, rows) or base.shape[-1] != self.clean.stream.shape[-1]:
-                continue
-            one, other, both = (self.rows(seen, out) - base for seen in runs)
-            elsewhere = [position for position in range(base.shape[1]) if position != 1]
-            alone = not any(is_far(each[:, elsewhere], base[:, elsewhere]) for each in (one, both))
-            if alone and is_close(one + other, both, base) and is_far(both[:, 1], base[:, 1]):
-                self.heads.projected = out
-                return True
-        return False
 
     def name_cluster(self, name: str, origin: Origin, among: list[Origin]) -> None:
         """Names a value, or one with the same numbers that has an axis of heads."""
@@ -358,6 +346,15 @@ def heads_shown(change: Tensor, own: int | None, base: Tensor) -> int | None:
         if is_close(along.flatten(2), even.flatten(2), base):
             return heads
     return None
+
+
+def is_even(pattern: Tensor) -> bool:
+    """Whether some head looks at all that it can see alike, at the last position."""
+    last = pattern[:, :, -1]
+    seen = last > 1e-6
+    most = last.amax(-1)
+    least = last.masked_fill(~seen, torch.inf).amin(-1)
+    return bool(((most - least < 1e-4 * most) & (seen.sum(-1) > 1)).any())
 
 
 def turned(turn: Tensor) -> Callable[[Tensor], Tensor]:
