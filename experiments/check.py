@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Annotated
 from xml.etree import ElementTree
 
+import torch
 import tyro
 from PIL import Image
 
@@ -34,12 +35,18 @@ from experiments.support.grading.sound import (
     of_tables,
     of_weights,
 )
+from experiments.support.named.checkpoints import load_checkpoint
+from experiments.support.named.kinds import Kind, kind_of
+from experiments.support.named.reading import load_transformers
 from experiments.support.retraining import hash_file
+from experiments.support.trained import nothing_to_check
 from gpt.errors import UsageError
+from gpt.foreign import from_nanogpt
 from gpt.text import load_corpus
 from interp.errors import UsageError as InterpError
 from interp.runs import SavedRun, holder
 from interp.runs.saved import TABLES
+from interp.surgery.judging import weights_hash
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ def verdicts(folder: Path) -> Iterator[FileVerdict]:
     yield from of_figures(run)
     yield from of_weights(run)
     yield from of_inputs(run)
+    yield from of_named_model(run)
 
 
 def of_description(run: SavedRun) -> FileVerdict:
@@ -151,13 +159,46 @@ def of_inputs(run: SavedRun) -> Iterator[FileVerdict]:
     subject = config.get("subject", {})
     source = given.get("source_sha256") or (not subject.get("surgery") and subject.get("source"))
     if isinstance(source, str) and source:
-        model = option(run.command, "--model").rpartition(":")[0]
+        model = option(run.command, "--model").rpartition(":")[0]  # of FILE.py:Class
         path = Path(model or str(gpt.model.__file__))
         fault = "" if hash_file(path) == source else "it is another source than the run read"
         if path.is_file():
             yield FileVerdict(f"source {path.name}", "the one that the run read", fault)
         else:
             yield FileVerdict(f"source {path}", "not compared: it is not to be found from here")
+
+
+def of_named_model(run: SavedRun) -> Iterator[FileVerdict]:
+    """The weights of a model that a word names, against those that the run read."""
+    subject = run.description["config"].get("subject", {})
+    name = str(subject.get("named") or "")
+    if not name or "weights" not in subject:
+        return
+    told = f"model {name}"
+    try:
+        now = hash_of_named(name, str(subject["dtype"]), run.folder.parents[1])
+    except UsageError:
+        now = None
+    if now is None:
+        yield FileVerdict(told, "not compared: it is not to be found from here")
+    else:
+        fault = "" if now == subject["weights"] else "its weights are others than the run read"
+        yield FileVerdict(told, "the one that the run read", fault)
+
+
+def hash_of_named(name: str, dtype: str, runs: Path) -> str | None:
+    """The hash of the weights that a word names now; None of a class, which is built for a text."""
+    kind, cpu = kind_of(name), torch.device("cpu")
+    model: torch.nn.Module
+    if kind is Kind.TRANSFORMERS:
+        model = load_transformers(name, dtype, cpu, runs, nothing_to_check).model
+    elif kind is Kind.CHECKPOINT:
+        model = load_checkpoint(Path(name), nothing_to_check).model
+    elif kind is Kind.NANOGPT:
+        model = from_nanogpt(name.removeprefix("nanogpt:"))
+    else:
+        return None
+    return weights_hash(model.to(getattr(torch, dtype)))
 
 
 def option(command: str, name: str) -> str:

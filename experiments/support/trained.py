@@ -10,6 +10,7 @@ next experiment that asks for the same one has it at once.
     subject = find_subject(config)          # the one that the command line asks for
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -325,7 +326,8 @@ def class_trained_here(
         console.print(f"note    {told}", soft_wrap=True, markup=False)
     with console.status(f"training {found.name}"):
         model = train_subject_once(found, seed, runs)
-    return NamedModel(model, tokenizer, preset.model.block_size, found.about)
+    about = found.about | {"source": hashlib.sha256(found.about["source"].encode()).hexdigest()}
+    return NamedModel(model, tokenizer, preset.model.block_size, about)
 
 
 def train_preset_once(

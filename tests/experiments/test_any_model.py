@@ -7,9 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from experiments import attention, attribution, components, heads, patching
+from experiments.check import verdicts
 from experiments.support import sampling
 from experiments.support.trained import TrainedSubject, load_subject
 from interp.metrics import bits_per_byte, loss, token_losses
@@ -130,6 +132,23 @@ def test_patching_a_head_is_replacing_what_the_projection_reads_of_it(llama, sub
     positions = pd.read_parquet(folder / "positions.parquet")
     assert "".join(positions["clean"]) == CLEAN
     assert len(positions) < len(CLEAN)
+
+
+def test_a_run_is_checked_against_the_weights_that_it_read(heads_folder, subject):
+    assert all(not verdict.fault for verdict in verdicts(heads_folder))
+    assert any(
+        verdict.file == f"model {subject.config['named']}" for verdict in verdicts(heads_folder)
+    )
+    folder = Path(subject.config["named"].removeprefix("hf:"))
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    tensors = load_file(weights)
+    save_file({name: 1.5 * tensor for name, tensor in tensors.items()}, weights)
+    try:
+        faults = [verdict.fault for verdict in verdicts(heads_folder) if verdict.fault]
+    finally:
+        weights.write_bytes(whole)
+    assert faults == ["its weights are others than the run read"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 named = load_class("model.py:GPT", Path("model.safetensors"), tokens, check, given)
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,12 @@ def load_class(
     asked = model if way.is_plain else Asked(model, way).eval()
     context = context_of(model) or own_context(model) or tried_context(asked)
     check(Size(context), tokenizer)
-    about: dict[str, Any] = {"class": type(model).__name__, "given": sorted(given)}
+    source = hashlib.sha256(Path(split_name("--model", name)[0]).read_bytes()).hexdigest()
+    about: dict[str, Any] = {
+        "class": type(model).__name__,
+        "given": sorted(given),
+        "source": source,
+    }
     return NamedModel(asked, tokenizer, context, about)
 
 

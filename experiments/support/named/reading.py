@@ -367,13 +367,12 @@ def quiet() -> Iterator[None]:
     """Without transformers' own bars and warnings: what must be known is said here."""
     from transformers.utils import logging
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
+    bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # for good: it speaks of its own names while a model runs, too
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
     finally:
-        logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
