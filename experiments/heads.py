@@ -18,7 +18,7 @@ plausible but wrong in its place.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -67,6 +67,10 @@ class Config(StudyOptions):
 
     ways: tuple[Way, ...] = ()
     """How heads are ablated: zero, mean, resample; by default all, and mean for a large model."""
+    large_model: ClassVar[tuple[int, int]] = (
+        16,
+        8,
+    )  # fewer texts could show no effect of 270 heads
 
 
 def main(config: Config) -> Path:
