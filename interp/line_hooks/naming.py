@@ -56,18 +56,22 @@ class Naming:
     blocks: list[str] = field(default_factory=list)
 
     def explain(self) -> str:
-        """What was found, a line for each kind of value, and what was not, with the reason."""
+        """Which names were found in which blocks, and which were not, with the reason."""
         lines = []
         if self.blocks:
             ends = dict.fromkeys([self.blocks[0], self.blocks[-1]])
             lines.append(f"{len(self.blocks)} blocks: {' to '.join(ends)}")
+        found: dict[str, list[str]] = {}
         for name, numbers in in_blocks(self.named).items():
-            lines.append(f"{name}: {self.among(numbers)}")
-        for name, numbers in in_blocks(self.unsure).items():
-            reasons = dict.fromkeys(
-                sentence for each, sentence in self.unsure.items() if kind_of_name(each) == name
-            )
-            lines.append(f"no {name}: {'; '.join(reasons)} ({self.among(numbers)})")
+            found.setdefault(self.among(numbers), []).append(name)
+        lines += [f"{where}: {', '.join(names)}" for where, names in found.items()]
+        missing: dict[tuple[str, str], list[str]] = {}
+        for why in dict.fromkeys(self.unsure.values()):
+            names = [name for name, sentence in self.unsure.items() if sentence == why]
+            for name, numbers in in_blocks(names).items():
+                missing.setdefault((why, self.among(numbers)), []).append(name)
+        for (why, where), names in missing.items():
+            lines.append(f"no {', '.join(names)} ({where}): {why}")
         return "\n".join(lines)
 
     def among(self, numbers: Sequence[int]) -> str:

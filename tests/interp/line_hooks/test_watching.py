@@ -131,7 +131,7 @@ def test_torchs_faster_way_through_an_encoder_stays_the_way(module):
         assert torch.equal(view(TOKENS), logits)
     with ip.intervene(view, {"layers.1.output": ip.Zero()}):
         assert torch.allclose(view(TOKENS), model.h.bias.expand(2, 7, 31))
-    assert "no hook_attn_out: no line of the model's own files runs in the block" in view.explain()
+    assert "(every block): no line of the model's own files runs in the block" in view.explain()
 
 
 @torch.no_grad()
