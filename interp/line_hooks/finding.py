@@ -59,7 +59,8 @@ def find_values(
     """
     made = values_of_files(model)
     calls = [(inputs, options), *in_other_sizes(inputs, options)]
-    found, *others = (run_of(model, made, *call) for call in calls)
+    sources: dict[str, SourceFile] = {}
+    found, *others = (run_of(model, made, sources, *call) for call in calls)
     for origin, value in found.items():
         shapes = [each[origin].shape if origin in each else () for each in others]
         value.axes = axes_seen(value.shape, shapes)
@@ -76,10 +77,14 @@ def values_of_files(model: nn.Module) -> list[Made]:
 
 
 def run_of(
-    model: nn.Module, made: Sequence[Made], inputs: Sequence[Any], options: Mapping[str, Any]
+    model: nn.Module,
+    made: Sequence[Made],
+    sources: dict[str, SourceFile],
+    inputs: Sequence[Any],
+    options: Mapping[str, Any],
 ) -> "dict[Origin, FoundValue]":
-    """What one run makes."""
-    notes = Notes(model, made)
+    """What one run makes; ``sources`` are the files that were read, and gets those that are."""
+    notes = Notes(model, made, sources)
     with evaluating(model), torch.no_grad(), following_modules(model, notes.entered) as run:
         notes.run = run
         with notes.outputs(), passing_values(made, notes.handed):
@@ -160,13 +165,15 @@ def own_sources(model: nn.Module) -> list[Source]:
 class Notes:
     """What a run makes, noted while it runs."""
 
-    def __init__(self, model: nn.Module, made: Sequence[Made]) -> None:
+    def __init__(
+        self, model: nn.Module, made: Sequence[Made], sources: dict[str, SourceFile]
+    ) -> None:
         self.model = model
         self.own = {str(each.syntax.source.path) for each in made}
         self.found: dict[Origin, FoundValue] = {}
         self.names: dict[str, Origin] = {}
         self.run = Following()
-        self.sources: dict[str, SourceFile] = {}
+        self.sources = sources
         self.argument: tuple[Origin, Any] | None = None  # handed to the next module, perhaps
 
     @no_type_check  # runs for every value: checks would take seconds

@@ -7,7 +7,7 @@ of it confirms that: never by what a class or a variable is called.
 import inspect
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -217,7 +217,7 @@ def same_names(bench: Bench, block: StreamBlock, other: FoundBlock | None) -> Fo
         return None
 
     def here(origin: Origin) -> Origin:
-        return replace(origin, path=block.path + origin.path.removeprefix(other.path))
+        return origin._replace(path=block.path + origin.path.removeprefix(other.path))
 
     known = other.expected
     made = {name: here(origin) for name, origin in known.made.items()}

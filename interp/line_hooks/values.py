@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from interp.surgery.running.observing import Place, place_of
 from interp.surgery.source.syntax import FUNCTION, FunctionNode, Syntax
@@ -61,8 +61,7 @@ class Made:
         return f"{self.names[0]}_{part}"
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Where in a run a value is made: what a module returns, or what a line makes inside it.
 
     Args:
