@@ -29,6 +29,7 @@ from interp.line_hooks.passing import passing_outputs, passing_values, replaced
 from interp.line_hooks.texts import TakesTexts
 from interp.line_hooks.values import Made, Origin
 from interp.logits import logits_of
+from interp.threads import quickest_threads
 
 __all__ = ["HookedLines", "LinePoint", "hook_lines"]
 
@@ -106,7 +107,8 @@ def hook_lines(model: nn.Module, *inputs: Any, **options: Any) -> "HookedLines":
         UsageError: nothing of the model has source of its own; a file was edited since it was
             imported; no line makes a float tensor.
     """
-    return HookedLines(model, inputs, options)
+    with quickest_threads(model):
+        return HookedLines(model, inputs, options)
 
 
 class HookedLines(TakesTexts, HookedRootModule):
