@@ -9,6 +9,7 @@ runs a copy of its code that passes the value to the hook point first; without h
 as it is.
 """
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
@@ -52,6 +53,15 @@ class LinePoint(HookPoint):
         self.shape = found.shape
         self.axes = found.axes
         self.touched = touched
+
+    def twin(self, touched: "set[LinePoint]") -> "LinePoint":
+        """The same, without the hooks that are on it."""
+        new = LinePoint.__new__(LinePoint)
+        HookPoint.__init__(new)
+        for name in ("name", "source", "origin", "shape", "axes", "hook_conversion"):
+            setattr(new, name, getattr(self, name))
+        new.touched = touched
+        return new
 
     def take_name(self, named: FieldName) -> None:
         """Shows the axes that its name in the field says."""
@@ -140,6 +150,21 @@ class HookedLines(TakesTexts, HookedRootModule):
             by_origin[named.origin].take_name(named)
             self.hook_dict.setdefault(name, by_origin[named.origin])
         self.mod_dict = dict(self.hook_dict)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "HookedLines":
+        """A view of a copy of the model, without the hooks that are on this one's values."""
+        new = HookedLines.__new__(HookedLines)
+        HookedRootModule.__init__(new)
+        memo[id(self)] = new
+        new.inner = copy.deepcopy(self.inner, memo)
+        new.touched = set()
+        twins = {point: point.twin(new.touched) for point in set(self.hook_dict.values())}
+        new.hook_dict = {name: twins[point] for name, point in self.hook_dict.items()}
+        new.mod_dict = dict(new.hook_dict)
+        new.naming = self.naming
+        if "tokenizer" in vars(self):
+            new.tokenizer = self.tokenizer
+        return new.train(self.training)
 
     def explain(self) -> str:
         """Which values have a name in the field, which names have no value, and why; a text."""

@@ -1,5 +1,7 @@
 """A sweep over any model's own blocks gives what a run for each intervention gives."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -252,3 +254,23 @@ def test_a_site_whose_text_reads_like_a_glob_is_that_site():
 
     [(site, point)] = ip.site.match(model := Named(), "x[pos=1]")
     assert (site.hook, site.pos, point) == ("x", 1, model.x)
+
+
+def test_a_copy_of_a_view_is_a_view_of_a_copy_and_a_screened_sweep_agrees_with_the_exact_one():
+    view = ip.hook_lines(built("llama", attn_implementation="eager"), TOKENS)
+    point = view.hook_dict["blocks.1.attn.hook_z"]
+    with ip.hooking.attach_hooks([(point, lambda value, hook: 0 * value)]):
+        twin = copy.deepcopy(view)
+        assert not torch.equal(twin(TOKENS), view(TOKENS))
+    assert torch.equal(twin(TOKENS), view(TOKENS))
+    with torch.no_grad():
+        next(twin.inner.parameters()).zero_()
+    assert not torch.equal(twin(TOKENS), view(TOKENS))
+    heads = [(site, Zero()) for site in ip.sites(view, "blocks.*.attn.hook_z", each="head")]
+    exact = ip.sweep(view, TOKENS, heads, loss, progress=False)
+    rough = ip.sweep(view, TOKENS, heads, loss, screen="bfloat16", verify=2, progress=False)
+    largest = rough[rough["precision"] == "exact"].index
+    assert len(largest) == 2
+    np.testing.assert_allclose(
+        rough["delta"][largest], exact["delta"][largest], rtol=1e-3, atol=1e-6
+    )
