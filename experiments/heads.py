@@ -33,7 +33,7 @@ from experiments.support.pages.telling import of_trained_model
 from experiments.support.pages.views import save_subject_views, with_computing
 from experiments.support.record import Experiment, Quoted
 from experiments.support.sampling import known_text, save_samples, say_samples, write_variants
-from experiments.support.trained import StudyOptions, TrainedSubject, find_subject
+from experiments.support.trained import SweepOptions, TrainedSubject, find_subject, workers_of
 from experiments.support.variants import BASELINE
 from interp import figures
 from interp.caching import cache
@@ -62,7 +62,7 @@ SAID = {"zero": "is zero", "mean": "says its mean", "resample": "is from another
 
 
 @dataclass(frozen=True)
-class Config(StudyOptions):
+class Config(SweepOptions):
     """Zero, mean and resample ablation of every head."""
 
     ways: tuple[Way, ...] = ()
@@ -75,6 +75,7 @@ class Config(StudyOptions):
 
 def main(config: Config) -> Path:
     subject = find_subject(config)
+    workers = workers_of(config)
     model, tokens = subject.model, subject.examples(config.examples)
     asked_ways = config.ways or (("mean",) if subject.is_large else WAYS)
     settings = {
@@ -96,7 +97,7 @@ def main(config: Config) -> Path:
         heads = sites(model, HEADS, each="head")
         asked = [(head, way) for way in ways for head in heads]
         questions = [(head, ways[way]) for head, way in asked]
-        table = sweep(model, tokens, questions, loss, run=run)
+        table = sweep(model, tokens, questions, loss, run=run, elsewhere=workers)
         table = table.assign(intervention=[way for _, way in asked], seed=config.seed)
         table = with_computing(table, model)
         run.save_table(table)

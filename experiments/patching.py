@@ -44,7 +44,7 @@ from experiments.support.pages.presenting import present
 from experiments.support.pages.views import with_computing
 from experiments.support.pairs import Pair, check_pairs, check_texts, read_pairs
 from experiments.support.record import Experiment, Quoted
-from experiments.support.trained import StudyOptions, find_subject
+from experiments.support.trained import SweepOptions, find_subject, workers_of
 from experiments.support.trainings.induction import InductionRecipe, induction_model, swapped_cues
 from gpt.errors import UsageError
 from interp import figures
@@ -62,7 +62,7 @@ COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "z", "q", "k", "v")
 
 
 @dataclass(frozen=True)
-class Config(StudyOptions):
+class Config(SweepOptions):
     """Activation patching, clean into corrupted."""
 
     examples: Examples | None = None
@@ -100,6 +100,7 @@ class PairTask:
 
 
 def main(config: Config) -> Path:
+    workers = workers_of(config)
     task = induction(config) if asks_for_induction(config) else pairs_given(config)
     with Run.open(config.runs, "patching", config.name or task.label, task.config) as run:
         metric = logit_difference(task.answer, task.wrong)
@@ -110,6 +111,7 @@ def main(config: Config) -> Path:
             metric,
             COMPONENTS,
             run=run,
+            elsewhere=workers,
         )
         table = with_computing(table, task.model)
         run.save_table(table.assign(metric="logit_difference", seed=config.seed))

@@ -26,6 +26,7 @@ from interp.site import Model, Part, Site, sites
 from interp.sweep import effects_of
 from interp.sweeps.resuming.answers import RowStore
 from interp.sweeps.speed.scoring import check_scores
+from interp.sweeps.spreading import Elsewhere
 from interp.tokens import strings_of, token_of, tokens_of
 from interp.verdicts import intervals_over_texts
 
@@ -50,6 +51,7 @@ def activation_patching(
     *,
     progress: bool = True,
     run: RowStore | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> pd.DataFrame:
     """Patch every cell of each component's grid, clean into corrupted.
 
@@ -84,7 +86,12 @@ def activation_patching(
         for site in sites(model, pattern, each=part, tokens=corrupted[:1])
     ]
     chosen = [site for _, site in cells]
-    table = patch_each(model, clean, corrupted, metric, chosen, progress=progress, run=run)
+    table = patch_each(
+        *(model, clean, corrupted, metric, chosen),
+        progress=progress,
+        run=run,
+        elsewhere=elsewhere,
+    )
     table.insert(0, "component", [name for name, _ in cells])
     return table
 
@@ -100,6 +107,7 @@ def patch(
     metric: Metric | None = None,
     progress: bool = True,
     run: RowStore | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> pd.DataFrame:
     """Activation patching between two texts: where is the answer carried?
 
@@ -112,7 +120,7 @@ def patch(
         component: one key of ``COMPONENTS`` or several.
         metric: of the patched logits; by default the logit difference of the two tokens at the last
             position, in nats.
-        progress, run: as for ``activation_patching``.
+        progress, run, elsewhere: as for ``activation_patching``.
 
     Returns:
         ``activation_patching``'s table. Rows of a position also say what stands there in the first
@@ -133,7 +141,9 @@ def patch(
         count = len(pair[0])
         metric = logit_difference(ids_of(model, answer, count), ids_of(model, wrong, count))
     asked = (component,) if isinstance(component, str) else tuple(component)
-    table = activation_patching(model, *pair, metric, asked, progress=progress, run=run)
+    table = activation_patching(
+        *(model, *pair, metric, asked), progress=progress, run=run, elsewhere=elsewhere
+    )
     for column, tokens in zip(("clean_token", "corrupted_token"), names, strict=True):
         table[column] = [None if pd.isna(at) else tokens[int(at)] for at in table["pos"]]
     return table
@@ -159,6 +169,7 @@ def patch_each(
     *,
     progress: bool = True,
     run: RowStore | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> pd.DataFrame:
     """Patch each site alone, clean into corrupted.
 
@@ -169,6 +180,7 @@ def patch_each(
         metric: of the patched logits; its tokens are the clean ones in every run.
         sites: where, one patch each.
         progress: show a bar.
+        run, elsewhere: as for ``interp.sweep.sweep``.
 
     Returns:
         One row per site: its columns; ``baseline``, ``clean`` and ``value``, the metric's mean over
@@ -210,6 +222,7 @@ def patch_each(
             progress=progress,
             allow_no_effect=True,
             run=run,
+            elsewhere=elsewhere,
         )
     table = patched_table(sites, effects.values, effects.baseline, gap)
     return table.assign(skipped=effects.skipped)

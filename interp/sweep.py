@@ -38,9 +38,12 @@ from interp.sweeps.request import Request
 from interp.sweeps.resuming.answers import RowStore
 from interp.sweeps.routing import find_routes
 from interp.sweeps.speed.scoring import UnforeseenReadError
+from interp.sweeps.spreading import Elsewhere, effects_in_parts
 from interp.sweeps.trials import Interventions, trials_of
 from interp.threads import quickest_threads
 from interp.verdicts import intervals_over_texts
+
+PARTS = 16  # of a sweep that workers share
 
 
 def sweep(
@@ -55,6 +58,8 @@ def sweep(
     verify: int = 16,
     progress: bool = True,
     run: RowStore | None = None,
+    elsewhere: Elsewhere | None = None,
+    parts: int = PARTS,
 ) -> pd.DataFrame:
     """Every intervention alone, in one table.
 
@@ -75,6 +80,8 @@ def sweep(
         run: where answers are kept as they come, such as an ``interp.runs.Run``. Started again
             after an interruption the sweep takes them from there, as far as model, texts, metric
             and interventions are the same, and ends with the same table.
+        elsewhere: workers that answer parts of the sweep: processes, or a cluster.
+        parts: how many, at most.
 
     Returns:
         One row per entry: the site's columns; ``intervention`` and ``metric``; ``baseline`` and
@@ -107,6 +114,8 @@ def sweep(
             memory=memory,
             progress=progress,
             run=run,
+            elsewhere=elsewhere,
+            parts=parts,
         )
 
     name = metric_name(metric)
@@ -164,19 +173,30 @@ def effects_of(
     progress: bool = True,
     allow_no_effect: bool = False,
     run: RowStore | None = None,
+    elsewhere: Elsewhere | None = None,
+    parts: int = PARTS,
 ) -> Effects:
     """What ``sweep`` computes, example by example.
 
     Args:
         allow_no_effect: let a sweep pass in which nothing changed anything.
-        run: as for ``sweep``.
+        run, elsewhere, parts: as for ``sweep``.
 
     Raises what ``sweep`` raises.
     """
     check_padding(model, tokens)
     bars = Progress(console=Console(stderr=True), transient=True, disable=not progress)
     with evaluating(model), quickest_threads(model) as ask, bars as bar:
-        request = make_request(model, tokens, interventions, metric, metric_tokens, memory)
+        given = interventions.items() if isinstance(interventions, Mapping) else interventions
+        questions = list(given)
+        request = make_request(model, tokens, questions, metric, metric_tokens, memory)
+        if elsewhere is not None:
+            task = bar.add_task("sweep", total=len(request.trials))
+            effects = effects_in_parts(
+                *(request, questions, effects_of, elsewhere, parts, run),
+                lambda trials: bar.advance(task, trials),
+            )
+            return checked(effects, allow_no_effect)
         routes = find_routes(request)
         for note in routes.notes if progress else ():
             bar.console.print(note)
@@ -192,6 +212,11 @@ def effects_of(
             every = list(range(request.length))
             bar.reset(task)
             effects = answer_request(request, routes, run, advance, every)
+    return checked(effects, allow_no_effect)
+
+
+def checked(effects: Effects, allow_no_effect: bool) -> Effects:
+    """The effects. Raises ``NoEffectError`` where nothing changed and that is no answer."""
     if not allow_no_effect and not any(effects.changed):
         raise NoEffectError(
             f"none of {len(effects.trials)} interventions changed anything: the values were "

@@ -36,6 +36,7 @@ from experiments.support.named.found import Check, NamedModel, Size
 from experiments.support.named.kinds import Kind, kind_of
 from experiments.support.named.reading import load_transformers
 from experiments.support.subjects import choose_class, train_subject_once
+from experiments.support.trainings.executors import Executor, executor_of
 from experiments.support.trainings.tasks import resize_preset
 from gpt import checkpoint
 from gpt.errors import UsageError
@@ -101,6 +102,27 @@ class StudyOptions(Options):
     """How many texts of how many tokens a large model is measured on by default."""
     trust_remote_code: bool = False
     """With --model hf:…: run the code that comes with the weights. Without it, none is run."""
+
+
+@dataclass(frozen=True)
+class SweepOptions(StudyOptions):
+    """What the experiments share whose sweeps can be spread over workers."""
+
+    workers: Annotated[int, Between(0, 4096)] = 0
+    """Processes that share a sweep, each with one thread; 0 computes in this one."""
+    ray: str = ""
+    """Spread a sweep over a Ray cluster: its address, or "local" to start one here."""
+
+
+def workers_of(config: SweepOptions) -> Executor | None:
+    """The workers that share a sweep; None where this process does it all.
+
+    Raises:
+        UsageError: no cluster answers.
+    """
+    if not (config.workers or config.ray):
+        return None
+    return executor_of(config.workers, config.ray)
 
 
 @dataclass(frozen=True)

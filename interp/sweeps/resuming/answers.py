@@ -53,6 +53,11 @@ class Recorder:
         self._digests = Digests()
         self._sweep = self._digests.of([*settings_of_process(), model, *decisive])
 
+    def identity(self, how: Sequence[Any], trials: Sequence[Trial]) -> str:
+        """Under what a batch of trials is recorded."""
+        asked = [[trial.key, trial.names, trial.intervention] for trial in trials]
+        return self._digests.of([self._sweep, *how, asked])
+
     def answer(
         self, how: Sequence[Any], trials: Sequence[Trial], compute: Callable[[], Answers]
     ) -> Answers:
@@ -61,8 +66,7 @@ class Recorder:
         Args:
             how: what else decides the last bit of the answer.
         """
-        asked = [[trial.key, trial.names, trial.intervention] for trial in trials]
-        identity = self._digests.of([self._sweep, *how, asked])
+        identity = self.identity(how, trials)
         rows = self.store.task(identity)
         if rows is None:
             pairs = zip(*compute(), strict=True)
