@@ -135,10 +135,9 @@ def passing_outputs(model: nn.Module, paths: Iterable[str], at: AtOutput) -> Ite
     Where torch takes a faster way through a module without hooks, as through its encoder's layers,
     no hook is put on any: what is seen is then what runs without.
     """
-    modules = dict(model.named_modules())
-    chosen = {path: modules[path] for path in dict.fromkeys(paths)}
+    chosen = {path: model.get_submodule(path) for path in dict.fromkeys(paths)}
     with ExitStack() as stack:
-        if chosen and any(isinstance(module, FASTER) for module in modules.values()):
+        if chosen and any(isinstance(module, FASTER) for module in model.modules()):
             path_of = {id(module): path for path, module in chosen.items()}
 
             def leave(module: nn.Module, args: Any, output: Any) -> Any:
