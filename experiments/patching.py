@@ -7,6 +7,8 @@ residual stream, attention and MLP outputs over layer and position, and for ever
 
     python -m experiments.patching                        induction, in about a minute, no download
     python -m experiments.patching --clean "(1, 2" --corrupted "[1, 2" --answer ")" --wrong "]"
+    python -m experiments.patching --model smollm2 --clean "The capital of France is" \\
+        --corrupted "The capital of Germany is" --answer " Paris" --wrong " Berlin"
     python -m experiments.patching --pairs pairs.csv      columns clean, corrupted, answer, wrong
 
 Without a pair the task is induction: a random string is repeated up to its last letter, which the
@@ -58,7 +60,8 @@ from interp.site import Model
 
 INDUCTION = "induction"
 STRINGS = 64
-COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "z", "q", "k", "v")
+COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "z")
+INSIDE_HEADS = ("q", "k", "v")
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,9 @@ class Config(SweepOptions):
     characters a character."""
     wrong: str = ""
     """The token that should follow the corrupted one."""
+    head_parts: Literal["auto", "output", "all"] = "auto"
+    """What of each head is patched: its output, or all, also its query, key and value; auto takes
+    the output of a large model, else all."""
     pairs: Path | None = None
     """A CSV file of pairs with columns clean and corrupted, and, if wanted, answer and wrong."""
 
@@ -104,12 +110,13 @@ def main(config: Config) -> Path:
     task = induction(config) if asks_for_induction(config) else pairs_given(config)
     with Run.open(config.runs, "patching", config.name or task.label, task.config) as run:
         metric = logit_difference(task.answer, task.wrong)
+        components = task.config["components"]
         table = activation_patching(
             task.model,
             task.clean,
             task.corrupted,
             metric,
-            COMPONENTS,
+            components,
             run=run,
             elsewhere=workers,
         )
@@ -170,6 +177,7 @@ def induction(config: Config) -> PairTask:
     clean, corrupted = clean.to(device), corrupted.to(device)
     settings = {
         "task": INDUCTION,
+        "components": components_of(config, is_large=False),
         "corrupt": config.corrupt,
         "model": about,
         "length": config.length,
@@ -220,6 +228,7 @@ def pairs_given(config: Config) -> PairTask:
             )
     settings = {
         "task": "pairs",
+        "components": components_of(config, subject.is_large),
         "subject": subject.config,
         "pairs": [pair._asdict() for pair in pairs],
     }
@@ -227,6 +236,12 @@ def pairs_given(config: Config) -> PairTask:
     made_of = config.pairs.stem if config.pairs else identity_of(pairs=settings["pairs"])[:8]
     label = run_name(subject.label, made_of)
     return PairTask(model, tokenizer, clean, corrupted, answer, wrong, settings, label)
+
+
+def components_of(config: Config, is_large: bool) -> list[str]:
+    """What is patched: the fewer of a large model, of which each cell costs a while."""
+    all_parts = config.head_parts == "all" or (config.head_parts == "auto" and not is_large)
+    return [*COMPONENTS, *(INSIDE_HEADS if all_parts else ())]
 
 
 @torch.no_grad()
@@ -274,7 +289,8 @@ def parts(run: SavedRun) -> list[Part]:
             text="\n\n".join(sentences[3:]),
             figures=[
                 Figure.saved(
-                    "Share restored by each head: its output (z), and its query, key and value.",
+                    "Share restored by each head: its output (z), and, where those were patched, "
+                    "its query, key and value.",
                     run.figure("heads"),
                 ),
                 *(

@@ -31,6 +31,7 @@ from transformer_lens.hook_points import HookPoint
 from interp.display import table_html
 from interp.errors import HookNameError, SiteError
 from interp.hooking import OwnHook, attach_hooks, bare, evaluating, modules_of
+from interp.threads import quickest_threads
 from interp.tracing import LineTracer, SourceLine
 
 Part = Literal["head", "pos", "neuron"]
@@ -350,7 +351,7 @@ def observe(model: Model, tokens: Tensor | None) -> dict[str, tuple[tuple[int, .
 
     points = set(model.hook_dict.values())
     traced = any(getattr(point, "source", None) is None for point in points)
-    with bare(points), evaluating(model):
+    with bare(points), evaluating(model), quickest_threads(model):
         for point in points:
             point.register_forward_pre_hook(OwnHook(keep_line))
         with (

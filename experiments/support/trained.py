@@ -36,7 +36,7 @@ from experiments.support.named.found import Check, NamedModel, Size
 from experiments.support.named.kinds import Kind, kind_of
 from experiments.support.named.reading import load_transformers
 from experiments.support.subjects import choose_class, train_subject_once
-from experiments.support.trainings.executors import Executor, executor_of
+from experiments.support.trainings.executors import Executor, executor_of, one_thread
 from experiments.support.trainings.tasks import resize_preset
 from gpt import checkpoint
 from gpt.errors import UsageError
@@ -289,7 +289,8 @@ def hooked_view(model: nn.Module, named: NamedModel, tokens: Int[Tensor, "batch 
         assert isinstance(model, Model)
         return model
     before = special_before(named.tokenizer).to(tokens)
-    view = hook_lines(model, torch.cat([before.expand(len(tokens), -1), tokens], dim=1))
+    with one_thread():  # hundreds of runs of a few tokens, on which several wait for each other
+        view = hook_lines(model, torch.cat([before.expand(len(tokens), -1), tokens], dim=1))
     view.tokenizer = getattr(named.tokenizer, "inner", named.tokenizer)
     return view.eval()
 
