@@ -177,7 +177,7 @@ def induction(config: Config) -> PairTask:
     clean, corrupted = clean.to(device), corrupted.to(device)
     settings = {
         "task": INDUCTION,
-        "components": components_of(config, is_large=False),
+        "components": patched_components(config, is_large=False),
         "corrupt": config.corrupt,
         "model": about,
         "length": config.length,
@@ -228,7 +228,7 @@ def pairs_given(config: Config) -> PairTask:
             )
     settings = {
         "task": "pairs",
-        "components": components_of(config, subject.is_large),
+        "components": patched_components(config, subject.is_large),
         "subject": subject.config,
         "pairs": [pair._asdict() for pair in pairs],
     }
@@ -238,7 +238,7 @@ def pairs_given(config: Config) -> PairTask:
     return PairTask(model, tokenizer, clean, corrupted, answer, wrong, settings, label)
 
 
-def components_of(config: Config, is_large: bool) -> list[str]:
+def patched_components(config: Config, is_large: bool) -> list[str]:
     """What is patched: the fewer of a large model, of which each cell costs a while."""
     all_parts = config.head_parts == "all" or (config.head_parts == "auto" and not is_large)
     return [*COMPONENTS, *(INSIDE_HEADS if all_parts else ())]

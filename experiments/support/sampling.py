@@ -35,7 +35,7 @@ PROMPTS = 8
 PROMPT = 16  # characters
 SAMPLE = 80  # characters that a finished model writes after each
 SHORT = 30  # characters that it writes at some evaluations on the way
-FEW_PROMPTS, FEW_TOKENS, FEW_VARIANTS = 2, 20, 2  # of a large model
+FEW_PROMPTS, FEW_TOKENS, FEW_VARIANTS = 2, 14, 1  # of a large model
 LONG_ENOUGH = PROMPT + FEW_TOKENS + 8  # tokens that it then reads at once
 BEFORE_TEXT = ("trigram_loss", "known_words")  # what a terminal says of all that was written
 
