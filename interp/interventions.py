@@ -136,6 +136,7 @@ class Mean(Intervention):
     def replace(self, value: Float[Tensor, "..."], place: Place) -> Tensor:
         if "pos" not in place.axes:
             raise InterventionError(f"{place.site.hook} has no positions to take a mean over")
+        require_texts(place, "mean over")
         if self.positions == "all" and "key" in place.axes:
             raise InterventionError(
                 f"{place.site.hook} has keys that mean something else at every position: "
@@ -189,6 +190,7 @@ class Resample(Intervention):
         check_number("seed", self.seed, int)
 
     def replace(self, value: Float[Tensor, "..."], place: Place) -> Tensor:
+        require_texts(place, "draw from")
         values = place.look_up(self.reference)
         held, batch = len(values), len(value)
         generator = torch.Generator().manual_seed(self.seed)
@@ -379,3 +381,12 @@ def check_number(name: str, value: Any, kind: type) -> None:
     if isinstance(value, bool) or not number or not math.isfinite(value):
         shown = "a whole number" if kind is int else "a finite number"
         raise InterventionError(f"{name} is {value!r}; it must be {shown}")
+
+
+def require_texts(place: Place, what: str) -> None:
+    """Raises ``InterventionError`` where a value is the same for every text."""
+    if place.axes[0] != "batch":
+        raise InterventionError(
+            f"{place.site.hook} is one value for all texts, so that there is no {what} texts: "
+            "patch it from another run, or set it to zero"
+        )

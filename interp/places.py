@@ -125,7 +125,9 @@ class Place:
                 "value of it: give each pass a hook point of its own"
             )
         value = reference[held]
-        free = {0} if positions else {0, self.axes.index("pos")}
+        free = {0} if self.axes[0] == "batch" else set()  # a position embedding is of no text
+        if not positions:
+            free.add(self.axes.index("pos"))
         fits = value.ndim == len(self.shape) and all(
             axis in free or size == self.shape[axis] for axis, size in enumerate(value.shape)
         )

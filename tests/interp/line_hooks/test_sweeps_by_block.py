@@ -274,3 +274,18 @@ def test_a_copy_of_a_view_is_a_view_of_a_copy_and_a_screened_sweep_agrees_with_t
     np.testing.assert_allclose(
         rough["delta"][largest], exact["delta"][largest], rtol=1e-3, atol=1e-6
     )
+
+
+def test_a_value_that_all_texts_share_is_patched_whole_and_has_no_mean_over_texts():
+    view = ip.hook_lines(built("gpt2", attn_implementation="eager"), TOKENS)
+    name = "transformer.wpe.output"
+    assert view.hook_dict[name].axes[0] != "batch"
+    kept = {name: ip.cache(view, TOKENS, name)[name] + 1.0}
+    with torch.no_grad():
+        expected = view.inner(inputs_embeds=view.inner.transformer.wte(TOKENS) + 1.0).logits
+        with ip.intervene(view, {name: Patch(kept)}):
+            np.testing.assert_allclose(view(TOKENS), expected, atol=1e-4)
+        for what in (ip.Mean(kept), ip.Resample(kept)):
+            refused = pytest.raises(ip.errors.InterventionError, match="one value for all texts")
+            with refused, ip.intervene(view, {name: what}):
+                view(TOKENS)
