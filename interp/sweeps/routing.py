@@ -29,6 +29,8 @@ def find_routes(request: Request) -> Routes:
             by_block = find_block_path(request, sorted(rest))
         except NotRecognisedError as error:
             notes.append(f"it runs from its first block on: {error}")
+    if by_block:
+        notes = []  # its blocks are run as they are, and need not be taken apart
     rest.difference_update(by_block.entries if by_block else ())
     return Routes(fast_path, by_block, sorted(rest), notes)
 

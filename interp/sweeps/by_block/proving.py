@@ -17,8 +17,9 @@ from interp.errors import UsageError
 from interp.masks import LOWEST
 from interp.site import axes_of, names_by_point
 from interp.sweeps.by_block.carrying import adding
-from interp.sweeps.by_block.path import BlockPath, Where, hooked, make_beginning
+from interp.sweeps.by_block.path import Beginning, BlockPath, Where, hooked, make_beginning
 from interp.sweeps.request import Request
+from interp.sweeps.running import batch_slices
 from interp.sweeps.speed.components import NotRecognisedError
 from interp.sweeps.speed.verifying import check_same_everywhere
 from interp.sweeps.trials import Change
@@ -138,36 +139,46 @@ class Proof:
             NotInTurnError, NotRecognisedError: a block gives something else.
         """
         request, blocks = self.path.request, self.path.blocks
-        batch, length = request.batch, request.length
         begin = make_beginning(request.tokens, blocks, self.path.clean, start)
-        rows = torch.cat([torch.arange(batch).flip(0), torch.arange(batch)])
         blocks.forget()
-        for layer in range(min(entry.layer for entry in self.path.entries.values()), len(blocks)):
-            pairs = []
-            for point in self.at.get((layer, "inside"), {}):
-                change = self.noise.change(point, batch)
-                pairs.append((point, adding([(slice(0, batch), change)], length, slice(None))))
-            runs = self.noisy.clean.entering[layer], self.path.clean.entering[layer]
-            x = torch.cat([runs[0][:, start:].flip(0), runs[1][:, start:]])
-            with hooked(request.model, pairs):
-                ours = blocks.call(layer, x, begin.calls, rows, begin.cache)
-            after = ours[:batch].flip(0)
-            for point in self.at.get((layer + 1, "stream"), {}):
-                after = after + self.noise.made[point][:, start:]
-            what = f"block {layer}, from position {start} on," if start else f"block {layer}"
-            check_same_everywhere(after, self.noisy.after(layer)[:, start:], what)
-            check_same_everywhere(ours[batch:], self.path.after(layer)[:, start:], what)
+        for examples in batch_slices(request.tokens):
+            for layer in range(min(each.layer for each in self.path.entries.values()), len(blocks)):
+                self.check_block(layer, begin, examples)
         self.path.know(begin, request.length)
+
+    def check_block(self, layer: int, begin: Beginning, examples: slice) -> None:
+        """One block, on some of the texts."""
+        request, start = self.path.request, begin.start
+        chosen = torch.arange(request.batch)[examples]
+        pairs = []
+        for point in self.at.get((layer, "inside"), {}):
+            change = self.noise.change(point, request.batch, examples)
+            edits = [(slice(0, len(chosen)), change)]
+            pairs.append((point, adding(edits, request.length, slice(None))))
+        noisy, clean = (
+            run.clean.entering[layer][examples, start:] for run in (self.noisy, self.path)
+        )
+        with hooked(request.model, pairs):
+            ours = self.path.blocks.call(
+                *(layer, torch.cat([noisy.flip(0), clean]), begin.calls),
+                *(torch.cat([chosen.flip(0), chosen]), begin.cache),
+            )
+        after = ours[: len(chosen)].flip(0)
+        for point in self.at.get((layer + 1, "stream"), {}):
+            made = self.noise.made[point].expand(request.batch, -1, -1)
+            after = after + made[examples, start:]
+        what = f"block {layer}, from position {start} on," if start else f"block {layer}"
+        check_same_everywhere(after, self.noisy.after(layer)[examples, start:], what)
+        check_same_everywhere(ours[len(chosen) :], self.path.after(layer)[examples, start:], what)
 
 
 def verify_unembedding(path: BlockPath, start: int) -> None:
     """What gives the logits, on some positions of some rows, beside the whole run."""
-    last, logits = path.clean.last, path.clean.logits
-    if path.last_only:
-        ours, theirs = path.blocks.unembed(last[:, -1:]), logits
-    else:
-        ours, theirs = path.blocks.unembed(last[:, start:]), logits[:, start:]
-    check_same_everywhere(ours, theirs, "what gives the logits")
+    logits = path.clean.logits
+    positions = slice(-1, None) if path.last_only else slice(start, None)
+    for examples in batch_slices(path.request.tokens, logits.shape[2]):
+        ours = path.blocks.unembed(path.clean.last[examples, positions])
+        check_same_everywhere(ours, logits[examples, positions], "what gives the logits")
 
 
 class ProofNoise:
@@ -188,12 +199,13 @@ class ProofNoise:
             self.made[hook] = self.make(value, hook)
         return value + self.made[hook]
 
-    def change(self, hook: HookPoint, batch: int) -> Change:
-        """What was added, as a trial's change of every text, the texts in reverse."""
+    def change(self, hook: HookPoint, batch: int, examples: slice) -> Change:
+        """What was added to some texts, as a trial's change, the texts in reverse."""
         made = self.made[hook]
         axis = axes_of(self.names[hook], made.ndim).index("pos")
         whole = tuple(slice(None) for _ in made.shape)
-        return Change(whole, made.expand(batch, *made.shape[1:]).flip(0), made.numel(), axis)
+        values = made.expand(batch, *made.shape[1:])[examples].flip(0)
+        return Change(whole, values, made.numel(), axis)
 
     def make(self, value: Tensor, hook: HookPoint) -> Tensor:
         generator = torch.Generator().manual_seed(len(self.made))
