@@ -83,7 +83,8 @@ def plan_rebuilding(build: Build, model: nn.Module, judge: Judge) -> Rebuilding:
 
 def rebuild(plan: Rebuilding, build: Build, model: nn.Module) -> tuple[nn.Module, list[str]]:
     """A model built anew, with the weights, device, precision and mode of ``model``; and the names
-    of weights for which it has no place.
+    of weights for which it has no place. Weights are shared, not copied: whoever runs a cut model
+    puts back what it wrote into them, or does so in a process of its own.
 
     Raises:
         MisfitError: it needs weights that ``model`` lacks, or has in another shape.
@@ -106,9 +107,12 @@ def rebuild(plan: Rebuilding, build: Build, model: nn.Module) -> tuple[nn.Module
                 f"{name} is {list(tensor.shape)} in it and {list(given[name].shape)} in the "
                 "trained one"
             )
-        tensor.data = given[name].detach().clone()
+        weight = given[name].detach()
+        tensor.data = weight if isinstance(tensor, nn.Parameter) else weight.clone()
     for name, tensor in found.items():
-        if name in given and name not in plan.made and not equal(tensor, given[name]):
+        if name not in given or name in plan.made or tensor.data_ptr() == given[name].data_ptr():
+            continue
+        if not equal(tensor, given[name]):
             raise MisfitError(f"{name} shares its values in it with a weight of other values")
     copy_settings(model, fresh, plan.settings)
     weights = dict(model.named_parameters())

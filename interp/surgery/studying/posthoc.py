@@ -215,7 +215,8 @@ def unchanged(uncut: Uncut) -> Row:
 def try_in_training(uncut: Uncut, surgery: Surgery, made: Surgery, filenames: set[str]) -> Row:
     """What a surgery without effect on the trained model does to building and training one."""
     same = unchanged(uncut)
-    if surgery.layers is not None or needs_mean(made):  # a mean is of the trained model
+    alone = surgery.layers is not None or needs_mean(made)  # a mean is of the trained model
+    if alone or not uncut.trains:
         return {**same, "status": Status.EQUIVALENT, "detail": "the same logits, to the bit"}
     try:
         with uncut.made_in_building(made), same_draws():

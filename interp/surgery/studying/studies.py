@@ -63,6 +63,7 @@ def study(
     reference: Judge | None = None,
     prepare: Surgery | None = None,
     own: Iterable[Surgery] = (),
+    trains: bool = True,
     limit_s: float = 20.0,
     workers: int | None = None,
     store: Run | None = None,
@@ -83,6 +84,8 @@ def study(
             mean stands in.
         prepare: a surgery that is made under every other, and under the baseline.
         own: cuts of one's own, to be made beside those that are found.
+        trains: whether it is asked what a cut does in training; not of a model that comes trained,
+            for which two steps of training would take longer than all else.
         limit_s: seconds that judging one mutant may take, of those in which it could run.
         workers: processes at a time; None is one for each core, 0 is none: mutants run here,
             unguarded, and what each has changed is put back. It is 0 wherever torch sees a GPU:
@@ -124,6 +127,7 @@ def study(
         reference=reference,
         prepare=prepare,
         own=tuple(own),
+        trains=trains,
         limit_s=limit_s,
         workers=workers,
         store=store,
@@ -386,4 +390,5 @@ class Study(Uncut):
             "imports": hash_of_imports(self.sources),
             "judged": [call.tokens.tolist() for call in self.baseline.calls],
             "about": self.about,
+            **({} if self.trains else {"trains": False}),
         }

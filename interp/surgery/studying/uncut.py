@@ -57,6 +57,7 @@ class Uncut:
     limit_s: float
     workers: int | None
     own: tuple[Surgery, ...]
+    trains: bool
 
     @cached_property
     def baseline(self) -> Judgement:
@@ -104,7 +105,8 @@ class Uncut:
 
     @property
     def observations(self) -> dict[Source, Observations]:
-        """What every expression was when the model was built, judged and trained for two steps."""
+        """What every expression was when the model was built, judged and, where it trains, trained
+        for two steps."""
         return self._observed[0]
 
     @property
@@ -162,7 +164,10 @@ class Uncut:
 
     @cached_property
     def targets(self) -> str:
-        """The parameter by which the model takes targets that the judge does not give it."""
+        """The parameter by which the model takes targets that the judge does not give it; of one
+        that is not trained, none is asked for."""
+        if not self.trains:
+            return ""
         call = self._call
 
         def look() -> str:
@@ -173,7 +178,10 @@ class Uncut:
 
     @cached_property
     def _training(self) -> TrainingHashes | None:
-        """The fingerprint of two steps of training without a cut; None if it never is the same."""
+        """The fingerprint of two steps of training without a cut; None if it never is the same, or
+        nobody asks."""
+        if not self.trains:
+            return None
         targets, call = self.targets, self._call
 
         def train() -> TrainingHashes:
@@ -186,7 +194,7 @@ class Uncut:
     @property
     def training_notes(self) -> tuple[str, ...]:
         """What a reader must know of its training: a sentence."""
-        if self._training is not None:
+        if not self.trains or self._training is not None:
             return ()
         return (
             "Training is not repeatable: two steps of it gave other weights the second time, with "
@@ -354,8 +362,9 @@ class Uncut:
                 judgement = judge_model(self.model, self.judge)
             with observing(noted, "build", edits):
                 self.build(0)
-            with observing(noted, "train", edits):
-                training_fingerprint(self.build, judgement.calls[0], targets)
+            if self.trains:
+                with observing(noted, "train", edits):
+                    training_fingerprint(self.build, judgement.calls[0], targets)
         noted.axes = axes
         return noted
 
