@@ -82,9 +82,10 @@ class Means:
         return (total / self.counts[key]).to(value).expand_as(value)
 
     @contextmanager
-    def standing_in(self) -> Iterator[dict[str, Any]]:
-        """Inside the block, what the name in edited code that asks for a mean stands for."""
-        with counting_turns() as next_key:
+    def standing_in(self, model: nn.Module | None = None) -> Iterator[dict[str, Any]]:
+        """Inside the block, what the name in edited code that asks for a mean stands for; a layer
+        of ``model`` that runs alone has its own means."""
+        with counting_turns(model) as next_key:
             yield {MEAN: lambda value, name: self.of(next_key(name), value)}
 
 
@@ -103,20 +104,24 @@ def needs_mean(surgery: Surgery) -> bool:
 
 
 @contextmanager
-def counting_turns() -> Iterator[Callable[[str], MeanKey]]:
+def counting_turns(model: nn.Module | None = None) -> Iterator[Callable[[str], MeanKey]]:
     """Inside the block, a function that is told of a value each time that it is computed, and says
-    in which layer of the model that runs, and how often in this call of it before."""
+    in which layer of the model that runs, and how often in this call of it before.
+
+    Args:
+        model: whose layers are known by number where they run alone too.
+    """
     turns: Counter[tuple[str, int | None]] = Counter()
     running: list[nn.Module] = []
     layers: list[int] = []
     known: dict[nn.Module, dict[nn.Module, int]] = {}
+    whole = {} if model is None else numbered_layers(model)
 
     def enter(module: nn.Module, *_: Any) -> None:
         if not running:
             turns.clear()
             if module not in known:
-                found = layer_modules(module)
-                known[module] = {part: layer for layer in found for part in found[layer]}
+                known[module] = whole if module in whole else numbered_layers(module)
         running.append(module)
         if module in known[running[0]]:
             layers.append(known[running[0]][module])
@@ -134,6 +139,11 @@ def counting_turns() -> Iterator[Callable[[str], MeanKey]]:
 
     with around_every_call(enter, leave):
         yield next_key
+
+
+def numbered_layers(model: nn.Module) -> dict[nn.Module, int]:
+    found = layer_modules(model)
+    return {part: layer for layer in found for part in found[layer]}
 
 
 def take_means(

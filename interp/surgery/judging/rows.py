@@ -4,8 +4,10 @@ A row has a status, a sentence of detail, and, where the mutant could be judged,
 that of the uncut model.
 """
 
+import ast
 import traceback
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -178,6 +180,24 @@ def headlines(table: pd.DataFrame) -> pd.DataFrame:
     return first_of_lines(table, passes=WITHOUT)
 
 
+@lru_cache(maxsize=4096)
+def leaves_line_out(operator: str, code: str, after: str) -> bool:
+    """Whether a cut leaves out all that a line does: the statement, or the one call that makes its
+    value, so that what the call takes passes on."""
+    if operator != "bypass-call":
+        return operator in WITHOUT
+    try:
+        before, now = (ast.parse(text.strip()).body[0] for text in (code, after))
+    except (SyntaxError, IndexError):
+        return False
+    call, left = getattr(before, "value", None), getattr(now, "value", None)
+    if not isinstance(call, ast.Call) or not isinstance(left, ast.expr):
+        return False
+    taken = [*call.args, *(keyword.value for keyword in call.keywords)]
+    taken += [call.func.value] if isinstance(call.func, ast.Attribute) else []
+    return ast.dump(left) in map(ast.dump, taken)
+
+
 def one_per_function(cuts: pd.DataFrame) -> pd.DataFrame:
     """Some surgeries, one row for those that make the same function: the one that the
     others are the same as, if it is among them, else the first.
@@ -219,6 +239,8 @@ def first_of_lines(table: pd.DataFrame, passes: Sequence[str]) -> pd.DataFrame:
     idle = table["operator"].isin(list(passes)) & table["status"].isin(
         [Status.EQUIVALENT, Status.TRAIN_ONLY]
     )
+    cuts = table[["operator", "code", "after"]].fillna("").to_numpy(dtype=str)
+    idle &= np.array([leaves_line_out(*cut) for cut in cuts], dtype=bool)
     effect = (~table["status"].isin(WITH_EFFECT)).astype(int)
     operator = table["operator"].map(rank).fillna(len(rank))
     order = table.assign(_effect=effect.mask(idle, -1), _operator=operator)

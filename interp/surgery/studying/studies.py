@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ from interp.surgery.judging.rows import (
     Row,
     checked_by_hook,
     close,
+    headlines,
     mark_duplicates,
     over_seeds,
     with_columns,
@@ -42,8 +43,10 @@ from interp.surgery.source.edits import Surgery, at_layers, combine
 from interp.surgery.source.imports import hash_of_imports
 from interp.surgery.source.syntax import read_source, tell_apart
 from interp.surgery.studying.describing import describe_cut, layers_of, lines_without_cut
+from interp.surgery.studying.one_layer import LayerPlan, plan_layers
 from interp.surgery.studying.posthoc import try_cut, try_twin
 from interp.surgery.studying.retraining import retrain
+from interp.surgery.studying.single_layers import goes_by_blocks, try_by_blocks
 from interp.surgery.studying.trying import Progress, try_all
 from interp.surgery.studying.uncut import Build, Train, Uncut
 
@@ -173,15 +176,16 @@ class Study(Uncut):
         self,
         ids: Iterable[str | Surgery] | None = None,
         *,
-        layers: Literal["each"] | Sequence[int] | None = None,
+        layers: Literal["each", "headlines"] | Sequence[int] | None = None,
         progress: Progress | None = None,
     ) -> pd.DataFrame:
         """Make surgeries on the trained model, one at a time, and judge it.
 
         Args:
             ids: which, by id or themselves; None is all.
-            layers: None makes each in all layers; ``"each"`` also in one layer at a time; numbers
-                in these layers together.
+            layers: None makes each in all layers; ``"each"`` also in one layer at a time, and
+                ``"headlines"`` those alone that ``headlines`` shows, and one's own; numbers in
+                these layers together.
             progress: is told how many are done, of how many.
 
         Returns:
@@ -197,27 +201,37 @@ class Study(Uncut):
             SurgeryError: an id or a layer that is not there; nothing that can be cut.
         """
         chosen = self._chosen(ids)
-        if layers is not None and layers != "each":
-            check_layers(self.model, layers)
-            chosen = [at_layers(surgery, layers) for surgery in chosen]
+        by_layer = layers in ("each", "headlines")
+        if layers is not None and not by_layer:
+            check_layers(self.model, cast(Any, layers))
+            chosen = [at_layers(surgery, cast(Any, layers)) for surgery in chosen]
         outcomes = self._tried(chosen, progress)
-        if layers == "each":
-            single = [
-                at_layers(surgery, [layer])
-                for surgery, outcome in zip(chosen, outcomes, strict=True)
-                if outcome["status"] in TOOK_EFFECT
-                for layer in layers_of(self, surgery)
+        if by_layer:
+            among = range(len(chosen))
+            if layers == "headlines":
+                shown = headlines(with_columns(self._described(chosen, outcomes)))["id"]
+                known = {*shown, *(cut.id for cut in self.own)}
+                among = [n for n in among if chosen[n].id in known]
+            asked = [
+                (chosen[n], layers_of(self, chosen[n]))
+                for n in among
+                if outcomes[n]["status"] in TOOK_EFFECT
             ]
-            outcomes += self._tried(single, progress)
-            chosen = chosen + single
-        rows = [
-            {**describe_cut(self, surgery), **NO_TWIN, **outcome}
-            for surgery, outcome in zip(chosen, outcomes, strict=True)
-        ]
+            outcomes += self._tried_in_layers(asked, progress)
+            chosen += [at_layers(cut, [layer]) for cut, inside in asked for layer in inside]
+        rows = self._described(chosen, outcomes)
         rows = [checked_by_hook(row) for row in rows]
         if ids is None:
             rows += [{**row, **NO_TWIN} for row in lines_without_cut(self)]
         return mark_duplicates(with_columns(rows))
+
+    def _described(
+        self, surgeries: Sequence[Surgery], outcomes: Sequence[Row]
+    ) -> list[dict[str, Any]]:
+        return [
+            {**describe_cut(self, surgery), **NO_TWIN, **outcome}
+            for surgery, outcome in zip(surgeries, outcomes, strict=True)
+        ]
 
     def _chosen(self, ids: Iterable[str | Surgery] | None) -> list[Surgery]:
         if ids is None:
@@ -343,12 +357,7 @@ class Study(Uncut):
         for note in self.training_notes:
             warnings.warn(note, SurgeryWarning, stacklevel=3)
         self.prepare_to_fork()
-        parts = {
-            "prepared": self.prepare.identity if self.prepare else "",
-            "weights": weights_hash(self.model),
-            "uncut": self.baseline.values.tolist(),
-            "limit_s": self.limit_s,
-        }
+        parts = self._parts
         rows = try_all(
             self,
             [partial(try_cut, self, surgery) for surgery in surgeries],
@@ -376,6 +385,37 @@ class Study(Uncut):
             with_twin(row, twin, found[twin]) if twin else row
             for row, twin in zip(rows, by_row, strict=True)
         ]
+
+    def _tried_in_layers(
+        self, asked: Sequence[tuple[Surgery, Sequence[int]]], progress: Progress | None
+    ) -> list[Row]:
+        """The rows of cuts, each in one layer after the other."""
+        plan, found = self.layer_plan, {}
+        if isinstance(plan, LayerPlan):
+            found = try_by_blocks(self, plan, asked, self._parts, progress)
+        keys = [(n, layer) for n, (_, layers) in enumerate(asked) for layer in layers]
+        left = [key for key in keys if key not in found]
+        whole = [at_layers(asked[n][0], [layer]) for n, layer in left]
+        if whole:
+            found |= zip(left, self._tried(whole, progress), strict=True)
+        return [found[key] for key in keys]
+
+    @cached_property
+    def layer_plan(self) -> LayerPlan | str:
+        """How the model's blocks run alone, for cuts in one layer; why not, in words that follow
+        "as"; empty where small models are compared with their hook points instead."""
+        self.prepare_to_fork()
+        return plan_layers(self) if goes_by_blocks(self) else ""
+
+    @cached_property
+    def _parts(self) -> dict[str, Any]:
+        """What decides what becomes of a cut, beside what decides all of the study."""
+        return {
+            "prepared": self.prepare.identity if self.prepare else "",
+            "weights": weights_hash(self.model),
+            "uncut": self.baseline.values.tolist(),
+            "limit_s": self.limit_s,
+        }
 
     def _identity(self, what: str, **parts: Any) -> str:
         return identity_of(what=what, **self._decided_by, **parts)

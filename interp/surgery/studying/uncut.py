@@ -305,7 +305,7 @@ class Uncut:
                 names: dict[str, Any] = {}
                 if needs_mean(surgery):
                     asked = [self.means[part.source] for part in surgery.parts if needs_mean(part)]
-                    names = stack.enter_context(join_means(asked).standing_in())
+                    names = stack.enter_context(join_means(asked).standing_in(self.model))
                 made = perform(surgery, model or self.model, names=names, kept=self.kept)
                 stack.enter_context(made)
             yield
