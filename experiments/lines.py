@@ -2,11 +2,14 @@
 
 A profiler for causal importance. Every line that runs is cut in every way that tells a story, on
 the trained model, in all layers together and in each alone; the lines that matter most are also cut
-before training. What comes out is the source, with the effects beside the lines.
+before training, but for a model that comes with weights. What comes out is the source, with the
+effects beside the lines.
 
     python -m experiments.lines                                     about a minute, no download
     python -m experiments.lines --preset laptop --checkpoint laptop.safetensors
     python -m experiments.lines --model my_model.py:GPT             any file, any class
+    python -m experiments.lines --model smollm2                     a pretrained model, on any text
+    python -m experiments.lines --model hf:gpt2 --layers 0 5 11     in some layers alone
 
 Interrupted or killed and started again, it goes on where it stopped. Trainings of our own model are
 those of experiments.course and experiments.retrain: what one of them has trained is not trained
@@ -15,14 +18,13 @@ again.
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
 import tyro
 
-import gpt.model
 from experiments.support.cli import (
     Between,
     Options,
@@ -35,7 +37,15 @@ from experiments.support.cli import (
     launch,
     run_name,
 )
+from experiments.support.devices import Device, Dtype
+from experiments.support.line_models import (
+    before_training,
+    losses_of,
+    studied_model,
+    trainings_of,
+)
 from experiments.support.line_samples import save_line_samples
+from experiments.support.measured import measured_on, measured_reading
 from experiments.support.own_cuts import (
     Cuts,
     identities,
@@ -50,23 +60,11 @@ from experiments.support.pages.telling import AFTER, BEFORE, COLUMNS, of_failure
 from experiments.support.pages.views import hash_source, save_views
 from experiments.support.record import Experiment, Quoted
 from experiments.support.sampling import say_samples
-from experiments.support.subjects import choose_class, train_subject_once
 from experiments.support.trainings.executors import at_once, one_thread
 from experiments.support.trainings.finished import are_made, identity_of_tables, note_made
-from experiments.support.trainings.line_trainings import (
-    Trainings,
-    judges,
-    posthoc,
-    trained_without,
-    untrained_study,
-)
-from experiments.support.trainings.tasks import resize_preset
-from gpt import checkpoint
-from gpt.errors import UsageError
-from gpt.model import GPT
+from experiments.support.trainings.line_trainings import posthoc, trained_without
 from gpt.protocol import LanguageModel
-from gpt.text import CharTokenizer, load_corpus, split
-from gpt.train import PRESETS
+from gpt.text import CharTokenizer
 from interp import figures, surgery
 from interp.errors import SurgeryWarning
 from interp.report import Figure, Part, Section
@@ -75,15 +73,28 @@ from interp.status import Status
 from interp.surgery import annotate
 from interp.surgery.by_line import lines_of_hook_points
 from interp.surgery.judging import weights_hash
+from interp.surgery.running.layers import check_layers
 from interp.surgery.source.imports import hash_of_imports
 from interp.surgery.source.syntax import tell_apart
+from interp.surgery.studying.single_layers import BY_WHOLE_RUN
 from interp.surgery.studying.studies import Study
 from interp.surgery.terminal import terminal
 from interp.verdicts import correct, verdicts_of
 
 SHOWN = 25  # rows of the table on the page; the file has all
-FOREIGN_STEPS = 300  # of training somebody else's model in demo
-DECIDE = ("class", "model", "train", "text", "texts", "taken")  # settings that a result depends on
+COMES_TRAINED = (
+    "No line was cut before training: the model comes trained, on more text than is to be had "
+    "here, and what training would make of a line's absence is not known."
+)
+DECIDE = (
+    "class",
+    "model",
+    "train",
+    "text",
+    "texts",
+    "taken",
+    "subject",
+)  # settings that a result depends on
 
 
 @dataclass(frozen=True)
@@ -93,10 +104,31 @@ class Config(Options):
     preset: Literal["demo", "laptop"] = "demo"
     """Size of model and training."""
     model: str = ""
-    """The model as FILE:Class; by default our own, gpt/model.py."""
+    """The model: FILE.py:Class, smollm2 (a pretrained Llama of 135 million parameters),
+    hf:NAME_OR_FOLDER (a causal language model of transformers), nanogpt:ckpt.pt, or
+    FILE.safetensors (a checkpoint of this project); by default our own, gpt/model.py."""
+    weights: Path | None = None
+    """With --model FILE.py:Class: its trained weights, a .safetensors file. Without them it is
+    trained for a moment."""
+    tokenizer: str = ""
+    """What makes the tokens of a model with weights that brings none: smollm2, hf:NAME_OR_FOLDER,
+    or nanoGPT's meta.pkl. By default the characters of the text."""
+    context: Annotated[int, Between(2, 10**6)] | None = None
+    """Tokens of a text that a model with weights reads at once; by default as many as it can, and
+    of a large one 32."""
+    layers: tuple[Annotated[int, Between(0, 10**6)], ...] = ()
+    """In which layers lines are cut one layer at a time; by default in each. Of a large model these
+    are the headline cuts of the lines and your own, of others all."""
+    device: Device = "auto"
+    """Where a model with weights computes; auto takes a GPU if there is one."""
+    dtype: Dtype = "auto"
+    """The numbers that it computes with; auto is float32 on a CPU, and elsewhere what its weights
+    were saved in."""
+    trust_remote_code: bool = False
+    """With --model hf:…: run the code that comes with the weights. Without it, none is run."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """With --model: NAME=VALUE, an argument that the model is built with, as in --set n_kv_head=2.
-    Repeat it for several."""
+    """With --model FILE.py:Class: NAME=VALUE, an argument that the model is built with, as in
+    --set n_kv_head=2. Repeat it for several."""
     build: str = ""
     """FILE:function that builds the untrained model, in place of --model or where its class is hard
     to build; its parameters are sizes by name, as in def make(vocab_size, block_size)."""
@@ -112,11 +144,12 @@ class Config(Options):
     """Trained weights of our own model; without it one is trained, as the preset says."""
     steps: Steps | None = None
     """Steps of training; by default the preset's, and 300 with --model in demo."""
-    texts: Texts = 24
-    """Blocks of the validation text on which a cut model is measured."""
+    texts: Texts | None = None
+    """Blocks of the validation text on which a cut model is measured; by default 24, and 4 of a
+    large model."""
     retrain_top: Annotated[int, Between(0, 10_000)] | None = None
     """How many lines are also cut before training, those of the largest effect; by default 8,
-    with --model in demo 3."""
+    with --model in demo 3, and none of a model that comes with weights."""
     seeds: Seeds = 3
     """Trainings of each; from three on, lasting costs have intervals."""
     workers: Workers = field(default_factory=at_once)
@@ -126,117 +159,68 @@ class Config(Options):
 
 
 def main(config: Config) -> Path:
-    foreign = bool(config.model or config.build)
-    if config.checkpoint and foreign:
-        raise UsageError("--checkpoint is for our own model; leave --model or --checkpoint out")
-    if not foreign and (config.set or config.judge or config.files):
-        raise UsageError(
-            "--set, --judge and --files are for another's model: name it, with --model FILE:Class"
-        )
-    preset, corpus = PRESETS[config.preset], load_corpus(config.text)
-    loaded = checkpoint.load(config.checkpoint) if config.checkpoint else None
-    tokenizer = (loaded and loaded.tokenizer) or CharTokenizer.from_text(corpus.text)
-    if loaded:
-        preset = replace(preset, model=loaded.model.config)
-    steps = config.steps
-    if foreign and config.preset == "demo":
-        steps = steps or FOREIGN_STEPS
-    preset = resize_preset(preset, tokenizer.vocab_size, steps)
-    data = split(corpus, tokenizer, preset.model.block_size)
-    other = None
-    if foreign:
-        other = choose_class(
-            config.model,
-            data,
-            preset,
-            config.seed,
-            config.runs,
-            given=config.set,
-            build=config.build,
-            judge=config.judge,
-            files=config.files,
-        )
-    modules = other.modules if other else [gpt.model]
-    sources = tell_apart([surgery.read_source(module) for module in modules])
+    studied = studied_model(config)
+    subject, trains = studied.subject, studied.subject is None
+    sources = tell_apart([surgery.read_source(module) for module in studied.modules])
     source = sources[0]
     own = own_cuts(config.cut, sources)
-    top = config.retrain_top
-    if top is None:
-        top = 3 if other and config.preset == "demo" else 8
-    seeds = list(range(config.seed, config.seed + config.seeds))
-    settings: dict[str, Any] = {
-        "preset": config.preset,
-        "model": asdict(preset.model),
-        "train": asdict(preset.train),
-        "file": source.module,
-        "class": other.name if other else GPT.__name__,
-        "checkpoint": str(config.checkpoint or ""),
-        "text": {"name": corpus.name, "sha256": corpus.sha256},
-        "texts": config.texts,
-        "seeds": seeds,
-    }
-    name = config.name or run_name(
-        config.preset, corpus.name, source.path.stem, *names_of_cuts(own)
-    )
-    build = other.build if other else lambda seed: GPT(preset.model, seed=seed)
-    if other:
-        taken = {key: other.about[key] for key in ("given", "built")}
-        settings["taken"] = {"files": [s.file for s in sources]} | taken
-    # its files as they are now: the same command after an edit is a fresh answer
-    beside = {"beside": other.about["beside"]} if other else {}
-    read = {"sources": [s.text for s in sources], "imports": hash_of_imports(sources)} | beside
+    settings = studied.settings
+    if not trains and config.layers:
+        check_layers(studied.model(None), config.layers)
+    foreign = not trains or studied.train is not None
+    name = config.name or run_name(studied.label, *names_of_cuts(own))
+    read = {"sources": [s.text for s in sources], "imports": hash_of_imports(sources)}
+    read |= studied.beside
     examined = say_before_training(
-        lambda: untrained_study(preset, data, build, modules),
-        own,
-        config.runs / "lines" / name,
-        **read,
-        **settings,
+        lambda: before_training(studied), own, config.runs / "lines" / name, **read, **settings
     )
     own = examined.cuts
     if own:
         settings["cuts"] = identities(own)
-    hashes = {"text_sha256": corpus.sha256, "source_sha256": hash_source(source)}
+    hashes = {"text_sha256": studied.corpus.sha256, "source_sha256": hash_source(source)}
     for number, more in enumerate(sources[1:], 2):
         hashes[f"source_{number}_sha256"] = hash_source(more)
     with Run.open(config.runs, "lines", name, settings, hashes) as run, one_thread():
         examined.keep(run)
-        ours = Trainings(run, preset, data, tokenizer, corpus.sha256, seeds, config.workers)
-        if other:
-            console.print(f"{other.name} of {', '.join(str(s.path) for s in sources)}")
-            for note in other.notes:
+        if foreign:
+            console.print(f"{studied.name} of {', '.join(str(s.path) for s in sources)}")
+            for note in studied.notes:
                 console.print(f"note    {note}", soft_wrap=True, markup=False)
-            model = train_subject_once(other, config.seed, config.runs)
-        else:
-            model = loaded.model if loaded else ours.model()
+        ours = trainings_of(studied, run, config.workers)
+        model = studied.model(ours)
+        top = 0 if ours is None else retrained_by_default(config, foreign)
         decided = {**read, "weights": weights_hash(model), "top": top, **settings}
-        about = {key: settings[key] for key in DECIDE if key in settings} | beside
+        about = {key: settings[key] for key in DECIDE if key in settings} | studied.beside
         made_of = identity_of_tables(limit_s=config.limit_s, **decided)
         if not are_made(run, made_of):
-            judge, reference = judges(data, preset.model.block_size, config.texts)
             study = make_study(
                 run,
-                told=other.notes if other else [],
-                build=build,
-                judge=judge,
-                files=modules,
+                told=studied.notes,
+                build=studied.build,
+                judge=studied.judge,
+                files=studied.modules,
                 model=model,
-                train=other.train if other else None,
-                reference=reference,
+                train=studied.train,
+                reference=studied.reference,
                 own=own.values(),
+                trains=trains,
                 limit_s=config.limit_s,
                 workers=config.workers,
                 about=about,
             )
+            each: Literal["each", "headlines"] = "each"
+            if subject is not None and subject.is_large:
+                each = "headlines"
             with warnings.catch_warnings(action="ignore", category=SurgeryWarning):  # said by now
-                run.save_table(posthoc(study))
+                run.save_table(posthoc(study, each, config.layers))
+            note_layers(run, study)
             again = None
-            if top:
-                trainings = trained_without(study, run.table(), top, seeds, ours)
+            if top and ours:
+                trainings = trained_without(study, run.table(), top, settings["seeds"], ours)
                 run.save_table(trainings, "trainings")
                 again = correct(surgery.over_seeds(trainings))
                 run.save_table(again, "retrained")
-            block = preset.model.block_size
-            save_line_samples(run, study, data, tokenizer, block, config.seed)
+            save_line_samples(run, study, studied, config.seed)
             where = lines_of_hook_points(model, source.path)
             shown = [
                 annotate.annotated(s, run.table(), again, where if s is source else None)
@@ -245,8 +229,12 @@ def main(config: Config) -> Path:
             run.save_table(pd.concat(shown, ignore_index=True), "lines")
             run.save_table(annotate.by_layer(run.table()), "layers")
             run.save_table(annotate.by_site(run.table(), where), "sites")
-            if isinstance(model, LanguageModel):
-                save_views(run, model, tokenizer, data.val)
+            if subject is not None:
+                call = study.baseline.calls[0]
+                losses = pd.Series(losses_of(call.logits, call.tokens).flatten().cpu())
+                run.save_table(measured_on(subject, call.tokens, losses), "measured")
+            elif isinstance(model, LanguageModel) and isinstance(studied.tokenizer, CharTokenizer):
+                save_views(run, model, studied.tokenizer, studied.data.val)
             note_made(run, made_of)
         page = present(run, draw)
     lines = run.table("lines")
@@ -254,12 +242,19 @@ def main(config: Config) -> Path:
     console.print(summary(run.table()))
     for said in of_own_cuts(run.table(), own):
         console.print(said, soft_wrap=True, markup=False)
-    if not other:
+    if not foreign:
         said = command_without(run).format(surgery=worst_cut(lines))
         console.print(f"train without one, by its id: {said}", soft_wrap=True, markup=False)
     say_samples(run)
     announce(run.folder)
     return page
+
+
+def retrained_by_default(config: Config, foreign: bool) -> int:
+    """How many lines are also cut before training."""
+    if config.retrain_top is not None:
+        return config.retrain_top
+    return 3 if foreign and config.preset == "demo" else 8
 
 
 def worst_cut(lines: pd.DataFrame) -> str:
@@ -300,7 +295,10 @@ def parts(run: SavedRun) -> list[Part]:
     largest = ranked(table)
     largest = largest.assign(line=largest["where"], verdict=verdicts_of(largest).astype(str))
     numbers = largest[[*columns, "reading"]].head(SHOWN)
-    return [Section("Every line", summary(table), shown, numbers, saved=table)]
+    text = summary(table)
+    if run.holds("measured"):
+        text = f"{measured_reading(run.table('measured'))}\n\n{text}"
+    return [Section("Every line", text, shown, numbers, saved=table)]
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
@@ -327,17 +325,47 @@ def effects(run: SavedRun) -> pd.DataFrame:
 def limits(run: SavedRun) -> list[str]:
     """What was not tested, and what could not be."""
     table, lines = run.table(), run.table("lines")
+    seeds = run.description["config"].get("seeds")
     return [
         *run.table("notes")["note"],
         f"Effects on the trained model are means over {int(table['n'].max())} texts, with 95 % "
         "intervals over these; p-values are corrected for all cuts that were made (Holm), "
         "intervals are not.",
-        f"{int(lines['retrained_delta'].notna().sum())} of "
+        COMES_TRAINED
+        if seeds is None
+        else f"{int(lines['retrained_delta'].notna().sum())} of "
         f"{int((lines['status'] == 'changed').sum())} lines with an effect were also "
-        f"cut before training, with {len(run.description['config']['seeds'])} seeds each; what "
+        f"cut before training, with {len(seeds)} seeds each; what "
         "training would make of the others is not known.",
         *(of_failures(run.table("retrained")) if run.holds("retrained") else []),
     ]
+
+
+def note_layers(run: Run, study: Study) -> None:
+    """Keep with a run's notes how its cuts in one layer were measured, where that is not as those
+    in all layers were."""
+    table, plan = run.table(), study.layer_plan
+    single = table[table["layer"] != "all"]
+    if not plan or single.empty:
+        return
+    if isinstance(plan, str):
+        note = (
+            f"A cut in one layer alone is a run of the whole model, for its blocks do not run "
+            f"alone: {plan}."
+        )
+    else:
+        whole = single[single["detail"].str.contains(BY_WHOLE_RUN, regex=False)]
+        lines = single["surgery"].nunique() - whole["surgery"].nunique()
+        note = (
+            "For a cut in one layer alone the blocks before it were not run again: the cut block "
+            "ran on what enters it in the model as it is, and what came out was carried on. Of "
+            f"{lines} cuts one layer each was run whole too, with the same result to 1e-5."
+        )
+        if len(whole):
+            note += f" Of {whole['surgery'].nunique()} it was not, and all layers were run whole."
+    console.print(note, soft_wrap=True, markup=False)
+    notes = pd.concat([run.table("notes"), pd.DataFrame({"note": [note]})], ignore_index=True)
+    run.save_table(notes, "notes")
 
 
 def make_study(run: Run, told: Sequence[str], **settings: Any) -> Study:

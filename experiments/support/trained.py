@@ -11,9 +11,10 @@ next experiment that asks for the same one has it at once.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -139,6 +140,7 @@ class TrainedSubject:
         label: for the run's name.
         texts: how many stretches of the text are the default.
         is_large: so large that few and short texts are the default.
+        build, modules: how another of its kind is built, and its files, as ``NamedModel`` has them.
     """
 
     model: Model
@@ -150,6 +152,8 @@ class TrainedSubject:
     label: str
     texts: int = EXAMPLES
     is_large: bool = False
+    build: Callable[[int], nn.Module] | None = None
+    modules: Sequence[ModuleType] = ()
 
     def examples(self, count: int | None = None) -> Int[Tensor, "batch pos"]:
         """Stretches of the validation text, evenly spaced."""
@@ -280,7 +284,19 @@ def load_subject(
     data = Data(data.train.to(there), data.val.to(there), data.sha256)
     hooked = hooked_view(model, named, data.train[None, : min(size, VIEWED)])
     texts = large_model[0] if is_large else EXAMPLES
-    return TrainedSubject(hooked, model, named.tokenizer, data, size, about, label, texts, is_large)
+    return TrainedSubject(
+        hooked,
+        model,
+        named.tokenizer,
+        data,
+        size,
+        about,
+        label,
+        texts,
+        is_large,
+        named.build,
+        named.modules,
+    )
 
 
 def hooked_view(model: nn.Module, named: NamedModel, tokens: Int[Tensor, "batch pos"]) -> Model:

@@ -222,6 +222,13 @@ class ModelBlocks:
         with self._stubbed(lambda layer, args, kwargs: x):
             return found_in(self._run(self._text[:, : x.shape[1]].expand(len(x), -1)))
 
+    @contextmanager
+    def ending_with(self, x: Float[Tensor, "batch pos d_model"]) -> Iterator[None]:
+        """Inside the block, whoever runs the model gets what it makes of this residual stream
+        behind its last block, whatever the tokens."""
+        with self._stubbed(lambda layer, args, kwargs: x):
+            yield
+
     def embed(self, tokens: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos d_model"]:
         """What enters the first block."""
         found: list[Tensor] = []

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from experiments.support.models.asking import Asked, find_way
 from experiments.support.models.blaming import blame, silence
 from experiments.support.models.building import builder, read_setting, split_name
-from experiments.support.models.loading import explain_left, load_foreign
+from experiments.support.models.loading import explain_left, load_foreign, modules_beside
 from experiments.support.models.sizes import Sizes
 from experiments.support.named.coding import TextTokens
 from experiments.support.named.found import Check, NamedModel, Size
@@ -63,7 +63,11 @@ def load_class(
         "given": sorted(given),
         "source": source,
     }
-    return NamedModel(asked, tokenizer, context, about)
+
+    def build(seed: int) -> nn.Module:
+        return make(seed) if way.is_plain else Asked(make(seed), way)
+
+    return NamedModel(asked, tokenizer, context, about, build, modules_beside(loaded))
 
 
 def own_context(model: nn.Module) -> int | None:

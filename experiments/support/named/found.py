@@ -1,7 +1,8 @@
 """What is known of a named model before its weights are read, and what is it once they are?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -38,9 +39,14 @@ class NamedModel:
         tokenizer: of its texts.
         context: how many tokens it reads at once.
         about: what it is; belongs in a run's config.
+        build: makes another of its kind, untrained, from a seed; None where its class takes its
+            config alone.
+        modules: the files of its folder that it needs, that of its class first; none of a library.
     """
 
     model: nn.Module
     tokenizer: TextTokens
     context: int
     about: dict[str, Any]
+    build: Callable[[int], nn.Module] | None = None
+    modules: Sequence[ModuleType] = ()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -132,11 +132,18 @@ def judges(
     return judge, reference
 
 
-def posthoc(study: Study) -> pd.DataFrame:
+def posthoc(
+    study: Study, single: Literal["each", "headlines"] = "each", within: Sequence[int] = ()
+) -> pd.DataFrame:
     """Every surgery on the trained model; then, on branches that compute the same another way, the
-    lines that were dead."""
+    lines that were dead.
+
+    Args:
+        single: which are also made in one layer at a time, as ``Study.posthoc`` takes it.
+        within: in which layers; empty is all.
+    """
     with progress("cutting lines") as tell:
-        table = study.posthoc(layers="each", progress=tell)
+        table = study.posthoc(layers=single, within=within or None, progress=tell)
     other = study.spelled_out(table)
     if other is None:
         return correct(table).assign(prepared="")
@@ -144,7 +151,7 @@ def posthoc(study: Study) -> pd.DataFrame:
     dead = set(table.loc[(table["status"] == Status.DEAD) & (table["file"] == file), "line"])
     ids = [cut.id for cut in other.surgeries if cut.file == file and cut.line in dead]
     with progress("cutting lines of other branches") as tell:
-        more = other.posthoc(ids, layers="each", progress=tell)
+        more = other.posthoc(ids, layers=single, within=within or None, progress=tell)
     assert other.prepare is not None
     known = set(more["line"])
     known_now = (table["file"] == file) & table["line"].isin(known)

@@ -22,6 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from interp.errors import SurgeryError
 from interp.surgery.guarding.preserving import preserve
 
+FEW_TEXTS = 2
+
 Judge = Callable[[nn.Module], Any]
 
 
@@ -162,6 +164,7 @@ def sees_the_future(model: nn.Module, call: Call, tolerance: float = 1e-4) -> bo
     half = call.tokens.shape[1] // 2
     if half == 0 or not gives_every_position(call):
         return False
+    call = with_few_texts(call)
     tokens = call.tokens.clone()
     tokens[:, half:] = other_tokens(call)[:, half:]
 
@@ -172,6 +175,14 @@ def sees_the_future(model: nn.Module, call: Call, tolerance: float = 1e-4) -> bo
     with same_draws(model):
         seems = differ(call.logits, call.repeated(model, tokens))
     return seems and differ(answer_call(model, call, call.tokens), answer_call(model, call, tokens))
+
+
+def with_few_texts(call: Call) -> Call:
+    """The call with its first two texts, where tokens are all that the model is given: whether it
+    looks ahead shows in them, between texts too, in less time than in many."""
+    if len(call.args) != 1 or call.kwargs:
+        return call
+    return Call((call.tokens[:FEW_TEXTS],), {}, call.logits[:FEW_TEXTS])
 
 
 def gives_every_position(call: Call) -> bool:

@@ -11,14 +11,14 @@ which a block says the same, to the bit, are the same function there and are car
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.blocks import Blocks, NotInTurnError, find_blocks
+from interp.blocks import ModelBlocks, NotInTurnError, trace_blocks
 from interp.errors import UsageError
 from interp.status import Status
 from interp.surgery.cutting.modules import edited_names
@@ -49,7 +49,7 @@ class LayerPlan:
         after: a hash of what comes out of each.
     """
 
-    blocks: Blocks
+    blocks: ModelBlocks
     calls: Sequence[Any]
     entering: Sequence[Float[Tensor, "batch pos d_model"]]
     other: Sequence[Float[Tensor, "batch pos d_model"]]
@@ -67,7 +67,7 @@ def plan_layers(uncut: Uncut) -> LayerPlan | str:
     tokens = calls[0].tokens
     try:
         with uncut.operated(uncut.prepare), same_draws(uncut.model):
-            blocks, run = find_blocks(uncut.model, tokens)
+            blocks, run = trace_blocks(uncut.model, tokens)
             plan = LayerPlan(
                 blocks,
                 blocks.calls(tokens),

@@ -24,7 +24,7 @@ from torch import nn
 
 from interp.errors import SurgeryError, SurgeryWarning
 from interp.runs import Run, identity_of
-from interp.status import TOOK_EFFECT, UNJUDGED, Status
+from interp.status import UNJUDGED, Status
 from interp.surgery.cutting.means import needs_mean
 from interp.surgery.judging import Judge, weights_hash
 from interp.surgery.judging.rows import (
@@ -32,7 +32,6 @@ from interp.surgery.judging.rows import (
     Row,
     checked_by_hook,
     close,
-    headlines,
     mark_duplicates,
     over_seeds,
     with_columns,
@@ -42,11 +41,11 @@ from interp.surgery.running.layers import check_layers
 from interp.surgery.source.edits import Surgery, at_layers, combine
 from interp.surgery.source.imports import hash_of_imports
 from interp.surgery.source.syntax import read_source, tell_apart
-from interp.surgery.studying.describing import describe_cut, layers_of, lines_without_cut
+from interp.surgery.studying.describing import describe_cut, lines_without_cut
 from interp.surgery.studying.one_layer import LayerPlan, plan_layers
 from interp.surgery.studying.posthoc import try_cut, try_twin
 from interp.surgery.studying.retraining import retrain
-from interp.surgery.studying.single_layers import goes_by_blocks, try_by_blocks
+from interp.surgery.studying.single_layers import cuts_in_layers, goes_by_blocks, try_in_layers
 from interp.surgery.studying.trying import Progress, try_all
 from interp.surgery.studying.uncut import Build, Train, Uncut
 
@@ -177,6 +176,7 @@ class Study(Uncut):
         ids: Iterable[str | Surgery] | None = None,
         *,
         layers: Literal["each", "headlines"] | Sequence[int] | None = None,
+        within: Sequence[int] | None = None,
         progress: Progress | None = None,
     ) -> pd.DataFrame:
         """Make surgeries on the trained model, one at a time, and judge it.
@@ -186,6 +186,7 @@ class Study(Uncut):
             layers: None makes each in all layers; ``"each"`` also in one layer at a time, and
                 ``"headlines"`` those alone that ``headlines`` shows, and one's own; numbers in
                 these layers together.
+            within: of the layers that are cut one at a time, these alone.
             progress: is told how many are done, of how many.
 
         Returns:
@@ -205,33 +206,21 @@ class Study(Uncut):
         if layers is not None and not by_layer:
             check_layers(self.model, cast(Any, layers))
             chosen = [at_layers(surgery, cast(Any, layers)) for surgery in chosen]
+        if within is not None:
+            check_layers(self.model, within)
         outcomes = self._tried(chosen, progress)
         if by_layer:
-            among = range(len(chosen))
-            if layers == "headlines":
-                shown = headlines(with_columns(self._described(chosen, outcomes)))["id"]
-                known = {*shown, *(cut.id for cut in self.own)}
-                among = [n for n in among if chosen[n].id in known]
-            asked = [
-                (chosen[n], layers_of(self, chosen[n]))
-                for n in among
-                if outcomes[n]["status"] in TOOK_EFFECT
-            ]
-            outcomes += self._tried_in_layers(asked, progress)
-            chosen += [at_layers(cut, [layer]) for cut, inside in asked for layer in inside]
-        rows = self._described(chosen, outcomes)
+            single = cuts_in_layers(self, chosen, outcomes, layers == "headlines", within)
+            outcomes += try_in_layers(self, single, progress)
+            chosen += [at_layers(cut, [layer]) for cut, inside in single for layer in inside]
+        rows = [
+            {**describe_cut(self, surgery), **NO_TWIN, **outcome}
+            for surgery, outcome in zip(chosen, outcomes, strict=True)
+        ]
         rows = [checked_by_hook(row) for row in rows]
         if ids is None:
             rows += [{**row, **NO_TWIN} for row in lines_without_cut(self)]
         return mark_duplicates(with_columns(rows))
-
-    def _described(
-        self, surgeries: Sequence[Surgery], outcomes: Sequence[Row]
-    ) -> list[dict[str, Any]]:
-        return [
-            {**describe_cut(self, surgery), **NO_TWIN, **outcome}
-            for surgery, outcome in zip(surgeries, outcomes, strict=True)
-        ]
 
     def _chosen(self, ids: Iterable[str | Surgery] | None) -> list[Surgery]:
         if ids is None:
@@ -386,24 +375,10 @@ class Study(Uncut):
             for row, twin in zip(rows, by_row, strict=True)
         ]
 
-    def _tried_in_layers(
-        self, asked: Sequence[tuple[Surgery, Sequence[int]]], progress: Progress | None
-    ) -> list[Row]:
-        """The rows of cuts, each in one layer after the other."""
-        plan, found = self.layer_plan, {}
-        if isinstance(plan, LayerPlan):
-            found = try_by_blocks(self, plan, asked, self._parts, progress)
-        keys = [(n, layer) for n, (_, layers) in enumerate(asked) for layer in layers]
-        left = [key for key in keys if key not in found]
-        whole = [at_layers(asked[n][0], [layer]) for n, layer in left]
-        if whole:
-            found |= zip(left, self._tried(whole, progress), strict=True)
-        return [found[key] for key in keys]
-
     @cached_property
     def layer_plan(self) -> LayerPlan | str:
-        """How the model's blocks run alone, for cuts in one layer; why not, in words that follow
-        "as"; empty where small models are compared with their hook points instead."""
+        """How the model's blocks run alone, for cuts in one layer, or why they do not; empty where
+        those are compared with hook points instead."""
         self.prepare_to_fork()
         return plan_layers(self) if goes_by_blocks(self) else ""
 

@@ -164,8 +164,7 @@ class Uncut:
 
     @cached_property
     def targets(self) -> str:
-        """The parameter by which the model takes targets that the judge does not give it; of one
-        that is not trained, none is asked for."""
+        """The parameter by which the model takes targets that the judge does not give it."""
         if not self.trains:
             return ""
         call = self._call
@@ -178,8 +177,7 @@ class Uncut:
 
     @cached_property
     def _training(self) -> TrainingHashes | None:
-        """The fingerprint of two steps of training without a cut; None if it never is the same, or
-        nobody asks."""
+        """The fingerprint of two steps of training without a cut; None if it never is the same."""
         if not self.trains:
             return None
         targets, call = self.targets, self._call
