@@ -17,10 +17,9 @@ again.
 """
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pandas as pd
 import tyro
@@ -45,6 +44,7 @@ from experiments.support.line_models import (
     trainings_of,
 )
 from experiments.support.line_samples import save_line_samples
+from experiments.support.line_studies import make_study, note_layers
 from experiments.support.measured import measured_on, measured_reading
 from experiments.support.own_cuts import (
     Cuts,
@@ -76,8 +76,6 @@ from interp.surgery.judging import weights_hash
 from interp.surgery.running.layers import check_layers
 from interp.surgery.source.imports import hash_of_imports
 from interp.surgery.source.syntax import tell_apart
-from interp.surgery.studying.single_layers import BY_WHOLE_RUN
-from interp.surgery.studying.studies import Study
 from interp.surgery.terminal import terminal
 from interp.verdicts import correct, verdicts_of
 
@@ -339,50 +337,6 @@ def limits(run: SavedRun) -> list[str]:
         "training would make of the others is not known.",
         *(of_failures(run.table("retrained")) if run.holds("retrained") else []),
     ]
-
-
-def note_layers(run: Run, study: Study) -> None:
-    """Keep with a run's notes how its cuts in one layer were measured, where that is not as those
-    in all layers were."""
-    table, plan = run.table(), study.layer_plan
-    single = table[table["layer"] != "all"]
-    if not plan or single.empty:
-        return
-    if isinstance(plan, str):
-        note = (
-            f"A cut in one layer alone is a run of the whole model, for its blocks do not run "
-            f"alone: {plan}."
-        )
-    else:
-        whole = single[single["detail"].str.contains(BY_WHOLE_RUN, regex=False)]
-        lines = single["surgery"].nunique() - whole["surgery"].nunique()
-        note = (
-            "For a cut in one layer alone the blocks before it were not run again: the cut block "
-            "ran on what enters it in the model as it is, and what came out was carried on. Of "
-            f"{lines} cuts one layer each was run whole too, with the same result to 1e-5."
-        )
-        if len(whole):
-            note += f" Of {whole['surgery'].nunique()} it was not, and all layers were run whole."
-    console.print(note, soft_wrap=True, markup=False)
-    notes = pd.concat([run.table("notes"), pd.DataFrame({"note": [note]})], ignore_index=True)
-    run.save_table(notes, "notes")
-
-
-def make_study(run: Run, told: Sequence[str], **settings: Any) -> Study:
-    """A study; what a reader must know of the model as it is, is said and kept, and what was said
-    of how it was taken from its file."""
-    with warnings.catch_warnings(action="ignore", category=SurgeryWarning):
-        study = surgery.study(**settings, store=run)
-    notes = [*study.notes, *study.training_notes]
-    for note in notes:
-        console.print(note)
-    kept = [*map(as_sentence, told), *notes]
-    run.save_table(pd.DataFrame({"note": pd.Series(kept, dtype=str)}), "notes")
-    return study
-
-
-def as_sentence(note: str) -> str:
-    return f"{note[:1].upper()}{note[1:].rstrip('.')}."
 
 
 def summary(table: pd.DataFrame) -> str:

@@ -3,12 +3,14 @@
 row = retrain(uncut, cut, seed=0)   # status, detail, value
 """
 
+import warnings
 from typing import Any
 
+from interp.errors import SurgeryWarning
 from interp.status import Status
 from interp.surgery.cutting.modules import edited_names
 from interp.surgery.judging import judge_model, same_draws, sees_the_future
-from interp.surgery.judging.rows import failure_row
+from interp.surgery.judging.rows import Row, close, failure_row
 from interp.surgery.source.edits import Surgery
 from interp.surgery.studying.uncut import Uncut
 
@@ -37,3 +39,15 @@ def retrain(uncut: Uncut, surgery: Surgery | None, seed: int) -> dict[str, Any]:
     if leaks and surgery is not None and not uncut._baseline_leaks:
         return {**row, "status": Status.LEAK, "detail": "earlier logits depend on later tokens"}
     return {**row, "status": Status.CHANGED, "detail": ""}
+
+
+def warn_of_changes(first: Row, second: Row, seed: int) -> None:
+    """Warn where the model as it is came to another value when it was trained again."""
+    if "value" in first and "value" in second and not close(first["value"], second["value"]):
+        warnings.warn(
+            f"Training is not repeatable: with seed {seed} the model as it is came to "
+            f"{first['value']:.6g}, and then to {second['value']:.6g}. What seeds differ by "
+            "holds this too.",
+            SurgeryWarning,
+            stacklevel=5,
+        )

@@ -31,7 +31,6 @@ from interp.surgery.judging.rows import (
     NO_TWIN,
     Row,
     checked_by_hook,
-    close,
     mark_duplicates,
     over_seeds,
     with_columns,
@@ -44,7 +43,7 @@ from interp.surgery.source.syntax import read_source, tell_apart
 from interp.surgery.studying.describing import describe_cut, lines_without_cut
 from interp.surgery.studying.one_layer import LayerPlan, plan_layers
 from interp.surgery.studying.posthoc import try_cut, try_twin
-from interp.surgery.studying.retraining import retrain
+from interp.surgery.studying.retraining import retrain, warn_of_changes
 from interp.surgery.studying.single_layers import cuts_in_layers, goes_by_blocks, try_in_layers
 from interp.surgery.studying.trying import Progress, try_all
 from interp.surgery.studying.uncut import Build, Train, Uncut
@@ -183,9 +182,8 @@ class Study(Uncut):
 
         Args:
             ids: which, by id or themselves; None is all.
-            layers: None makes each in all layers; ``"each"`` also in one layer at a time, and
-                ``"headlines"`` those alone that ``headlines`` shows, and one's own; numbers in
-                these layers together.
+            layers: None makes each in all layers; ``"each"`` also in one layer at a time,
+                ``"headlines"`` of these what a line shows; numbers in these layers together.
             within: of the layers that are cut one at a time, these alone.
             progress: is told how many are done, of how many.
 
@@ -330,14 +328,7 @@ class Study(Uncut):
         trials = [partial(retrain, self, surgery, seed) for surgery, seed in all_tasks]
         *rows, second = try_all(self, trials, identities, self.store, limit_s, progress)
         first = rows[tasks.index(again[0])]
-        if "value" in first and "value" in second and not close(first["value"], second["value"]):
-            warnings.warn(
-                f"Training is not repeatable: with seed {again[0][1]} the model as it is came to "
-                f"{first['value']:.6g}, and then to {second['value']:.6g}. What seeds differ by "
-                "holds this too.",
-                SurgeryWarning,
-                stacklevel=4,
-            )
+        warn_of_changes(first, second, again[0][1])
         return rows
 
     def _tried(
