@@ -264,8 +264,8 @@ def losses_of(
     told = precise(logits[:, :-1])
     most = told.amax(dim=-1, keepdim=True)
     total = (told - most).exp().sum(dim=-1, dtype=torch.float64).log()
-    right = told.gather(-1, tokens[:, 1:, None]) - most
-    return total - right[..., 0].double()
+    right = told.gather(-1, tokens[:, 1:, None]).double() - most.double()
+    return total - right[..., 0]
 
 
 def trained_here(config: "Config", foreign: bool) -> StudiedModel:
