@@ -113,7 +113,7 @@ class Config(Options):
     or nanoGPT's meta.pkl. By default the characters of the text."""
     context: Annotated[int, Between(2, 10**6)] | None = None
     """Tokens of a text that a model with weights reads at once; by default as many as it can, and
-    of a large one 32."""
+    of a large one 12."""
     layers: tuple[Annotated[int, Between(0, 10**6)], ...] = ()
     """In which layers lines are cut one layer at a time; by default in each. Of a large model these
     are the headline cuts of the lines and your own, of others all."""
@@ -143,7 +143,7 @@ class Config(Options):
     steps: Steps | None = None
     """Steps of training; by default the preset's, and 300 with --model in demo."""
     texts: Texts | None = None
-    """Blocks of the validation text on which a cut model is measured; by default 24, and 4 of a
+    """Blocks of the validation text on which a cut model is measured; by default 24, and 16 of a
     large model."""
     retrain_top: Annotated[int, Between(0, 10_000)] | None = None
     """How many lines are also cut before training, those of the largest effect; by default 8,
