@@ -18,6 +18,10 @@ from scipy import special
 
 from interp.errors import NonFiniteError, UsageError
 
+UNEVEN = 50.0
+"""Times the middle value, from which on the largest would hide all others."""
+SHOWS = 0.01
+"""Nats; smaller effects are not those to be seen beside large ones."""
 Values = float | ArrayLike
 Numbers = float | Float[np.ndarray, "..."]
 
@@ -339,3 +343,20 @@ def random_signs(
     for part in chunks(resamples, CELLS_AT_ONCE // examples):
         patterns = len(range(*part.indices(resamples)))
         yield generator.choice((-1.0, 1.0), size=(patterns, examples))
+
+
+def linear_up_to(values: Values) -> float | None:
+    """Up to where a scale should be linear, and logarithmic beyond, so that the largest value does
+    not hide the others: a power of ten; None where one that is linear throughout shows them all.
+
+    Examples:
+        >>> linear_up_to([1.0, 2.0, 3.0]) is None
+        True
+        >>> linear_up_to([0.5, 2.0, 4.0, 490.0])
+        1.0
+    """
+    sizes = np.abs(np.asarray(values, dtype=float))
+    sizes = sizes[np.isfinite(sizes) & (sizes > SHOWS)]
+    if not sizes.size or sizes.max() <= UNEVEN * np.median(sizes):
+        return None
+    return float(10.0 ** np.floor(np.log10(np.median(sizes))))

@@ -17,12 +17,14 @@ from interp.code_text import one_line
 from interp.errors import UsageError
 from interp.figures.intervals import draw_intervals, reach_of
 from interp.figures.style import HOLLOW, MONO, drawable, print_style
+from interp.stats import linear_up_to
 from interp.status import MARKS, QUIET, TELLING, Status
 from interp.verdicts import verdicts_of
 
 DAMAGE, LEAK = "#c2571a", "#7a3b8f"
 NATS = "loss with the cut, less without (nats)"
 BARS = "error bars: 95 % intervals, from three texts or seeds on"
+CELL = 0.27  # inches, in which a number of five letters fits
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 
@@ -102,13 +104,23 @@ def draw_bars(axes: Axes, y: np.ndarray, rows: pd.DataFrame, kind: str, title: s
             one.set(facecolor="white", edgecolor=color, linewidth=0.6)
     draw_intervals(axes, y, low, high, capsize=1, linewidth=0.6, color="0.2")
     least, most = reach_of(values, low, high)
+    linear = linear_up_to(values)
     for height, row in zip(y, records_of(rows), strict=True):
         value, end = row[f"{kind}delta"], row[f"{kind}ci_high"]
-        number = "" if np.isnan(value) else f"{value:+.2g}"  # a short bar beside a long one is none
+        number = "" if np.isnan(value) else f"{value:+.3g}"  # a short bar beside a long one is none
         text = f"{number} {MARKS.get(row[f'{kind}status'], '')}".strip()
-        right = 0.02 * (most - least) + np.nanmax([0.0, value, end])
+        end = np.nanmax([0.0, value, end])
+        right = end + 0.02 * (most - least) if linear is None else 1.2 * end + 0.1 * linear
         axes.text(right, height, text, size=5, va="center", color="0.35")
     axes.set_xlim(least, most + 0.3 * (most - least))
+    if linear is not None:
+        axes.set_xscale("symlog", linthresh=linear)
+        axes.set_xlim(2 * least if least < 0 else least, 12 * most)
+        ticks = linear * 100.0 ** np.arange(6)
+        axes.set_xticks([*-ticks[ticks <= -least], 0, *ticks[ticks <= most]])
+        axes.minorticks_off()
+        axes.xaxis.set_major_formatter(PLAIN)
+        axes.set_xlabel(f"logarithmic beyond {linear:g}", size=5)
     axes.set_title(title, size=7)
     axes.tick_params(labelsize=6)
     axes.grid(axis="y", visible=False)
@@ -155,13 +167,15 @@ def lines_by_layer(table: pd.DataFrame, layers: pd.DataFrame, at_most: int = 45)
     top = float(np.nanmax(np.abs(np.hstack([grid, together]))))
     norm = SymLogNorm(linthresh=max(top, 1e-6) / 50, vmin=-top, vmax=top)
     with print_style():
-        figure = Figure(figsize=(7.6, 1.2 + 0.17 * len(drawn)), layout="constrained")
+        columns = grid.shape[1] + 1
+        inches = (max(7.6, 4.6 + CELL * columns), 1.2 + 0.17 * len(drawn))
+        figure = Figure(figsize=inches, layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(grid.shape[1], 1), sharey=True)
         for axes, values in ((left, grid), (right, together)):
             axes.set_facecolor("0.93")
             image = axes.imshow(values, aspect="auto", cmap="RdBu_r", norm=norm)
             for (y, x), value in np.ndenumerate(values):
-                text = f"{value:.2f}" if np.isfinite(value) else "-"
+                text = number_in_cell(value) if np.isfinite(value) else "-"
                 dark = np.isfinite(value) and abs(norm(value) - 0.5) > 0.35
                 axes.text(x, y, text, ha="center", va="center", size=5, color="w" if dark else "k")
             axes.grid(visible=False)
@@ -178,6 +192,13 @@ def lines_by_layer(table: pd.DataFrame, layers: pd.DataFrame, at_most: int = 45)
         bar.ax.set_yticklabels([f"{tick:.2g}" for tick in ticks])
         figure.suptitle(f"Which layers need which lines of {name_files(drawn['file'])}")
     return figure
+
+
+def number_in_cell(value: float) -> str:
+    """Two decimals, and of large numbers fewer; no zero has a sign."""
+    size = abs(value)
+    text = f"{value:.{0 if size >= 99.95 else 1 if size >= 9.995 else 2}f}"
+    return text.lstrip("-") if not float(text) else text
 
 
 def layer_label(place: str, row: dict) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from interp.report.values import number_at
+from interp.stats import linear_up_to
 from interp.status import Status
 
 ENDS = ("delta", "ci_low", "ci_high")
@@ -15,10 +16,11 @@ ENDS = ("delta", "ci_low", "ci_high")
 @dataclass(frozen=True)
 class Scale:
     """What all bars of a file are drawn on, in nats away from zero: the longest bar and interval
-    end within it, on either side of zero."""
+    end within it, on either side of zero; logarithmic beyond ``linear``, if there is one."""
 
     low: float
     high: float
+    linear: float | None = None
 
     @staticmethod
     def of(rows: Sequence[Mapping[Any, Any]]) -> "Scale":
@@ -28,10 +30,14 @@ class Scale:
             values = [*(number_at(row, n) for n in ENDS), *row.get("points", ())]
             ends = [sign * value for value in values if np.isfinite(value)]
             low, high = min([low, *ends]), max([high, *ends])
-        return Scale(low, high)
+        return Scale(low, high, linear_up_to([number_at(row, "delta") for row in rows]))
 
     def at(self, value: float) -> float:
-        return round(100 * (value - self.low) / (self.high - self.low), 1)
+        low, high, value = map(self._length, (self.low, self.high, value))
+        return round(100 * (value - low) / (high - low), 1)
+
+    def _length(self, value: float) -> float:
+        return value if self.linear is None else float(np.arcsinh(value / self.linear))
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,7 @@ class SourceView:
             "legend": [(MARKS[status], MEANINGS[status]) for status in MEANINGS if status in seen],
             "layers": any(row["profile"] for row in rows),
             "posthoc": any(row["nats"] for row in rows),
+            "linear": next((file["linear"] for file in files if file["linear"]), None),
             "retrained": any(row["again"] for row in rows),
             "null": any(row["null"] or row["again_null"] for row in rows),
             "unknown": any(row["unknown"] or row["again_unknown"] for row in rows),
@@ -152,6 +153,7 @@ class SourceView:
         return {
             "name": name,
             "prefix": prefix,
+            "linear": scale.linear,
             "rows": rows,
             "effects": any(effects),
             "count": sum(map(bool, effects)),

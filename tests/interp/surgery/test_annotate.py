@@ -9,6 +9,9 @@ from rich.console import Console
 
 from interp import figures, surgery
 from interp.errors import UsageError
+from interp.figures.source import number_in_cell
+from interp.report.bars import Scale
+from interp.stats import linear_up_to
 from interp.surgery import annotate
 from interp.surgery.terminal import sparkline, terminal
 
@@ -278,3 +281,13 @@ def test_the_terminal_counts_the_other_lines_of_each_file(two_files):
     said = " ".join(terminal(quiet, annotate.by_layer(table)).plain.split())
     assert "1 the model does not run or train without it" in said
     assert "# why" not in said
+
+
+def test_numbers_fit_their_cells_and_large_effects_do_not_hide_small_ones():
+    cells = [number_in_cell(value) for value in (-0.001, 0.456, -9.99, 51.23, 487.2)]
+    assert cells == ["0.00", "0.46", "-9.99", "51.2", "487"]
+    even, uneven = [1.0, 2.0, 30.0], [0.0, 0.5, 2.0, 4.0, -490.0]
+    assert linear_up_to(even) is None and linear_up_to(uneven) == 1.0
+    scale = Scale.of([{"delta": value} for value in (0.5, 2.0, 4.0, 490.0)])
+    assert 0 < scale.at(0.5) < scale.at(2.0) < scale.at(4.0) < scale.at(490.0) == 100
+    assert scale.at(4.0) > 25
