@@ -22,27 +22,22 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
-import tyro
 
 from experiments.support.cli import (
     Between,
-    Options,
-    Seeds,
-    Steps,
-    Texts,
     Workers,
     announce,
     console,
     launch,
     run_name,
 )
-from experiments.support.devices import Device, Dtype
 from experiments.support.line_models import (
     before_training,
     losses_of,
     studied_model,
-    trainings_of,
+    trainings_by_seed,
 )
+from experiments.support.line_options import LineOptions
 from experiments.support.line_samples import save_line_samples
 from experiments.support.line_studies import make_study, note_layers
 from experiments.support.measured import measured_on, measured_reading
@@ -73,7 +68,6 @@ from interp.status import Status
 from interp.surgery import annotate
 from interp.surgery.by_line import lines_of_hook_points
 from interp.surgery.judging import weights_hash
-from interp.surgery.running.layers import check_layers
 from interp.surgery.source.imports import hash_of_imports
 from interp.surgery.source.syntax import tell_apart
 from interp.surgery.terminal import terminal
@@ -96,60 +90,11 @@ DECIDE = (
 
 
 @dataclass(frozen=True)
-class Config(Options):
+class Config(LineOptions):
     """Code surgery on every line of a model file."""
 
-    preset: Literal["demo", "laptop"] = "demo"
-    """Size of model and training."""
-    model: str = ""
-    """The model: FILE.py:Class, smollm2 (a pretrained Llama of 135 million parameters),
-    hf:NAME_OR_FOLDER (a causal language model of transformers), nanogpt:ckpt.pt, or
-    FILE.safetensors (a checkpoint of this project); by default our own, gpt/model.py."""
-    weights: Path | None = None
-    """With --model FILE.py:Class: its trained weights, a .safetensors file. Without them it is
-    trained for a moment."""
-    tokenizer: str = ""
-    """What makes the tokens of a model with weights that brings none: smollm2, hf:NAME_OR_FOLDER,
-    or nanoGPT's meta.pkl. By default the characters of the text."""
-    context: Annotated[int, Between(2, 10**6)] | None = None
-    """Tokens of a text that a model with weights reads at once; by default as many as it can, and
-    of a large one 12."""
-    layers: tuple[Annotated[int, Between(0, 10**6)], ...] = ()
-    """In which layers lines are cut one layer at a time; by default in each. Of a large model these
-    are the headline cuts of the lines and your own, of others all."""
-    device: Device = "auto"
-    """Where a model with weights computes; auto takes a GPU if there is one."""
-    dtype: Dtype = "auto"
-    """The numbers that it computes with; auto is float32 on a CPU, and elsewhere what its weights
-    were saved in."""
-    trust_remote_code: bool = False
-    """With --model hf:…: run the code that comes with the weights. Without it, none is run."""
-    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """With --model FILE.py:Class: NAME=VALUE, an argument that the model is built with, as in
-    --set n_kv_head=2. Repeat it for several."""
-    build: str = ""
-    """FILE:function that builds the untrained model, in place of --model or where its class is hard
-    to build; its parameters are sizes by name, as in def make(vocab_size, block_size)."""
-    judge: str = ""
-    """FILE:function that gets the logits from the model, where model(tokens) does not return them:
-    def ask(model, tokens) returns logits [batch, pos, vocab]."""
-    files: tuple[str, ...] = ()
-    """With --model: the files whose lines are cut; by default those of the model's folder that
-    run."""
     cut: Cuts = ()
     """A cut of your own beside all others, as in experiments.course. Repeat it for several."""
-    checkpoint: Path | None = None
-    """Trained weights of our own model; without it one is trained, as the preset says."""
-    steps: Steps | None = None
-    """Steps of training; by default the preset's, and 300 with --model in demo."""
-    texts: Texts | None = None
-    """Blocks of the validation text on which a cut model is measured; by default 24, and 16 of a
-    large model."""
-    retrain_top: Annotated[int, Between(0, 10_000)] | None = None
-    """How many lines are also cut before training, those of the largest effect; by default 8,
-    with --model in demo 3, and none of a model that comes with weights."""
-    seeds: Seeds = 3
-    """Trainings of each; from three on, lasting costs have intervals."""
     workers: Workers = field(default_factory=at_once)
     """Mutants or trainings at a time, each in a process of its own."""
     limit_s: Annotated[float, Between(0.1, 10**6)] = 20.0
@@ -163,8 +108,6 @@ def main(config: Config) -> Path:
     source = sources[0]
     own = own_cuts(config.cut, sources)
     settings = studied.settings
-    if not trains and config.layers:
-        check_layers(studied.model(None), config.layers)
     foreign = not trains or studied.train is not None
     name = config.name or run_name(studied.label, *names_of_cuts(own))
     read = {"sources": [s.text for s in sources], "imports": hash_of_imports(sources)}
@@ -184,7 +127,7 @@ def main(config: Config) -> Path:
             console.print(f"{studied.name} of {', '.join(str(s.path) for s in sources)}")
             for note in studied.notes:
                 console.print(f"note    {note}", soft_wrap=True, markup=False)
-        ours = trainings_of(studied, run, config.workers)
+        ours = trainings_by_seed(studied, run, config.workers)
         model = studied.model(ours)
         top = 0 if ours is None else retrained_by_default(config, foreign)
         decided = {**read, "weights": weights_hash(model), "top": top, **settings}

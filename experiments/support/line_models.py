@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 import gpt.model
 from experiments.support.cli import run_name
+from experiments.support.line_options import LineOptions
 from experiments.support.models.asking import Asked
 from experiments.support.models.ran import choose_files, files_that_ran
 from experiments.support.named.coding import TextTokens
@@ -37,10 +38,8 @@ from interp.metrics import precise
 from interp.runs import Run
 from interp.surgery import Study, read_source, study
 from interp.surgery.judging import Judge, logits_in
+from interp.surgery.running.layers import check_layers
 from interp.surgery.source.syntax import tell_apart
-
-if TYPE_CHECKING:
-    from experiments.lines import Config
 
 FOREIGN_STEPS = 300  # of training somebody else's model in demo
 TEXTS = 24
@@ -87,7 +86,7 @@ class StudiedModel:
     subject: TrainedSubject | None = None
 
 
-def studied_model(config: "Config") -> StudiedModel:
+def studied_model(config: LineOptions) -> StudiedModel:
     """The model that the command line asks for.
 
     Raises:
@@ -118,7 +117,7 @@ def studied_model(config: "Config") -> StudiedModel:
     return trained_here(config, foreign)
 
 
-def trainings_of(studied: StudiedModel, run: Run, workers: int) -> Trainings | None:
+def trainings_by_seed(studied: StudiedModel, run: Run, workers: int) -> Trainings | None:
     """What trains our own model; None where nothing is trained."""
     if studied.preset is None:
         return None
@@ -151,7 +150,7 @@ def names_of_files(modules: Sequence[ModuleType]) -> list[str]:
     return [source.file for source in tell_apart([read_source(module) for module in modules])]
 
 
-def require_no_training(config: "Config") -> None:
+def require_no_training(config: LineOptions) -> None:
     """Raises ``UsageError`` where a training is asked for of a model that comes with weights."""
     what = config.model or config.build
     asked = {"--retrain-top": config.retrain_top, "--steps": config.steps}
@@ -168,7 +167,7 @@ def require_no_training(config: "Config") -> None:
         )
 
 
-def trained_elsewhere(config: "Config") -> StudiedModel:
+def trained_elsewhere(config: LineOptions) -> StudiedModel:
     """A model that comes with weights."""
     subject = load_subject(
         config.model,
@@ -186,6 +185,8 @@ def trained_elsewhere(config: "Config") -> StudiedModel:
     )
     model, texts = subject.inner, config.texts or (subject.texts if subject.is_large else TEXTS)
     tokens, others = subject.examples(texts), subject.reference(texts)
+    if config.layers:
+        check_layers(model, config.layers)
     own = model.model if isinstance(model, Asked) else model
     main = sys.modules[type(own).__module__]
     with torch.no_grad():
@@ -269,7 +270,7 @@ def losses_of(
     return total - right[..., 0]
 
 
-def trained_here(config: "Config", foreign: bool) -> StudiedModel:
+def trained_here(config: LineOptions, foreign: bool) -> StudiedModel:
     """Our own model, or a class of another file, trained on the text."""
     preset, corpus = PRESETS[config.preset], load_corpus(config.text)
     loaded = checkpoint.load(config.checkpoint) if config.checkpoint else None
@@ -329,7 +330,7 @@ def trained_here(config: "Config", foreign: bool) -> StudiedModel:
     )
 
 
-def class_asked_for(config: "Config", data: Data, preset: Preset) -> Subject:
+def class_asked_for(config: LineOptions, data: Data, preset: Preset) -> Subject:
     return choose_class(
         config.model,
         data,

@@ -239,8 +239,9 @@ def first_of_lines(table: pd.DataFrame, passes: Sequence[str]) -> pd.DataFrame:
     idle = table["operator"].isin(list(passes)) & table["status"].isin(
         [Status.EQUIVALENT, Status.TRAIN_ONLY]
     )
-    cuts = table[["operator", "code", "after"]].fillna("").to_numpy(dtype=str)
-    idle &= np.array([leaves_line_out(*cut) for cut in cuts], dtype=bool)
+    if passes:
+        cuts = table[["operator", "code", "after"]].to_numpy(dtype=object)
+        idle &= np.array([leaves_line_out(*map(str, cut)) for cut in cuts], dtype=bool)
     effect = (~table["status"].isin(WITH_EFFECT)).astype(int)
     operator = table["operator"].map(rank).fillna(len(rank))
     order = table.assign(_effect=effect.mask(idle, -1), _operator=operator)

@@ -6,7 +6,7 @@ which a block says the same, to the bit, are the same function there and are car
 
     plan = plan_layers(uncut)                   # or a sentence on why there is none
     row = try_blocks(uncut, plan, cut, [0, 1])  # what comes out of each cut block, and a whole run
-    row = carry(uncut, plan, cut, [0, 1])       # what becomes of it: value, delta ...
+    row = carry_on(uncut, plan, cut, [0, 1])       # what becomes of it: value, delta ...
 """
 
 import hashlib
@@ -157,7 +157,7 @@ def call_block(uncut: Uncut, plan: LayerPlan, layer: int, x: Tensor) -> Tensor:
         return plan.blocks.call(layer, x, plan.calls, torch.arange(len(x)))
 
 
-def carry(uncut: Uncut, plan: LayerPlan, surgery: Surgery, layers: Sequence[int]) -> Row:
+def carry_on(uncut: Uncut, plan: LayerPlan, surgery: Surgery, layers: Sequence[int]) -> Row:
     """What becomes of the model with a cut in each of some layers alone: ``layers``, a row for
     each, the layer behind which nothing is cut any more last."""
     made = uncut.with_preparation(at_layers(surgery, layers))
@@ -197,7 +197,7 @@ def as_leak(row: Row) -> Row:
     return {**row, "status": Status.LEAK, "detail": "earlier logits depend on later tokens"}
 
 
-def agrees(row: Row, whole: Row) -> bool:
+def is_borne_out(row: Row, whole: Row) -> bool:
     """Whether what was carried is what a whole run of the cut model comes to."""
     if row["status"] != whole["status"]:
         return False

@@ -13,7 +13,7 @@ from interp.status import TOOK_EFFECT, Status
 from interp.surgery.judging.rows import Row, headlines, with_columns
 from interp.surgery.source.edits import Surgery, at_layers
 from interp.surgery.studying.describing import describe_cut, layers_of
-from interp.surgery.studying.one_layer import LayerPlan, agrees, as_leak, carry, try_blocks
+from interp.surgery.studying.one_layer import LayerPlan, as_leak, carry_on, is_borne_out, try_blocks
 from interp.surgery.studying.posthoc import is_built_anew, is_hidden
 from interp.surgery.studying.trying import Progress, try_all
 from interp.surgery.studying.uncut import Uncut
@@ -123,7 +123,7 @@ def try_by_blocks(
     left: dict[int, list[int]] = {}
     for number, layer in first.values():
         left.setdefault(number, []).append(layer)
-    trials = {n: partial(carry, study, plan, asked[n][0], layers) for n, layers in left.items()}
+    trials = {n: partial(carry_on, study, plan, asked[n][0], layers) for n, layers in left.items()}
     went = run("carried", trials, left, len(chosen))
     carried = {
         (number, one["layer"]): one for number, row in went.items() for one in row.get("layers", ())
@@ -138,7 +138,7 @@ def try_by_blocks(
             found[number, layer] = as_leak(row) if one.get("ahead") else row
     for number in chosen:  # what a whole run does not bear out is found by whole runs
         key = number, whole[number]
-        if key not in found or not agrees(found[key], met[number]["whole"]):
+        if key not in found or not is_borne_out(found[key], met[number]["whole"]):
             for layer in every[number]:
                 found.pop((number, layer), None)
     return found

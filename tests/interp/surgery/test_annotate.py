@@ -43,6 +43,7 @@ def table():
             "file": "small.py",
             "line": line,
             "operator": operator,
+            "code": CODE.splitlines()[line - 1].strip(),
             "after": f"after {operator}",
             "reading": f"reading of {operator}",
             "layer": layer,

@@ -202,7 +202,7 @@ def test_blocks_that_are_called_twice_fall_back_to_whole_runs(twice_called):
 
 
 def test_a_cut_whose_block_tells_otherwise_is_run_whole(study, chosen, monkeypatch):
-    monkeypatch.setattr(single_layers, "agrees", lambda row, whole: False)
+    monkeypatch.setattr(single_layers, "is_borne_out", lambda row, whole: False)
     cut = next(cut for cut in chosen if cut.operator == "cut-skip")
     table = alone(study.posthoc([cut], layers="each"))
     assert table["detail"].str.contains(single_layers.BY_WHOLE_RUN).all() and len(table) == LAYERS
