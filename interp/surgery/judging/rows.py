@@ -239,7 +239,7 @@ def first_of_lines(table: pd.DataFrame, passes: Sequence[str]) -> pd.DataFrame:
     idle = table["operator"].isin(list(passes)) & table["status"].isin(
         [Status.EQUIVALENT, Status.TRAIN_ONLY]
     )
-    if passes:
+    if passes and {"code", "after"} <= {*table}:
         cuts = table[["operator", "code", "after"]].to_numpy(dtype=object)
         idle &= np.array([leaves_line_out(*map(str, cut)) for cut in cuts], dtype=bool)
     effect = (~table["status"].isin(WITH_EFFECT)).astype(int)
