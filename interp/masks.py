@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from interp.site import Model
+from interp.site import Model, axes_of
 
 # Masks are minus infinity, a dtype's lowest number, or -1e4 at least; no score of a model that
 # works is near: its softmax would know nothing but 0 and 1.
@@ -45,9 +45,14 @@ class Masks:
 
         return note
 
-    def of(self, names: Sequence[str], value: Tensor) -> Bool[Tensor, "batch head pos key"] | None:
+    def of(
+        self, names: Sequence[str], value: Tensor
+    ) -> Bool[Tensor, "batch *heads pos key"] | None:
         """The hidden keys in the value of a hook point of these names; None where it is
-        no attention."""
+        no attention.
+
+        By any name, and not by the field's alone: a line that drops out of a pattern makes one.
+        """
         if value.ndim == 4 and any(name.endswith(SCORES) for name in names):
             return value <= LOWEST
         for name in names:
@@ -55,7 +60,14 @@ class Masks:
                 return hidden_in_pattern(
                     value, self.scores.pop(name.removesuffix(PATTERN) + SCORES, None)
                 )
-        return None
+        if axes_of(names, value.ndim)[-2:] != ("pos", "key"):
+            return None
+        hidden = value <= LOWEST
+        if hidden.any():
+            return hidden
+        if value.ndim == 4 and (value >= 0).all():
+            return hidden_in_pattern(value, None)
+        return future_of(value).expand(value.shape)
 
 
 def hidden_in_pattern(
@@ -75,7 +87,7 @@ def hidden_in_pattern(
 
 
 def future_of(
-    pattern: Float[Tensor, "batch head pos key"],
+    pattern: Float[Tensor, "batch *heads pos key"],
 ) -> Bool[Tensor, "pos key"]:
     """The keys after each query, where all of them are hidden; none otherwise."""
     queries, keys = pattern.shape[-2:]

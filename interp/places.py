@@ -42,7 +42,7 @@ class Place:
     shape: tuple[int, ...]
     start: int | None = 0
     passed: int = 0
-    masked: Bool[Tensor, "batch head pos key"] | None = field(default=None, compare=False)
+    masked: Bool[Tensor, "batch *heads pos key"] | None = field(default=None, compare=False)
 
     @cached_property
     def axes(self) -> tuple[str, ...]:

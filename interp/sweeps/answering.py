@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from interp.blocks import NotInTurnError
 from interp.errors import NoEffectError
 from interp.receipts import Effect
 from interp.sweeps.by_block.carrying import measure_wave
@@ -20,7 +21,7 @@ from interp.sweeps.plans import Plan
 from interp.sweeps.request import Request, Routes
 from interp.sweeps.resuming.answers import Answers, Recorder, RowStore
 from interp.sweeps.rounds import Round, prepare_rounds
-from interp.sweeps.speed.components import Components
+from interp.sweeps.speed.components import Components, NotRecognisedError
 from interp.sweeps.speed.executing import measure_group
 from interp.sweeps.speed.grouping import Group
 from interp.sweeps.trials import Trial
@@ -199,7 +200,12 @@ def block_batches(path: BlockPath, prepared: BlockRound) -> Iterator[Batch]:
         return to_numbers(same), [changes[trial].elements for trial in prepared.untouched]
 
     def compute(wave: Wave) -> Answers:
-        values = measure_wave(path, wave, changes, score)
+        try:
+            values = measure_wave(path, wave, changes, score)
+        except (NotInTurnError, NotRecognisedError) as error:  # on some positions, not on all
+            path.notes.append(f"  {len(wave.trials)} get a forward pass each after all: {error}")
+            answers = [loop_one(path.request, trial) for trial in wave.trials]
+            return np.concatenate([each[0] for each in answers]), [each[1][0] for each in answers]
         return to_numbers(values), [changes[trial].elements for trial in wave.trials]
 
     if prepared.untouched:
@@ -212,15 +218,17 @@ def block_batches(path: BlockPath, prepared: BlockRound) -> Iterator[Batch]:
 def other_batches(request: Request, routes: Routes) -> Iterator[Batch]:
     """The batches of one forward pass each."""
 
-    def compute_one(trial: int) -> Answers:
-        values, effects = run_one(
-            *(request.model, request.tokens, request.metric_tokens),
-            *(request.trials[trial], request.metric),
-        )
-        return to_numbers(values[None]), [count_changed(effects)]
-
     for trial in routes.looped:
-        yield Batch([trial], ("loop",), partial(compute_one, trial))
+        yield Batch([trial], ("loop",), partial(loop_one, request, trial))
+
+
+def loop_one(request: Request, trial: int) -> Answers:
+    """One trial, in a forward pass of its own."""
+    values, effects = run_one(
+        *(request.model, request.tokens, request.metric_tokens),
+        *(request.trials[trial], request.metric),
+    )
+    return to_numbers(values[None]), [count_changed(effects)]
 
 
 def to_numbers(values: Tensor) -> Float[np.ndarray, "..."]:

@@ -100,7 +100,10 @@ def change_of(trial: Trial, clean: Tensor, masked: Tensor | None = None) -> Chan
     if not clean.is_floating_point():
         raise InterventionError(f"{trial.site.hook} carries no activation that can be changed")
     place = Place(trial.site, trial.names, tuple(clean.shape))
-    if masked is None and "key" in place.axes:  # what is taken apart hides nothing else
+    if masked is None and place.axes[-2:] == (
+        "pos",
+        "key",
+    ):  # what is taken apart hides nothing else
         masked = future_of(clean).expand(clean.shape)
     place = replace(place, masked=masked)
     old, new = clean[place.index], replacement(trial.intervention, clean, place)

@@ -79,6 +79,9 @@ def verify_path(path: BlockPath) -> BlockPath:
     everywhere = [(point, noise.adding) for here in at.values() for point in here]
     with hooked(request.model, everywhere):
         run = blocks.run(request.tokens)
+    for point, made in noise.made.items():
+        if not made.any():  # as where all is hidden, or as an additive mask
+            raise NotRecognisedError(f"no noise can be put on {noise.names[point][0]}")
     noisy = replace(path, clean=run)
     verify_unembedding(noisy, start)
     before = [(point, noise.adding) for point in at.get((0, "before"), {})]
@@ -101,7 +104,8 @@ def verify_path(path: BlockPath) -> BlockPath:
             saves = True
         except (NotInTurnError, NotRecognisedError) as error:
             notes.append(f"  all positions run: {error}")
-    if not saves or any(change.span[0] == 0 < change.span[1] for change in path.changes.values()):
+    starts_at_once = any(each.span[0] == 0 < each.span[1] for each in path.changes.values())
+    if not saves or starts_at_once or path.entries.keys() - path.changes.keys():
         proof.check_blocks(0)
     return replace(path, causal=causal, saves_positions=saves, notes=notes)
 

@@ -218,6 +218,23 @@ def test_a_model_that_looks_ahead_is_run_at_all_positions_and_says_so():
     assert "earlier ones see later ones" in effects.plan.explain()
 
 
+class CountsPositions(Small):
+    """A model of which a block does something else where the last position is left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks[1].forward = lambda x, block=self.blocks[1]: (
+            x + block.hook_out(F.gelu(block.mlp(x))) * (1 + 1e-3 * (x.shape[1] < 7))
+        )
+
+
+def test_blocks_that_do_something_else_on_fewer_positions_are_run_whole_after_all_and_say_so():
+    model, tokens = CountsPositions(), TOKENS % 11
+    questions = [(Site(f"blocks.{layer}.hook_out", pos=2), Zero()) for layer in range(4)]
+    effects = compared(model, tokens, questions, logit_difference(1, 2, pos=-2))
+    assert "a forward pass each after all" in effects.plan.explain()
+
+
 def test_too_little_memory_for_the_blocks_is_said_and_the_model_is_run_whole():
     model, tokens = Small(), TOKENS % 11
     questions = [(Site(f"blocks.{layer}.hook_out"), Zero()) for layer in range(4)]
