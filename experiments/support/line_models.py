@@ -43,7 +43,7 @@ from interp.surgery.source.syntax import tell_apart
 
 FOREIGN_STEPS = 300  # of training somebody else's model in demo
 TEXTS = 24
-LARGE_MODEL = 16, 12
+LARGE_MODEL = 12, 12
 """Texts that a large model is judged on, and tokens of each: fewer texts could show no effect of
 some 1,400 cuts."""
 

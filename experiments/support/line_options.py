@@ -56,7 +56,7 @@ class LineOptions(Options):
     steps: Steps | None = None
     """Steps of training; by default the preset's, and 300 with --model in demo."""
     texts: Texts | None = None
-    """Blocks of the validation text on which a cut model is measured; by default 24, and 16 of a
+    """Blocks of the validation text on which a cut model is measured; by default 24, and 12 of a
     large model."""
     retrain_top: Annotated[int, Between(0, 10_000)] | None = None
     """How many lines are also cut before training, those of the largest effect; by default 8,
