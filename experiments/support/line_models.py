@@ -185,13 +185,15 @@ def trained_elsewhere(config: LineOptions) -> StudiedModel:
     )
     model, texts = subject.inner, config.texts or (subject.texts if subject.is_large else TEXTS)
     tokens, others = subject.examples(texts), subject.reference(texts)
+    named = subject.named
+    assert named is not None
     if config.layers:
         check_layers(model, config.layers)
     own = model.model if isinstance(model, Asked) else model
     main = sys.modules[type(own).__module__]
     with torch.no_grad():
         ran = files_that_ran(partial(model, tokens[:1]))
-    modules, notes = choose_files(main, subject.modules or [main], ran, config.files)
+    modules, notes = choose_files(main, named.modules or [main], ran, config.files)
 
     @torch.no_grad()
     def judge(judged: nn.Module) -> Tensor:
@@ -206,7 +208,7 @@ def trained_elsewhere(config: LineOptions) -> StudiedModel:
     def build(seed: int) -> nn.Module:
         torch.manual_seed(seed)
         with uninitialized():
-            return subject.build(seed) if subject.build else build_of_config(own, seed)
+            return named.build(seed) if named.build else build_of_config(own, seed)
 
     corpus = load_corpus(config.text)
     settings = {

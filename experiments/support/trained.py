@@ -11,10 +11,9 @@ next experiment that asks for the same one has it at once.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -140,7 +139,7 @@ class TrainedSubject:
         label: for the run's name.
         texts: how many stretches of the text are the default.
         is_large: so large that few and short texts are the default.
-        build, modules: how another of its kind is built, and its files, as ``NamedModel`` has them.
+        named: as it was read, with how another is built and its files; None where it was not.
     """
 
     model: Model
@@ -152,8 +151,7 @@ class TrainedSubject:
     label: str
     texts: int = EXAMPLES
     is_large: bool = False
-    build: Callable[[int], nn.Module] | None = None
-    modules: Sequence[ModuleType] = ()
+    named: NamedModel | None = None
 
     def examples(self, count: int | None = None) -> Int[Tensor, "batch pos"]:
         """Stretches of the validation text, evenly spaced."""
@@ -284,19 +282,8 @@ def load_subject(
     data = Data(data.train.to(there), data.val.to(there), data.sha256)
     hooked = hooked_view(model, named, data.train[None, : min(size, VIEWED)])
     texts = large_model[0] if is_large else EXAMPLES
-    return TrainedSubject(
-        hooked,
-        model,
-        named.tokenizer,
-        data,
-        size,
-        about,
-        label,
-        texts,
-        is_large,
-        named.build,
-        named.modules,
-    )
+    known = (named.tokenizer, data, size, about, label, texts, is_large, named)
+    return TrainedSubject(hooked, model, *known)
 
 
 def hooked_view(model: nn.Module, named: NamedModel, tokens: Int[Tensor, "batch pos"]) -> Model:
