@@ -172,8 +172,7 @@ class ModelRun:
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self.inside -= 1
         made = getattr(output, "past_key_values", None) or getattr(output, "cache", None)
-        length = getattr(made, "get_seq_length", None)
-        if length is not None and not length():
+        if hasattr(made, "get_seq_length") and length_of(made) == 0:
             self.unfilled = made
         if not self.inside:
             self.start = 0
@@ -213,8 +212,17 @@ def tokens_before(given: dict[str, Any]) -> int | None:
             return int(torch.as_tensor(value).flatten()[0])
     for name, value in given.items():
         if ("past" in name or "cache" in name) and holds_tokens(value):
-            return int(value.get_seq_length()) if hasattr(value, "get_seq_length") else None
+            return length_of(value)
     return 0
+
+
+def length_of(cache: Any) -> int | None:
+    """How many tokens a cache has seen; None where it does not say, as one of states that have no
+    positions."""
+    try:
+        return int(cache.get_seq_length())
+    except (AttributeError, ValueError):
+        return None
 
 
 def holds_tokens(value: Any) -> bool:

@@ -48,6 +48,8 @@ class Change:
         elements: how many of the part's numbers changed.
         axis: which axis of the value is positions.
         opens: whether it lets a position see a later one, as a change of what a mask hides does.
+        zeroes: whether the whole part becomes zero. Then it must be so to the last bit: a norm
+            makes a number of ordinary size of what rounding leaves.
     """
 
     index: tuple[slice, ...]
@@ -55,6 +57,7 @@ class Change:
     elements: int
     axis: int
     opens: bool = False
+    zeroes: bool = False
 
     @cached_property
     def span(self) -> tuple[int, int]:
@@ -114,7 +117,7 @@ def change_of(trial: Trial, clean: Tensor, masked: Tensor | None = None) -> Chan
         )
     axis = place.axes.index("pos")
     difference = (new - old).where(new != old, 0)  # of minus infinities there is none
-    change = Change(place.index, difference, int((new != old).sum()), axis)
+    change = Change(*(place.index, difference, int((new != old).sum()), axis), zeroes=not new.any())
     return replace(change, opens="key" in place.axes and sees_later(change, place))
 
 

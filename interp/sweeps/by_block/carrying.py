@@ -5,6 +5,7 @@ clean run, whose keys and values are in the model's own cache.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -64,8 +65,10 @@ def carry_wave(
             if entry.where == "inside":
                 base = joined * len(chosen)
                 rows = slice(base + own.start, base + own.stop)
-                for point in filter(None, (points[entry.hook], entry.behind)):
-                    inside.setdefault(point, []).append((rows, change))
+                inside.setdefault(points[entry.hook], []).append((rows, change))
+                if entry.behind is not None:
+                    added = replace(change, zeroes=False)
+                    inside.setdefault(entry.behind, []).append((rows, added))
             elif entry.where == "before":  # these come first
                 early.setdefault(points[entry.hook], []).append((own, change))
             else:
@@ -109,7 +112,7 @@ def adding(edits: Sequence[Edit], stop: int, examples: slice) -> Callable[..., T
 
 
 def add_changes(value: Tensor, edits: Sequence[Edit], stop: int, examples: slice) -> None:
-    """Adds changes to their rows of a value, whose last position is the one before ``stop``."""
+    """Makes changes in their rows of a value, whose last position is the one before ``stop``."""
     for rows, change in edits:
         axis, part = change.axis, change.values[examples]
         begins = change.index[axis].start or 0
@@ -124,4 +127,7 @@ def add_changes(value: Tensor, edits: Sequence[Edit], stop: int, examples: slice
                 part = part.narrow(later, stop - size, size)  # nor those behind a window
         index = [slice(None), *change.index[1:]]
         index[axis] = slice(first - start, last - start)
-        value[rows][tuple(index)] += part
+        if change.zeroes:
+            value[rows][tuple(index)] = 0
+        else:
+            value[rows][tuple(index)] += part

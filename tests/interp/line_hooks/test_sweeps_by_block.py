@@ -235,6 +235,26 @@ def test_blocks_that_do_something_else_on_fewer_positions_are_run_whole_after_al
     assert "a forward pass each after all" in effects.plan.explain()
 
 
+class Rounds(Small):
+    """What its blocks return depends on the rows of a batch, in the last bits; its norm has no
+    epsilon worth the name, and makes numbers of ordinary size of them."""
+
+    def __init__(self):
+        super().__init__()
+        for block in self.blocks:
+            block.forward = lambda x, block=block: block.hook_out(
+                x * (1 + 1e-10 * len(x)) + F.gelu(block.mlp(x))
+            )
+        self.norm.eps = 1e-40
+
+
+def test_a_stream_that_is_set_to_zero_is_zero_to_the_last_bit():
+    model, tokens = Rounds(), TOKENS % 11
+    questions = [(Site(f"blocks.{layer}.hook_out"), Zero()) for layer in range(4)]
+    effects = compared(model, tokens, questions, loss)
+    assert len(effects.plan.routes.by_block.entries) == 4
+
+
 def test_too_little_memory_for_the_blocks_is_said_and_the_model_is_run_whole():
     model, tokens = Small(), TOKENS % 11
     questions = [(Site(f"blocks.{layer}.hook_out"), Zero()) for layer in range(4)]
