@@ -189,7 +189,9 @@ def test_set_build_and_judge_tell_what_nothing_can(tmp_path, choose):
 
 
 def test_options_for_anothers_model_are_refused_without_one(refused):
-    assert "--set, --judge and --files" in refused(lines.main, lines.Config, "--set", "n_layer=2")
+    assert "--set, --judge, --files and --weights are" in refused(
+        lines.main, lines.Config, "--set", "n_layer=2"
+    )
 
 
 def test_a_package_that_is_not_installed_is_named(tmp_path):
