@@ -385,7 +385,7 @@ def check_number(name: str, value: Any, kind: type) -> None:
 
 def require_texts(place: Place, what: str) -> None:
     """Raises ``InterventionError`` where a value is the same for every text."""
-    if place.axes[0] != "batch":
+    if place.axes[0] == "pos":
         raise InterventionError(
             f"{place.site.hook} is one value for all texts, so that there is no {what} texts: "
             "patch it from another run, or set it to zero"

@@ -7,6 +7,7 @@ import torch
 
 from experiments import lines
 from experiments.support.subjects import choose_class, path_of, train_subject_once
+from experiments.support.trainings.tasks import resize_preset
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import PRESETS, Preset
 
@@ -88,7 +89,7 @@ def test_a_buffer_that_grows_and_weights_of_another_seed(tmp_path, text, small, 
     corpus = load_corpus(str(text))
     tokenizer = CharTokenizer.from_text(corpus.text)
     demo = PRESETS["demo"]
-    preset = lines.resize_preset(Preset(demo.model, demo.train), tokenizer.vocab_size, 4)
+    preset = resize_preset(Preset(demo.model, demo.train), tokenizer.vocab_size, 4)
     data = split(corpus, tokenizer, preset.model.block_size)
     subject = choose_class(model, data, preset, 0, tmp_path)
     first = train_subject_once(subject, 0, tmp_path)

@@ -155,3 +155,18 @@ def seen_by_hooks(model: nn.Module, family: Family, run: Callable[[], Any]) -> d
     for handle in handles:
         handle.remove()
     return seen
+
+
+class WithPositions(nn.Module):
+    """Positions [pos width] and [1 pos width], which all texts share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.head = nn.Embedding(31, 8), nn.Linear(8, 31)
+
+    def forward(self, tokens: Tensor, added: float | Tensor = 0.0) -> Tensor:
+        plain = self.embed.weight[: tokens.shape[1]]
+        leading = plain[None] * 2
+        logits: Tensor = self.head(self.embed(tokens) + plain + leading + added)
+        return logits

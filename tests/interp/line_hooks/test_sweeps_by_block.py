@@ -16,7 +16,7 @@ from interp.interventions import Patch, Zero, intervene
 from interp.metrics import logit_difference, loss
 from interp.site import Site, names_by_point
 from interp.sweep import effects_of, plan
-from tests.interp.line_hooks.families import TOKENS, built
+from tests.interp.line_hooks.families import TOKENS, WithPositions, built
 
 OTHER = torch.cat([TOKENS[:, :3], TOKENS[:, 3:].flip(1)], dim=1)
 
@@ -314,15 +314,19 @@ def test_a_copy_of_a_view_is_a_view_of_a_copy_and_a_screened_sweep_agrees_with_t
 
 
 def test_a_value_that_all_texts_share_is_patched_whole_and_has_no_mean_over_texts():
-    view = ip.hook_lines(built("gpt2", attn_implementation="eager"), TOKENS)
-    name = "transformer.wpe.output"
-    assert view.hook_dict[name].axes[0] != "batch"
-    kept = {name: ip.cache(view, TOKENS, name)[name] + 1.0}
+    view = ip.hook_lines(model := WithPositions(), TOKENS)
+    assert view.hook_dict["plain"].axes[0] == "pos"
+    kept = ip.cache(view, TOKENS, ["plain", "leading"])
+    kept = {name: value + 1.0 for name, value in kept.items()}
     with torch.no_grad():
-        expected = view.inner(inputs_embeds=view.inner.transformer.wte(TOKENS) + 1.0).logits
-        with ip.intervene(view, {name: Patch(kept)}):
-            np.testing.assert_allclose(view(TOKENS), expected, atol=1e-4)
+        for name, added in (("plain", 3.0), ("leading", 1.0)):
+            with ip.intervene(view, {name: Patch(kept)}):
+                np.testing.assert_allclose(view(TOKENS), model(TOKENS, added), atol=1e-5)
+        leading = kept["leading"]
+        with ip.intervene(view, {"leading": ip.Mean(kept)}):
+            added = leading.mean(dim=1, keepdim=True) - (leading - 1.0)
+            np.testing.assert_allclose(view(TOKENS), model(TOKENS, added), atol=1e-5)
         for what in (ip.Mean(kept), ip.Resample(kept)):
             refused = pytest.raises(ip.errors.InterventionError, match="one value for all texts")
-            with refused, ip.intervene(view, {name: what}):
+            with refused, ip.intervene(view, {"plain": what}):
                 view(TOKENS)
