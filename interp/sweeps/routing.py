@@ -5,7 +5,7 @@ import torch
 from interp.sweeps.budget import fit_fast_path
 from interp.sweeps.by_block.finding import find_block_path
 from interp.sweeps.request import FastPath, Request, Routes
-from interp.sweeps.speed.components import NotRecognisedError, components_of
+from interp.sweeps.speed.components import NotRecognisedError, NotShownError, components_of
 from interp.sweeps.speed.entries import entry_of
 from interp.sweeps.speed.verifying import verify_components, watched_by
 
@@ -17,11 +17,12 @@ def find_routes(request: Request) -> Routes:
         UsageError: too little memory for any of them.
     """
     notes: list[str] = []
-    fast_path = by_block = None
+    fast_path = by_block = unlike = None
     hooked = watched_by(request.model)
     try:
         fast_path = find_fast_path(request, hooked)
     except NotRecognisedError as error:
+        unlike = error
         notes.append(f"this model is not taken apart: {error}")
     rest = set(range(len(request.trials))).difference(fast_path.entries if fast_path else ())
     if rest and not hooked and not is_autocast(request):
@@ -29,8 +30,8 @@ def find_routes(request: Request) -> Routes:
             by_block = find_block_path(request, sorted(rest))
         except NotRecognisedError as error:
             notes.append(f"it runs from its first block on: {error}")
-    if by_block:
-        notes = []  # its blocks are run as they are, and need not be taken apart
+    if isinstance(unlike, NotShownError) and by_block:
+        notes = []  # nobody expects it to be taken apart: its blocks are run as they are
     rest.difference_update(by_block.entries if by_block else ())
     return Routes(fast_path, by_block, sorted(rest), notes)
 

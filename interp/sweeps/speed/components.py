@@ -24,6 +24,10 @@ class NotRecognisedError(Exception):
     """The model does not show its parts, or does not use them so; the message says which."""
 
 
+class NotShownError(NotRecognisedError):
+    """The model has none of these parts by their names in the field."""
+
+
 @dataclass(frozen=True)
 class Layer:
     """A block's parts."""
@@ -166,7 +170,7 @@ def components_of(model: Any) -> Components:
         unembedding = Linear(model.W_U.detach().T, bias_or_none(model, "b_U"))
         return Components(layers, model.ln_final, unembedding)
     except (AttributeError, TypeError) as error:
-        raise NotRecognisedError(f"it shows no {getattr(error, 'name', None) or error}") from error
+        raise NotShownError(f"it shows no {getattr(error, 'name', None) or error}") from error
     except RuntimeError as error:  # an MLP that expects the whole model around it
         raise NotRecognisedError(f"its parts do not run alone ({error})") from error
 
