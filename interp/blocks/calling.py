@@ -54,15 +54,14 @@ class BlockRun:
     """One run of a model, block by block.
 
     Args:
-        entering: the residual stream before each block, [batch pos d_model].
-        handed: these very tensors, as the model handed them on.
+        entering: the residual stream before each block, [batch pos d_model]: the very tensors that
+            the model handed on.
         last: the one after the last block.
         logits: as the model returned them.
         cache: the model's key/value cache after the run; None where it has none.
     """
 
     entering: Sequence[Tensor]
-    handed: Sequence[Tensor]
     last: Float[Tensor, "batch pos d_model"]
     logits: Tensor
     cache: Any
@@ -95,7 +94,6 @@ class ModelBlocks:
         text: Int[Tensor, "1 pos"],
     ) -> None:
         """Args as the attributes; ``text`` is one that the model has run on."""
-        self.model = model
         self.modules = list(modules)
         self.path = path
         self._returned = [without_stream(each) for each in returned]
@@ -116,25 +114,24 @@ class ModelBlocks:
 
     def run(self, tokens: Int[Tensor, "batch pos"]) -> BlockRun:
         """The whole model."""
-        handed: list[Tensor] = []
+        entering: list[Tensor] = []
         last: list[Tensor] = []
 
         def begin(module: nn.Module, args: Any, kwargs: Any) -> None:
-            handed.append(self.stream_given(args, kwargs))
+            entering.append(self.stream_given(args, kwargs))
 
         def end(module: nn.Module, args: Any, output: Any) -> None:
             x = stream_of(output)
             assert x is not None
-            last.append(x.detach())
+            last.append(x)
 
-        with ExitStack() as stack:
+        with torch.no_grad(), ExitStack() as stack:
             for module in self.modules:
                 enter = module.register_forward_pre_hook(begin, with_kwargs=True)
                 stack.callback(enter.remove)
             stack.callback(self.modules[-1].register_forward_hook(end).remove)
             output = self._run(tokens)
-        entering = [x.detach() for x in handed]
-        return BlockRun(entering, handed, last[0], found_in(output), layered_cache(output))
+        return BlockRun(entering, last[0], found_in(output), layered_cache(output))
 
     def cache_of(self, tokens: Int[Tensor, "batch pos"], length: int, whole: Any) -> Any:
         """The key/value cache after the first positions.
@@ -219,7 +216,7 @@ class ModelBlocks:
 
     def unembed(self, x: Float[Tensor, "row read d_model"]) -> Float[Tensor, "row read vocab"]:
         """The logits that the model makes of the residual stream behind its last block."""
-        with self._stubbed(lambda layer, args, kwargs: x):
+        with self.ending_with(x):
             return found_in(self._run(self._text[:, : x.shape[1]].expand(len(x), -1)))
 
     @contextmanager

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
@@ -71,7 +72,7 @@ class BlockTracer:
         Raises:
             NotInTurnError: there is no such list; the message says what is otherwise.
         """
-        with ExitStack() as stack:
+        with torch.no_grad(), ExitStack() as stack:
             for trace in self.traces.values():
                 for number, module in enumerate(trace.modules):
                     enter = module.register_forward_pre_hook(begin_of(trace), with_kwargs=True)
@@ -84,12 +85,11 @@ class BlockTracer:
             reason = out_of_turn(path, trace)
             if reason is None:
                 blocks = ModelBlocks(self.model, trace.modules, path, trace.returned, tokens[:1])
-                handed = [blocks.stream_given(*given) for given in trace.given]
-                entering = [x.detach() for x in handed]
+                entering = [blocks.stream_given(*given) for given in trace.given]
                 last = stream_of(trace.returned[-1])
                 assert last is not None
                 logits, cache = found_in(output), layered_cache(output)
-                return blocks, BlockRun(entering, handed, last.detach(), logits, cache)
+                return blocks, BlockRun(entering, last, logits, cache)
             reasons.append(reason)
         raise NotInTurnError(reasons[0])
 

@@ -175,18 +175,13 @@ def round_batches(request: Request, components: Components, prepared: Round) -> 
     """The batches of a round of the fast path."""
     changes, score = prepared.changes, prepared.score
 
-    def give_baseline() -> Answers:
-        same = score.baseline.expand(len(prepared.untouched), -1)
-        return to_numbers(same), [changes[trial].elements for trial in prepared.untouched]
-
     def compute(group: Group) -> Answers:
         trials = [request.trials[trial] for trial in group.trials]
         theirs = [changes[trial] for trial in group.trials]
         values = measure_group(group, components, trials, theirs, prepared.clean, score)
         return to_numbers(values), [change.elements for change in theirs]
 
-    if prepared.untouched:
-        yield Batch(prepared.untouched, None, give_baseline)
+    yield from untouched_batch(prepared)
     for group in prepared.groups:
         yield Batch(group.trials, (group.span, group.examples), partial(compute, group))
 
@@ -194,10 +189,6 @@ def round_batches(request: Request, components: Components, prepared: Round) -> 
 def block_batches(path: BlockPath, prepared: BlockRound) -> Iterator[Batch]:
     """The batches of a round of the path through the model's own blocks."""
     changes, score = prepared.changes, prepared.score
-
-    def give_baseline() -> Answers:
-        same = score.baseline.expand(len(prepared.untouched), -1)
-        return to_numbers(same), [changes[trial].elements for trial in prepared.untouched]
 
     def compute(wave: Wave) -> Answers:
         try:
@@ -208,16 +199,26 @@ def block_batches(path: BlockPath, prepared: BlockRound) -> Iterator[Batch]:
             return np.concatenate([each[0] for each in answers]), [each[1][0] for each in answers]
         return to_numbers(values), [changes[trial].elements for trial in wave.trials]
 
-    if prepared.untouched:
-        yield Batch(prepared.untouched, None, give_baseline)
+    yield from untouched_batch(prepared)
     for wave in prepared.waves:
         how = ("by block", wave.start, wave.stop, wave.examples)
         yield Batch(wave.trials, how, partial(compute, wave))
 
 
+def untouched_batch(prepared: Round | BlockRound) -> Iterator[Batch]:
+    """The trials that change nothing that the metric reads: they give what the clean texts give."""
+    trials, changes = prepared.untouched, prepared.changes
+
+    def give_baseline() -> Answers:
+        same = prepared.score.baseline.expand(len(trials), -1)
+        return to_numbers(same), [changes[trial].elements for trial in trials]
+
+    if trials:
+        yield Batch(trials, None, give_baseline)
+
+
 def other_batches(request: Request, routes: Routes) -> Iterator[Batch]:
     """The batches of one forward pass each."""
-
     for trial in routes.looped:
         yield Batch([trial], ("loop",), partial(loop_one, request, trial))
 

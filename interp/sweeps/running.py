@@ -10,11 +10,6 @@ from interp.site import Model, stopping
 from interp.sweeps.speed.grouping import batch_limits
 
 
-def trials_at_once(tokens: Int[Tensor, "batch pos"]) -> int:
-    """How many trials run together where whole texts run again."""
-    return max(1, batch_limits(tokens.device).rows // tokens.numel())
-
-
 def batch_slices(tokens: Int[Tensor, "batch pos"], vocab: int = 0) -> Iterator[slice]:
     """All examples, a few at a time.
 

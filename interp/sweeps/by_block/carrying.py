@@ -14,7 +14,7 @@ from transformer_lens.hook_points import HookPoint
 
 from interp.sweeps.by_block.path import BlockPath, hooked
 from interp.sweeps.by_block.waves import Wave
-from interp.sweeps.speed.scoring import Score, group_logits, score_rows
+from interp.sweeps.speed.scoring import Score, measure_carried
 from interp.sweeps.trials import Change
 
 Edit = tuple[slice, Change]
@@ -25,21 +25,13 @@ def measure_wave(
     path: BlockPath, wave: Wave, changes: Mapping[int, Change], score: Score
 ) -> Float[Tensor, "trial batch"]:
     """The metric of every trial of a wave."""
-    batch, count = path.request.batch, len(wave.trials)
     fresh = [read for read in score.reads if read >= wave.start]
-    scores, waiting = [], []
-    for begin in range(0, batch, wave.examples):
-        examples = slice(begin, min(begin + wave.examples, batch))
+
+    def carried(examples: slice) -> tuple[Tensor, list[int]]:
         x = carry_wave(path, wave, changes, examples)
-        x = x[:, [read - wave.start for read in fresh]]
-        if score.by_example:
-            scores.append(score_rows(x, fresh, score, examples).unflatten(0, (count, -1)))
-        else:
-            waiting.append(group_logits(x, fresh, score, examples).unflatten(0, (count, -1)))
-    if score.by_example:
-        return torch.cat(scores, dim=1)
-    everyone = torch.arange(batch, device=score.tokens.device)
-    return torch.stack([score.of(logits, everyone) for logits in torch.cat(waiting, dim=1)])
+        return x[:, [read - wave.start for read in fresh]], fresh
+
+    return measure_carried(score, len(wave.trials), wave.examples, carried)
 
 
 def carry_wave(

@@ -121,7 +121,7 @@ class CleanValues:
 
     def entries(self, blocks: ModelBlocks, clean: BlockRun) -> dict[int, BlockEntry]:
         """Where each trial is made, of those that are in the blocks or before them."""
-        streams = {id(x): layer for layer, x in enumerate(clean.handed)}
+        streams = {id(x): layer for layer, x in enumerate(clean.entering)}
         reached: dict[HookPoint, tuple[int, Any]] = {}
         for point, moment in self.moments.items():
             if moment is None:

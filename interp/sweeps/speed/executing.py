@@ -13,7 +13,7 @@ from torch import Tensor
 
 from interp.sweeps.speed.components import Components, Layer
 from interp.sweeps.speed.grouping import Group
-from interp.sweeps.speed.scoring import Score, group_logits, score_rows
+from interp.sweeps.speed.scoring import Score, measure_carried
 from interp.sweeps.trials import Change, Trial
 
 
@@ -48,21 +48,11 @@ def measure_group(
     score: Score,
 ) -> Float[Tensor, "trial batch"]:
     """The metric of every trial of a group."""
-    batch = len(score.tokens)
-    scores: list[Tensor] = []
-    waiting: list[Tensor] = []
-    for begin in range(0, batch, group.examples):
-        examples = slice(begin, min(begin + group.examples, batch))
-        x, fresh = carry(group, components, trials, changes, clean, score, examples)
-        if score.by_example:
-            scores.append(score_rows(x, fresh, score, examples).unflatten(0, (len(trials), -1)))
-        else:
-            waiting.append(group_logits(x, fresh, score, examples).unflatten(0, (len(trials), -1)))
-    if score.by_example:
-        return torch.cat(scores, dim=1)
-    together = waiting[0] if len(waiting) == 1 else torch.cat(waiting, dim=1)
-    everyone = torch.arange(batch, device=score.tokens.device)
-    return torch.stack([score.of(logits, everyone) for logits in together])
+
+    def carried(examples: slice) -> tuple[Tensor, list[int]]:
+        return carry(group, components, trials, changes, clean, score, examples)
+
+    return measure_carried(score, len(trials), group.examples, carried)
 
 
 def carry(

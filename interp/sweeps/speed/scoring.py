@@ -17,6 +17,8 @@ from interp.sweeps.speed.grouping import batch_limits
 Unembed = Callable[[Tensor], Tensor]
 """From the residual stream [row pos d_model] to logits [row pos vocab]."""
 
+Carry = Callable[[slice], tuple[Tensor, list[int]]]
+
 
 class UnforeseenReadError(Exception):
     """A metric read a position that it did not read of the clean logits."""
@@ -193,6 +195,32 @@ def is_per_example(metric: Metric, logits: Tensor, tokens: Tensor, reads: list[i
         if not torch.allclose(again, whole[order], rtol=1e-5, atol=1e-6 * float(whole.abs().max())):
             return False
     return True
+
+
+def measure_carried(
+    score: Score, trials: int, step: int, carry: Carry
+) -> Float[Tensor, "trial batch"]:
+    """The metric of trials that are carried to the last block, some examples at a time.
+
+    Args:
+        trials: how many.
+        step: how many examples at a time.
+        carry: from some examples to the residual stream behind the last block, a row for each trial
+            and example, of the read positions that are new; and which these are.
+    """
+    batch = len(score.tokens)
+    measured: list[Tensor] = []
+    finish = score_rows if score.by_example else group_logits
+    for begin in range(0, batch, step):
+        examples = slice(begin, min(begin + step, batch))
+        x, fresh = carry(examples)
+        measured.append(finish(x, fresh, score, examples).unflatten(0, (trials, -1)))
+        del x
+    together = measured[0] if len(measured) == 1 else torch.cat(measured, dim=1)
+    if score.by_example:
+        return together
+    everyone = torch.arange(batch, device=score.tokens.device)
+    return torch.stack([score.of(logits, everyone) for logits in together])
 
 
 def score_rows(
