@@ -102,6 +102,30 @@ def t_interval(values: Values, confidence: float = 0.95) -> Interval:
     )
 
 
+def share_interval(count: int, total: int, confidence: float = 0.95) -> Interval:
+    """The share of yes among yes-or-no answers, with Wilson's interval (1927).
+
+    It holds for few answers and near 0 and 1, where none has been seen yet too.
+
+    Examples:
+        >>> share, low, high = share_interval(0, 20)
+        >>> print(f"{share:.2f} ({low:.2f} to {high:.2f})")
+        0.00 (0.00 to 0.16)
+
+    Raises:
+        UsageError: no answers, more or fewer yes than there can be, a confidence outside 0 to 1.
+    """
+    check_confidence(confidence)
+    if total < 1 or not 0 <= count <= total:
+        raise UsageError(f"{count} of {total} is no share: it takes 1 answer or more")
+    z, share = float(special.ndtri((1 + confidence) / 2)), count / total
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    reach = z / (1 + z * z / total)
+    reach *= float(np.sqrt(share * (1 - share) / total + (z / (2 * total)) ** 2))
+    low = 0.0 if count == 0 else middle - reach
+    return Interval(share, low, 1.0 if count == total else middle + reach)
+
+
 def t_test(differences: Values, confidence: float = 0.95) -> Difference:
     """The mean of paired differences with Student's t interval, and the p-value of a mean of zero.
 

@@ -173,3 +173,17 @@ def test_a_nan_is_named_by_its_place():
     values[1, 2] = np.nan
     with pytest.raises(NonFiniteError, match=r"values\[1, 2\] is nan"):
         stats.bootstrap_interval(values)
+
+
+def test_a_share_has_wilsons_interval_which_stays_within_0_and_1():
+    from scipy.stats import binomtest
+
+    for count, total in ((0, 20), (1, 7), (50, 100), (20, 20)):
+        share, low, high = stats.share_interval(count, total)
+        ends = binomtest(count, total).proportion_ci(method="wilson")
+        assert share == count / total
+        assert (low, high) == pytest.approx((ends.low, ends.high), abs=1e-12)
+        assert 0 <= low <= share <= high <= 1
+    for count, total in ((0, 0), (3, 2), (-1, 2)):
+        with pytest.raises(UsageError, match="is no share"):
+            stats.share_interval(count, total)
