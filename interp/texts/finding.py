@@ -3,40 +3,31 @@
     for found in find_private(text):
         found.kind, found.start, found.stop
 
-It finds what looks so: a version number can look like an IP address, and a name with its village
-does not look like anything. The card says so.
+It finds what looks so, and passes over what the words before it explain: a version, a section, a
+commit, a checksum. A name with its village does not look like anything. The card says so.
 
 | kind             | found by                                                                |
 |------------------|-------------------------------------------------------------------------|
 | e-mail address   | its form                                                                |
 | key or secret    | detect-secrets: the forms of some twenty providers' keys, what follows  |
-|                  | a word like password, long strings that look random                     |
-| IP address       | its form, read by the standard library                                  |
+|                  | a word like password, long strings that look random (``keys``)          |
+| IP address       | its form, read by the standard library; not masks and the machine's own |
 | street address   | a number beside a capitalised name that ends like a street's            |
 | telephone number | phonenumbers: international, or valid in one of some regions            |
 """
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import phonenumbers
-from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
-from detect_secrets.plugins.base import BasePlugin, RegexBasedDetector
-from detect_secrets.plugins.high_entropy_strings import (
-    Base64HighEntropyString,
-    HexHighEntropyString,
-    HighEntropyStringsPlugin,
-)
-from detect_secrets.plugins.ip_public import IPPublicDetector
-from detect_secrets.plugins.keyword import KeywordDetector
+from phonenumbers import Leniency, PhoneNumberMatcher
 
 from interp.errors import UsageError, nearest
+from interp.texts.keys import secrets
 
 REGIONS = ("US", "GB")
-Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -89,29 +80,90 @@ def emails(text: str, regions: Sequence[str]) -> Iterator[tuple[int, int, str]]:
 def telephones(text: str, regions: Sequence[str]) -> Iterator[tuple[int, int, str]]:
     asked: list[str | None] = [*regions] or [None]
     for region in asked:
-        for match in phonenumbers.PhoneNumberMatcher(text, region):
-            yield match.start, match.end, phonenumbers.region_code_for_number(match.number) or ""
+        for match in PhoneNumberMatcher(text, region, leniency=Leniency.STRICT_GROUPING):
+            if match.raw_string.startswith(("+", "00")) or is_written_as_telephone(text, match):
+                region_of = phonenumbers.region_code_for_number(match.number)
+                yield match.start, match.end, region_of or ""
+
+
+DIAL = re.compile(
+    r"\b(?:tele)?(?:phone|fax|call|cell|dial|mob|mobile|ring|sms|tel|telefon|tél|whatsapp)"
+    r"[\w ]{0,20}\W{0,4}$",
+    re.IGNORECASE,
+)
+DATE = re.compile(r"\d{4}-\d\d-\d\d|\d\d[/.]\d\d[/.]\d{4}")
+
+
+def is_written_as_telephone(text: str, match: phonenumbers.PhoneNumberMatch) -> bool:
+    """Whether a number without a country's code is one: it may be a sum, a date or a size."""
+    written = match.raw_string
+    if written.isdigit():
+        return bool(DIAL.search(text[max(0, match.start - 40) : match.start]))
+    before, after = text[max(0, match.start - 2) : match.start], text[match.end : match.end + 2]
+    within_number = re.search(r"[\d.,-]$", before) or re.match(r"[.,]\d|-", after)
+    mixed = "." in written and "-" in written
+    return not (within_number or mixed or DATE.search(written))
 
 
 IPV4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\w)")
 IPV6 = re.compile(
-    r"(?<![\w:.])(?=[\da-fA-F:.]*\d)[\da-fA-F]{0,4}(?::[\da-fA-F]{0,4}){3,7}(?![\w:])"
+    r"(?<![\w:.])(?=[\da-fA-F:.]*\d)(?:[\da-fA-F]{0,4}(?::[\da-fA-F]{0,4}){3,7}"
+    r"|(?:[23][\da-fA-F]{3}|[fF][cdefCDEF][\da-fA-F]{2})::[\da-fA-F]{1,4})(?![\w:])"
 )
+# What says that four numbers with points between them are no address.
+NUMBERED = re.compile(
+    r"(?:\b(?:versions?|releases?|ver|revisions?|rev|build|tag|firmware|sections?|sect?|clauses?"
+    r"|chapters?|paragraphs?|figures?|fig|tables?|appendix|articles?|rules?|part|update|upgrade"
+    r"|changes)\b\.?(?: (?:in|for|since|to|of|is|at|from|number|no\.?))?[\s:=#v(`'\"]{0,4}"
+    r"|§\s*|(?:[<>=~!]=|[~^]|[A-Za-z]\s?[<>]\s)\s*[`'\"]?|[A-Za-z]-)$",
+    re.IGNORECASE,
+)
+HEADING = re.compile(r"(?:\d{1,2}\.){3}\d{1,2}\s+[A-Z][a-z]")
+AND_SO_ON = re.compile(r"\s*(?:,|-|\u2013|/|\b(?:and|or|to|through|until)\b|\s)+\s*")
 
 
 def ip_addresses(text: str, regions: Sequence[str]) -> Iterator[tuple[int, int, str]]:
-    for pattern in (IPV4, IPV6):
-        for match in pattern.finditer(text):
-            try:
-                address = ipaddress.ip_address(match.group())
-            except ValueError:
-                continue
-            yield *match.span(), f"v{address.version}{'' if address.is_global else ', not public'}"
+    numbered = -1  # where the last number ended that is none
+    for match in IPV4.finditer(text):
+        start, stop = match.span()
+        goes_on = numbered >= 0 and AND_SO_ON.fullmatch(text, numbered, start)
+        if goes_on or is_numbered(text, start, stop):
+            numbered = stop
+        elif address := address_of(match.group()):
+            yield start, stop, address
+    for match in IPV6.finditer(text):
+        if address := address_of(match.group()):
+            yield *match.span(), address
+
+
+def is_numbered(text: str, start: int, stop: int) -> bool:
+    """Whether four numbers are those of a version or a section: the words before them say so, or
+    a heading follows."""
+    line = text.rfind("\n", 0, start) + 1
+    if NUMBERED.search(text, max(line, start - 40), start):
+        return True
+    return not text[line:start].strip(" #*") and bool(HEADING.match(text, start))
+
+
+def address_of(written: str) -> str:
+    """What address it is; empty where it is none, or one that all machines have."""
+    try:
+        address = ipaddress.ip_address(written)
+    except ValueError:
+        return ""
+    if address.is_loopback or address.is_unspecified or written.startswith("255."):
+        return ""
+    return f"v{address.version}{'' if address.is_global else ', not public'}"
 
 
 STREET = r"Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Drive|Boulevard|Blvd|Court|Square|Terrace|Highway"
+YEAR = r"(?:19|20)\d\d"
 STREETS = (
-    re.compile(rf"\b\d{{1,5}}[A-Za-z]?,? (?:[A-Z][\w'.-]* ){{1,3}}(?:{STREET})\b"),
+    re.compile(  # neither "1991-2013, Thomas G. Lane" nor "in 2019 Wall Street"
+        rf"(?<![\d-])(?<!\bin )(?<!\bsince )(?!{YEAR},)"
+        rf"\b\d{{1,5}}[A-Za-z]?,? (?:[A-Z][\w'.-]* ){{1,3}}(?:{STREET})\b"
+        rf"|(?<=\d-)(?!{YEAR})\d{{1,4}} (?:[A-Z][\w'-]* ){{1,3}}(?:{STREET})\b"
+    ),
     re.compile(
         r"\b[A-ZÄÖÜ][\wäöüß-]*(?:stra(?:ß|ss)e|str\.|weg|platz|gasse|allee) \d{1,4}[a-z]?\b"
     ),
@@ -121,61 +173,6 @@ STREETS = (
 
 def streets(text: str, regions: Sequence[str]) -> Iterator[tuple[int, int, str]]:
     return ((*match.span(), "") for pattern in STREETS for match in pattern.finditer(text))
-
-
-# A key holds a digit, an address of the web or a heading, or stands after a word that says so; all
-# other lines are passed over, which makes the search of a book ten times as fast.
-WORTHWHILE = re.compile(r"\d|://|BEGIN|pass|pwd|secret|key|token|api|auth|cred", re.IGNORECASE)
-# detect-secrets asks for quotes around random-looking strings, which text does not have.
-RANDOM = re.compile(r"(?<![\w+/=-])(?=[\w+/=-]*\d)(?=[\w+/=-]*[A-Za-z])[A-Za-z0-9+/=_-]{20,}")
-CASES = re.compile(r"(?=.*[a-z])(?=.*[A-Z])")
-
-
-def secrets(text: str, regions: Sequence[str]) -> Iterator[tuple[int, int, str]]:
-    start = 0
-    for line in text.splitlines(keepends=True):
-        if WORTHWHILE.search(line):
-            for first, last, what in secrets_of(line):
-                yield start + first, start + last, what
-        start += len(line)
-
-
-def secrets_of(line: str) -> Iterator[tuple[int, int, str]]:
-    for what, pattern in key_forms():
-        for match in pattern.finditer(line):
-            if match.group():
-                yield *match.span(), what
-    for value in KeywordDetector().analyze_string(line):
-        if value and (first := line.find(value)) >= 0:
-            yield first, first + len(value), KeywordDetector.secret_type
-    for match in RANDOM.finditer(line):
-        value = match.group()
-        for detector, fits in entropy_checks():
-            if fits(value) and detector.calculate_shannon_entropy(value) > detector.entropy_limit:
-                yield *match.span(), str(detector.secret_type)
-                break
-
-
-@cache
-def key_forms() -> list[tuple[str, re.Pattern[str]]]:
-    """What providers' keys look like."""
-    kinds: Mapping[str, type[BasePlugin]] = get_mapping_from_secret_type_to_class()
-    return [
-        (name, pattern)
-        for name, kind in kinds.items()
-        if issubclass(kind, RegexBasedDetector) and kind is not IPPublicDetector
-        for pattern in kind().denylist
-    ]
-
-
-@cache
-def entropy_checks() -> list[tuple[HighEntropyStringsPlugin, Callable[[str], bool]]]:
-    """What says whether a string looks random, and of which strings."""
-    hexadecimal = re.compile(r"[0-9a-fA-F]{32,}")
-    return [
-        (HexHighEntropyString(), lambda value: bool(hexadecimal.fullmatch(value))),
-        (Base64HighEntropyString(), lambda value: bool(CASES.match(value))),
-    ]
 
 
 KINDS: dict[str, Callable[[str, Sequence[str]], Iterator[tuple[int, int, str]]]] = {

@@ -12,6 +12,8 @@ from interp.texts import find_private
 # this repository does not take them for keys.
 AWS = "AKIA" + "QX7RLMNB4PWZ2TYV"
 HEX = "9f86d081884c7d659a2feaa0" + "c55ad015a3bf4f1b"
+TOKEN = "kvAt6814zOFlurt" + "QCEIqlFujlt5Yh2V6"
+GROUPS = "xf6g50n9-uj92zccq" + "-47hv3mgz"
 GITHUB = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
 
 
@@ -31,6 +33,16 @@ GITHUB = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
         ("key or secret", "password = 'swordfish'", "swordfish"),
         ("key or secret", "-----BEGIN RSA PRIVATE KEY-----", "BEGIN RSA PRIVATE KEY"),
         ("key or secret", f"sig {HEX}, signed", HEX),
+        ("key or secret", f"export API_TOKEN={TOKEN}", TOKEN),
+        ("key or secret", f"Authorization: Bearer {TOKEN[:22]} was sent", TOKEN[:22]),
+        ("key or secret", f"use the key {GROUPS} now", GROUPS),
+        ("key or secret", f"the password's hash: {HEX}", HEX),
+        ("key or secret", f"https://example.org/a?size=2&api_key={TOKEN}", TOKEN),
+        ("telephone number", "phone = 2127365000, ask", "2127365000"),
+        ("IP address", "ip='93.186.135.91', port=80", "93.186.135.91"),
+        ("IP address", "a -> 93.186.135.91", "93.186.135.91"),
+        ("IP address", "the gateway is fe80::1 here", "fe80::1"),
+        ("street address", "at 68-30 Harrow Street, Forest Hills", "30 Harrow Street"),
     ],
 )  # fmt: skip
 def test_each_kind_is_found_to_the_character(kind, text, string):
@@ -48,6 +60,23 @@ def test_each_kind_is_found_to_the_character(kind, text, string):
         "PyUnicode_FromStringAndSize and object.__init_subclass__",
         "In 1616 the road was long. I saw 12 drivers.",
         "http://example.org/a/page?x=1",
+        # What words beside it explain.
+        f"It broke with commit {HEX}.",
+        f"https://example.org/repo/blob/{HEX}/LICENSE.md",
+        f"SHA256 ({HEX}{HEX[:24]}) = image.iso",
+        f"pip install --hash=sha256:{HEX}{HEX[:24]}",
+        f'<img src="data:image/png;base64,{TOKEN}{TOKEN}">',
+        f"https://docs.example.com/document/d/{TOKEN}/preview",
+        "open /usr/share/windmill/Quarry/v7/solaris for reading",
+        "version 15.3.7.4, and from release 10.0.9.9 to 10.0.10.2",
+        "libfoo>=1.2.1.0, libbar ~= 4.3.2.1 and libbaz > 1.2.3.4",
+        "see clause 4.2.1.7 and Table 5.1.6.8",
+        "2.7.8.3 Scope of the grant",
+        "netmask 255.255.255.0, bound to 127.0.0.1 or 0.0.0.0",
+        "read_bytes=18626220032, used=4809781248",
+        "Version 0.5.6 - 2016-11-22",
+        "programs of 32768-65535 bytes, 1365519115.0 seconds, clause 252.227-7013",
+        "Copyright 1991-2013, Thomas G. Lane, and since 2019 Wall Street",
     ],
 )
 def test_ordinary_text_is_left_alone(text):
