@@ -138,7 +138,7 @@ def main(config: Config) -> Path:
             keep=lambda *_: True,
             stop_at=config.stop_at,
         )
-        rows = run_all(run, tasks, data, tokenizer, Processes(config.workers))
+        rows = run_all(run, tasks, {corpus.sha256: (data, tokenizer)}, Processes(config.workers))
         samples = samples_of(run, tasks)
         whole = run.folder / "models" / f"{BASELINE}-{config.seed}.safetensors"
         made_of = identity_of_tables(

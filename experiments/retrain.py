@@ -222,7 +222,8 @@ class Sweep:
         """The curves of some variants, each trained with every seed for ``longer`` times the
         preset's steps."""
         tasks = self.tasks(cuts, seeds, text, longer)
-        return pd.DataFrame(run_all(self.run, tasks, self.data, self.tokenizer, self.executor))
+        texts = {text: (self.data, self.tokenizer)}
+        return pd.DataFrame(run_all(self.run, tasks, texts, self.executor))
 
     def tasks(
         self, cuts: Mapping[str, Surgery | None], seeds: Sequence[int], text: str, longer: int = 1

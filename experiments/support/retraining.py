@@ -1,15 +1,15 @@
 """How do many trainings run side by side, and lose nothing?
 
-A task is one variant with one seed; tasks are independent, and run wherever an executor takes them.
-A finished task is recorded at once; one that was interrupted goes on from its last state; one that
-another run under the same folder has finished already is taken from there.
+A task is one variant with one seed on one text; tasks are independent, and run wherever an executor
+takes them. A finished task is recorded at once; one that was interrupted goes on from its last
+state; one that another run under the same folder has finished already is taken from there.
 
-    rows = run_all(run, tasks, data, tokenizer, Processes(4))
+    rows = run_all(run, tasks, {corpus.sha256: (data, tokenizer)}, Processes(4))
 """
 
 import hashlib
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,11 @@ from interp.surgery.judging import calls_of, sees_the_future
 Rows = list[dict[str, Any]]
 WRITTEN = "sample"
 """The split under which a training's record keeps what the finished model wrote."""
-Shared = tuple[Data, CharTokenizer]
+Texts = Mapping[str, tuple[Data, CharTokenizer]]
+"""The texts that tasks name, by their sha256, in tokens."""
 
 
-def run_all(
-    run: Run, tasks: Sequence[Task], data: Data, tokenizer: CharTokenizer, executor: Executor
-) -> Rows:
+def run_all(run: Run, tasks: Sequence[Task], texts: Texts, executor: Executor) -> Rows:
     """Train every task that ``run`` does not hold yet; the rows of all, in the order of tasks.
 
     Each row is one evaluation on one split, that on ``val`` with what the model then wrote
@@ -51,15 +50,24 @@ def run_all(
     ``changed`` (it trained), ``leak`` (trained, its earlier logits depend on later tokens),
     ``nonfinite`` or ``error``; see ``train_task``.
 
+    Args:
+        texts: holds the text of every task; tasks of several texts run side by side.
+
     Raises:
-        UsageError: a training's state is damaged, the disk is full, a task's worker keeps dying.
+        UsageError: a task's text is not there, a training's state is damaged, the disk is full, a
+            task's worker keeps dying.
         KeyboardInterrupt: on Ctrl-C, once every worker has saved its training's state.
     """
+    if unknown := [task for task in tasks if task.text not in texts]:
+        raise UsageError(
+            f"{unknown[0].name} is to be trained on a text that is not given: sha256 "
+            f"{unknown[0].text[:12]}"
+        )
     forget_lost(run, tasks)
     borrow(run, tasks)
     left = {task.identity: task for task in tasks if run.task(task.identity) is None}
     if left:
-        train_side_by_side(run, tasks, list(left.values()), (data, tokenizer), executor)
+        train_side_by_side(run, tasks, list(left.values()), texts, executor)
     return [
         {
             "status": Status.UNCHECKED,
@@ -152,7 +160,7 @@ def lend(kept: Rows | None, folder: Path, target: Path) -> bool:
 
 
 def train_side_by_side(
-    run: Run, tasks: Sequence[Task], left: Sequence[Task], shared: Shared, executor: Executor
+    run: Run, tasks: Sequence[Task], left: Sequence[Task], texts: Texts, executor: Executor
 ) -> None:
     board = Board([(task.name, task.stop_at or task.train.steps) for task in tasks])
     number = {task.identity: place for place, task in enumerate(tasks)}
@@ -171,14 +179,14 @@ def train_side_by_side(
         board.save(run.folder, at_once=True)
 
     with board.shown():
-        executor.run(train_task, shared, left, told, done)
+        executor.run(train_task, texts, left, told, done)
 
 
 def final_loss(rows: Rows) -> float:
     return float([row["loss"] for row in rows if row["split"] == "val"][-1])
 
 
-def train_task(shared: Shared, task: Task, tell: Tell) -> Rows:
+def train_task(texts: Texts, task: Task, tell: Tell) -> Rows:
     """Train one task; one row for each evaluation and split.
 
     What an edited source does wrong is a result of it, and a row: an error while it is built or
@@ -188,7 +196,7 @@ def train_task(shared: Shared, task: Task, tell: Tell) -> Rows:
         UsageError: the state is damaged or of another training, or the disk is full.
         KeyboardInterrupt: on Ctrl-C, once the state is saved.
     """
-    data, tokenizer = shared
+    data, tokenizer = texts[task.text]
     device = device_named("auto")
 
     def report(progress: training.Progress) -> None:

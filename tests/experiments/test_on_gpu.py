@@ -26,7 +26,9 @@ def test_trainings_side_by_side_give_the_bits_of_one_after_the_other(tmp_path, t
         with Run.open(tmp_path / name, "course", "gpu", {}, {}) as run:
             variants = course_variants(["no_residual"])
             tasks = tasks_of(run, variants, [0, 1], demo, corpus.sha256)
-            tables.append(pd.DataFrame(run_all(run, tasks, data, tokenizer, executor)))
+            tables.append(
+                pd.DataFrame(run_all(run, tasks, {corpus.sha256: (data, tokenizer)}, executor))
+            )
     assert set(tables[0]["precision"]) == {"bfloat16"}
     assert set(tables[0]["status"]) == {"changed"}
     pd.testing.assert_frame_equal(*tables)

@@ -154,7 +154,7 @@ def test_a_surgery_that_cannot_be_trained_or_sees_the_future_is_a_row(tmp_path):
     with Run.open(tmp_path, "retrain", "test", {}) as run:
         variants = {"unmasked": unmasked, "mistaken": mistaken}
         tasks = tasks_of(run, variants, [0], Preset(model, TINY.train), corpus.sha256)
-        rows = pd.DataFrame(run_all(run, tasks, data, tokenizer, InProcess()))
+        rows = pd.DataFrame(run_all(run, tasks, {corpus.sha256: (data, tokenizer)}, InProcess()))
     status = rows.groupby("variant")["status"].unique().map(list)
     assert status["unmasked"] == ["leak"]
     assert status["mistaken"] == ["error"]

@@ -79,7 +79,8 @@ class Trainings:
             self.text,
             keep=lambda variant, seed: variant == BASELINE and seed == self.seeds[0],
         )
-        rows = run_all(self.run, tasks, self.data, self.tokenizer, Processes(self.workers))
+        texts = {self.text: (self.data, self.tokenizer)}
+        rows = run_all(self.run, tasks, texts, Processes(self.workers))
         return pd.DataFrame(rows)
 
 

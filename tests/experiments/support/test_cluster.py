@@ -30,7 +30,7 @@ def test_a_killed_worker_of_a_cluster_costs_nothing_but_time(tmp_path):
     model = GPTConfig(
         block_size=16, n_layer=2, n_head=2, n_embd=16, vocab_size=tokenizer.vocab_size
     )
-    shared = split(corpus, tokenizer, model.block_size), tokenizer
+    shared = {corpus.sha256: (split(corpus, tokenizer, model.block_size), tokenizer)}
     folders = [tmp_path / where for where in ("cluster", "here")]
     on_cluster, here = (
         [

@@ -49,9 +49,13 @@ def tasks(shared, tmp_path):
         yield run, tasks_of(run, variants, [0], preset, data.sha256, keep=lambda *_: True)
 
 
+def texts_of(shared):
+    return {shared[0].sha256: shared}
+
+
 def test_a_training_keeps_what_it_writes_on_the_way_and_at_the_end(shared, tasks):
     run, (whole, cut) = tasks
-    rows = pd.DataFrame(run_all(run, [whole, cut], *shared, InProcess()))
+    rows = pd.DataFrame(run_all(run, [whole, cut], texts_of(shared), InProcess()))
     assert set(rows["split"]) == {"train", "val"}
     evaluated = rows[(rows["split"] == "val") & (rows["variant"] == BASELINE)]
     wrote = evaluated[evaluated["sample"] != ""]
@@ -82,17 +86,17 @@ def test_a_training_keeps_what_it_writes_on_the_way_and_at_the_end(shared, tasks
 
 def test_a_resumed_training_writes_what_a_fresh_one_writes(shared, tasks):
     _, (whole, _) = tasks
-    fresh = train_task(shared, whole, lambda progress: None)
+    fresh = train_task(texts_of(shared), whole, lambda progress: None)
 
     def interrupt(progress):
         if progress[0] == 30:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_task(shared, whole, interrupt)
-    stopped = train_task(shared, replace(whole, stop_at=40), lambda progress: None)
+        train_task(texts_of(shared), whole, interrupt)
+    stopped = train_task(texts_of(shared), replace(whole, stop_at=40), lambda progress: None)
     assert whole.state.exists()
-    assert train_task(shared, whole, lambda progress: None) == fresh
+    assert train_task(texts_of(shared), whole, lambda progress: None) == fresh
     assert [row["sample"] for row in stopped if row["split"] == "val"] == [
         row["sample"] for row in fresh if row["split"] == "val"
     ][:3]
@@ -114,7 +118,7 @@ def test_what_decides_the_samples_is_in_the_trainings_identity(tasks, monkeypatc
 def test_a_model_that_cannot_write_says_why(shared, tasks):
     data, tokenizer = shared
     run, (whole, _) = tasks
-    run_all(run, [whole], data, tokenizer, InProcess())
+    run_all(run, [whole], texts_of(shared), InProcess())
     model = checkpoint.load(whole.weights).model
     model.lm_head.weight.data.fill_(float("nan"))
     rows = write_samples(model, data, tokenizer, seed=0, block_size=16)
@@ -129,7 +133,7 @@ def test_a_model_that_cannot_write_says_why(shared, tasks):
 def test_samples_with_an_intervention_are_those_of_write(shared, tasks):
     data, tokenizer = shared
     run, (whole, _) = tasks
-    run_all(run, [whole], data, tokenizer, InProcess())
+    run_all(run, [whole], texts_of(shared), InProcess())
     model = checkpoint.load(whole.weights).model
     cut = {"blocks.0.hook_mlp_out": Zero()}
     rows = write_samples(model, data, tokenizer, seed=3, block_size=16, interventions=cut)
