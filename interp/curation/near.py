@@ -1,0 +1,158 @@
+"""Which documents of a pile say nearly the same?
+
+    first = cluster_documents(documents, similar=0.8)
+    first[document.id]        # the id of the first document, by source, of its cluster
+
+MinHash proposes pairs (Broder 1997, by datasketch); a pair counts where the true overlap of the two
+sets of word runs reaches the threshold. A cluster is what such pairs connect.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, lru_cache
+from itertools import combinations
+from zlib import crc32
+
+import numpy as np
+from datasketch import MinHash
+from jaxtyping import Int, UInt32
+
+from interp.curation.documents import Document
+from interp.curation.spooling import Spool
+from interp.errors import UsageError
+
+Signature = UInt32[np.ndarray, "permutation"]
+Signatures = UInt32[np.ndarray, "document permutation"]
+
+PERMUTATIONS = 128
+SEED = 1
+CACHED = 256  # documents whose runs are kept while pairs are compared
+ALL_PAIRS = 50  # documents of one band up to which each is compared with each
+WORD = re.compile(r"\w+")
+
+
+def cluster_documents(
+    documents: Iterable[Document], *, similar: float = 0.8, words: int = 5
+) -> dict[str, str]:
+    """For each document's id, the id of the first document of its cluster, by source.
+
+    In memory: 512 bytes of signature for each document, and no text.
+
+    Args:
+        documents: can be iterated over more than once.
+        similar: the Jaccard overlap from which two documents are near duplicates.
+        words: in a run.
+
+    Raises:
+        UsageError: a threshold that is no share, runs of no words.
+    """
+    if not 0 < similar <= 1:
+        raise UsageError(f"similar is {similar}; it must lie above 0 and be at most 1")
+    if words < 1:
+        raise UsageError(f"words is {words}; a run has at least 1 word")
+    places, signatures = [], []
+    for document in documents:
+        places.append((document.source, document.id))
+        signatures.append(signature_of(runs_of(document.text, words)))
+    parent = list(range(len(places)))
+
+    def root(n: int) -> int:
+        while parent[n] != n:
+            parent[n] = parent[parent[n]]
+            n = parent[n]
+        return n
+
+    @lru_cache(maxsize=CACHED)
+    def runs(n: int) -> frozenset[bytes]:
+        return runs_of(read(n).text, words)
+
+    read = reader_of(documents)
+    for one, other in proposed_pairs(np.array(signatures), similar):
+        if root(one) != root(other) and overlap(runs(one), runs(other)) >= similar:
+            first, second = sorted((root(one), root(other)), key=places.__getitem__)
+            parent[second] = first
+    return {id: places[root(n)][1] for n, (_, id) in enumerate(places)}
+
+
+def runs_of(text: str, words: int) -> frozenset[bytes]:
+    """The runs of some words in a text, without case and punctuation; a text of fewer words is one
+    run."""
+    found = WORD.findall(text.casefold())
+    last = max(1, len(found) - words + 1)
+    return frozenset(
+        " ".join(found[n : n + words]).encode("utf-8", "surrogatepass") for n in range(last)
+    )
+
+
+def overlap(one: frozenset[bytes], other: frozenset[bytes]) -> float:
+    """Jaccard: what is in both, as a share of what is in either."""
+    both = len(one & other)
+    return both / (len(one) + len(other) - both)
+
+
+def signature_of(runs: frozenset[bytes]) -> Signature:
+    hashes = MinHash(num_perm=PERMUTATIONS, seed=SEED, hashfunc=crc32)
+    hashes.update_batch(runs)
+    return hashes.hashvalues.astype(np.uint32)
+
+
+def proposed_pairs(signatures: Signatures, similar: float) -> Iterator[tuple[int, int]]:
+    """Pairs of documents that may be similar: those whose signatures agree in a whole band."""
+    if len(signatures) == 0:
+        return
+    _, kinds = np.unique(signatures, axis=0, return_inverse=True)
+    kinds = kinds.reshape(-1)
+    for group in groups_of(kinds):  # with one signature, likely with one text
+        yield from ((group[0], other) for other in group[1:])
+    different = np.unique(kinds, return_index=True)[1]
+    bands, rows = bands_for(similar)
+    for band in range(bands):
+        part = signatures[different, band * rows : (band + 1) * rows]
+        for group in groups_of(np.unique(part, axis=0, return_inverse=True)[1].reshape(-1)):
+            members = [int(different[n]) for n in group]
+            if len(members) <= ALL_PAIRS:
+                yield from combinations(members, 2)
+            else:
+                yield from zip(members, members[1:], strict=False)
+                yield from ((members[0], other) for other in members[2:])
+
+
+def groups_of(names: Int[np.ndarray, "document"]) -> Iterator[list[int]]:
+    """The places of each name that stands in several."""
+    order = np.argsort(names, kind="stable")
+    borders = np.flatnonzero(np.diff(names[order])) + 1
+    for group in np.split(order, borders):
+        if len(group) > 1:
+            yield [int(n) for n in group]
+
+
+@cache
+def bands_for(similar: float) -> tuple[int, int]:
+    """How many bands of how many rows tell pairs above a threshold from pairs below it best.
+
+    The area of false positives and the area of misses (Leskovec, Rajaraman and Ullman, Mining of
+    Massive Datasets, 3.4), a miss counting nine times.
+    """
+    below, above = np.linspace(0, similar, 200), np.linspace(similar, 1, 200)
+
+    def cost(shape: tuple[int, int]) -> float:
+        bands, rows = shape
+        in_vain = np.trapezoid(1 - (1 - below**rows) ** bands, below)
+        missed = np.trapezoid((1 - above**rows) ** bands, above)
+        return float(0.1 * in_vain + 0.9 * missed)
+
+    shapes = [
+        (bands, rows)
+        for rows in range(1, PERMUTATIONS + 1)
+        for bands in range(1, PERMUTATIONS // rows + 1)
+    ]
+    return min(shapes, key=cost)
+
+
+def reader_of(documents: Iterable[Document]) -> Callable[[int], Document]:
+    """How to read the n-th document again."""
+    if isinstance(documents, Spool):
+        offsets = np.array([offset for offset, _ in documents.offsets()], dtype=np.int64)
+        return lambda n: next(documents.read_at([int(offsets[n])]))
+    at_hand = list(documents)
+    return at_hand.__getitem__

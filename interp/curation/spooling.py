@@ -1,0 +1,62 @@
+"""Where are the documents of a pile that does not fit in memory?
+
+On disk, one line of JSON each, in order. Between two steps that need the whole pile, nothing else
+is kept.
+
+    spool = Spool.write(path, documents)
+    for document in spool: ...         # as often as you like
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from interp.curation.documents import Document, Note
+
+
+class Spool:
+    """Documents in a file, in order; iterate over it as often as you like."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def write(cls, path: Path, documents: Iterable[Document]) -> "Spool":
+        with path.open("w", encoding="utf-8", errors="surrogatepass") as file:
+            for document in documents:
+                file.write(dump_document(document) + "\n")
+        return cls(path)
+
+    def __iter__(self) -> Iterator[Document]:
+        with self.path.open(encoding="utf-8", errors="surrogatepass", newline="\n") as file:
+            for line in file:
+                yield load_document(line)
+
+    def offsets(self) -> Iterator[tuple[int, Document]]:
+        """Each document with the place of its line, in bytes."""
+        with self.path.open("rb") as file:
+            at = file.tell()
+            for line in file:
+                yield at, load_document(line)
+                at += len(line)
+
+    def read_at(self, offsets: Iterable[int]) -> Iterator[Document]:
+        """The documents whose lines are at some places, in the order of the places given."""
+        with self.path.open("rb") as file:
+            for offset in offsets:
+                file.seek(offset)
+                yield load_document(file.readline())
+
+
+def dump_document(document: Document) -> str:
+    fields = asdict(document)
+    fields["notes"] = [[note.what, note.count] for note in document.notes]
+    return json.dumps(fields)  # only ASCII, so that a line of the file is a document
+
+
+def load_document(line: str | bytes) -> Document:
+    fields: dict[str, Any] = json.loads(line)
+    notes = tuple(Note(what, count) for what, count in fields.pop("notes"))
+    return Document(**fields, notes=notes)
