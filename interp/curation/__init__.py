@@ -1,8 +1,8 @@
-"""What does each step of collecting and cleaning a text do? Documents in, a text with histories out.
+"""What does each step of cleaning a text do? Documents in, a text with histories out.
 
-    pipeline = Pipeline.default()
-    curated = run_pipeline(pipeline, read_documents([folder]), Path("curated"))
-    curated.histories          # what each step did to each document
+pipeline = Pipeline.default()
+curated = run_pipeline(pipeline, read_documents([folder]), Path("curated"))
+curated.histories          # what each step did to each document
 """
 
 from interp.curation.documents import Document, Note, Skipped, identify_document, make_document

@@ -10,7 +10,7 @@ sets of word runs reaches the threshold. A cluster is what such pairs connect.
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache
-from itertools import combinations
+from itertools import combinations, pairwise
 from zlib import crc32
 
 import numpy as np
@@ -113,7 +113,7 @@ def proposed_pairs(signatures: Signatures, similar: float) -> Iterator[tuple[int
             if len(members) <= ALL_PAIRS:
                 yield from combinations(members, 2)
             else:
-                yield from zip(members, members[1:], strict=False)
+                yield from pairwise(members)
                 yield from ((members[0], other) for other in members[2:])
 
 

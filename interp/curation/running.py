@@ -8,8 +8,7 @@ come out however many workers there are and however the pile was cut into chunks
     curated.train, curated.val, curated.histories
 """
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -242,9 +241,7 @@ def copied(documents: Iterable[Document], text: Any) -> Iterator[Document]:
 def empty_sentence(part: str, places: dict[str, list[tuple[bytes, int]]]) -> str:
     left = sum(map(len, places.values()))
     if not left:
-        return (
-            "no document is left: histories.parquet says at which step each was dropped, and why"
-        )
+        return "no document is left: histories.parquet says at which step each was dropped, and why"
     return f"{left} documents are left, and none of them to {PURPOSE[part]}: give more documents"
 
 

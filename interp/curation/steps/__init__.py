@@ -1,5 +1,8 @@
 """The steps of a pipeline: each a function on documents, in a file for each idea."""
 
+from collections.abc import Callable, Iterator
+
+from interp.curation.documents import Document
 from interp.curation.steps.duplicates import drop_exact_duplicates, drop_near_duplicates
 from interp.curation.steps.filters import filter_lengths, filter_quality
 from interp.curation.steps.languages import filter_languages
@@ -10,7 +13,7 @@ from interp.curation.steps.normalising import normalise
 from interp.curation.steps.private import mask_private, mask_secrets
 from interp.curation.steps.splitting import split_documents
 
-STEPS = {
+STEPS: dict[str, Callable[..., Iterator[Document]]] = {
     "normalise": normalise,
     "markup": strip_markup,
     "language": filter_languages,

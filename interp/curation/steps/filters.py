@@ -84,7 +84,7 @@ def fault_of(text: str, limits: Mapping[str, float]) -> str:
             limits["symbols"],
         ),
         "of lines begin with a bullet": (
-            sum(line[0] in "-*•‣–" for line in lines) / len(lines),
+            sum(line[0] in "-*•‣" for line in lines) / len(lines),
             limits["bullets"],
         ),
         "of lines end with an ellipsis": (

@@ -42,7 +42,8 @@ def split_documents(
     sizes: Counter[str] = Counter()
     for document in documents:
         sizes[groups[document.id]] += len(document.text)
-    wanted, taken, val = val_share * sizes.total(), 0, set()
+    val: set[str] = set()
+    wanted, taken = val_share * sizes.total(), 0
     for group in sorted(sizes, key=lambda group: draw_key(group, seed)):
         if taken + sizes[group] / 2 <= wanted or not val:
             val.add(group)
