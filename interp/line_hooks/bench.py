@@ -166,6 +166,7 @@ class Region:
             origin
             for origin in seen.values
             if self.is_rows(origin)
+            and seen.values[origin].numel()
             and origin not in self.bench.again
             and (self.candidates is None or origin in self.candidates)
         ]
@@ -214,15 +215,20 @@ def tolerance_of(value: Tensor) -> float:
     return {torch.float64: 1e-7, torch.float32: 3e-4}.get(value.dtype, 4e-2)
 
 
-def is_close(one: Tensor, other: Tensor, scale: Tensor | None = None) -> bool:
+def is_close(
+    one: Tensor, other: Tensor, scale: Tensor | None = None, tolerance: float | None = None
+) -> bool:
     """Whether two values are equal but for rounding, row by row; ``scale`` is what they were
     computed from, where that is larger."""
     if one.shape != other.shape or not (one.isfinite().all() and other.isfinite().all()):
         return False
+    if not one.numel():  # what is left of heads that are turned whole
+        return True
     size = torch.maximum(one.abs(), other.abs())
     if scale is not None:
         size = torch.maximum(size, scale.abs())
-    allowed = tolerance_of(one) * size.amax(-1, keepdim=True) + 1e-12
+    relative = tolerance_of(one) if tolerance is None else tolerance
+    allowed = relative * size.amax(-1, keepdim=True) + 1e-12
     return bool(((one - other).abs() <= allowed).all())
 
 

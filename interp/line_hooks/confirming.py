@@ -10,18 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from interp.line_hooks.adding import ATTN_OUT, MLP_OUT, RESID_MID
-from interp.line_hooks.attending import (
-    PATTERN,
-    ROT_K,
-    ROT_Q,
-    SCORES,
-    Finder,
-    Heads,
-    K,
-    Q,
-    V,
-    Z,
-)
+from interp.line_hooks.attending import HeadSearch
 from interp.line_hooks.bench import (
     Change,
     Recording,
@@ -32,8 +21,10 @@ from interp.line_hooks.bench import (
     is_unchanged,
     noise_like,
 )
-from interp.line_hooks.feeding import LINEAR, POST, PRE
+from interp.line_hooks.feeding import LINEAR, POST, PRE, makes_all_of
+from interp.line_hooks.keys import KeySearch, is_alike
 from interp.line_hooks.norming import LARGE, is_norm_of, is_normalized
+from interp.line_hooks.searching import PATTERN, ROT_K, ROT_Q, SCORES, Heads, K, Q, V, Z
 from interp.line_hooks.values import Origin
 
 PLACES = {LINEAR: 0, Z: 1, POST: 2, PRE: 3}  # the positions at which each is changed in one run
@@ -133,17 +124,28 @@ def attends_as_before(
 ) -> bool:
     """Whether z, v, q, k, and the pattern where there is one, are to one another as was found."""
     made = expected.made
-    finder = Finder(region, clean, moved, made[ATTN_OUT], Heads(count=dict(expected.heads)))
     z, v, few = made[Z], made[V], expected.heads[V]
+    heads = Heads(count=dict(expected.heads))
+    finder = HeadSearch(region, clean, moved, heads, attention=made.get(ATTN_OUT))
+    keys = KeySearch(region, clean, moved, heads, z=z, v=v)
     pattern = finder.pattern_of(z, v, expected.heads[Z], few)
     if not finder.is_mean(z, v, pattern, few):
         return False
-    if Q in made:
-        last = made.get(ROT_Q, made[Q]), made.get(ROT_K, made[K])
-        if not finder.turns_together(z, *last, alone=False):
+    last = [made[name] for name in ((ROT_Q, ROT_K) if ROT_Q in made else (Q, K)) if name in made]
+    if len(last) == 2:
+        q, k = last
+        same = region.run(stream=region.stream[:, :1].expand_as(region.stream))
+        if keys.turns_by_place(same, q, k) != (ROT_Q in made):
             return False
-        changed = changed_at(region, clean, {made[Q]: 1, made[K]: 2})
+        if not keys.turns_together(q, k, alone=False):
+            return False
+        places = {name: at for at, name in enumerate((Q, K), start=1) if name in made}
+        if not all(is_alike(region.rows(same, made[name])) for name in places):
+            return False
+        changed = changed_at(region, clean, {made[name]: at for name, at in places.items()})
         for at, origin in enumerate(last, start=1):
+            if at not in places.values():
+                continue
             one, other = region.rows(clean, origin), region.rows(changed, origin)
             alike = [p for p in range(one.shape[1]) if p != at]
             if not is_unchanged(one[:, alike], other[:, alike]) or is_unchanged(one, other):
@@ -178,6 +180,8 @@ def maps_as_before(region: Region, clean: Recording, expected: Expected) -> bool
     """Whether z and the neurons are mapped linearly, and the neurons follow what they are made
     from: each changed at a position of its own, once and twice as much the other way."""
     made = expected.made
+    if POST in made and not makes_all_of(region, made[POST], made[MLP_OUT]):
+        return False
     once, twice = (
         changed_at(
             region, clean, {made[name]: at for name, at in PLACES.items() if name in made}, size

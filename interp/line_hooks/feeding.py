@@ -19,6 +19,7 @@ from interp.line_hooks.bench import (
     is_unchanged,
     noise_like,
 )
+from interp.line_hooks.keys import is_alike
 from interp.line_hooks.mapping import linear_map_of
 from interp.line_hooks.values import Origin
 
@@ -48,14 +49,23 @@ def find_neurons(region: Region, clean: Recording, mlp: Origin) -> Neurons:
     neurons = Neurons()
     for number in range(len(chosen) - 1, -1, -1):
         mapped = linear_map_of(region, clean, chosen[number], chosen[number + 1 :])
-        if mapped is not None:
+        if mapped is not None and makes_all_of(region, chosen[number], mlp):
             post, neurons.mapped = chosen[number], mapped
             neurons.made[POST] = post
             find_roots(region, clean, post, chosen[:number], neurons)
             return neurons
-    why = "no value was seen that a linear map takes to what the MLP adds"
+    why = "no value was seen that a linear map takes to all that the MLP adds"
     neurons.why |= dict.fromkeys((PRE, POST), why)
     return neurons
+
+
+def makes_all_of(region: Region, neurons: Origin, mlp: Origin) -> bool:
+    """Whether the MLP adds the same at every position where its neurons are zero. Of what attention
+    is made, or of the neurons of one expert among several, that is not so."""
+    seen = region.with_rows(neurons, torch.zeros_like)
+    if mlp not in seen.values:
+        return False
+    return is_alike(region.rows(seen, mlp))
 
 
 def find_roots(
@@ -89,6 +99,7 @@ def find_roots(
         neurons.made[PRE] = others[0]
         neurons.made.update(zip([LINEAR], linear, strict=False))
     else:
+        count = len(others) or "no"
         neurons.why[PRE] = (
-            f"{len(others)} values were seen that the neurons follow one by one, but not linearly"
+            f"{count} values were seen that the neurons follow one by one, but not linearly"
         )

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from interp.line_hooks.adding import ATTN_OUT, MLP_OUT, RESID_MID, find_sums
-from interp.line_hooks.attending import PATTERN, SCORES, find_heads
+from interp.line_hooks.attending import find_heads
 from interp.line_hooks.bench import Bench, is_close, noise_like
 from interp.line_hooks.blocks import StreamBlock, find_blocks, noting_calls
 from interp.line_hooks.confirming import Expected, is_confirmed
@@ -21,6 +21,7 @@ from interp.line_hooks.ends import name_embeddings, name_end
 from interp.line_hooks.feeding import find_neurons
 from interp.line_hooks.finding import Call, FoundValue, changed_alike, tokens_among
 from interp.line_hooks.norming import name_norms
+from interp.line_hooks.searching import PATTERN, SCORES
 from interp.line_hooks.values import Origin
 
 TEXTS, POSITIONS = 1, 4  # of the runs that show what a value is
@@ -191,13 +192,10 @@ def search_block(bench: Bench, block: StreamBlock) -> FoundBlock:
     why |= sums.why
     parts = {ATTN_OUT: sums.attention, MLP_OUT: sums.mlp, RESID_MID: sums.mid}
     made |= {name: origin for name, origin in parts.items() if origin is not None}
-    if sums.attention is None:
-        why["attn.*"] = "what attention adds to the stream is not known"
-    else:
-        heads = find_heads(region, sums.clean, sums.moved, sums.attention)
-        made |= heads.made
-        why |= heads.why
-        expected.heads, expected.projected = heads.count, heads.projected
+    heads = find_heads(region, sums.clean, sums.moved, sums.attention)
+    made |= heads.made
+    why |= heads.why
+    expected.heads, expected.projected = heads.count, heads.projected
     if sums.mlp is None:
         why["mlp.*"] = "what the MLP adds to the stream is not known"
     else:

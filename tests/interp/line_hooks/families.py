@@ -116,11 +116,58 @@ FAMILIES = {
     ),
     "olmo2": Family("Olmo2ForCausalLM", GROUPED, "model.layers", LLAMA | POST_NORMS, (4, 2)),
 }
+EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 8}
+# whose names are compared with what their own code computes; where their modules are is not told
+OTHERS = {
+    "gptneo": Family(
+        "GPTNeoForCausalLM",
+        {
+            **SIZES,
+            "num_layers": 2,
+            "num_heads": 4,
+            "window_size": 3,
+            "attention_types": [[["global", "local"], 1]],
+        },
+        "transformer.h",
+        {},
+    ),
+    "opt": Family(
+        "OPTForCausalLM",
+        {**SIZES, "ffn_dim": 24, "word_embed_proj_dim": 16},
+        "model.decoder.layers",
+        {},
+    ),
+    "bloom": Family(
+        *("BloomForCausalLM", {"vocab_size": 31, "hidden_size": 16, "n_layer": 2, "n_head": 4}),
+        *("transformer.h", {}),
+    ),
+    "bert": Family("BertForMaskedLM", SIZES, "bert.encoder.layer", {}),
+    "stablelm": Family("StableLmForCausalLM", {**GROUPED, "hidden_size": 32}, "model.layers", {}),
+    "phi3": Family("Phi3ForCausalLM", GROUPED, "model.layers", {}),
+    "jamba": Family(
+        "JambaForCausalLM",
+        {**GROUPED, "num_experts": 1, "mamba_d_state": 4, "mamba_dt_rank": 4}
+        | {"attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False},
+        "model.layers",
+        {},
+    ),
+    "mixtral": Family(
+        "MixtralForCausalLM", {**GROUPED, **EXPERTS, "num_local_experts": 4}, "model.layers", {}
+    ),
+    "deepseek": Family(
+        "DeepseekV3ForCausalLM",
+        {**SIZES, **EXPERTS, "num_key_value_heads": 4, "n_routed_experts": 4, "n_group": 1}
+        | {"topk_group": 1, "q_lora_rank": 8, "kv_lora_rank": 8, "first_k_dense_replace": 1}
+        | {"qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 4},
+        "model.layers",
+        {},
+    ),
+}
 
 
 def built(name: str, **options: Any) -> nn.Module:
     """A model of a family, with weights large enough that every part matters."""
-    family = FAMILIES[name]
+    family = (FAMILIES | OTHERS)[name]
     kind = getattr(transformers, family.kind)
     torch.manual_seed(0)
     model: nn.Module = kind._from_config(kind.config_class(**family.sizes), **options)
