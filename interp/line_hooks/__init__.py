@@ -115,7 +115,8 @@ def hook_lines(model: nn.Module, *inputs: Any, **options: Any) -> "HookedLines":
 
     Raises:
         UsageError: nothing of the model has source of its own; a file was edited since it was
-            imported; no line makes a float tensor.
+            imported; no line makes a float tensor; the model fails on the inputs, or on these with
+            a text more or a position less.
     """
     with quickest_threads(model):
         return HookedLines(model, inputs, options)

@@ -55,12 +55,14 @@ def find_values(
         inputs, options: what to call it with.
 
     Raises:
-        UsageError: no module of it has source of its own.
+        UsageError: no module of it has source of its own; it fails on the inputs.
     """
     made = values_of_files(model)
-    calls = [(inputs, options), *in_other_sizes(inputs, options)]
     sources: dict[str, SourceFile] = {}
-    found, *others = (run_of(model, made, sources, *call) for call in calls)
+    found = run_of(model, made, sources, inputs, options)
+    others = []
+    for call, what in zip(in_other_sizes(inputs, options), OTHER_SIZES, strict=False):
+        others.append(run_of(model, made, sources, *call, what))
     for origin, value in found.items():
         shapes = [each[origin].shape if origin in each else () for each in others]
         value.axes = axes_seen(value.shape, shapes)
@@ -82,16 +84,34 @@ def run_of(
     sources: dict[str, SourceFile],
     inputs: Sequence[Any],
     options: Mapping[str, Any],
+    what: str = "what it is called with",
 ) -> "dict[Origin, FoundValue]":
-    """What one run makes; ``sources`` are the files that were read, and gets those that are."""
+    """What one run makes; ``sources`` are the files that were read, and gets those that are.
+
+    Raises:
+        UsageError: the model fails on the inputs, which are ``what``.
+    """
     notes = Notes(model, made, sources)
     with evaluating(model), torch.no_grad(), following_modules(model, notes.entered) as run:
         notes.run = run
         with notes.outputs(), passing_values(made, notes.handed):
-            model(*inputs, **options)
+            try:
+                model(*inputs, **options)
+            except Exception as error:
+                raise UsageError(why_it_fails(model, what, error)) from error
     return notes.found
 
 
+def why_it_fails(model: nn.Module, what: str, error: Exception) -> str:
+    """A sentence on a model that cannot be run."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    told = f"{type(model).__name__} does not run on {what}: {said}"
+    if any(weight.dtype == torch.float64 for weight in model.parameters()):
+        return f"{told}; its weights are float64, which not all of its code may take: model.float()"
+    return f"{told}; hook_lines needs inputs on which model(...) runs"
+
+
+OTHER_SIZES = ("these inputs with a text more", "these inputs without their last position")
 Call = tuple[Sequence[Any], Mapping[str, Any]]
 
 

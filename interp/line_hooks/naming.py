@@ -6,8 +6,10 @@ of it confirms that: never by what a class or a variable is called.
 
 import inspect
 import re
+import traceback
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -116,8 +118,14 @@ def name_values(
         try:
             return name_in_run(model, found, inputs, options)
         except Exception as error:
-            why = f"a run in which values are changed fails: {type(error).__name__}: {error}"
-            return Naming(unsure={"blocks.*": " ".join(why.split())})
+            return Naming(unsure={"blocks.*": where_it_stopped(error)})
+
+
+def where_it_stopped(error: Exception) -> str:
+    """A sentence on a run with changed values that did not end."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    where = f"{Path(last.filename).name}:{last.lineno}"
+    return f"the model does not run with some of its values changed: it stops at {where}"
 
 
 def name_in_run(

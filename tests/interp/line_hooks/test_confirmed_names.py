@@ -9,7 +9,8 @@ from transformers.models.gptj import modeling_gptj
 from transformers.models.stablelm import modeling_stablelm
 
 from interp import hook_lines
-from tests.interp.line_hooks.families import FAMILIES, OTHERS, TOKENS, built
+from interp.errors import UsageError
+from tests.interp.line_hooks.families import FAMILIES, OTHERS, TOKENS, StopsWhereChanged, built
 
 AT = "blocks.1.attn.hook_"
 
@@ -128,3 +129,16 @@ def test_neurons_and_keys_that_are_only_a_part_have_no_name():
     scores = seen[f"{AT}attn_scores"]
     products = q @ k.mT * model.model.layers[1].self_attn.scaling
     assert (products - scores)[scores > -1e4].abs().max() < 1e-5
+
+
+def test_a_model_that_does_not_run_is_told_in_one_sentence():
+    said = (
+        r"Mixtral\w+ does not run on what it is called with: Expected .*float64.*model.float\(\)$"
+    )
+    with pytest.raises(UsageError, match=said):
+        hook_lines(built("mixtral").double(), TOKENS)
+    with pytest.raises(UsageError, match="needs inputs on which model"):
+        hook_lines(built("gpt2"), TOKENS + 31)
+    told = hook_lines(StopsWhereChanged(), TOKENS).explain()
+    assert "with some of its values changed: it stops at families.py:" in told
+    assert "IndexError" not in told
