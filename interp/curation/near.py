@@ -67,7 +67,9 @@ def cluster_documents(
         return runs_of(read(n).text, words)
 
     read = reader_of(documents)
-    for one, other in proposed_pairs(np.array(signatures), similar):
+    for one, other in proposed_pairs(
+        np.array(signatures, np.uint32).reshape(-1, PERMUTATIONS), similar
+    ):
         if root(one) != root(other) and overlap(runs(one), runs(other)) >= similar:
             first, second = sorted((root(one), root(other)), key=places.__getitem__)
             parent[second] = first

@@ -14,12 +14,14 @@ A pipeline's file names its steps in order, one's own beside those that are buil
 """
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import inspect
 import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -68,10 +70,9 @@ class Step:
 
     @property
     def identity(self) -> str:
-        """A hash of what decides its result: the code of its file, and its options."""
-        code = Path(self.file).read_bytes()
-        said = json.dumps([self.name, dict(self.options)], sort_keys=True, default=list)
-        return hashlib.sha256(code + said.encode()).hexdigest()[:16]
+        """A hash of what decides its result: its options, its file and the code of this package."""
+        said = json.dumps([self.name, dict(self.options), hash_of_code()], default=list)
+        return hashlib.sha256(Path(self.file).read_bytes() + said.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,19 @@ class Pipeline:
                 for step in self.steps
             )
         )
+
+
+@cache
+def hash_of_code() -> str:
+    """What the built-in steps are made of, and the versions of the libraries that they call."""
+    folder = Path(__file__).parents[1]
+    files = sorted(path for room in ("curation", "texts") for path in (folder / room).rglob("*.py"))
+    versions = [importlib.metadata.version(name) for name in LIBRARIES]
+    code = b"".join(path.read_bytes() for path in files)
+    return hashlib.sha256(code + json.dumps(versions).encode()).hexdigest()
+
+
+LIBRARIES = ("datasketch", "detect-secrets", "phonenumbers", "py3langid", "trafilatura")
 
 
 def step_of(options: Mapping[str, Any], path: Path) -> Step:

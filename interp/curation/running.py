@@ -139,11 +139,15 @@ class Tables:
 
 
 def only_documents(pile: Iterable[Document | Skipped], tables: Tables) -> Iterator[Document]:
-    """The documents of a pile; what was skipped goes into its table."""
+    """The documents of a pile, each once; what was skipped goes into its table."""
+    seen: set[int] = set()
     for each in pile:
+        if not isinstance(each, Skipped) and (number := int(each.id, 16)) in seen:
+            each = Skipped(each.source, "was given twice")
         if isinstance(each, Skipped):
             tables.skipped.add([{"source": each.source, "reason": each.reason}])
         else:
+            seen.add(number)
             yield each
 
 

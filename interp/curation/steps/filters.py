@@ -79,7 +79,7 @@ def fault_of(text: str, limits: Mapping[str, float]) -> str:
             sum(not any(c.isalpha() for c in word) for word in words) / len(words),
             1 - limits["alphabetic"],
         ),
-        "signs (# and …) for each word": (
+        "as many signs (# and …) as words": (
             (text.count("#") + text.count("…") + text.count("...")) / len(words),
             limits["symbols"],
         ),

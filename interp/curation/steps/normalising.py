@@ -7,9 +7,10 @@ from typing import Literal
 
 from interp.curation.documents import Document, Note
 
-# Control characters, and those that are not to be seen: a soft hyphen, joiners, marks of direction.
+# Control characters, and those that are not to be seen: a soft hyphen, marks of direction, a byte
+# order mark. Joiners stay: without them emoji and Persian words fall apart.
 UNSEEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\ufeff]"
 )
 RETURNS = re.compile(r"\r\n?|[\u2028\u2029\x85]")
 TRAILING = re.compile(r"[^\S\n]+$", re.MULTILINE)
