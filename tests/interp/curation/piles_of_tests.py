@@ -7,7 +7,40 @@ from pathlib import Path
 from interp.curation import Document, Pipeline, Skipped, Step, make_document, run_pipeline
 from interp.curation.documents import HTML, MARKDOWN
 
-WORDS = ["the", "river", "carries", "old", "boats", "past", "a", "quiet", "town", "where", "people", "read", "letters", "and", "write", "books", "about", "weather", "trains", "gardens", "winter", "music", "bread", "and", "long", "roads", "that", "nobody", "walks", "in", "the", "evening"]
+WORDS = [
+    "the",
+    "river",
+    "carries",
+    "old",
+    "boats",
+    "past",
+    "a",
+    "quiet",
+    "town",
+    "where",
+    "people",
+    "read",
+    "letters",
+    "and",
+    "write",
+    "books",
+    "about",
+    "weather",
+    "trains",
+    "gardens",
+    "winter",
+    "music",
+    "bread",
+    "and",
+    "long",
+    "roads",
+    "that",
+    "nobody",
+    "walks",
+    "in",
+    "the",
+    "evening",
+]
 
 
 def sentences(count: int, seed: int) -> str:
