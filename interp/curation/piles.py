@@ -61,7 +61,7 @@ class Pile:
 
 
 @dataclass(frozen=True)
-class Place:
+class PileFile:
     """Where a document is.
 
     Args:
@@ -108,12 +108,12 @@ def built_in_pile(size: str = "demo") -> Pile:
     return Pile(tuple(documents), tuple(skipped), digest.hexdigest())
 
 
-def draw_order(place: Place) -> str:
+def draw_order(place: PileFile) -> str:
     """As good as drawn, and the same each time, whatever else is installed."""
     return hashlib.sha256(place.source.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def read_place(place: Place) -> Document | Skipped:
+def read_place(place: PileFile) -> Document | Skipped:
     try:
         data = place.read()
     except OSError as error:
@@ -131,18 +131,18 @@ def read_place(place: Place) -> Document | Skipped:
     return Skipped(place.source, "is neither UTF-8 nor cp1252")
 
 
-def documentation() -> Iterator[Place]:
+def documentation() -> Iterator[PileFile]:
     """The topics of the language reference. Some are sections of others."""
     for name, text in topics.items():
-        yield Place(f"Python documentation {name}", TEXT, text.encode)
+        yield PileFile(f"Python documentation {name}", TEXT, text.encode)
 
 
-def docstrings() -> Iterator[Place]:
+def docstrings() -> Iterator[PileFile]:
     """Of each module of the standard library that is written in Python, all docstrings."""
     for folder, path in files_of_python():
         if path.suffix == ".py":
             source = f"Python {folder}{path.name} docstrings"
-            yield Place(source, TEXT, partial(docstrings_of, path))
+            yield PileFile(source, TEXT, partial(docstrings_of, path))
 
 
 def docstrings_of(path: Path) -> bytes:
@@ -160,11 +160,11 @@ def docstrings_of(path: Path) -> bytes:
     return "\n\n".join(text for _, text in sorted(found)).encode("utf-8", "surrogatepass")
 
 
-def notes_of_python() -> Iterator[Place]:
+def notes_of_python() -> Iterator[PileFile]:
     for folder, path in files_of_python():
         told = path.suffix in (".txt", ".rst") or path.name.startswith(("README", "LICENSE"))
         if told:
-            yield Place(f"Python {folder}{path.name}", TEXT, path.read_bytes)
+            yield PileFile(f"Python {folder}{path.name}", TEXT, path.read_bytes)
 
 
 def files_of_python() -> Iterator[tuple[str, Path]]:
@@ -177,7 +177,7 @@ def files_of_python() -> Iterator[tuple[str, Path]]:
             yield "" if inside == "." else f"{inside}/", Path(folder, name)
 
 
-def files_of_packages(named: re.Pattern[str]) -> Iterator[Place]:
+def files_of_packages(named: re.Pattern[str]) -> Iterator[PileFile]:
     for package in importlib.metadata.distributions():
         name = package.metadata["Name"]
         for file in (package.read_text("RECORD") or "").splitlines() if name != OURS else ():
@@ -187,10 +187,10 @@ def files_of_packages(named: re.Pattern[str]) -> Iterator[Place]:
             if kind and named.match(base):
                 path = Path(str(package.locate_file(inside)))
                 source = re.sub(r"^[^/]*\.dist-info/", "", inside)
-                yield Place(f"{name} {source}", kind, path.read_bytes)
+                yield PileFile(f"{name} {source}", kind, path.read_bytes)
 
 
-def descriptions() -> Iterator[Place]:
+def descriptions() -> Iterator[PileFile]:
     """What each package says of itself, most often its README."""
     for package in importlib.metadata.distributions():
         name, metadata = package.metadata["Name"], package.metadata
@@ -198,19 +198,21 @@ def descriptions() -> Iterator[Place]:
         markdown = "markdown" in metadata.get("Description-Content-Type", "")  # type: ignore[attr-defined]
         if name != OURS and isinstance(text, str) and text.strip():
             data = text.encode("utf-8", "surrogatepass")
-            yield Place(f"{name} description", MARKDOWN if markdown else TEXT, partial(bytes, data))
+            yield PileFile(
+                f"{name} description", MARKDOWN if markdown else TEXT, partial(bytes, data)
+            )
 
 
-def notes() -> Iterator[Place]:
+def notes() -> Iterator[PileFile]:
     yield from notes_of_python()
     yield from files_of_packages(FOR_READERS)
 
 
-def licences() -> Iterator[Place]:
+def licences() -> Iterator[PileFile]:
     return files_of_packages(LICENCE)
 
 
-SORTS: dict[str, Callable[[], Iterator[Place]]] = {
+SORTS: dict[str, Callable[[], Iterator[PileFile]]] = {
     "documentation": documentation,
     "docstrings": docstrings,
     "licences": licences,

@@ -95,7 +95,7 @@ def plant_documents(
         raise UsageError(f"size is {size} and per_document {per_document}: each is at least 1")
     random = np.random.default_rng(seed)
     plain = [
-        PlantedDocument(f"plain/{at}.txt", prose(style, ENGLISH, SENTENCES, random))
+        PlantedDocument(f"plain/{at}.txt", write_prose(style, ENGLISH, SENTENCES, random))
         for at in range(4 * size)
     ]
     private = [with_private(f"letters/{at}.txt", style, per_document, random) for at in range(size)]
@@ -112,15 +112,15 @@ def plant_documents(
     return tuple(made[int(place)] for place in random.permutation(len(made)))
 
 
-def prose(style: Style, language: str, count: int, random: Random) -> str:
+def write_prose(style: Style, language: str, count: int, random: Random) -> str:
     """Sentences in paragraphs of four."""
     written = [
         " ".join(pick(part, random) for part in style.sentences[language]) for _ in range(count)
     ]
-    return paragraphs(written)
+    return set_in_paragraphs(written)
 
 
-def paragraphs(written: Sequence[str]) -> str:
+def set_in_paragraphs(written: Sequence[str]) -> str:
     return "\n\n".join(" ".join(written[at : at + 4]) for at in range(0, len(written), 4)) + "\n"
 
 
@@ -137,7 +137,7 @@ def with_private(source: str, style: Style, per_document: int, random: Random) -
         value = makers[kind](random)
         start = len(text) + len(before)
         spans.append(Span(kind, start, start + len(value)))
-        text += f"{before}{value}{after} {prose(style, ENGLISH, 1, random)}"
+        text += f"{before}{value}{after} {write_prose(style, ENGLISH, 1, random)}"
     return PlantedDocument(
         source,
         text,
@@ -155,7 +155,7 @@ def copy_nearly(one: PlantedDocument, style: Style, random: Random) -> PlantedDo
     paragraphs_of = one.text.rstrip("\n").split("\n\n")
     place = int(random.integers(len(paragraphs_of)))
     rest = paragraphs_of[place].partition(". ")[2]
-    new = prose(style, ENGLISH, 1, random).strip()
+    new = write_prose(style, ENGLISH, 1, random).strip()
     paragraphs_of[place] = f"{new} {rest}" if rest else new
     text = "\n\n".join(paragraphs_of) + "\n"
     return replace(one, source=f"variants/{one.source}", text=text, fault=NEAR, original=one.source)
@@ -164,14 +164,14 @@ def copy_nearly(one: PlantedDocument, style: Style, random: Random) -> PlantedDo
 def faulty(style: Style, size: int, random: Random) -> Iterator[PlantedDocument]:
     short: dict[str, None] = {}
     while len(short) < size:  # each once: no duplicate is planted by chance
-        short[prose(style, ENGLISH, 1, random)] = None
+        short[write_prose(style, ENGLISH, 1, random)] = None
     for at, text in enumerate(short):
         yield PlantedDocument(f"notes/{at}.txt", text, fault=SHORT)
         yield PlantedDocument(f"dumps/{at}.txt", gibberish(random), fault=GIBBERISH)
         for language in (one for one in style.sentences if one != ENGLISH):
             yield PlantedDocument(
                 f"abroad/{language}{at}.txt",
-                prose(style, language, SENTENCES, random),
+                write_prose(style, language, SENTENCES, random),
                 language=language,
                 fault=FOREIGN,
             )
@@ -187,7 +187,7 @@ def gibberish(random: Random) -> str:
 def with_boilerplate(source: str, style: Style, random: Random) -> PlantedDocument:
     """A web page: its text among what stands on every page of the place."""
     head, cookies, letter, foot = BOILERPLATE
-    body = tuple(prose(style, ENGLISH, SENTENCES, random).strip().split("\n\n"))
+    body = tuple(write_prose(style, ENGLISH, SENTENCES, random).strip().split("\n\n"))
     title = f"About {pick(style.sentences[ENGLISH][0], random).lower()}"
     page = (
         f"<!doctype html><html><head><title>{title}</title><style>p {{ margin: 1em }}</style>"
@@ -201,5 +201,5 @@ def with_boilerplate(source: str, style: Style, random: Random) -> PlantedDocume
 
 def with_licence(source: str, style: Style, at: int, random: Random) -> PlantedDocument:
     name = tuple(LICENCES)[at % len(LICENCES)]
-    text = f"{LICENCES[name]}\n\n{prose(style, ENGLISH, SENTENCES, random)}"
+    text = f"{LICENCES[name]}\n\n{write_prose(style, ENGLISH, SENTENCES, random)}"
     return PlantedDocument(source, text, licence=name)

@@ -146,11 +146,11 @@ PRIVATE: Mapping[str, Maker] = {
 """By kind, as the finders name them."""
 
 
-def version_of(random: Random) -> str:
+def make_version(random: Random) -> str:
     return ".".join(number(0, 20, random) for _ in range(4))
 
 
-def isbn_of(random: Random) -> str:
+def make_isbn(random: Random) -> str:
     """With its check digit."""
     digits = "978" + symbols(string.digits, 9, random)
     total = sum(int(one) * (1, 3)[place % 2] for place, one in enumerate(digits))
@@ -158,16 +158,16 @@ def isbn_of(random: Random) -> str:
     return "-".join(parts)
 
 
-def uuid_of(random: Random) -> str:
+def make_uuid(random: Random) -> str:
     return "-".join(symbols(HEXADECIMAL, count, random) for count in (8, 4, 4, 4, 12))
 
 
 HARMLESS: Mapping[str, Maker] = {
-    "version": version_of,
-    "ISBN": isbn_of,
+    "version": make_version,
+    "ISBN": make_isbn,
     "commit": lambda random: symbols(HEXADECIMAL, 40, random),
     "checksum": lambda random: symbols(HEXADECIMAL, 64, random),
-    "UUID": uuid_of,
+    "UUID": make_uuid,
     "date": lambda random: (
         f"{number(1990, 2030, random)}-0{number(1, 10, random)}-1{number(0, 10, random)}"
     ),

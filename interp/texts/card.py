@@ -19,6 +19,7 @@ def html(audit: TextAudit, name: str) -> str:
         audit=audit,
         name=visible(name),
         policy=POLICY,
+        style=STYLE,
         unusual=unusual,
         percent=percent,
         thousands=thousands,
@@ -35,13 +36,7 @@ def thousands(number: Any) -> str:
 
 # A card has neither script nor picture, and asks no network.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Data card: {{ name }}</title>
-<style>
-:root { color-scheme: light dark; }
+STYLE = """:root { color-scheme: light dark; }
 body { font: 16px/1.55 system-ui, sans-serif; margin: 2rem auto; max-width: 54rem;
   padding: 0 1rem; }
 table { border-collapse: collapse; margin: .5rem 0 1rem; font-size: .9rem; }
@@ -50,7 +45,15 @@ td, th { padding: .15rem 1.2rem .15rem 0; text-align: left; vertical-align: top;
 code { font: .85rem ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
 .note, footer { opacity: .75; font-size: .9rem; }
-</style></head><body>
+"""
+"""How a card looks."""
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Data card: {{ name }}</title>
+<style>
+{{ style | safe }}</style></head><body>
 <h1>Data card: {{ name }}</h1>
 <p>What is in this text, before a model is trained on it. Strings that look private are shown by
 their line and, at most, first two characters.</p>

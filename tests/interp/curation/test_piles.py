@@ -9,7 +9,7 @@ import pytest
 
 from interp.curation import piles
 from interp.curation.documents import MARKDOWN, TEXT, Skipped, identify_document
-from interp.curation.piles import DEMO_BYTES, LONGEST, Pile, Place, built_in_pile
+from interp.curation.piles import DEMO_BYTES, LONGEST, Pile, PileFile, built_in_pile
 from interp.errors import UsageError
 from interp.texts import find_private
 
@@ -63,11 +63,11 @@ def test_duplicates_and_addresses_are_in_it_as_they_are(pile):
 
 def test_what_cannot_be_read_is_skipped_with_the_reason(monkeypatch):
     def places():
-        yield Place("a LICENSE", TEXT, Path("/no/such/file").read_bytes)
-        yield Place("b LICENSE", TEXT, lambda: b"one\0two")
-        yield Place("c LICENSE", TEXT, lambda: "Grüße".encode("cp1252"))
-        yield Place("d LICENSE", TEXT, lambda: b"\x81\x8d\xff")
-        yield Place("e LICENSE", TEXT, lambda: b"  \n")
+        yield PileFile("a LICENSE", TEXT, Path("/no/such/file").read_bytes)
+        yield PileFile("b LICENSE", TEXT, lambda: b"one\0two")
+        yield PileFile("c LICENSE", TEXT, lambda: "Grüße".encode("cp1252"))
+        yield PileFile("d LICENSE", TEXT, lambda: b"\x81\x8d\xff")
+        yield PileFile("e LICENSE", TEXT, lambda: b"  \n")
 
     monkeypatch.setattr(piles, "SORTS", {"licences": places})
     pile = built_in_pile("all")
