@@ -52,7 +52,7 @@ def card_markdown(card: DataCard) -> str:
     of_step = ["in", "dropped", "changed", "removed", "added", "after"]
     sizes = ["documents", "characters", "share"]
     parts = [
-        f"# Data card: {markdown_cell(card.name)}",
+        f"# Data card: {cell_of_card(card.name)}",
         f"{thousands(came['documents'])} documents ({thousands(came['characters'])} characters) "
         f"came in; {thousands(kept['documents'])} ({thousands(kept['characters'])} characters, "
         f"{share}) are kept.",
@@ -105,12 +105,12 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str | int | floa
     lines = [
         list(head),
         ["---"] * len(head),
-        *([markdown_cell(one) for one in row] for row in rows),
+        *([cell_of_card(one) for one in row] for row in rows),
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def markdown_cell(value: str | int | float) -> str:
+def cell_of_card(value: str | int | float) -> str:
     """A value as what stands in a cell of a table; text, which may be anything, means itself."""
     if isinstance(value, str):
         return re.sub(r"([\\`*_{}\[\]<>#|!&~$])", r"\\\1", " ".join(visible(value).split()))

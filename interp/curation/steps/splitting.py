@@ -51,7 +51,9 @@ def split_documents(
         if taken >= wanted:
             break
     for document in documents:
-        yield document.about(split=VAL if groups[document.id] in val else TRAIN)
+        group = groups[document.id]
+        cluster = group if by == "cluster" else document.cluster
+        yield document.about(split=VAL if group in val else TRAIN, cluster=cluster)
 
 
 def group_documents(documents: Iterable[Document], by: str, similar: float) -> dict[str, str]:
