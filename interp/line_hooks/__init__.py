@@ -17,9 +17,6 @@ from typing import Any, no_type_check
 
 from torch import Tensor, nn
 from transformer_lens import HookedRootModule
-from transformer_lens.conversion_utils.conversion_steps.base_tensor_conversion import (
-    BaseTensorConversion,
-)
 from transformer_lens.hook_points import HookPoint
 
 from interp.errors import UsageError
@@ -27,6 +24,7 @@ from interp.line_hooks.finding import FoundValue, find_values, tokens_among
 from interp.line_hooks.following import Following, following_modules
 from interp.line_hooks.naming import FieldName, name_values
 from interp.line_hooks.passing import passing_outputs, passing_values, replaced
+from interp.line_hooks.shaping import AxesApart, noting_texts, part_texts
 from interp.line_hooks.texts import TakesTexts
 from interp.line_hooks.values import Made, Origin
 from interp.logits import logits_of
@@ -45,22 +43,31 @@ class LinePoint(HookPoint):
         axes: what each axis of the value is, as that run has shown.
     """
 
-    def __init__(self, found: FoundValue, touched: "set[LinePoint]") -> None:
+    def __init__(self, found: FoundValue, touched: "set[LinePoint]", texts: list[int]) -> None:
         super().__init__()
         self.name = found.names[0]
         self.source = found.source
         self.origin = found.origin
         self.shape = found.shape
         self.axes = found.axes
-        self.touched = touched
+        self.holds_texts = found.holds_texts
+        self.heads: int | None = None  # that its last axis holds
+        self.be_in(touched, texts)
 
-    def twin(self, touched: "set[LinePoint]") -> "LinePoint":
+    def be_in(self, touched: "set[LinePoint]", texts: list[int]) -> None:
+        """Takes its place in a view."""
+        self.touched = touched
+        self.texts = texts
+        if self.holds_texts or self.heads:
+            self.hook_conversion = AxesApart(texts if self.holds_texts else None, self.heads)
+
+    def twin(self, touched: "set[LinePoint]", texts: list[int]) -> "LinePoint":
         """The same, without the hooks that are on it."""
         new = LinePoint.__new__(LinePoint)
         HookPoint.__init__(new)
-        for name in ("name", "source", "origin", "shape", "axes", "hook_conversion"):
+        for name in ("name", "source", "origin", "shape", "axes", "holds_texts", "heads"):
             setattr(new, name, getattr(self, name))
-        new.touched = touched
+        new.be_in(touched, texts)
         return new
 
     def take_name(self, named: FieldName) -> None:
@@ -68,7 +75,8 @@ class LinePoint(HookPoint):
         self.axes = named.axes or self.axes
         if named.heads is not None:
             self.shape = (*self.shape[:2], named.heads, self.shape[2] // named.heads)
-            self.hook_conversion = HeadsApart(named.heads)
+            self.heads = named.heads
+            self.be_in(self.touched, self.texts)
 
     def register_forward_hook(self, *args: Any, **kwargs: Any) -> Any:
         self.touched.add(self)
@@ -86,20 +94,6 @@ class LinePoint(HookPoint):
     def is_watched(self) -> bool:
         """Whether anything is hooked to it."""
         return bool(self._forward_hooks or self._forward_pre_hooks or self._backward_hooks)
-
-
-class HeadsApart(BaseTensorConversion):
-    """Shows a value [batch pos head*d_head] as [batch pos head d_head]."""
-
-    def __init__(self, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-
-    def handle_conversion(self, input_value: Tensor, *_: Any) -> Tensor:
-        return input_value.unflatten(-1, (self.heads, -1))
-
-    def revert(self, input_value: Tensor, *_: Any) -> Tensor:
-        return input_value.flatten(-2)
 
 
 def hook_lines(model: nn.Module, *inputs: Any, **options: Any) -> "HookedLines":
@@ -142,9 +136,11 @@ class HookedLines(TakesTexts, HookedRootModule):
         if not found:
             raise UsageError(f"no line of {type(model).__name__} makes a float tensor in this run")
         self.touched: set[LinePoint] = set()  # that may have hooks: of thousands few do
-        points = {id(each): LinePoint(each, self.touched) for each in found.values()}
-        self.hook_dict = {name: points[id(each)] for name, each in found.items()}
+        self.texts: list[int] = []  # how many the model runs on just now, at the end
         values = list({id(each): each for each in found.values()}.values())
+        part_texts(model, values, inputs, options)
+        points = {id(each): LinePoint(each, self.touched, self.texts) for each in values}
+        self.hook_dict = {name: points[id(each)] for name, each in found.items()}
         self.naming = name_values(model, values, inputs, options)
         by_origin = {point.origin: point for point in self.hook_dict.values()}
         for name, named in self.naming.named.items():
@@ -158,14 +154,16 @@ class HookedLines(TakesTexts, HookedRootModule):
         HookedRootModule.__init__(new)
         memo[id(self)] = new
         new.inner = copy.deepcopy(self.inner, memo)
-        new.touched = set()
-        twins = {point: point.twin(new.touched) for point in set(self.hook_dict.values())}
+        new.touched, new.texts = set(), []
+        points = set(self.hook_dict.values())
+        twins = {point: point.twin(new.touched, new.texts) for point in points}
         new.hook_dict = {name: twins[point] for name, point in self.hook_dict.items()}
         new.mod_dict = dict(new.hook_dict)
         new.naming = self.naming
         if "tokenizer" in vars(self):
             new.tokenizer = self.tokenizer
-        return new.train(self.training)
+        new.training = self.training  # the model's own modules have theirs, which may differ
+        return new
 
     def explain(self) -> str:
         """Which values have a name in the field, which names have no value, and why; a text."""
@@ -215,6 +213,9 @@ class HookedLines(TakesTexts, HookedRootModule):
         watched = list(self.touched)
         by_line = {point.origin: point for point in watched if point.origin.made is not None}
         with ExitStack() as stack:
+            if any(point.holds_texts for point in watched):
+                blocks = [self.inner.get_submodule(path) for path in self.naming.blocks]
+                stack.enter_context(noting_texts([self.inner, *blocks], self.texts))
             if by_line:
                 made = list(dict.fromkeys(origin.made for origin in by_line if origin.made))
                 run = stack.enter_context(following_modules(self.inner))

@@ -47,10 +47,12 @@ class Bench:
     Args:
         model: the model.
         found: the values that are of interest.
+        texts: how many it runs on.
     """
 
-    def __init__(self, model: nn.Module, found: Collection[FoundValue]) -> None:
+    def __init__(self, model: nn.Module, found: Collection[FoundValue], texts: int = 1) -> None:
         self.model = model
+        self.texts = texts
         self.found = {each.origin: each for each in found}
         self.made = values_of_files(model)
         self.run = Following()
@@ -90,9 +92,12 @@ class Bench:
         """Notes a value, changed where it is to be."""
         if origin in self.values:
             self.again.add(origin)
+        apart = self.found[origin].holds_texts
+        shown = value.unflatten(0, (self.texts, -1)) if apart else value
         if origin in self.changes:
-            value = self.changes[origin](value)
-        self.values[origin] = value.detach().clone()
+            shown = self.changes[origin](shown)
+            value = shown.flatten(0, 1) if apart else shown
+        self.values[origin] = shown.detach().clone()
         if self.makers is not None:
             self.makers[id(value)] = origin, value, value._version
         return value

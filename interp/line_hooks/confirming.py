@@ -180,7 +180,7 @@ def maps_as_before(region: Region, clean: Recording, expected: Expected) -> bool
     """Whether z and the neurons are mapped linearly, and the neurons follow what they are made
     from: each changed at a position of its own, once and twice as much the other way."""
     made = expected.made
-    if POST in made and not makes_all_of(region, made[POST], made[MLP_OUT]):
+    if POST in made and not makes_all_of(region, clean, made[POST], made[MLP_OUT]):
         return False
     once, twice = (
         changed_at(

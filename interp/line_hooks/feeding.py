@@ -19,7 +19,7 @@ from interp.line_hooks.bench import (
     is_unchanged,
     noise_like,
 )
-from interp.line_hooks.keys import is_alike
+from interp.line_hooks.keys import drawn_like, is_alike
 from interp.line_hooks.mapping import linear_map_of
 from interp.line_hooks.values import Origin
 
@@ -49,7 +49,7 @@ def find_neurons(region: Region, clean: Recording, mlp: Origin) -> Neurons:
     neurons = Neurons()
     for number in range(len(chosen) - 1, -1, -1):
         mapped = linear_map_of(region, clean, chosen[number], chosen[number + 1 :])
-        if mapped is not None and makes_all_of(region, chosen[number], mlp):
+        if mapped is not None and makes_all_of(region, clean, chosen[number], mlp):
             post, neurons.mapped = chosen[number], mapped
             neurons.made[POST] = post
             find_roots(region, clean, post, chosen[:number], neurons)
@@ -59,13 +59,13 @@ def find_neurons(region: Region, clean: Recording, mlp: Origin) -> Neurons:
     return neurons
 
 
-def makes_all_of(region: Region, neurons: Origin, mlp: Origin) -> bool:
-    """Whether the MLP adds the same at every position where its neurons are zero. Of what attention
-    is made, or of the neurons of one expert among several, that is not so."""
-    seen = region.with_rows(neurons, torch.zeros_like)
-    if mlp not in seen.values:
-        return False
-    return is_alike(region.rows(seen, mlp))
+def makes_all_of(region: Region, clean: Recording, neurons: Origin, mlp: Origin) -> bool:
+    """Whether the MLP adds the same at every position where its neurons are the same. Of what
+    attention is made, of one expert's neurons among several, and of the weights that experts are
+    given, that is not so."""
+    drawn = drawn_like(region.rows(clean, neurons), seed=24)
+    seen = region.with_rows(neurons, lambda rows: drawn[:, :1].expand_as(rows))
+    return mlp in seen.values and is_alike(region.rows(seen, mlp))
 
 
 def find_roots(

@@ -28,13 +28,16 @@ from interp.tracing import SourceFile, SourceLine
 
 @dataclass
 class FoundValue:
-    """A value that a run made: where, by which line, and under which names."""
+    """A value that a run made: where, by which line, and under which names; its shapes in runs of
+    other sizes; and whether its first axis holds texts with something else."""
 
     origin: Origin
     source: SourceLine
     shape: tuple[int, ...]
     names: list[str]
     axes: tuple[str, ...] = ()
+    others: Sequence[tuple[int, ...]] = ()
+    holds_texts: bool = False
 
 
 def find_values(
@@ -64,8 +67,8 @@ def find_values(
     for call, what in zip(in_other_sizes(inputs, options), OTHER_SIZES, strict=False):
         others.append(run_of(model, made, sources, *call, what))
     for origin, value in found.items():
-        shapes = [each[origin].shape if origin in each else () for each in others]
-        value.axes = axes_seen(value.shape, shapes)
+        value.others = [each[origin].shape if origin in each else () for each in others]
+        value.axes = axes_seen(value.shape, value.others)
     return {name: value for value in found.values() for name in value.names}
 
 

@@ -132,7 +132,8 @@ def name_in_run(
     model: nn.Module, found: Collection[FoundValue], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Naming:
     """The values with a name in the field, as runs of these inputs show them."""
-    bench = Bench(model, found)
+    tokens = tokens_among(args, kwargs)
+    bench = Bench(model, found, texts=1 if tokens is None else len(tokens))
     if "use_cache" in inspect.signature(model.forward).parameters:
         kwargs = {**kwargs, "use_cache": False}  # else a block called again finds its own keys
     naming = Naming()

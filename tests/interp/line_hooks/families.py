@@ -141,6 +141,12 @@ OTHERS = {
         *("BloomForCausalLM", {"vocab_size": 31, "hidden_size": 16, "n_layer": 2, "n_head": 4}),
         *("transformer.h", {}),
     ),
+    "xglm": Family(
+        "XGLMForCausalLM",
+        {**SIZES, "d_model": 16, "attention_heads": 4, "num_layers": 2, "ffn_dim": 24},
+        "model.layers",
+        {},
+    ),
     "bert": Family("BertForMaskedLM", SIZES, "bert.encoder.layer", {}),
     "stablelm": Family("StableLmForCausalLM", {**GROUPED, "hidden_size": 32}, "model.layers", {}),
     "phi3": Family("Phi3ForCausalLM", GROUPED, "model.layers", {}),
