@@ -36,6 +36,7 @@ ROOMS = {
     "interp/figures": "a result table in, a figure out",
     "interp/report": "tables and figures as one page that needs nothing else",
     QUESTIONS: "what one asks of a model in one call: ablate, sweep, patch, attribution, heads",
+    "interp/circuits": "which part talks to which: edges, paths and circuits, exactly",
     "experiments/support": "what the experiments share: command line, subjects, trainings, pages",
     "experiments": "one question a file",
 }
@@ -58,6 +59,7 @@ PLACES = {
     "gpt": (3, 3),
     QUESTIONS: (5, 2),
     "gpt/ladder": (4, 3),
+    "interp/circuits": (6, 3),
     "experiments/support": (6, 1),
     "experiments": (7, 1),
 }

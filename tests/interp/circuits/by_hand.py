@@ -1,0 +1,113 @@
+"""A GPT whose every reader can be handed a stream of its own, in plain torch without hooks."""
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+from gpt import GPT, GPTConfig
+
+VOCAB, LENGTH = 13, 7
+
+
+def random_gpt(seed=0, **size):
+    """A GPT whose weights are random and large enough for every part to matter."""
+    size = {"block_size": 8, "vocab_size": VOCAB, "n_layer": 3, "n_head": 2, "n_embd": 8} | size
+    model = GPT(GPTConfig(**size, bias=True), seed=seed).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.3 * torch.randn(weight.shape, generator=generator)
+    return model
+
+
+def random_pair(batch=4, length=LENGTH, begin=2, vocab=VOCAB):
+    """Clean and corrupted texts that begin alike."""
+    generator = torch.Generator().manual_seed(5)
+    clean = torch.randint(vocab, (batch, length), generator=generator)
+    corrupted = torch.randint(vocab, (batch, length), generator=generator)
+    corrupted[:, :begin] = clean[:, :begin]
+    return clean, corrupted
+
+
+def run_by_hand(model, tokens, readers=None, writers=None):
+    """Logits, and what each writer wrote by name.
+
+    Args:
+        readers: what is added to the stream that a reader sees, by its name.
+        writers: what is put in the place of what a writer wrote, by its name.
+    """
+    readers, put, wrote = readers or {}, writers or {}, {}
+
+    def write(name, value):
+        wrote[name] = put.get(name, value)
+        return wrote[name]
+
+    def norm(x, layer_norm):
+        return F.layer_norm(x, x.shape[-1:], layer_norm.weight, layer_norm.bias)
+
+    def one_head(linear, head, d_head):
+        rows = slice(head * d_head, (head + 1) * d_head)
+        return linear.weight[rows], linear.bias[rows]
+
+    with torch.no_grad():
+        positions = torch.arange(tokens.shape[1])
+        x = write("embed", model.wte.weight[tokens] + model.wpe.weight[positions])
+        for layer, block in enumerate(model.blocks):
+            attn, mlp, total, d_head = block.attn, block.mlp, x, block.attn.d_head
+            future = torch.ones(len(positions), len(positions)).triu(1).bool()
+            for head in range(attn.n_head):
+                q, k, v = (
+                    F.linear(
+                        norm(x + readers.get(f"a{layer}.h{head}.{kind}", 0), block.ln1),
+                        *one_head(linear, head, d_head),
+                    )
+                    for kind, linear in (("q", attn.query), ("k", attn.key), ("v", attn.value))
+                )
+                scores = q @ k.transpose(1, 2) / math.sqrt(d_head)
+                pattern = scores.masked_fill(future, -torch.inf).softmax(dim=-1)
+                W_O = attn.proj.weight[:, head * d_head : (head + 1) * d_head]
+                total = total + write(f"a{layer}.h{head}", F.linear(pattern @ v, W_O))
+            x = total + attn.proj.bias
+            hidden = F.linear(
+                norm(x + readers.get(f"m{layer}", 0), block.ln2), *mlp.fc.parameters()
+            )
+            x = x + write(f"m{layer}", F.linear(F.gelu(hidden), *mlp.proj.parameters()))
+        return norm(x + readers.get("logits", 0), model.ln_final) @ model.lm_head.weight.T, wrote
+
+
+def gap(logits, tokens):
+    """How much more likely than one token another is, at the last position."""
+    return logits[:, -1, 3] - logits[:, -1, 5]
+
+
+def loss_of(logits, tokens):
+    """The mean loss of a text: it reads all positions."""
+    return F.cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none").mean(1)
+
+
+def open_by_hand(model, into, other, edges, metric, metric_tokens):
+    """Each edge in a run of its own, [edge batch]."""
+    wrote, theirs = run_by_hand(model, into)[1], run_by_hand(model, other)[1]
+    found = []
+    for edge in map(str, edges):
+        writer, reader = edge.split(" -> ")
+        logits, _ = run_by_hand(model, into, {reader: theirs[writer] - wrote[writer]})
+        found.append(metric(logits, metric_tokens))
+    return torch.stack(found)
+
+
+def direct_by_hand(model, into, other, paths, metric, metric_tokens):
+    """Each edge, or path, whose last reader's answer alone goes to the logits, [path batch]."""
+    wrote, theirs = run_by_hand(model, into)[1], run_by_hand(model, other)[1]
+    found = []
+    for path in map(str, paths):
+        first, *nodes = path.split(" -> ")
+        delta = theirs[first] - wrote[first]
+        for node in nodes:
+            if node != "logits":
+                name = node if node.startswith("m") else node.rpartition(".")[0]
+                delta = run_by_hand(model, into, {node: delta})[1][name] - wrote[name]
+        logits, _ = run_by_hand(model, into, {"logits": delta})
+        found.append(metric(logits, metric_tokens))
+    return torch.stack(found)
