@@ -5,7 +5,7 @@ curated = run_pipeline(pipeline, read_documents([folder]), Path("curated"))
 curated.histories          # what each step did to each document
 """
 
-from interp.curation.documents import Document, Note, Skipped, identify_document, make_document
+from interp.curation.documents import Document, Skipped, Tally, identify_document, make_document
 from interp.curation.near import cluster_documents
 from interp.curation.pipeline import Pipeline, Step
 from interp.curation.running import Curated, run_pipeline
@@ -15,10 +15,10 @@ __all__ = [
     "STEPS",
     "Curated",
     "Document",
-    "Note",
     "Pipeline",
     "Skipped",
     "Step",
+    "Tally",
     "cluster_documents",
     "identify_document",
     "make_document",

@@ -2,7 +2,7 @@
 
 A document is a frozen value: a step makes another one of it.
 
-    document.with_text(shorter, Note("control character", 3))
+    document.with_text(shorter, Tally("control character", 3))
     document.drop("has 12 characters, fewer than 200")
 """
 
@@ -22,7 +22,7 @@ KINDS_OF_DOCUMENTS = (TEXT, MARKDOWN, HTML, PDF, CODE, JSON_LINES)
 
 
 @dataclass(frozen=True)
-class Note:
+class Tally:
     """What a step did to one document, counted.
 
     Args:
@@ -64,9 +64,9 @@ class Document:
     cluster: str = ""
     split: str = ""
     dropped: str = ""
-    notes: tuple[Note, ...] = field(default=())
+    notes: tuple[Tally, ...] = field(default=())
 
-    def with_text(self, text: str, *notes: Note) -> "Document":
+    def with_text(self, text: str, *notes: Tally) -> "Document":
         """The document with another text. Notes that count nothing are left out."""
         return replace(self, text=text, notes=self.notes + tuple(n for n in notes if n.count))
 

@@ -70,7 +70,7 @@ def cluster_documents(
     for one, other in proposed_pairs(
         np.array(signatures, np.uint32).reshape(-1, PERMUTATIONS), similar
     ):
-        if root(one) != root(other) and overlap(runs(one), runs(other)) >= similar:
+        if root(one) != root(other) and jaccard(runs(one), runs(other)) >= similar:
             first, second = sorted((root(one), root(other)), key=places.__getitem__)
             parent[second] = first
     return {id: places[root(n)][1] for n, (_, id) in enumerate(places)}
@@ -86,7 +86,7 @@ def runs_of(text: str, words: int) -> frozenset[bytes]:
     )
 
 
-def overlap(one: frozenset[bytes], other: frozenset[bytes]) -> float:
+def jaccard(one: frozenset[bytes], other: frozenset[bytes]) -> float:
     """Jaccard: what is in both, as a share of what is in either."""
     both = len(one & other)
     return both / (len(one) + len(other) - both)

@@ -65,7 +65,7 @@ class Step:
     @property
     def code(self) -> str:
         """What it is called with, as a short definition."""
-        options = [*defaults_of(self.function)]
+        options = [*options_of(self.function)]
         return f"def {self.function.__name__}({', '.join(['documents', *options])})"
 
     @property
@@ -111,7 +111,7 @@ class Pipeline:
         parts = []
         for step in self.steps:
             lines = ["[[step]]", f"name = {json.dumps(step.name)}"]
-            values = {**defaults_of(step.function), **step.options}
+            values = {**options_of(step.function), **step.options}
             lines += [f"{name} = {toml_value(value)}" for name, value in values.items()]
             parts.append("\n".join(lines) + "\n")
         return "\n".join(parts)
@@ -207,13 +207,13 @@ def make_step(name: str, function: StepFunction, options: Mapping[str, Any]) -> 
     Raises:
         UsageError: an option that the function does not take, or a value of another kind.
     """
-    known, types = defaults_of(function), get_type_hints(function)
+    known, types = options_of(function), get_type_hints(function)
     for option, value in options.items():
         if option not in known:
             raise UsageError(
                 f"the step {name!r} has no option {option!r}; nearest: {nearest(option, known)}"
             )
-        if not fits(value, types.get(option, Any)):
+        if not fits_type(value, types.get(option, Any)):
             raise UsageError(
                 f"the option {option!r} of the step {name!r} is {value!r}; it must be like its "
                 f"default, {known[option]!r}{choices(types.get(option, Any))}"
@@ -221,7 +221,7 @@ def make_step(name: str, function: StepFunction, options: Mapping[str, Any]) -> 
     return Step(name, function, dict(options))
 
 
-def defaults_of(function: StepFunction) -> dict[str, Any]:
+def options_of(function: StepFunction) -> dict[str, Any]:
     """A step's options, and what they are where nobody says."""
     return {
         name: parameter.default
@@ -230,13 +230,13 @@ def defaults_of(function: StepFunction) -> dict[str, Any]:
     }
 
 
-def fits(value: Any, kind: Any) -> bool:
+def fits_type(value: Any, kind: Any) -> bool:
     """Whether a value from a file can be what a type says; types that a file cannot say pass."""
     origin, inside = get_origin(kind), get_args(kind)
     if origin is Literal:
         return value in inside
     if origin is not None and issubclass(origin, Sequence):
-        return isinstance(value, (list, tuple)) and all(fits(one, inside[0]) for one in value)
+        return isinstance(value, (list, tuple)) and all(fits_type(one, inside[0]) for one in value)
     if kind in (int, float):
         return isinstance(value, (int, kind)) and not isinstance(value, bool)
     return isinstance(value, kind) if kind in (str, bool) else True

@@ -119,7 +119,7 @@ def run_pipeline(
         for order, step in enumerate(pipeline.steps):
             if step.whole_pile:
                 documents = Spool.write(folder / f"before_{order}.jsonl", documents)
-            documents = perform(step, order, documents, tables)
+            documents = perform_step(step, order, documents, tables)
         whole = Spool.write(folder / "kept.jsonl", documents)
         write_parts(whole, folder, seed, tables)
     for path in [*folder.glob("before_*.jsonl"), whole.path]:
@@ -151,11 +151,11 @@ def only_documents(pile: Iterable[Document | Skipped], tables: Tables) -> Iterat
             yield each
 
 
-def perform(
+def perform_step(
     step: Step, order: int, documents: Iterable[Document], tables: Tables
 ) -> Iterator[Document]:
     """One step on all documents: those that it keeps. What it did goes into the tables."""
-    parts = [documents] if step.whole_pile else chunks(documents)
+    parts = [documents] if step.whole_pile else document_chunks(documents)
     for part in parts:
         for before, after in pairs(step, part):
             tables.histories.add([history_row(before, after, step.name, order)])
@@ -164,7 +164,7 @@ def perform(
                 yield replace(after, notes=())
 
 
-def chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
+def document_chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
     remaining = iter(documents)
     while chunk := list(islice(remaining, CHUNK)):
         yield chunk
@@ -230,10 +230,10 @@ def write_parts(whole: Spool, folder: Path, seed: int, tables: Tables) -> None:
             raise UsageError(empty_sentence(part, places))
         ordered = whole.read_at(offset for _, offset in sorted(found))
         with (folder / f"{part}.txt").open("w", encoding="utf-8", newline="\n") as text:
-            Spool.write(folder / f"{part}.jsonl", copied(ordered, text))
+            Spool.write(folder / f"{part}.jsonl", copy_into_text(ordered, text))
 
 
-def copied(documents: Iterable[Document], text: Any) -> Iterator[Document]:
+def copy_into_text(documents: Iterable[Document], text: Any) -> Iterator[Document]:
     """The documents, each written into the text as it passes."""
     between = ""
     for document in documents:

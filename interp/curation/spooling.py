@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from interp.curation.documents import Document, Note
+from interp.curation.documents import Document, Tally
 
 
 class Spool:
@@ -58,5 +58,5 @@ def dump_document(document: Document) -> str:
 
 def load_document(line: str | bytes) -> Document:
     fields: dict[str, Any] = json.loads(line)
-    notes = tuple(Note(what, count) for what, count in fields.pop("notes"))
+    notes = tuple(Tally(what, count) for what, count in fields.pop("notes"))
     return Document(**fields, notes=notes)

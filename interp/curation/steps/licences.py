@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from interp.curation.documents import Document, Note
+from interp.curation.documents import Document, Tally
 
 LICENCES = {
     "Apache-2.0": r"apache licen[cs]e|apache-2\.0",
@@ -43,7 +43,7 @@ def note_licences(documents: Iterable[Document], *, remove: bool = True) -> Iter
         document = document.about(licence=licence_of(document.text))
         text, count = without_notice(document.text) if remove else (document.text, 0)
         if count and len(text) >= (1 - MOST) * len(document.text):
-            yield document.with_text(text, Note("licence notice", count))
+            yield document.with_text(text, Tally("licence notice", count))
         else:
             yield document
 

@@ -7,7 +7,7 @@ import trafilatura
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from interp.curation.documents import HTML, MARKDOWN, Document, Note
+from interp.curation.documents import HTML, MARKDOWN, Document, Tally
 
 PARSER = MarkdownIt("commonmark").enable("table")
 
@@ -32,10 +32,10 @@ def strip_markup(
             if not text:
                 yield document.drop("a web page without text of its own")
                 continue
-            yield document.with_text(text, Note("page of HTML", text != document.text))
+            yield document.with_text(text, Tally("page of HTML", text != document.text))
         elif document.kind == MARKDOWN:
             text = text_of_markdown(document.text)
-            yield document.with_text(text, Note("page of Markdown", text != document.text))
+            yield document.with_text(text, Tally("page of Markdown", text != document.text))
         else:
             yield document
 

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from interp.curation.documents import Document, Note
+from interp.curation.documents import Document, Tally
 
 # Control characters, and those that are not to be seen: a soft hyphen, marks of direction, a byte
 # order mark. Joiners stay: without them emoji and Persian words fall apart.
@@ -34,9 +34,9 @@ def normalise(documents: Iterable[Document], *, unicode: Form = "NFC") -> Iterat
         spaced, blank = BLANK.subn("\n\n\n", spaced)
         yield document.with_text(
             spaced,
-            Note("line end", returns),
-            Note("character nobody sees", unseen),
-            Note("text in another Unicode form", composed != text),
-            Note("space at a line's end", trailing),
-            Note("run of blank lines", blank),
+            Tally("line end", returns),
+            Tally("character nobody sees", unseen),
+            Tally("text in another Unicode form", composed != text),
+            Tally("space at a line's end", trailing),
+            Tally("run of blank lines", blank),
         )

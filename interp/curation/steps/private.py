@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from interp.curation.documents import Document, Note
+from interp.curation.documents import Document, Tally
 from interp.texts.finding import REGIONS, find_private
 
 SECRET = "key or secret"
@@ -40,7 +40,7 @@ def mask_kinds(document: Document, kinds: Sequence[str], regions: Sequence[str])
     for _ in range(ROUNDS):
         found = [one for one in find_private(text, regions) if one.kind in kinds]
         if not found:
-            notes = [Note(kind, count) for kind, count in sorted(counts.items())]
+            notes = [Tally(kind, count) for kind, count in sorted(counts.items())]
             return document.with_text(text, *notes)
         parts, at = [], 0
         for one in found:

@@ -3,7 +3,7 @@
 import pytest
 
 from interp.curation import make_document
-from interp.curation.near import overlap, runs_of
+from interp.curation.near import jaccard, runs_of
 from interp.curation.planted import (
     DUPLICATES,
     EXACT,
@@ -49,7 +49,7 @@ def test_what_is_said_of_a_document_is_so(planted):
         if one.fault == NEAR:
             other = by_source[one.original].text
             assert one.text != other
-            assert overlap(runs_of(one.text, 5), runs_of(other, 5)) > 0.8
+            assert jaccard(runs_of(one.text, 5), runs_of(other, 5)) > 0.8
         assert bool(one.original) == (one.fault in DUPLICATES)
         assert (one.language != "en") == (one.fault == FOREIGN)
         assert all(line in one.text for line in one.boilerplate)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interp.curation import STEPS, Document, Note, make_document
+from interp.curation import STEPS, Document, Tally, make_document
 from interp.curation.documents import CODE, HTML, MARKDOWN
 from interp.curation.steps import (
     filter_languages,
@@ -108,7 +108,7 @@ def test_nothing_private_is_found_in_what_was_masked(text):
 def test_what_was_masked_is_counted_by_kind():
     document = after(mask_private, "Write to a@b.org or c@d.org, 12 Long Street.")
     assert document.text == "Write to <EMAIL> or <EMAIL>, <STREET>."
-    assert set(document.notes) == {Note("e-mail address", 2), Note("street address", 1)}
+    assert set(document.notes) == {Tally("e-mail address", 2), Tally("street address", 1)}
 
 
 @pytest.mark.parametrize(
