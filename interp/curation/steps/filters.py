@@ -95,5 +95,5 @@ def fault_of(text: str, limits: Mapping[str, float]) -> str:
     }
     for rule, (share, most) in shares.items():
         if share > most:
-            return f"{100 * share:.0f} % {rule}, more than {100 * most:.0f} %"
+            return f"{100 * share:.3g} % {rule}, more than {100 * most:.0f} %"
     return ""

@@ -129,11 +129,11 @@ def test_documents_are_as_long_as_asked(text, reason):
     [
         ("", "has no words"),
         ("a b c d", "its words have 1.0 characters on average"),
-        ("1234 5678 words", "67 % of words without a letter, more than 30 %"),
+        ("1234 5678 words", "66.7 % of words without a letter, more than 30 %"),
         ("#tag #tags other words", "50 % as many signs (# and …) as words, more than 10 %"),
         ("- a longer line of words\n- and the next of them", "100 % of lines begin with a bullet"),
         ("word one...\nthing with more words in it than one or two or three", "of lines end with"),
-        ("same line\nsame line\nsame line", "67 % of lines are repeated, more than 30 %"),
+        ("same line\nsame line\nsame line", "66.7 % of lines are repeated, more than 30 %"),
         (sentences(5, 0), ""),
     ],
 )
