@@ -9,6 +9,7 @@ only look private: version numbers, ISBNs, checksums, commits, times.
 """
 
 import html
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -105,7 +106,7 @@ def plant_documents(
         *plain,
         *private,
         *(copy_exactly(one) for one in originals[:size]),
-        *(copy_nearly(one, style, random) for one in originals[size:]),
+        *(copy_nearly(one, random) for one in originals[size:]),
         *faulty(style, size, random),
         *(with_boilerplate(f"pages/{at}.html", style, random) for at in range(size)),
         *(with_licence(f"code/{at}.txt", style, at, random) for at in range(size)),
@@ -207,14 +208,13 @@ def copy_exactly(one: PlantedDocument) -> PlantedDocument:
     return replace(one, source=f"copies/{one.source}", fault=EXACT, original=one.source)
 
 
-def copy_nearly(one: PlantedDocument, style: Style, random: Random) -> PlantedDocument:
-    """The same with another sentence in one's place."""
-    paragraphs_of = one.text.rstrip("\n").split("\n\n")
-    place = int(random.integers(len(paragraphs_of)))
-    rest = paragraphs_of[place].partition(". ")[2]
-    new = write_prose(style, ENGLISH, 1, random).strip()
-    paragraphs_of[place] = f"{new} {rest}" if rest else new
-    text = "\n\n".join(paragraphs_of) + "\n"
+def copy_nearly(one: PlantedDocument, random: Random) -> PlantedDocument:
+    """The same with two words in place of others."""
+    words = re.split(r"(\s+)", one.text)
+    written = [place for place, word in enumerate(words) if word.strip()]
+    for place, word in zip(random.permutation(written)[:2], ("later", "again"), strict=True):
+        words[int(place)] = word
+    text = "".join(words)
     return replace(one, source=f"variants/{one.source}", text=text, fault=NEAR, original=one.source)
 
 

@@ -60,6 +60,17 @@ def test_what_is_said_of_a_document_is_so(planted):
 
 
 @pytest.mark.parametrize("style", STYLES)
+def test_planted_near_duplicates_are_such_in_every_style(style):
+    documents = plant_documents(size=4, style=STYLES[style])
+    text_of = {one.source: one.text for one in documents}
+    pairs = [(one.text, text_of[one.original]) for one in documents if one.fault == NEAR]
+    assert len(pairs) == 4
+    for text, original in pairs:
+        assert text != original
+        assert jaccard(runs_of(text, 5), runs_of(original, 5)) >= 0.8
+
+
+@pytest.mark.parametrize("style", STYLES)
 def test_finders_are_right_about_nine_in_ten_in_ways_of_writing_they_were_not_made_for(style):
     table = score_finders(plant_documents(3, size=4, style=STYLES[style]))
     assert (table["planted"] == 20).all()
