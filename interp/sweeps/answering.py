@@ -193,8 +193,8 @@ def block_batches(path: BlockPath, prepared: BlockRound) -> Iterator[Batch]:
     def compute(wave: Wave) -> Answers:
         try:
             values = measure_wave(path, wave, changes, score)
-        except (NotInTurnError, NotRecognisedError) as error:  # on some positions, not on all
-            path.notes.append(f"  {len(wave.trials)} get a forward pass each after all: {error}")
+        except (NotInTurnError, NotRecognisedError) as error:  # on these positions and rows
+            path.failures.update(dict.fromkeys(wave.trials, str(error)))
             answers = [loop_one(path.request, trial) for trial in wave.trials]
             return np.concatenate([each[0] for each in answers]), [each[1][0] for each in answers]
         return to_numbers(values), [changes[trial].elements for trial in wave.trials]

@@ -42,9 +42,19 @@ def run_one(
     """One trial, with a whole forward pass of its own.
 
     Raises:
+        UsageError: the model raises something with the intervention in place.
         NonFiniteError: an intervention or the metric is not finite.
     """
     with intervene(model, {trial.key: trial.intervention}, allow_no_effect=True) as receipt:
-        value = measure(metric, logits_of(model(tokens), tokens), metric_tokens)
+        try:
+            output = model(tokens)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"the model cannot be run with {trial.intervention} at {trial.key}: it raises "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        value = measure(metric, logits_of(output, tokens), metric_tokens)
         value = check_scores(value, len(tokens))
     return value, list(receipt)

@@ -95,6 +95,7 @@ class Plan:
             f"  {run:.3g} runs of a block on a token; forward passes would take {whole:.3g}, "
             f"{share:.1f} times as many",
             *path.notes,
+            *path.explain_failures(),
         ]
 
     def _savings(self, path: FastPath) -> dict[str, bool]:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from interp.sweeps.by_block.path import BlockPath, hooked
+from interp.sweeps.by_block.path import BlockPath, hooked, running_alone
 from interp.sweeps.by_block.waves import Wave
 from interp.sweeps.speed.scoring import Score, measure_carried
 from interp.sweeps.trials import Change
@@ -28,7 +28,8 @@ def measure_wave(
     fresh = [read for read in score.reads if read >= wave.start]
 
     def carried(examples: slice) -> tuple[Tensor, list[int]]:
-        x = carry_wave(path, wave, changes, examples)
+        with running_alone():
+            x = carry_wave(path, wave, changes, examples)
         return x[:, [read - wave.start for read in fresh]], fresh
 
     return measure_carried(score, len(wave.trials), wave.examples, carried)
@@ -40,7 +41,7 @@ def carry_wave(
     """The residual stream behind the last block, row by row."""
     blocks, entries = path.blocks, path.entries
     begin = path.beginning(wave.start, wave.stop)
-    start, stop = begin.start, wave.stop
+    start, stop = begin.start, begin.stop
     blocks.forget()
     chosen = torch.arange(path.request.batch)[examples]
     points = path.request.model.hook_dict

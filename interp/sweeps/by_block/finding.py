@@ -14,15 +14,14 @@ from transformer_lens.hook_points import HookPoint
 from interp.blocks import BlockRun, BlockTracer, ModelBlocks, NotInTurnError
 from interp.blocks.calling import same_call
 from interp.blocks.finding import Where as Moment
-from interp.errors import UsageError
-from interp.masks import Masks
-from interp.site import axes_of, names_by_point
+from interp.site import axes_of
 from interp.streams import way_around
-from interp.sweeps.by_block.path import BlockEntry, BlockPath, hooked
+from interp.sweeps.by_block.asking import AskedChanges
+from interp.sweeps.by_block.path import BlockEntry, BlockPath, hooked, running_alone
 from interp.sweeps.by_block.proving import ProofNoise, proved_path
 from interp.sweeps.request import Request
 from interp.sweeps.speed.components import NotRecognisedError
-from interp.sweeps.trials import Change, change_of
+from interp.sweeps.trials import Change
 
 FEWEST = 4  # trials; a proof costs about as much as two
 
@@ -39,22 +38,28 @@ def find_block_path(request: Request, numbers: Sequence[int]) -> BlockPath | Non
     if len(single) < FEWEST:
         return None
     try:
-        tracer = BlockTracer(request.model)
-        seen = CleanValues(request, tracer, single)
-        with hooked(request.model, seen.pairs()):
-            blocks, clean = tracer.run(request.tokens)
-        require_room(request, clean)
-        entries = seen.entries(blocks, clean)
-        if len(entries) < FEWEST:
-            return None
-        changes = {number: each for number, each in seen.changes.items() if number in entries}
-        return proved_path(BlockPath(request, blocks, entries, clean, changes))
-    except (NotRecognisedError, UsageError):
-        raise
+        with running_alone():
+            return find_proved(request, single)
     except NotInTurnError as error:
         raise NotRecognisedError(str(error)) from error
-    except Exception as error:  # whatever a block answers that expects the whole model around it
-        raise NotRecognisedError(f"its blocks do not run alone ({error})") from error
+
+
+def find_proved(request: Request, numbers: Sequence[int]) -> BlockPath | None:
+    """As ``find_block_path``, of trials at one site each.
+
+    Raises:
+        NotInTurnError, NotRecognisedError, UsageError: as there.
+    """
+    tracer = BlockTracer(request.model)
+    seen = CleanValues(request, tracer, numbers)
+    with hooked(request.model, seen.pairs()):
+        blocks, clean = tracer.run(request.tokens)
+    require_room(request, clean)
+    entries = seen.entries(blocks, clean)
+    if len(entries) < FEWEST:
+        return None
+    changes = {number: each for number, each in seen.changes.items() if number in entries}
+    return proved_path(BlockPath(request, blocks, entries, clean, changes))
 
 
 def require_room(request: Request, clean: BlockRun) -> None:
@@ -88,18 +93,10 @@ class CleanValues:
     held: int = 0
 
     def __post_init__(self) -> None:
-        self.names = names_by_point(self.request.model)
-        self.asked: dict[HookPoint, list[int]] = {}
-        points = self.request.model.hook_dict
-        for number in self.numbers:
-            point = points[self.request.trials[number].site.hook]
-            self.asked.setdefault(point, []).append(number)
-        self.masks = Masks(
-            self.request.model, (name for point in self.asked for name in self.names[point])
-        )
+        self.asked = AskedChanges(self.request, self.numbers)
 
     def pairs(self) -> list[tuple[HookPoint, Any]]:
-        return [*((point, self.note) for point in self.asked), *self.masks.pairs]
+        return [*((point, self.note) for point in self.asked.trials), *self.asked.masks.pairs]
 
     def note(self, value: Any, hook: HookPoint) -> None:
         if hook in self.moments:
@@ -108,16 +105,15 @@ class CleanValues:
         self.moments[hook] = None
         if not isinstance(value, Tensor) or not value.is_floating_point():
             return
-        axes, names = axes_of(self.names[hook], value.ndim), self.names[hook]
+        axes = axes_of(self.asked.names[hook], value.ndim)
         if "pos" not in axes or axes[0] != "batch" or len(value) != self.request.batch:
             return
         self.moments[hook] = self.tracer.moments(), id(value)
-        masked = self.masks.of(names, value)
         if self.held > self.request.memory // 4:
             return
-        for number in self.asked[hook]:
-            self.changes[number] = change_of(self.request.trials[number], value, masked)
-            self.held += self.changes[number].values.nbytes
+        found = self.asked.changes(value, hook)
+        self.changes |= found
+        self.held += sum(change.values.nbytes for change in found.values())
 
     def entries(self, blocks: ModelBlocks, clean: BlockRun) -> dict[int, BlockEntry]:
         """Where each trial is made, of those that are in the blocks or before them."""
@@ -137,7 +133,7 @@ class CleanValues:
         model, trials = self.request.model, self.request.trials
         return {
             number: BlockEntry(hook, *reached[point], way_around(model, hook))
-            for point, numbers in self.asked.items()
+            for point, numbers in self.asked.trials.items()
             for number in numbers
             if point in reached and (hook := trials[number].site.hook)
         }

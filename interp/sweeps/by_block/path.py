@@ -11,6 +11,7 @@ from transformer_lens.hook_points import HookPoint
 
 from interp.blocks import BlockRun, ModelBlocks, NotInTurnError
 from interp.blocks.calling import BlockCall
+from interp.errors import UsageError
 from interp.hooking import attach_hooks
 from interp.site import Model
 from interp.sweeps.request import Request
@@ -44,10 +45,12 @@ class Beginning:
 
     Args:
         start: the first of them.
+        stop: the one after the last.
         cache: the clean key/value cache of those before; None where there are none.
     """
 
     start: int
+    stop: int
     calls: Sequence[BlockCall]
     cache: Any
 
@@ -63,6 +66,7 @@ class BlockPath:
         causal: whether no position of a text sees later ones.
         saves_positions: whether positions before the first changed one are spared.
         notes: what this model could not be given, and why.
+        failures: the trials that got a forward pass each after all, with the reason.
     """
 
     request: Request
@@ -73,6 +77,7 @@ class BlockPath:
     causal: bool = False
     saves_positions: bool = False
     notes: list[str] = field(default_factory=list)
+    failures: dict[int, str] = field(default_factory=dict)
     _beginnings: dict[tuple[int, int], Beginning] = field(default_factory=dict, repr=False)
 
     def of(self, trials: Sequence[int]) -> "BlockPath":
@@ -95,30 +100,43 @@ class BlockPath:
         """The position after the last that runs."""
         return reads[-1] + 1 if self.causal and reads else self.request.length
 
+    def explain_failures(self) -> list[str]:
+        """How many trials were not carried after all, and what the first of them met."""
+        return [
+            f"  {len(self.failures)} got a forward pass each after all: {reason}"
+            for reason in list(self.failures.values())[:1]
+        ]
+
     def beginning(self, start: int, stop: int) -> Beginning:
         """How the blocks are called on some positions, so that they give there what the clean run
-        gave; where they cannot be, on all up to ``stop``."""
+        gave; where they cannot be, on all up to ``stop``, or else on all of the texts."""
         if (start, stop) not in self._beginnings:
             tokens = self.request.tokens[:, :stop]
             try:
-                found = make_beginning(tokens, self.blocks, self.clean, start)
-                self._check_clean(found, stop)
+                with running_alone():
+                    found = make_beginning(tokens, self.blocks, self.clean, start)
+                    self._check_clean(found)
             except (NotInTurnError, NotRecognisedError) as error:
-                if not start:
+                length = self.request.length
+                if start:
+                    self.notes.append(f"  all positions run, not those from {start} on: {error}")
+                    found = self.beginning(0, stop)
+                elif stop < length:
+                    self.notes.append(f"  all positions run, not those before {stop}: {error}")
+                    found = self.beginning(0, length)
+                else:
                     raise
-                self.notes.append(f"all positions run, not those from {start} on: {error}")
-                found = self.beginning(0, stop)
             self._beginnings[start, stop] = found
         return self._beginnings[start, stop]
 
-    def know(self, found: Beginning, stop: int) -> None:
+    def know(self, found: Beginning) -> None:
         """Keeps a way of calling the blocks that was seen to be right."""
-        self._beginnings[found.start, stop] = found
+        self._beginnings[found.start, found.stop] = found
 
-    def _check_clean(self, found: Beginning, stop: int) -> None:
+    def _check_clean(self, found: Beginning) -> None:
         self.blocks.forget()
         everyone = torch.arange(self.request.batch)
-        positions = slice(found.start, stop)
+        positions = slice(found.start, found.stop)
         for layer in range(len(self.blocks)):
             x = self.clean.entering[layer][:, positions]
             ours = self.blocks.call(layer, x, found.calls, everyone, found.cache)
@@ -133,7 +151,20 @@ def make_beginning(tokens: Tensor, blocks: ModelBlocks, clean: BlockRun, start: 
         NotInTurnError: they cannot be.
     """
     cache = blocks.cache_of(tokens, start, clean.cache) if start else None
-    return Beginning(start, blocks.calls(tokens[:, start:], cache), cache)
+    return Beginning(start, tokens.shape[1], blocks.calls(tokens[:, start:], cache), cache)
+
+
+@contextmanager
+def running_alone() -> Iterator[None]:
+    """Inside the block, whatever a part of a model raises that expects the whole model around it,
+    or as many texts as there were, is a ``NotRecognisedError``."""
+    try:
+        yield
+    except (NotInTurnError, NotRecognisedError, UsageError):
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise NotRecognisedError(f"its blocks do not run alone ({said})") from error
 
 
 @contextmanager

@@ -13,11 +13,18 @@ from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
 from interp.blocks import NotInTurnError
-from interp.errors import UsageError
 from interp.masks import LOWEST
 from interp.site import axes_of, names_by_point
 from interp.sweeps.by_block.carrying import adding
-from interp.sweeps.by_block.path import Beginning, BlockPath, Where, hooked, make_beginning
+from interp.sweeps.by_block.deciding import Decisions
+from interp.sweeps.by_block.path import (
+    Beginning,
+    BlockPath,
+    Where,
+    hooked,
+    make_beginning,
+    running_alone,
+)
 from interp.sweeps.request import Request
 from interp.sweeps.running import batch_slices
 from interp.sweeps.speed.components import NotRecognisedError
@@ -57,11 +64,10 @@ def proved_path(path: BlockPath) -> BlockPath:
 def tried(path: BlockPath) -> BlockPath:
     """The path verified; whatever goes wrong with it is a ``NotRecognisedError``."""
     try:
-        return verify_path(path)
-    except (NotRecognisedError, UsageError):
-        raise
-    except Exception as error:  # whatever a block answers that expects the whole model around it
-        raise NotRecognisedError(f"its blocks do not run alone ({error})") from error
+        with running_alone():
+            return verify_path(path)
+    except NotInTurnError as error:
+        raise NotRecognisedError(str(error)) from error
 
 
 def verify_path(path: BlockPath) -> BlockPath:
@@ -76,9 +82,20 @@ def verify_path(path: BlockPath) -> BlockPath:
     at: Places = {}
     for entry in path.entries.values():
         at.setdefault((entry.layer, entry.where), {})[points[entry.hook]] = None
-    everywhere = [(point, noise.adding) for here in at.values() for point in here]
-    with hooked(request.model, everywhere):
+    decisions = Decisions()
+
+    def add_noise(value: Tensor, hook: HookPoint) -> Tensor:
+        with decisions.resting():
+            return decisions.follow(noise.adding(value, hook))
+
+    everywhere = [(point, add_noise) for here in at.values() for point in here]
+    with hooked(request.model, everywhere), decisions:
         run = blocks.run(request.tokens)
+    if decisions.found:
+        raise NotRecognisedError(
+            f"what it computes depends on a number that it takes from an activation, at "
+            f"{decisions.found}, so that texts in a batch do not run each for itself"
+        )
     for point, made in noise.made.items():
         if not made.any():  # as where all is hidden, or as an additive mask
             raise NotRecognisedError(f"no noise can be put on {noise.names[point][0]}")
@@ -100,7 +117,8 @@ def verify_path(path: BlockPath) -> BlockPath:
         notes.append("  all positions run: earlier ones see later ones")
     elif start:
         try:
-            proof.check_blocks(start)
+            with running_alone():
+                proof.check_blocks(start)
             saves = True
         except (NotInTurnError, NotRecognisedError) as error:
             notes.append(f"  all positions run: {error}")
@@ -148,7 +166,7 @@ class Proof:
         for examples in batch_slices(request.tokens):
             for layer in range(min(each.layer for each in self.path.entries.values()), len(blocks)):
                 self.check_block(layer, begin, examples)
-        self.path.know(begin, request.length)
+        self.path.know(begin)
 
     def check_block(self, layer: int, begin: Beginning, examples: slice) -> None:
         """One block, on some of the texts."""

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
+from interp.blocks import NotInTurnError
 from interp.logits import logits_of
-from interp.masks import Masks
 from interp.metrics import measure, precise
-from interp.site import names_by_point
-from interp.sweeps.by_block.path import BlockPath, hooked
+from interp.sweeps.by_block.asking import AskedChanges
+from interp.sweeps.by_block.path import BlockPath, Where, hooked, running_alone
 from interp.sweeps.by_block.waves import Wave, make_waves
+from interp.sweeps.speed.components import NotRecognisedError
 from interp.sweeps.speed.scoring import Score, prepare_score
-from interp.sweeps.trials import Change, change_of
+from interp.sweeps.trials import Change
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def score_of(path: BlockPath, reads: list[int] | None) -> Score:
         reads = [request.length - 1]
 
     def unembed(x: Tensor) -> Tensor:
-        return precise(path.blocks.unembed(x))
+        with running_alone():
+            return precise(path.blocks.unembed(x))
 
     return prepare_score(
         *(request.metric, request.metric_tokens, unembed, logits.shape[2]),
@@ -74,45 +76,45 @@ def score_of(path: BlockPath, reads: list[int] | None) -> Score:
 
 def changes_by_block(path: BlockPath, trials: Set[int]) -> Iterator[dict[int, Change]]:
     """What each of some trials changes, block by block, of the clean values of its hook point."""
-    request, blocks = path.request, path.blocks
-    if not trials:
-        return
-    begin = path.beginning(0, request.length)
-    names, points = names_by_point(request.model), request.model.hook_dict
-    blocks.forget()
-    everyone = torch.arange(request.batch)
     entries = {trial: path.entries[trial] for trial in sorted(trials)}
-    kinds = {(entry.layer, entry.where) for entry in entries.values()}
-    for layer, where in sorted(kinds):
-        asked: dict[HookPoint, list[int]] = {}
-        for number, entry in entries.items():
-            if (entry.layer, entry.where) == (layer, where):
-                asked.setdefault(points[entry.hook], []).append(number)
-        masks = Masks(request.model, (name for point in asked for name in names[point]))
+    for layer, where in sorted({(entry.layer, entry.where) for entry in entries.values()}):
+        here = (
+            each for each, entry in entries.items() if (entry.layer, entry.where) == (layer, where)
+        )
+        asked = AskedChanges(path.request, here)
         found: dict[int, Change] = {}
 
         def note(
-            value: Tensor,
-            hook: HookPoint,
-            asked: Any = asked,
-            masks: Masks = masks,
-            found: Any = found,
+            value: Tensor, hook: HookPoint, asked: AskedChanges = asked, found: Any = found
         ) -> None:
-            masked = masks.of(names[hook], value)
-            for number in asked[hook]:
-                found[number] = change_of(request.trials[number], value, masked)
+            found.update(asked.changes(value, hook))
 
         if where == "stream":
-            for point in asked:
+            for point in asked.trials:
                 note(path.clean.entering[layer], point)
             yield found
             continue
-        with hooked(request.model, [*((point, note) for point in asked), *masks.pairs]):
+        pairs = [*((point, note) for point in asked.trials), *asked.masks.pairs]
+        with hooked(path.request.model, pairs):
+            run_clean(path, layer, where)
+        yield found
+
+
+def run_clean(path: BlockPath, layer: int, where: Where) -> None:
+    """Runs the clean texts through a block, or what comes before the blocks, alone; or through the
+    whole model, where the block cannot be run on them so."""
+    request, blocks = path.request, path.blocks
+    try:
+        with running_alone():
+            begin = path.beginning(0, request.length)
+            blocks.forget()
             if where == "before":
                 blocks.embed(request.tokens)
             else:
+                everyone = torch.arange(request.batch)
                 blocks.call(layer, path.clean.entering[layer], begin.calls, everyone)
-        yield found
+    except (NotInTurnError, NotRecognisedError):
+        blocks.run(request.tokens)
 
 
 def arrange(path: BlockPath, score: Score, changes: Mapping[int, Change]) -> BlockRound:

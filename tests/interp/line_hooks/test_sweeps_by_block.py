@@ -228,11 +228,12 @@ class CountsPositions(Small):
         )
 
 
-def test_blocks_that_do_something_else_on_fewer_positions_are_run_whole_after_all_and_say_so():
+def test_blocks_that_do_something_else_on_fewer_positions_run_on_all_of_them_and_say_so():
     model, tokens = CountsPositions(), TOKENS % 11
     questions = [(Site(f"blocks.{layer}.hook_out", pos=2), Zero()) for layer in range(4)]
     effects = compared(model, tokens, questions, logit_difference(1, 2, pos=-2))
-    assert "a forward pass each after all" in effects.plan.explain()
+    assert "all positions run, not those before 6" in effects.plan.explain()
+    assert "a forward pass each" not in effects.plan.explain()
 
 
 class Rounds(Small):
