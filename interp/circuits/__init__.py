@@ -4,11 +4,13 @@ from interp.circuits import edge_effects
 
 table = edge_effects(model, clean, corrupted, metric)                      # every edge, open
 table = edge_effects(model, clean, corrupted, metric, meaning="direct")    # path patching
+    table = path_effects(model, clean, corrupted, metric, "a0.h* -> a1.h1.k -> logits")
 """
 
 from interp.circuits.contributions import SummedRun, take_apart
 from interp.circuits.edges import edge_effects
 from interp.circuits.graph import Edge, Graph, Reader, Writer, graph_of_sizes
+from interp.circuits.paths import path_effects
 
 __all__ = [
     "Edge",
@@ -18,5 +20,6 @@ __all__ = [
     "Writer",
     "edge_effects",
     "graph_of_sizes",
+    "path_effects",
     "take_apart",
 ]

@@ -202,10 +202,10 @@ def write_read(
 ) -> Float[Tensor, "change batch some d_model"]:
     """What a reader's heads write, of a change in what all heads of its layer read out."""
     assert reader.layer is not None and reader.head is not None
-    if reader.kind == "q":
-        heads = [reader.head]
-    else:
-        heads = run.blocks.sharing(reader.layer)[reader.head].nonzero().flatten().tolist()
+    sharing = run.blocks.sharing(reader.layer)
+    heads = [reader.head]
+    if reader.kind != "q":
+        heads = sharing[reader.head].nonzero().flatten().tolist()
     W_O = run.maps[reader.layer]
     if W_O is not None:
         return read[..., heads, :].flatten(-2) @ W_O[heads].flatten(0, 1)

@@ -15,7 +15,7 @@ from interp.circuits.contributions import SummedRun, take_apart
 from interp.circuits.graph import Graph, Writer
 from interp.circuits.reading import tolerance_for
 from interp.errors import UsageError
-from interp.site import Model
+from interp.site import Model, Site
 
 Direction = Literal["corrupted into clean", "clean into corrupted"]
 
@@ -47,6 +47,10 @@ class RunPair:
     def end(self) -> str:
         """The hook point that the logits read."""
         return f"blocks.{len(self.graph.layers) - 1}.hook_resid_post"
+
+    def end_at(self, pos: int | None) -> Site:
+        """The same, or one position of it."""
+        return Site(self.end, pos=pos)
 
 
 def take_pair(
