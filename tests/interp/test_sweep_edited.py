@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from interp.interventions import Zero, intervene
+from gpt.model import GPT, GPTConfig
+from interp.interventions import Steer, Zero, intervene
 from interp.metrics import loss
 from interp.site import Site, sites
+from interp.sweep import effects_of
 from tests.interp.plain_loop import assert_as_the_loop, random_model, random_tokens
 
 
@@ -112,3 +114,40 @@ def test_a_bridge_gets_the_same_answers_from_the_plain_loop(bridge):
     ]
     effects = assert_as_the_loop(bridge, tokens, questions, loss)
     assert len(effects.plan.routes.looped) == len(questions)
+
+
+class ExitsEarly(GPT):
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        for block in self.blocks:
+            x = block(x)
+            if x.abs().max() > 500:
+                break
+        return self.hook_logits(self.lm_head(self.ln_final(x)))
+
+
+def test_a_gpt_that_decides_by_a_rare_activation_is_run_whole():
+    model = ExitsEarly(GPTConfig(block_size=16, vocab_size=11, n_layer=4, n_head=2, n_embd=32))
+    model.eval()
+    tokens = torch.randint(11, (3, 16), generator=torch.Generator().manual_seed(0))
+    direction = torch.eye(32)[3]
+    trials = [
+        (Site(f"blocks.{layer}.hook_resid_post", pos=5), Steer(direction, scale))
+        for layer in range(4)
+        for scale in (1.0, 5000.0)
+    ]
+    effects = effects_of(model, tokens, trials, loss)
+    assert "takes from an activation, at test_sweep_edited.py" in effects.plan.explain()
+
+    def by_hand(site, steer):
+        def add(value, hook):
+            value = value.clone()
+            value[:, site.pos] += steer.scale * direction
+            return value
+
+        with torch.no_grad():
+            logits = model.run_with_hooks(tokens, fwd_hooks=[(site.hook, add)])
+        return loss(logits, tokens)
+
+    for (site, steer), values in zip(trials, effects.values, strict=True):
+        assert torch.allclose(torch.tensor(values).float(), by_hand(site, steer), atol=1e-5)

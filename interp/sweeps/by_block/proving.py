@@ -16,7 +16,6 @@ from interp.blocks import NotInTurnError
 from interp.masks import LOWEST
 from interp.site import axes_of, names_by_point
 from interp.sweeps.by_block.carrying import adding
-from interp.sweeps.by_block.deciding import Decisions
 from interp.sweeps.by_block.path import (
     Beginning,
     BlockPath,
@@ -25,6 +24,7 @@ from interp.sweeps.by_block.path import (
     make_beginning,
     running_alone,
 )
+from interp.sweeps.deciding import Decisions
 from interp.sweeps.request import Request
 from interp.sweeps.running import batch_slices
 from interp.sweeps.speed.components import NotRecognisedError
@@ -92,10 +92,7 @@ def verify_path(path: BlockPath) -> BlockPath:
     with hooked(request.model, everywhere), decisions:
         run = blocks.run(request.tokens)
     if decisions.found:
-        raise NotRecognisedError(
-            f"what it computes depends on a number that it takes from an activation, at "
-            f"{decisions.found}, so that texts in a batch do not run each for itself"
-        )
+        raise NotRecognisedError(decisions.sentence)
     for point, made in noise.made.items():
         if not made.any():  # as where all is hidden, or as an additive mask
             raise NotRecognisedError(f"no noise can be put on {noise.names[point][0]}")

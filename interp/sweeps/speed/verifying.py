@@ -20,6 +20,7 @@ from interp.hooking import OwnHook, attach_hooks
 from interp.interventions import Zero
 from interp.logits import found_in
 from interp.site import EMBEDDINGS, Site, axes_of, stopping
+from interp.sweeps.deciding import Decisions
 from interp.sweeps.running import batch_slices, clean_values
 from interp.sweeps.speed.components import Components, Layer, NotRecognisedError, attend
 from interp.sweeps.speed.entries import PROJECTIONS, Entry
@@ -85,6 +86,7 @@ def verify_texts(
     stream: list[Tensor] = [alone]  # entering the block that runs
     noise: dict[str, Tensor] = {}  # within it
     calling = [False]  # the parts, which may reach hook points too
+    decisions = Decisions()
     noisy_ones = slice(None, None, 2)
 
     def shared(value: Tensor, seed: int) -> Float[Tensor, "1 ..."]:
@@ -110,30 +112,37 @@ def verify_texts(
         def watch(value: Tensor, hook: Any) -> Tensor | None:
             if calling[0]:
                 return None
-            if kind == "hook_resid_pre":
-                if layer == first:
-                    check_same_everywhere(alone, value, "a run of fewer texts")
-                stream[0] = value.clone()
-                noise.clear()
-            if kind == "hook_resid_post":
-                compared(layer, value)
-            if (layer, kind) in changed:
-                noise[kind] = shared(value, layer)
-                value = value.clone()
-                value[noisy_ones] += noise[kind]
-            if kind == "hook_resid_post":
-                stream[0] = value.clone()
-            return value if (layer, kind) in changed else None
+            with decisions.resting():
+                return changed_here(layer, kind, value)
 
         return watch
+
+    def changed_here(layer: int, kind: str, value: Tensor) -> Tensor | None:
+        if kind == "hook_resid_pre":
+            if layer == first:
+                check_same_everywhere(alone, value, "a run of fewer texts")
+            stream[0] = value.clone()
+            noise.clear()
+        if kind == "hook_resid_post":
+            compared(layer, value)
+        if (layer, kind) in changed:
+            noise[kind] = shared(value, layer)
+            value = value.clone()
+            value[noisy_ones] += noise[kind]
+            decisions.follow(value)
+        if kind == "hook_resid_post":
+            stream[0] = value.clone()
+        return value if (layer, kind) in changed else None
 
     pairs = [
         (model.hook_dict[f"blocks.{layer}.{kind}"], watching(layer, kind))
         for layer in range(first, count)
         for kind in {*ENDS, *(kind for where, kind in changed if where == layer)}
     ]
-    with attach_hooks(pairs):
+    with attach_hooks(pairs), decisions:
         logits = found_in(model(tokens))
+    if decisions.found:
+        raise NotRecognisedError(decisions.sentence)
     for rows in batch_slices(tokens, logits.shape[-1]):
         check_same_everywhere(
             components.logits(stream[0][rows]), logits[rows], "what gives the logits"

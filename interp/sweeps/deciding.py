@@ -49,6 +49,14 @@ class Decisions(TorchDispatchMode):
         finally:
             self._resting = False
 
+    @property
+    def sentence(self) -> str:
+        """Why a sweep over such a model runs it whole."""
+        return (
+            f"what it computes depends on a number that it takes from an activation, at "
+            f"{self.found}, so that texts in a batch do not run each for itself"
+        )
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         given = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
