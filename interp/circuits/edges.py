@@ -179,22 +179,23 @@ def direct_patches(
     at = slice(None) if end.pos is None else slice(end.pos, end.pos + 1)
     for layer, kinds, writers, asked in by_reading(pair, edges):
         deltas = torch.stack([pair.deltas[writer] for writer in writers])
-        made = {} if layer is None else run.blocks.changes(layer, deltas, kinds)
-        read = {
-            kind: run.blocks.effects_inside(layer, kind, change, "z")[:, :, at]
-            for kind, change in made.items()
-            if layer is not None and kind != "mlp"
-        }
+        read = {}
+        if layer is None:
+            read["logits"] = deltas[:, :, at]
+        elif "mlp" in kinds and end.pos is not None:
+            read["mlp"] = run.blocks.mlp_changes_at(layer, deltas, end.pos)
+        elif "mlp" in kinds:
+            read["mlp"] = run.blocks.changes(layer, deltas, kinds)["mlp"]
+        else:
+            for kind, change in run.blocks.changes(layer, deltas, kinds).items():
+                read[kind] = run.blocks.effects_inside(layer, kind, change, "z")[:, :, at]
         place = {writer: row for row, writer in enumerate(writers)}
         for number, edge in asked:
             row, reader = place[edge.writer], edge.reader
-            if layer is None:
-                change = deltas[row][:, at]
-            elif reader.kind == "mlp":
-                change = made["mlp"][row][:, at]
-            else:
-                change = write_read(run, reader, read[reader.kind][row : row + 1])[0]
-            yield number, (end, PatchEdge(str(edge), change.clone()))
+            change = read[reader.kind][row : row + 1]
+            if reader.head is not None:
+                change = write_read(run, reader, change)
+            yield number, (end, PatchEdge(str(edge), change[0].clone()))
 
 
 def write_read(

@@ -199,6 +199,35 @@ class BlockReader:
                 parts[kind].append(change)
         return {kind: torch.cat(found) for kind, found in parts.items()}
 
+    def mlp_changes_at(
+        self, layer: int, deltas: Float[Tensor, "change batch pos d_model"], pos: int
+    ) -> Float[Tensor, "change batch 1 d_model"]:
+        """``changes`` of the MLP at one position: it reads each position by itself, so that what is
+        wanted at this one is run at all others too, of another change each."""
+        length, batch = self.tokens.shape[1], len(self.tokens)
+        mid = self.entering[layer]
+        if parallel := self.is_parallel(layer):
+            reads = mid[:, pos]
+        else:
+            reads = (mid + self.values[layer]["attn"])[:, pos]
+        wanted = torch.cat([reads, (reads + deltas[:, :, pos]).flatten(0, 1)])  # as it is, first
+        rows = -(-len(wanted) // length)
+        packed = torch.zeros(rows * length, wanted.shape[1], dtype=mid.dtype, device=mid.device)
+        packed[: len(wanted)] = wanted
+        found = []
+        for x in packed.view(rows, length, -1).split(max(1, ROWS // length)):
+            first, setting = torch.zeros(len(x), dtype=torch.long), {}
+            if not parallel:
+                entering = mid[:1].repeat(len(x), 1, 1)
+                x, setting = entering, {"attn": x - entering}
+            found.append(self.call(layer, x, first, ["mlp"], setting=setting)["mlp"].flatten(0, 1))
+        made = torch.cat(found)[: len(wanted)]
+        clean = self.values[layer]["mlp"][:, pos]
+        if not agree(made[:batch], clean):  # it does look at other positions
+            return self.changes(layer, deltas, ["mlp"])["mlp"][:, :, pos : pos + 1]
+        change = made[batch:].view(-1, batch, 1, clean.shape[1]) - clean[:, None]
+        return change.where((deltas[:, :, pos : pos + 1] != 0).any(dim=-1, keepdim=True), 0)
+
     def effects_inside(
         self, layer: int, kind: str, deltas: Float[Tensor, "change batch pos ..."], seen: str
     ) -> Float[Tensor, "change batch pos ..."]:
