@@ -5,12 +5,14 @@ from interp.circuits import edge_effects
 table = edge_effects(model, clean, corrupted, metric)                      # every edge, open
 table = edge_effects(model, clean, corrupted, metric, meaning="direct")    # path patching
     table = path_effects(model, clean, corrupted, metric, "a0.h* -> a1.h1.k -> logits")
+    table = run_circuits(model, clean, corrupted, {"two heads": ["a0.h1", "a1.h0"]}, metric)
 """
 
 from interp.circuits.contributions import SummedRun, take_apart
 from interp.circuits.edges import edge_effects
 from interp.circuits.graph import Edge, Graph, Reader, Writer, graph_of_sizes
 from interp.circuits.paths import path_effects
+from interp.circuits.running import run_circuits
 
 __all__ = [
     "Edge",
@@ -21,5 +23,6 @@ __all__ = [
     "edge_effects",
     "graph_of_sizes",
     "path_effects",
+    "run_circuits",
     "take_apart",
 ]

@@ -66,13 +66,7 @@ def take_pair(
             f"direction is {direction!r}; it must be 'corrupted into clean' or 'clean into "
             "corrupted'"
         )
-    if clean.shape != corrupted.shape:
-        raise UsageError(
-            f"clean is {list(clean.shape)} tokens and corrupted {list(corrupted.shape)}: edges are "
-            "patched between pairs of equal length, position for position"
-        )
-    if torch.equal(clean, corrupted):
-        raise UsageError("clean and corrupted are the same texts: no edge differs between them")
+    check_pair(clean, corrupted)
     into, other = (clean, corrupted) if direction == "corrupted into clean" else (corrupted, clean)
     patched = take_apart(model, into, split_embed=split_embed)
     source = take_apart(model, other, split_embed=split_embed, like=patched)
@@ -84,3 +78,14 @@ def take_pair(
             delta = delta.where(~alike, 0)
         deltas[writer] = delta
     return RunPair(model, patched, clean, deltas)
+
+
+def check_pair(clean: Int[Tensor, "batch pos"], corrupted: Int[Tensor, "..."]) -> None:
+    """Raises ``UsageError`` where texts are no pairs, or the same ones."""
+    if clean.shape != corrupted.shape:
+        raise UsageError(
+            f"clean is {list(clean.shape)} tokens and corrupted {list(corrupted.shape)}: edges are "
+            "patched between pairs of equal length, position for position"
+        )
+    if torch.equal(clean, corrupted):
+        raise UsageError("clean and corrupted are the same texts: no edge differs between them")

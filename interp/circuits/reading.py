@@ -199,6 +199,48 @@ class BlockReader:
                 parts[kind].append(change)
         return {kind: torch.cat(found) for kind, found in parts.items()}
 
+    def of_streams(
+        self, layer: int, streams: Float[Tensor, "stream batch pos d_model"], kinds: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """What a layer's readers make of other streams.
+
+        Args:
+            streams: what enters the layer; for ``mlp``, what the MLP reads.
+            kinds: ``q``, ``k``, ``v``; or ``mlp`` alone.
+
+        Returns:
+            By kind, [stream batch pos ...].
+        """
+        batch = streams.shape[1]
+        aside = list(kinds) == ["mlp"] and not self.is_parallel(layer)
+        parts: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
+        for some in streams.split(max(1, ROWS // self.tokens.numel())):
+            x, rows = some.flatten(0, 1), torch.arange(batch).repeat(len(some))
+            setting = {}
+            if aside:
+                entering = self.entering[layer].repeat(len(some), 1, 1)
+                x, setting = entering, {"attn": x - entering}
+            made = self.call(layer, x, rows, kinds, setting=setting)
+            for kind in kinds:
+                parts[kind].append(made[kind].unflatten(0, (len(some), batch)))
+        return {kind: torch.cat(found) for kind, found in parts.items()}
+
+    def with_values(
+        self, layer: int, setting: Mapping[str, Float[Tensor, "way batch pos ..."]], seen: str
+    ) -> Float[Tensor, "way batch pos ..."]:
+        """What a layer makes of other queries, keys and values: ``z`` or ``attn``."""
+        count, batch = next(iter(setting.values())).shape[:2]
+        step, found = max(1, ROWS // self.tokens.numel()), []
+        for begin in range(0, count, step):
+            some = {
+                kind: each[begin : begin + step].flatten(0, 1) for kind, each in setting.items()
+            }
+            ways = len(next(iter(some.values()))) // batch
+            x = self.entering[layer].repeat(ways, 1, 1)
+            made = self.call(layer, x, torch.arange(batch).repeat(ways), [seen], setting=some)
+            found.append(made[seen].unflatten(0, (ways, batch)))
+        return torch.cat(found)
+
     def mlp_changes_at(
         self, layer: int, deltas: Float[Tensor, "change batch pos d_model"], pos: int
     ) -> Float[Tensor, "change batch 1 d_model"]:
