@@ -54,7 +54,7 @@ class Step:
     @property
     def file(self) -> str:
         """The file of its function."""
-        return inspect.getsourcefile(self.function) or ""
+        return inspect.getsourcefile(inspect.unwrap(self.function)) or ""
 
     @property
     def line(self) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from interp.figures.bars import loss_bars, ranked_effects
     from interp.figures.cells import head_name
+    from interp.figures.curation import characters_by_step
     from interp.figures.curves import learning_curves, variant_curves
     from interp.figures.heatmaps import by_distance, head_scores, heads, positions
     from interp.figures.ladder import scaled_scores, staircase, steps
@@ -27,6 +28,7 @@ __all__ = [
     "approximate_against_exact",
     "attention",
     "by_distance",
+    "characters_by_step",
     "damage_and_lasting_cost",
     "head_name",
     "head_scores",
@@ -51,6 +53,7 @@ MODULES = {
     for module, names in {
         "bars": "loss_bars ranked_effects",
         "cells": "head_name",
+        "curation": "characters_by_step",
         "tokens": "loss_change_by_token loss_change_in_text",
         "curves": "learning_curves variant_curves",
         "heatmaps": "by_distance head_scores heads positions",

@@ -20,7 +20,8 @@ from interp.curation.reading.pdf import text_of_pdf
 from interp.curation.reading.rows import read_rows
 from interp.errors import UsageError
 
-AT_MOST = 50_000_000  # bytes of a document
+AT_MOST = 50_000_000
+"""Bytes of a document, unless more are asked for."""
 
 
 def read_documents(

@@ -4,6 +4,7 @@ In the order of their names. Links are not followed inside a folder: what they l
 there under its own name, or it is somewhere that nobody gave.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,26 @@ def link_sentence(path: Path, given: Sequence[Path]) -> str:
             name = readable_name(target.relative_to(root).as_posix())
             return f"is a link to {name}, which is in the pile under its own name"
     return f"is a link out of the folder, to {readable_name(str(target))}: give that path as well"
+
+
+def identify_pile(paths: Sequence[Path], leave_out: Sequence[Path] = ()) -> str:
+    """sha256 of all files' names and bytes, as ``find_documents`` finds them.
+
+    Raises:
+        UsageError: as there.
+    """
+    whole = hashlib.sha256()
+    for one in find_documents(paths, leave_out):
+        if isinstance(one, Skipped):
+            told = one.reason.encode()
+        else:
+            try:
+                with one.path.open("rb") as file:
+                    told = hashlib.file_digest(file, "sha256").digest()
+            except OSError as error:
+                told = str(error.errno).encode()
+        whole.update(one.source.encode() + b"\0" + told + b"\0")
+    return whole.hexdigest()
 
 
 def readable_name(name: str) -> str:
