@@ -44,7 +44,14 @@ from interp.runs import Run, SavedRun
 from interp.site import Model, Site, sites
 from interp.surgery import find, read_source
 from interp.sweep import sweep
-from interp.verdicts import Verdict, interval_words, verdicts_of
+from interp.verdicts import (
+    Verdict,
+    costliest,
+    interval_words,
+    verdict_of,
+    verdict_words,
+    verdicts_of,
+)
 
 KINDS = {
     "embedding": ("hook_embed", "hook_pos_embed"),
@@ -184,11 +191,16 @@ def readings(table: pd.DataFrame) -> list[str]:
     parts = table[table["kind"].isin(WRITERS)]
     said = []
     for way, rows in parts.groupby("intervention", sort=False):
-        top = rows.sort_values("delta", ascending=False).iloc[0]
+        top = costliest(rows).to_dict()
+        effect = f"{top['delta']:+.3f} nats ({interval_words(top)}"
+        at = f"line {top['line']:.0f}: {top['code']}"
         said.append(
             f"Of what is written to the residual stream, {top['site']} matters most under {way} "
-            f"ablation: {top['delta']:+.3f} nats ({interval_words(top.to_dict())}), line "
-            f"{top['line']:.0f}: {top['code']}."
+            f"ablation: {effect}), {at}."
+            if verdict_of(top) is Verdict.RAISES
+            else f"Nothing that is written to the residual stream is shown to matter under {way} "
+            f"ablation: the largest change is that of {top['site']}, {effect}; "
+            f"{verdict_words(top)}), {at}."
         )
     both = parts.pivot_table("delta", "site", "intervention")
     both["alike"] = both["zero"] - both["mean"]

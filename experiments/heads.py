@@ -47,7 +47,14 @@ from interp.runs import Run, SavedRun
 from interp.site import Site, sites
 from interp.stats import bootstrap_interval
 from interp.sweep import sweep
-from interp.verdicts import Verdict, interval_words, verdicts_of
+from interp.verdicts import (
+    Verdict,
+    costliest,
+    interval_words,
+    verdict_of,
+    verdict_words,
+    verdicts_of,
+)
 
 Way = Literal["zero", "mean", "resample"]
 WAYS: tuple[Way, ...] = get_args(Way)
@@ -123,8 +130,8 @@ def rows_of_choice(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def worst_head(table: pd.DataFrame) -> pd.Series:
-    """The row of the head whose ablation costs most."""
-    return rows_of_choice(table).nlargest(1, "delta").iloc[0]
+    """The row of the head whose ablation costs most, of those that are shown to cost anything."""
+    return costliest(rows_of_choice(table))
 
 
 def at_line_of(head: pd.Series, table: pd.DataFrame) -> pd.DataFrame:
@@ -255,11 +262,17 @@ def readings(run: SavedRun) -> list[str]:
     noun = noun_of(run.table("tokens")["token"])
     said = [measured_reading(run.table("measured"))]
     for way, rows in table.groupby("intervention", sort=False):
-        top = rows.nlargest(1, "delta").iloc[0]
+        row = costliest(rows)
+        top, name = row.to_dict(), head_name(row)
         unsure = int((verdicts_of(rows) == Verdict.NOT_SHOWN).sum())
+        effect = f"{top['delta']:+.3f} nats ({interval_words(top)}"
         said.append(
-            f"Under {way} ablation head {head_name(top)} matters most: {top['delta']:+.3f} nats "
-            f"({interval_words(top.to_dict())}); {unsure} of {len(rows)} heads show no effect."
+            f"Under {way} ablation head {name} matters most: {effect}); {unsure} of "
+            f"{len(rows)} heads show no effect."
+            if verdict_of(top) is Verdict.RAISES
+            else f"Under {way} ablation no head is shown to matter: the largest change is that of "
+            f"head {name}, {effect}; {verdict_words(top)}); {unsure} of {len(rows)} "
+            "heads show no effect."
         )
     name = head_name(worst_head(table))
     if tokens.empty:
@@ -267,6 +280,8 @@ def readings(run: SavedRun) -> list[str]:
         said.append(f"No {noun} occurs {fewest} times: more --examples would tell which suffer.")
     else:
         top, last = tokens.iloc[0], tokens.iloc[-1]
+        if (verdicts_of(tokens) == Verdict.RAISES).any():
+            top = costliest(tokens)
         said.append(
             f"Without head {name} the {noun} {top['token']!r} suffers most "
             f"({top['delta']:+.3f} nats over {top['n']} occurrences) and {last['token']!r} "

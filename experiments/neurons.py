@@ -8,34 +8,50 @@ that fire it most say whether the reading is true.
     python -m experiments.neurons                                   under a minute, no download
     python -m experiments.neurons --preset lecture --text shakespeare --layer 2
     python -m experiments.neurons --layer 0 --neuron 5 --neuron 17
+    python -m experiments.neurons --model smollm2 --layer 20        a pretrained model, on any text
 
 How to read it: in the first layer the question is nearly all about the character itself; deeper,
 attention has moved other characters into the stream, and the texts tell more than the embedding.
+Of a model that --model names, the tokens are shown at which a neuron is farthest from zero, and
+what the loss is with the neuron at its mean; many neurons do little, one by one.
 """
 
+from collections.abc import Hashable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from experiments.support.cli import Options, Seed, announce, console, launch, run_name
+from experiments.support.cli import Seed, announce, console, launch, run_name
 from experiments.support.keeping import kept, model_path, require_same
+from experiments.support.model_neurons import (
+    activations_of,
+    choose_neurons,
+    effects_of_neurons,
+    require_neurons,
+    texts_of_neurons,
+)
+from experiments.support.named.coding import TextTokens
+from experiments.support.named.found import Size
 from experiments.support.pages.presenting import present
 from experiments.support.record import Experiment, Quoted
+from experiments.support.trained import NamedOptions, find_subject
 from experiments.support.trainings.rungs import plan_rung, threads_for
 from gpt import checkpoint
 from gpt.errors import UsageError
 from gpt.ladder import RUNGS, Bigram, climb
 from gpt.ladder.parts import NormedBlock, ResidualBlock
 from gpt.text import CharTokenizer, Data, evaluation_blocks, load_corpus, split
-from interp.figures import neuron_view
+from interp.figures import neuron_effects, neuron_view
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
 from interp.site import sites
+from interp.verdicts import interval_words, verdict_words
 
 CHOSEN = 4  # neurons, where none is named
 READ = 5  # characters of a question, and of each side of an answer
@@ -44,8 +60,10 @@ BLOCKS = 2000  # of the validation text
 
 
 @dataclass(frozen=True)
-class Config(Options):
-    """Neurons of a trained rung of the ladder."""
+class Config(NamedOptions):
+    """Neurons of a trained rung of the ladder, or of a model that is named."""
+
+    large_model: ClassVar[tuple[int, int]] = (32, 16)
 
     preset: Literal["demo", "lecture"] = "demo"
     """How long the rung is trained, as in experiments.ladder. It is kept and used again."""
@@ -54,12 +72,51 @@ class Config(Options):
     layer: int = 0
     """The block whose neurons are read."""
     neuron: tuple[int, ...] = ()
-    """Neurons; by default the four that move the logits most when they fire."""
+    """Neurons; by default the four that move the logits most when they fire, or of a named model
+    those that are ever the farthest from zero."""
     seed: Seed = 1337
     """Of weights and batches."""
 
 
 def main(config: Config) -> Path:
+    return neurons_of_model(config) if config.model else neurons_of_rung(config)
+
+
+def neurons_of_model(config: Config) -> Path:
+    """What neurons of a named model fire at, and what the loss is without them."""
+    subject = find_subject(config, partial(check_size, config))
+    require_neurons(subject, config.layer)
+    tokens, reference = subject.examples(config.examples), subject.reference(config.examples)
+    fired = activations_of(subject.model, config.layer, tokens)
+    neurons = choose_neurons(fired, config.neuron, CHOSEN)
+    settings = {
+        "subject": subject.config,
+        "examples": len(tokens),
+        "layer": config.layer,
+        "neurons": neurons,
+    }
+    name = config.name or run_name(subject.label, f"layer{config.layer}", *config.neuron)
+    with Run.open(config.runs, "neurons", name, settings, subject.config["text"]) as run:
+        texts = texts_of_neurons(subject, config.layer, neurons, fired, tokens)
+        effects = effects_of_neurons(subject, config.layer, neurons, tokens, reference, run)
+        tops = texts[texts["top"] & (texts["rank"] == 0)].set_index("site")["character"]
+        named = {"kind": "mean", "character": effects["site"].map(tops), "seed": config.seed}
+        run.save_table(effects.assign(**named))
+        run.save_table(texts, "texts")
+        page = present(run, draw)
+    console.print(*readings(run), sep="\n", soft_wrap=True, markup=False)
+    announce(run.folder)
+    return page
+
+
+def check_size(config: Config, size: Size, _: TextTokens) -> None:
+    if size.layers is not None and not 0 <= config.layer < size.layers:
+        raise UsageError(f"--layer is {config.layer}; this model has 0 to {size.layers - 1}")
+
+
+def neurons_of_rung(config: Config) -> Path:
+    """What neurons of a rung ask for, fire at and answer."""
+    check_no_model(config)
     corpus = load_corpus(config.text)
     tokenizer = CharTokenizer.from_text(corpus.text)
     size, recipe = plan_rung(config.rung, config.preset, tokenizer.vocab_size)
@@ -90,7 +147,25 @@ def main(config: Config) -> Path:
 
 def draw(run: Run) -> None:
     """The figure, from the saved tables alone."""
-    run.save_figure(neuron_view(run.table(), run.table("texts")), "neurons")
+    view = neuron_effects if is_of_model(run) else neuron_view
+    run.save_figure(view(run.table(), run.table("texts")), "neurons")
+
+
+def is_of_model(run: SavedRun) -> bool:
+    return "subject" in run.description["config"]
+
+
+def check_no_model(config: Config) -> None:
+    """Raises ``UsageError`` at an option that is for a named model where none is."""
+    given = {
+        "--weights": config.weights,
+        "--set": config.set,
+        "--tokenizer": config.tokenizer,
+        "--context": config.context,
+        "--examples": config.examples,
+    }
+    if wrong := [option for option, value in given.items() if value]:
+        raise UsageError(f"{wrong[0]} is for a model that --model names: name one, or leave it out")
 
 
 def check_neurons(config: Config, layers: int, neurons: int) -> None:
@@ -194,6 +269,21 @@ def through_embeddings(
 
 def parts(run: SavedRun) -> list[Part]:
     """What the page shows, from saved tables and figures alone."""
+    if is_of_model(run):
+        effects = run.table()
+        shown = ["site", "baseline", "value", "delta", "ci_low", "ci_high", "p_adjusted", "n"]
+        caption = (
+            "The tokens around those at which a neuron is farthest from zero, dark where it is; "
+            "the number is its activation there. Above, the change in loss with it at its mean."
+        )
+        return [
+            Section(
+                "What fires them, and what the loss says without them",
+                text="\n\n".join(readings(run)),
+                figures=[Figure.saved(caption, run.figure("neurons"))],
+                table=effects[[*shown, "file", "line", "code"]],
+            )
+        ]
     characters = run.table()
     caption = (
         "Left: the characters whose embedding a neuron asks for. Middle: the texts that fire it "
@@ -214,6 +304,8 @@ def parts(run: SavedRun) -> list[Part]:
 def readings(run: SavedRun) -> list[str]:
     """One plain sentence on each neuron."""
     characters, texts = run.table(), run.table("texts")
+    if is_of_model(run):
+        return [neuron_reading(row, texts) for row in characters.to_dict("records")]
     said = []
     for site, rows in characters.groupby("site", sort=False):
         by_kind = {
@@ -227,6 +319,18 @@ def readings(run: SavedRun) -> list[str]:
             f"promotes {by_kind['promotes']} and suppresses {by_kind['suppresses']}."
         )
     return said
+
+
+def neuron_reading(row: dict[Hashable, Any], texts: pd.DataFrame) -> str:
+    """A sentence on a neuron of a named model."""
+    tops = texts[(texts["site"] == row["site"]) & texts["top"]]
+    at = ", ".join(map(repr, dict.fromkeys(tops["character"])))
+    reached = tops["activation"].iloc[0]
+    return (
+        f"{row['site']} is farthest from zero at {at}, where it reaches {reached:+.2f}; at its "
+        f"mean the loss changes by {row['delta']:+.4f} nats ({interval_words(row)}): "
+        f"{verdict_words(row)}."
+    )
 
 
 EXPERIMENT = Experiment(

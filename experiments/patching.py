@@ -57,6 +57,7 @@ from interp.report import Figure, Part, Section
 from interp.report.attention import AttentionView
 from interp.runs import Run, SavedRun, identity_of
 from interp.site import Model
+from interp.verdicts import Verdict, verdicts_of
 
 INDUCTION = "induction"
 STRINGS = 64
@@ -339,11 +340,17 @@ def readings(run: SavedRun) -> list[str]:
     said.append(f"Of the layers' outputs, {best_of(outputs)} restores most.")
     heads = table[table["component"] == "z"]
     if heads["layer"].nunique() > FEW_LAYERS:
+        shown = heads[verdicts_of(heads) != Verdict.NOT_SHOWN]  # of one pair, none is known
         named = [
             f"{row['layer']:.0f}.{row['head']:.0f} ({row['recovered']:.2f})"
-            for row in heads.nlargest(HEADS_SHOWN, "recovered").to_dict("records")
+            for row in shown.nlargest(HEADS_SHOWN, "recovered").to_dict("records")
         ]
-        said.append(f"Of all {len(heads)} heads, {', '.join(named)} restore most.")
+        said.append(
+            f"Of all {len(heads)} heads, {', '.join(named)} restore most."
+            if named
+            else f"None of {len(heads)} heads is shown to restore any of it; the most has "
+            f"{best_of(heads)}."
+        )
     else:
         for layer, rows in heads.groupby("layer"):
             said.append(f"Of the heads of layer {layer}, {best_of(rows)} restores most.")

@@ -174,6 +174,19 @@ def spread_of(values: stats.Values) -> float:
     return float(array.std(ddof=1)) if array.size > 1 and np.isfinite(array).all() else math.nan
 
 
+def costliest(table: pd.DataFrame) -> pd.Series:
+    """The row that raises the loss most, of those that are shown to; where none is, that with the
+    largest ``delta``, whose ``verdict_of`` says so.
+
+    Raises:
+        UsageError: the table has no rows.
+    """
+    if table.empty:
+        raise UsageError("the table has no rows to choose from")
+    shown = table[verdicts_of(table) == Verdict.RAISES]
+    return (shown if len(shown) else table).nlargest(1, "delta").iloc[0]
+
+
 def interval_words(row: Mapping[Any, Any], kind: str = "", points: Iterable[float] = ()) -> str:
     """A row's interval in words, or why it has none: ``95 % interval +0.118 to +0.170``, ``+1.310,
     +1.311; no interval from fewer than three``.

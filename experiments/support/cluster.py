@@ -12,11 +12,13 @@ The project must be installed on every machine; ``pip install .[cluster]`` there
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any
 
 from experiments.support.trainings.executors import Heard, Work, settle
@@ -26,6 +28,12 @@ from interp.runs.workers import ATTEMPTS
 
 FILES = ("state", "weights")
 """The fields of a task that name files, where it has them."""
+PATIENCE = 10.0
+"""Seconds within which a cluster must answer."""
+CLIENT_PORT = 10001
+"""Of ``ray://head``, as Ray has it."""
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""What opens an HTTP/2 connection: its preface, and settings of which none differs."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,11 @@ def connect_ray(address: str, workers: int) -> Iterator[Any]:
     ray = import_ray()
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     joins = address or os.environ.get("RAY_ADDRESS")
+    if joins and not answers(joins):
+        raise UsageError(
+            f"no Ray cluster answers at {joins!r} within {PATIENCE:.0f} seconds: give --ray an "
+            "address such as ray://head:10001, or local"
+        )
     try:
         if joins:
             ray.init(address=joins, **options)
@@ -127,6 +140,36 @@ def connect_ray(address: str, workers: int) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def answers(address: str) -> bool:
+    """Whether a server that Ray could be is there; Ray itself would wait for minutes.
+
+    An address without a host and a port is left to Ray, which says at once what is wrong with it.
+    """
+    if address == "auto":  # where Ray notes the cluster of this machine, also once that is gone
+        noted = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+        address = noted.read_text().strip() if noted.exists() else address
+    place = address.removeprefix("ray://")
+    if place != address and ":" not in place:
+        place = f"{place}:{CLIENT_PORT}"
+    host, _, port = place.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        return True
+    heard: list[bytes] = []
+
+    def ask() -> None:
+        with (
+            suppress(OSError, OverflowError),
+            socket.create_connection((host.strip("[]"), int(port)), PATIENCE) as there,
+        ):
+            there.sendall(GREETING)
+            heard.append(there.recv(4))
+
+    asking = Thread(target=ask, daemon=True)  # looking a name up has no time limit of its own
+    asking.start()
+    asking.join(PATIENCE)
+    return any(len(said) == 4 and said[3] == 4 for said in heard)  # it tells its settings first
 
 
 def import_ray() -> Any:

@@ -10,21 +10,19 @@ next experiment that asks for the same one has it at once.
     subject = find_subject(config)          # the one that the command line asks for
 """
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import tyro
 from jaxtyping import Int
-from rich.progress import Progress
 from torch import Tensor, nn
 
-from experiments.support.cli import Between, Examples, Options, console, run_name
-from experiments.support.devices import Device, Dtype, device_named, keep_to_one_thread
-from experiments.support.keeping import kept, model_path, require_same
+from experiments.support.cli import Between, Examples, Options, run_name
+from experiments.support.devices import Device, Dtype, device_named
 from experiments.support.named.checkpoints import (
     load_checkpoint,
     load_nanogpt,
@@ -35,13 +33,9 @@ from experiments.support.named.coding import TextTokens, special_before
 from experiments.support.named.found import Check, NamedModel, Size
 from experiments.support.named.kinds import Kind, kind_of
 from experiments.support.named.reading import load_transformers
-from experiments.support.subjects import choose_class, train_subject_once
+from experiments.support.named.trained_here import class_trained_here, preset_model
 from experiments.support.trainings.executors import Executor, executor_of, one_thread
-from experiments.support.trainings.tasks import resize_preset
-from gpt import checkpoint
 from gpt.errors import UsageError
-from gpt.model import GPT
-from gpt.speed import resolve_precision
 from gpt.text import (
     CharTokenizer,
     Corpus,
@@ -52,7 +46,7 @@ from gpt.text import (
     load_corpus,
     split,
 )
-from gpt.train import PRESETS, Preset, train
+from gpt.train import PRESETS
 from interp.line_hooks import hook_lines
 from interp.site import Model
 from interp.surgery.judging import weights_hash
@@ -62,22 +56,17 @@ EXAMPLES, CONTEXT = 128, 16
 FEW = 8
 """Texts, and tokens of each, that a large model is measured on where nothing else is asked for."""
 VIEWED = 12  # tokens of the run that finds what a model's lines make
-FOREIGN_STEPS = 300
-"""Of training somebody else's model that comes without weights, in demo."""
 
 
 @dataclass(frozen=True)
-class StudyOptions(Options):
-    """What all experiments share that look into a trained model."""
+class NamedOptions(Options):
+    """What all experiments share to which a model can be named."""
 
     model: str = ""
     """The model to study: smollm2 (a pretrained Llama of 135 million parameters),
     hf:NAME_OR_FOLDER (a causal language model of transformers), nanogpt:ckpt.pt, FILE.safetensors
     (a checkpoint of this project), or FILE.py:Class. Without one, the preset's model is trained on
     the text."""
-    preset: Literal["demo", "laptop"] = "demo"
-    """Size of the model that is trained where none is named. demo: seconds; laptop: some minutes.
-    It is trained once and used again."""
     weights: Path | None = None
     """With --model FILE.py:Class: its trained weights, a .safetensors file. Without them it is
     trained for a moment."""
@@ -102,6 +91,15 @@ class StudyOptions(Options):
     """How many texts of how many tokens a large model is measured on by default."""
     trust_remote_code: bool = False
     """With --model hf:…: run the code that comes with the weights. Without it, none is run."""
+
+
+@dataclass(frozen=True)
+class StudyOptions(NamedOptions):
+    """What all experiments share that look into a trained model."""
+
+    preset: Literal["demo", "laptop"] = "demo"
+    """Size of the model that is trained where none is named. demo: seconds; laptop: some minutes.
+    It is trained once and used again."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +128,7 @@ class TrainedSubject:
     """A trained model and the text to study it on.
 
     Attributes:
-        model: in evaluation mode, with hook points.
-        inner: the same, as its own class is.
+        inner: the model, in evaluation mode, as its own class is.
         tokenizer: what its tokens are.
         data: the text in tokens, on the model's device.
         context: tokens that it is given at once.
@@ -142,7 +139,6 @@ class TrainedSubject:
         named: as it was read, with how another is built and its files; None where it was not.
     """
 
-    model: Model
     inner: nn.Module
     tokenizer: TextTokens
     data: Data
@@ -152,6 +148,13 @@ class TrainedSubject:
     texts: int = EXAMPLES
     is_large: bool = False
     named: NamedModel | None = None
+
+    @cached_property
+    def model(self) -> Model:
+        """The same with hook points: its own, or those of its lines, found when first asked for."""
+        return hooked_view(
+            self.inner, self.tokenizer, self.data.train[None, : min(self.context, VIEWED)]
+        )
 
     def examples(self, count: int | None = None) -> Int[Tensor, "batch pos"]:
         """Stretches of the validation text, evenly spaced."""
@@ -178,13 +181,13 @@ def nothing_to_check(size: Size, tokenizer: TextTokens) -> None:
     """Every model will do."""
 
 
-def find_subject(config: StudyOptions, check: Check = nothing_to_check) -> TrainedSubject:
+def find_subject(config: NamedOptions, check: Check = nothing_to_check) -> TrainedSubject:
     """The model and text that the command line asks for, trained now if need be; as
     ``load_subject`` gives them."""
     return load_subject(
         config.model,
         text=config.text,
-        preset=config.preset,
+        preset=config.preset if isinstance(config, StudyOptions) else "demo",
         weights=config.weights,
         given=config.set,
         tokenizer=config.tokenizer,
@@ -280,21 +283,20 @@ def load_subject(
         "device": there.type,
     }
     data = Data(data.train.to(there), data.val.to(there), data.sha256)
-    hooked = hooked_view(model, named, data.train[None, : min(size, VIEWED)])
     texts = large_model[0] if is_large else EXAMPLES
     known = (named.tokenizer, data, size, about, label, texts, is_large, named)
-    return TrainedSubject(hooked, model, *known)
+    return TrainedSubject(model, *known)
 
 
-def hooked_view(model: nn.Module, named: NamedModel, tokens: Int[Tensor, "batch pos"]) -> Model:
+def hooked_view(model: nn.Module, tokenizer: TextTokens, tokens: Int[Tensor, "batch pos"]) -> Model:
     """A model with hook points: its own, or those of its lines."""
     if isinstance(getattr(model, "hook_dict", None), dict):
         assert isinstance(model, Model)
         return model
-    before = special_before(named.tokenizer).to(tokens)
+    before = special_before(tokenizer).to(tokens)
     with one_thread():  # hundreds of runs of a few tokens, on which several wait for each other
         view = hook_lines(model, torch.cat([before.expand(len(tokens), -1), tokens], dim=1))
-    view.tokenizer = getattr(named.tokenizer, "inner", named.tokenizer)
+    view.tokenizer = getattr(tokenizer, "inner", tokenizer)
     return view.eval()
 
 
@@ -317,83 +319,3 @@ def data_of(corpus: Corpus, tokenizer: TextTokens, context: int) -> Data:
             "longer text or a smaller --context"
         )
     return Data(train, val, corpus.sha256)
-
-
-def preset_model(
-    preset: Preset, corpus: Corpus, seed: int, runs: Path, device: torch.device, check: Check
-) -> NamedModel:
-    """The preset's model, trained on a text."""
-    tokenizer = CharTokenizer.from_text(corpus.text)
-    size = replace(preset.model, vocab_size=tokenizer.vocab_size)
-    data = split(corpus, tokenizer, size.block_size)
-    check(Size(size.block_size, size.n_layer, size.n_head), tokenizer)
-    preset = Preset(size, preset.train)
-    model, about = train_preset_once(preset, data, tokenizer, seed, runs, device)
-    return NamedModel(model, tokenizer, size.block_size, about)
-
-
-def class_trained_here(
-    name: str,
-    preset: Preset,
-    corpus: Corpus,
-    seed: int,
-    runs: Path,
-    given: Sequence[str],
-    check: Check,
-) -> NamedModel:
-    """A class of a file that comes without weights, trained for a moment."""
-    tokenizer = CharTokenizer.from_text(corpus.text)
-    steps = min(preset.train.steps, FOREIGN_STEPS)
-    preset = resize_preset(preset, tokenizer.vocab_size, steps)
-    data = split(corpus, tokenizer, preset.model.block_size)
-    check(Size(preset.model.block_size), tokenizer)
-    found = choose_class(name, data, preset, seed, runs, given=given)
-    for told in found.notes:
-        console.print(f"note    {told}", soft_wrap=True, markup=False)
-    with console.status(f"training {found.name}"):
-        model = train_subject_once(found, seed, runs)
-    about = found.about | {"source": hashlib.sha256(found.about["source"].encode()).hexdigest()}
-    return NamedModel(model, tokenizer, preset.model.block_size, about)
-
-
-def train_preset_once(
-    preset: Preset,
-    data: Data,
-    tokenizer: CharTokenizer,
-    seed: int,
-    runs: Path,
-    device: torch.device,
-) -> tuple[GPT, dict[str, Any]]:
-    """The preset's model trained on a text: read, if it was trained before."""
-    model = GPT(preset.model, seed=seed).to(device)
-    keep_to_one_thread(model)
-    precision = resolve_precision(preset.train.precision, preset.model.n_embd, device.type)
-    about = {
-        "source": checkpoint.source_hash(model),
-        "model": asdict(preset.model),
-        "train": asdict(replace(preset.train, precision=precision)),
-        "trained_on": data.sha256,
-        "seed": seed,
-    }
-    path = model_path(runs, "gpt", about)
-    identity = checkpoint.Identity.of(model, text=data.sha256, seed=seed)
-
-    def load(path: Path) -> checkpoint.Checkpoint:
-        found = checkpoint.load(path)
-        require_same(path, (found.identity, found.model.config), (identity, preset.model))
-        return found
-
-    if loaded := kept(path, load):
-        return loaded.model, about
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("training a model to study", total=preset.train.steps)
-        train(
-            model,
-            data,
-            preset.train,
-            seed=seed,
-            state=path.with_suffix(".state"),
-            report=lambda at: progress.update(bar, completed=at.step),
-        )
-    checkpoint.save(path, model, identity, tokenizer)
-    return model.eval(), about

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from interp.figures.curves import learning_curves, variant_curves
     from interp.figures.heatmaps import by_distance, head_scores, heads, positions
     from interp.figures.ladder import scaled_scores, staircase, steps
-    from interp.figures.neurons import neuron_view
+    from interp.figures.neurons import neuron_effects, neuron_view
     from interp.figures.patterns import attention
     from interp.figures.scatter import approximate_against_exact, damage_and_lasting_cost
     from interp.figures.source import lines, lines_by_layer
@@ -39,6 +39,7 @@ __all__ = [
     "loss_bars",
     "loss_change_by_token",
     "loss_change_in_text",
+    "neuron_effects",
     "neuron_view",
     "positions",
     "ranked_effects",
@@ -58,7 +59,7 @@ MODULES = {
         "curves": "learning_curves variant_curves",
         "heatmaps": "by_distance head_scores heads positions",
         "ladder": "scaled_scores staircase steps",
-        "neurons": "neuron_view",
+        "neurons": "neuron_effects neuron_view",
         "patterns": "attention",
         "scatter": "approximate_against_exact damage_and_lasting_cost",
         "source": "lines lines_by_layer",

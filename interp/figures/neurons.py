@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from interp.characters import mark_spaces
+from interp.characters import mark_spaces, width_of
 from interp.errors import UsageError
 from interp.figures.style import (
     CODE_SIZE,
@@ -21,10 +21,13 @@ from interp.figures.style import (
     drawable,
     print_style,
     require,
+    tick_label,
     write_below,
 )
+from interp.verdicts import verdict_of
 
 TEXTS = 6
+ACROSS = 84  # letters of a text of tokens
 
 
 def neuron_view(characters: pd.DataFrame, texts: pd.DataFrame) -> Figure:
@@ -59,6 +62,63 @@ def neuron_view(characters: pd.DataFrame, texts: pd.DataFrame) -> Figure:
         write_below(figure, characters)
         figure.draw_without_rendering()
     return figure
+
+
+def neuron_effects(effects: pd.DataFrame, texts: pd.DataFrame) -> Figure:
+    """One panel per neuron: its effect in words, and the tokens at which it is farthest from zero.
+
+    Args:
+        effects: columns site, delta, ci_low, ci_high (nats), and what else ``verdict_of`` reads; a
+            row per neuron, drawn in this order. Where it has file, line and code, they are named
+            below.
+        texts: one row per token: columns site, rank, pos, character (the token), activation, top.
+
+    Raises:
+        UsageError: a column is missing; no neuron.
+    """
+    require(effects, ["site", "delta", "ci_low", "ci_high"])
+    require(texts, ["site", "rank", "pos", "character", "activation", "top"])
+    if effects.empty:
+        raise UsageError("the tables have no neuron to draw")
+    with print_style():
+        figure = Figure(figsize=(WIDTH, 0.5 + 1.45 * len(effects)), layout="constrained")
+        panels = figure.subplots(len(effects), 1, squeeze=False)[:, 0]
+        for axes, row in zip(panels, effects.to_dict("records"), strict=True):
+            told = f"{row['site']}: at its mean, loss {row['delta']:+.4f} nats"
+            if np.isfinite([row["ci_low"], row["ci_high"]]).all():
+                told += f" ({row['ci_low']:+.4f} to {row['ci_high']:+.4f}): {verdict_of(row)}"
+            axes.set_title(told, size=8, weight="normal", loc="left")
+            draw_token_texts(axes, texts[texts["site"] == row["site"]])
+        write_below(figure, effects)
+        figure.draw_without_rendering()
+    return figure
+
+
+def draw_token_texts(axes: Axes, rows: pd.DataFrame) -> None:
+    """Texts in boxes as wide as their tokens, those at which the neuron is farthest from zero one
+    below the other, each as dark as it is there."""
+    shown = rows[rows["rank"] < TEXTS]
+    highest = max(float(shown["activation"].abs().max()), 1e-9)
+    colors = sns.color_palette("Blues", as_cmap=True)
+    axes.set_axis_off()
+    least, most = 0.0, 1.0
+    for rank, text in shown.groupby("rank"):
+        y = float(str(rank))
+        labels = [tick_label(token) for token in text["character"]]
+        edges = np.cumsum([0.0, *(max(1, width_of(label)) + 0.6 for label in labels)])
+        edges -= edges[text["top"].to_numpy().argmax()]
+        least, most = min(least, edges[0]), max(most, edges[-1])
+        for x, end, label, value in zip(
+            edges, edges[1:], labels, text["activation"].abs() / highest, strict=False
+        ):
+            axes.fill_between([x, end], y, y + 0.9, color=colors(value * 0.85), linewidth=0)
+            color = "white" if value > 0.7 else "black"
+            place = ((x + end) / 2, y + 0.45)
+            axes.text(*place, label, size=CODE_SIZE - 1, ha="center", va="center", color=color)
+    for rank, value in shown[shown["top"]].set_index("rank")["activation"].items():
+        axes.text(most + 1, float(str(rank)) + 0.45, f"{value:+.2f}", size=7, va="center")
+    axes.set_xlim(least, max(most + 8, least + ACROSS))
+    axes.set_ylim(TEXTS, 0)
 
 
 def draw_values(axes: Axes, rows: pd.DataFrame, label: str) -> None:

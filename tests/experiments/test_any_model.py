@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from experiments import attention, attribution, components, heads, patching
+from experiments import attention, attribution, components, heads, neurons, patching
 from experiments.check import verdicts
-from experiments.support import sampling
+from experiments.support import sampling, trained
 from experiments.support.trained import TrainedSubject, load_subject
 from interp.metrics import bits_per_byte, loss, token_losses
 
@@ -211,3 +211,81 @@ def test_bits_per_byte_compare_models_with_different_tokens(subject, runs, text)
         bits_per_byte([1.0], [1, 2])
     with pytest.raises(ValueError, match="no text at all"):
         bits_per_byte([1.0], [0])
+
+
+@pytest.fixture(scope="module")
+def neurons_folder(llama, runs, text) -> Path:
+    config = neurons.Config(
+        model=llama, runs=runs, text=str(text), context=WINDOW, examples=6, layer=1, name="llama"
+    )
+    return neurons.main(config).parent
+
+
+def test_a_neuron_of_any_model_is_what_its_output_matrix_reads(neurons_folder, subject):
+    texts = pd.read_parquet(neurons_folder / "texts.parquet")
+    table = pd.read_parquet(neurons_folder / "results.parquet")
+    tokens, mlp, read = subject.examples(6), subject.inner.model.layers[1].mlp, []
+    keep = mlp.down_proj.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+    with torch.no_grad():
+        subject.inner(tokens)
+        keep.remove()
+        chosen = read[0].abs().amax(dim=(0, 1)).topk(4).indices.tolist()
+        assert list(table["neuron"]) == chosen
+        for site, neuron in zip(table["site"], chosen, strict=True):
+            own = read[0][..., neuron]
+            best, where = own.abs().max(dim=1)
+            text = int(best.argmax())
+            (top,) = texts[(texts["site"] == site) & (texts["rank"] == 0) & texts["top"]].to_dict(
+                "records"
+            )
+            assert top["activation"] == pytest.approx(own[text, where[text]].item(), abs=1e-5)
+            assert [top["character"]] == subject.tokenizer.names(tokens[text, where[text]][None])
+    assert "is farthest from zero at" in (neurons_folder / "report.html").read_text()
+
+
+def test_a_neuron_at_its_mean_costs_what_its_column_replaced_by_that_costs(neurons_folder, subject):
+    table = pd.read_parquet(neurons_folder / "results.parquet")
+    tokens, mlp, read = subject.examples(6), subject.inner.model.layers[1].mlp, []
+    keep = mlp.down_proj.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+    with torch.no_grad():
+        subject.inner(subject.reference(6))
+        keep.remove()
+        for row in table.to_dict("records"):
+            neuron = int(row["neuron"])
+            mean = read[0][..., neuron].mean()
+
+            def put(_: object, given: tuple, neuron: int = neuron, mean: object = mean) -> tuple:
+                value = given[0].clone()
+                value[..., neuron] = mean
+                return (value,)
+
+            cut = mlp.down_proj.register_forward_pre_hook(put)
+            value = loss(subject.inner(tokens).logits, tokens).mean().item()
+            cut.remove()
+            assert row["value"] == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"layer": 2}, "--layer is 2; this model has 0 to 1"),
+        ({"neuron": (64,)}, "--neuron is 64; a layer has 0 to 63"),
+    ],
+)
+def test_a_neuron_that_a_model_has_not_is_one_sentence(llama, runs, text, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        neurons.main(
+            neurons.Config(
+                model=llama, runs=runs, text=str(text), context=WINDOW, name="never", **options
+            )
+        )
+    assert not (runs / "neurons" / "never").exists()
+
+
+def test_the_view_is_found_when_first_asked_for(llama, runs, text, monkeypatch):
+    """Studies that need no hook points of a model do not wait for them."""
+    with monkeypatch.context() as patch:
+        patch.setattr(trained, "hook_lines", lambda *_: pytest.fail("nobody asked for a view"))
+        subject = load_subject(llama, text=str(text), runs=runs, context=WINDOW)
+        subject.examples(2)
+    assert subject.model is subject.model

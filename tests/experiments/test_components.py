@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import gpt.model
-from experiments.components import Config, main
+from experiments.components import Config, main, readings
 from experiments.support.trained import StudyOptions, find_subject
 from interp.metrics import loss
 
@@ -84,3 +84,10 @@ def test_the_figure_and_the_page_are_there(folder):
 
 def test_too_few_examples_are_one_sentence(refused):
     assert "--examples is 1" in refused(main, Config, "--examples", "1")
+
+
+def test_no_sentence_says_that_a_part_matters_whose_effect_is_not_shown(table):
+    noisy = table.assign(ci_low=-1.0, ci_high=9.0, p_adjusted=0.6)
+    said = " ".join(readings(noisy))
+    assert "matters most" not in said
+    assert said.count("is shown to matter under") == 2

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import gpt.model
-from experiments.heads import FEWEST, Config, main
+from experiments.heads import FEWEST, Config, main, readings, worst_head
 from experiments.support.trained import StudyOptions, find_subject
 from interp.figures.style import name_lines
 from interp.metrics import loss
+from interp.runs import SavedRun
 
 EXAMPLES = 24
 
@@ -76,7 +77,7 @@ def test_figures_and_page_are_there_in_every_format(folder):
     files = {path.name for path in (folder / "figures").iterdir()}
     assert files == {f"{name}.{kind}" for name in names for kind in ("png", "svg", "pdf")}
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "Under mean ablation head" in page
+    assert "Under mean ablation" in page
     assert "suffers most" in page
 
 
@@ -84,3 +85,22 @@ def test_started_again_it_gives_the_same_table(folder, table, runs, text):
     main(Config(runs=runs, text=str(text), examples=EXAMPLES))
     again = pd.read_parquet(folder / "results.parquet")
     pd.testing.assert_frame_equal(table, again, check_exact=True)
+
+
+def test_no_sentence_says_that_a_head_matters_whose_cell_shows_no_effect(folder, monkeypatch):
+    run = SavedRun.at(folder)
+    noisy = run.table().assign(ci_low=-1.0, ci_high=9.0, p_adjusted=0.6)
+    tables = {"results": noisy}
+    whole = type(run).table
+    monkeypatch.setattr(
+        type(run), "table", lambda self, name="results": tables.get(name, whole(self, name))
+    )
+    said = readings(run)
+    assert not [sentence for sentence in said if "matters most" in sentence]
+    assert len([sentence for sentence in said if "no head is shown to matter" in sentence]) == 3
+    assert all("no effect shown" in sentence for sentence in said[1:4])
+    small = noisy.index[noisy["intervention"] == "mean"][-1]
+    noisy.loc[small, ["delta", "ci_low", "ci_high", "p_adjusted"]] = 0.001, 0.0005, 0.002, 0.01
+    assert worst_head(noisy)["site"] == noisy.loc[small, "site"]
+    mean = next(sentence for sentence in readings(run) if "mean ablation" in sentence)
+    assert "matters most: +0.001 nats" in mean

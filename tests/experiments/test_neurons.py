@@ -101,6 +101,7 @@ def test_four_neurons_are_chosen_and_the_rung_is_trained_once(run):
     ("arguments", "sentence"),
     [
         (["--layer", "3"], "--layer is 3; this rung has 0 to 2"),
+        (["--context", "8"], "--context is for a model that --model names"),
         (["--neuron", "128"], "--neuron is 128; a layer has 0 to 127"),
     ],
 )

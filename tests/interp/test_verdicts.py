@@ -15,6 +15,7 @@ from interp.verdicts import (
     compare_seeds,
     compare_texts,
     correct,
+    costliest,
     interval_words,
     spread_of,
     verdict_of,
@@ -189,3 +190,21 @@ def test_a_verdict_that_correction_decides_says_so():
 def test_the_spread_over_seeds_is_that_of_a_sample():
     assert spread_of(WHOLE) == pytest.approx(np.std(WHOLE, ddof=1))
     assert math.isnan(spread_of([1.0])) and math.isnan(spread_of([1.0, NAN]))
+
+
+def test_the_costliest_is_one_that_is_shown_to_cost():
+    table = pd.DataFrame(
+        {
+            "delta": [0.9, 0.2, 0.3, -2.0],
+            "ci_low": [-0.1, 0.1, 0.2, -2.1],
+            "ci_high": [1.9, 0.3, 0.4, -1.9],
+            "p_adjusted": [0.3, 0.01, 0.01, 0.01],
+            "n": 8,
+        }
+    )
+    assert costliest(table)["delta"] == 0.3
+    unsure = costliest(table.drop(index=[1, 2]))
+    assert unsure["delta"] == 0.9
+    assert verdict_of(unsure.to_dict()) is Verdict.NOT_SHOWN
+    with pytest.raises(UsageError, match="no rows"):
+        costliest(table.head(0))

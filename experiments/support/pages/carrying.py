@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from interp.characters import mark_spaces
+from interp.verdicts import Verdict, verdict_of, verdict_words, verdicts_of
 
 FEW_LAYERS = 6  # of which each can be told by itself
 HEADS_SHOWN = 4  # of a model with more
@@ -54,10 +55,13 @@ def held_where(stream: pd.Series, positions: pd.DataFrame) -> str:
 
 
 def best_of(rows: pd.DataFrame) -> str:
-    top = rows.nlargest(1, "recovered").iloc[0]
+    shown = rows[[verdict.is_effect for verdict in verdicts_of(rows)]]
+    top = (shown if len(shown) else rows).nlargest(1, "recovered").iloc[0]
     interval = (
         f", 95 % interval {top['recovered_low']:.2f} to {top['recovered_high']:.2f}"
         if np.isfinite(top["recovered_low"])
         else f", {top['n']} pair{'s' if top['n'] > 1 else ''}, no interval from fewer than three"
     )
-    return f"{top['site']} ({top['recovered']:.2f}{interval})"
+    verdict = verdict_of(top.to_dict())
+    doubt = f"; {verdict_words(top.to_dict())}" if verdict is Verdict.NOT_SHOWN else ""
+    return f"{top['site']} ({top['recovered']:.2f}{interval}{doubt})"

@@ -2,17 +2,21 @@
 
 import os
 import signal
+import socket
+import time
 from dataclasses import replace
 
 import pytest
 import torch
 
+from experiments.support import cluster
 from experiments.support.cluster import Cluster
 from experiments.support.retraining import train_task
 from experiments.support.trainings.executors import InProcess
 from experiments.support.trainings.tasks import Task
 from experiments.support.variants import course_variants
 from gpt import GPTConfig, checkpoint
+from gpt.errors import UsageError
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import TrainConfig
 
@@ -79,3 +83,36 @@ def test_a_killed_worker_of_a_cluster_costs_nothing_but_time(tmp_path):
         one, other = (checkpoint.read(task.weights)[0] for task in (ours, theirs))
         assert all(torch.equal(one[name], other[name]) for name in one | other)
     assert replace(here[0], state=on_cluster[0].state).identity == on_cluster[0].identity
+
+
+@pytest.mark.parametrize("shape", ["ray://127.0.0.1:{}", "127.0.0.1:{}"])
+@pytest.mark.parametrize("listens", [False, True], ids=["nobody", "somebody silent"])
+def test_an_address_at_which_no_cluster_answers_is_a_sentence_at_once(monkeypatch, shape, listens):
+    monkeypatch.setattr(cluster, "PATIENCE", 1.0)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody else gets this port
+        if listens:
+            taken.listen()
+        address = shape.format(taken.getsockname()[1])
+        begun = time.monotonic()
+        with pytest.raises(UsageError, match=f"no Ray cluster answers at '{address}' within"):
+            Cluster(address, 1).require()
+    assert time.monotonic() - begun < 15  # of which most is importing Ray
+
+
+def test_a_note_of_a_cluster_that_is_gone_is_no_cluster(monkeypatch, tmp_path):
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert not cluster.answers("auto")
+
+
+@pytest.mark.parametrize("address", ["head", "local", "head:10001x"])
+def test_what_names_no_port_is_left_to_ray(address):
+    assert cluster.answers(address)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:ray")
+def test_a_cluster_that_is_there_answers():
+    with cluster.connect_ray("", 1) as ray:
+        assert cluster.answers(ray.get_runtime_context().gcs_address)

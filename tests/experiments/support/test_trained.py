@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import experiments.support.trained
 import gpt.model
+from experiments.support.named import trained_here
 from experiments.support.named.checkpoints import opened
 from experiments.support.trained import StudyOptions, find_subject
 from gpt import checkpoint
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("small")
 def test_a_model_is_trained_once_and_read_after_that(text, tmp_path, monkeypatch):
     options = StudyOptions(runs=tmp_path, text=str(text))
     first = find_subject(options)
-    monkeypatch.setattr(experiments.support.trained, "train", None)
+    monkeypatch.setattr(trained_here, "train", None)
     again = find_subject(options)
     tokens = first.examples(4)
     assert torch.equal(first.model(tokens), again.model(tokens))
@@ -58,7 +58,7 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(text, tmp_p
 
     options = StudyOptions(runs=tmp_path / "parts", text=str(text))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(experiments.support.trained, "train", interrupted)
+        patch.setattr(trained_here, "train", interrupted)
         find_subject(options)
     states = [path.suffix for path in (tmp_path / "parts" / "models").iterdir()]
     assert states == [".state"]
