@@ -262,16 +262,16 @@ def readings(run: SavedRun) -> list[str]:
     noun = noun_of(run.table("tokens")["token"])
     said = [measured_reading(run.table("measured"))]
     for way, rows in table.groupby("intervention", sort=False):
-        row = costliest(rows)
-        top, name = row.to_dict(), head_name(row)
+        worst = costliest(rows)
+        row, name = worst.to_dict(), head_name(worst)
         unsure = int((verdicts_of(rows) == Verdict.NOT_SHOWN).sum())
-        effect = f"{top['delta']:+.3f} nats ({interval_words(top)}"
+        effect = f"{row['delta']:+.3f} nats ({interval_words(row)}"
         said.append(
             f"Under {way} ablation head {name} matters most: {effect}); {unsure} of "
             f"{len(rows)} heads show no effect."
-            if verdict_of(top) is Verdict.RAISES
+            if verdict_of(row) is Verdict.RAISES
             else f"Under {way} ablation no head is shown to matter: the largest change is that of "
-            f"head {name}, {effect}; {verdict_words(top)}); {unsure} of {len(rows)} "
+            f"head {name}, {effect}; {verdict_words(row)}); {unsure} of {len(rows)} "
             "heads show no effect."
         )
     name = head_name(worst_head(table))

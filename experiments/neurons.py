@@ -100,7 +100,11 @@ def neurons_of_model(config: Config) -> Path:
         texts = texts_of_neurons(subject, config.layer, neurons, fired, tokens)
         effects = effects_of_neurons(subject, config.layer, neurons, tokens, reference, run)
         tops = texts[texts["top"] & (texts["rank"] == 0)].set_index("site")["character"]
-        named = {"kind": "mean", "character": effects["site"].map(tops), "seed": config.seed}
+        named: dict[str, Any] = {
+            "kind": "mean",
+            "character": effects["site"].map(tops),
+            "seed": config.seed,
+        }
         run.save_table(effects.assign(**named))
         run.save_table(texts, "texts")
         page = present(run, draw)

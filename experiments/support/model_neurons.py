@@ -58,7 +58,7 @@ def activations_of(
 ) -> Float[Tensor, "batch pos d_mlp"]:
     """What all neurons of a layer are on texts, in float32 and on the CPU."""
     hook = HOOK.format(layer)
-    kept = [model.run_with_cache(part, names_filter=hook)[1][hook] for part in tokens.split(BATCH)]
+    kept = [cache(model, part, hook)[hook] for part in tokens.split(BATCH)]
     return torch.cat([part.float().cpu() for part in kept])
 
 

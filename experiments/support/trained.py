@@ -33,7 +33,7 @@ from experiments.support.named.coding import TextTokens, special_before
 from experiments.support.named.found import Check, NamedModel, Size
 from experiments.support.named.kinds import Kind, kind_of
 from experiments.support.named.reading import load_transformers
-from experiments.support.named.trained_here import class_trained_here, preset_model
+from experiments.support.trained_here import class_trained_here, preset_model
 from experiments.support.trainings.executors import Executor, executor_of, one_thread
 from gpt.errors import UsageError
 from gpt.text import (

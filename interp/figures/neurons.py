@@ -115,8 +115,9 @@ def draw_token_texts(axes: Axes, rows: pd.DataFrame) -> None:
             color = "white" if value > 0.7 else "black"
             place = ((x + end) / 2, y + 0.45)
             axes.text(*place, label, size=CODE_SIZE - 1, ha="center", va="center", color=color)
-    for rank, value in shown[shown["top"]].set_index("rank")["activation"].items():
-        axes.text(most + 1, float(str(rank)) + 0.45, f"{value:+.2f}", size=7, va="center")
+    tops = shown[shown["top"]]
+    for y, top in zip(tops["rank"], tops["activation"], strict=True):
+        axes.text(most + 1, float(y) + 0.45, f"{top:+.2f}", size=7, va="center")
     axes.set_xlim(least, max(most + 8, least + ACROSS))
     axes.set_ylim(TEXTS, 0)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import gpt.model
-from experiments.support.named import trained_here
+from experiments.support import trained_here
 from experiments.support.named.checkpoints import opened
 from experiments.support.trained import StudyOptions, find_subject
 from gpt import checkpoint
