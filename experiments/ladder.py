@@ -46,10 +46,11 @@ from experiments.support.sampling import (
     say_samples,
 )
 from experiments.support.trainings.rungs import plan_rung, threads_for
+from gpt.corpora import SHAKESPEARE_SHA256
 from gpt.errors import UsageError, nearest
 from gpt.ladder import LECTURE, RUNGS, Recipe, climb, step
 from gpt.model import GPTConfig
-from gpt.text import SHAKESPEARE_SHA256, CharTokenizer, Data, load_corpus, split
+from gpt.text import CharTokenizer, Data, load_corpus, split
 from interp import figures
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun, identity_of

@@ -40,7 +40,8 @@ class Config:
     """A data card of a text."""
 
     text: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
-    """python-docs, shakespeare, or the path of a UTF-8 file."""
+    """python-docs, shakespeare, the path of a UTF-8 file, or of a folder with train.txt and
+    val.txt."""
     at_least: Annotated[int, Between(1, 10**7)] = 50
     """Characters that make a passage count as shared by the training and the validation text."""
     regions: tuple[str, ...] = REGIONS

@@ -9,26 +9,18 @@ with the same seed see the same data in the same order, and so does a run that w
     x, y = batch(data.train, batch_size=12, block_size=64, seed=0, step=0)
 """
 
-import codecs
 import hashlib
-import os
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from pydoc_data.topics import topics
 
-import pooch
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gpt.corpora import BYTE_ORDER_MARK, decode, python_docs, shakespeare
 from gpt.errors import UsageError, nearest
-
-SHAKESPEARE_URL = (
-    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
-)
-SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 
 @dataclass(frozen=True)
@@ -38,14 +30,21 @@ class Corpus:
     Attributes:
         name: of the corpus, or of the file.
         text: its characters.
-        sha256: of ``text`` as UTF-8.
+        sha256: of ``text`` as UTF-8; of a folder, with a zero between its two parts.
         notes: what a reader should know of how it was read or how long it is, a sentence each.
+        parted_at: where a text that came in two parts has its border, in characters.
     """
 
     name: str
     text: str
     sha256: str
     notes: tuple[str, ...] = ()
+    parted_at: int | None = None
+
+    @property
+    def border(self) -> int:
+        """How many characters are trained on: 90 %, as in nanoGPT, or all of the first part."""
+        return int(0.9 * len(self.text)) if self.parted_at is None else self.parted_at
 
 
 def load_corpus(source: str) -> Corpus:
@@ -59,7 +58,8 @@ def load_corpus(source: str) -> Corpus:
         source: ``python-docs``, the language reference inside the running Python, which differs
             from one version of Python to the next; ``shakespeare``, the tiny shakespeare of
             nanoGPT, from the folder that the environment variable ``GPT_TEXT_DIR`` names, else
-            downloaded once; any other string is the path of a UTF-8 text file.
+            downloaded once; any other string is the path of a UTF-8 text file, or of a folder
+            with ``train.txt`` and ``val.txt``, which are trained and validated on as they are.
 
     Raises:
         UsageError: no such corpus or file; a file that is unreadable, empty or not UTF-8; a tiny
@@ -67,6 +67,8 @@ def load_corpus(source: str) -> Corpus:
     """
     readers = {"python-docs": python_docs, "shakespeare": shakespeare}
     try:
+        if source not in readers and Path(source).is_dir():
+            return load_folder(Path(source))
         data = readers[source]() if source in readers else Path(source).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path that no system takes
         if isinstance(error, UsageError):
@@ -75,51 +77,55 @@ def load_corpus(source: str) -> Corpus:
         raise UsageError(
             f"the text {source!r} cannot be read ({reason}): give "
             f"one of the corpora, nearest first {nearest(source, readers)}, or the path of a "
-            f"UTF-8 text file"
+            f"UTF-8 text file, or of a folder with train.txt and val.txt"
         ) from error
+    name = source if source in readers else Path(source).name
+    text, notes = text_of_bytes(data, name, source)
+    border = int(0.9 * len(text))
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    return Corpus(name, text, sha256, (*notes, *notes_on_length(name, text, border)))
+
+
+def load_folder(folder: Path) -> Corpus:
+    """A text that is parted already, as ``python -m experiments.curate`` writes it."""
+    missing = [name for name in PARTS if not (folder / name).is_file()]
+    if missing:
+        raise UsageError(
+            f"the folder {str(folder)!r} is no text: it has no {' and no '.join(missing)}; give a "
+            "folder with train.txt and val.txt, such as python -m experiments.curate writes from "
+            "any documents, or one file"
+        )
+    whole = folder.resolve()
+    name = whole.parent.name if whole.name == "text" else whole.name  # in the folder of a run
+    read = [text_of_bytes((folder / part).read_bytes(), part, str(folder / part)) for part in PARTS]
+    (train, told), (val, also_told) = read
+    sha256 = hashlib.sha256(f"{train}\0{val}".encode()).hexdigest()
+    notes = (*told, *also_told, *notes_on_length(name, train + val, len(train)))
+    return Corpus(name, train + val, sha256, notes, len(train))
+
+
+PARTS = ("train.txt", "val.txt")
+
+
+def text_of_bytes(data: bytes, name: str, source: str) -> tuple[str, tuple[str, ...]]:
+    """The characters of a file, and what was done to them.
+
+    Args:
+        name: what the notes call it.
+        source: what a refusal calls it.
+    """
     written = decode(data, source)
     text = written.replace(BYTE_ORDER_MARK, "").replace("\r\n", "\n").replace("\r", "\n")
     if not text:
         raise UsageError(f"the text {source!r} is empty")
-    name = source if source in readers else Path(source).name
-    sha256 = hashlib.sha256(text.encode()).hexdigest()
-    return Corpus(name, text, sha256, notes_on(name, written, text))
+    return text, notes_on(name, written)
 
 
-BYTE_ORDER_MARK = "\ufeff"
-OTHER_ENCODINGS = {  # by how a file begins; UTF-32 before UTF-16, whose marks begin alike
-    codecs.BOM_UTF32_LE: "UTF-32",
-    codecs.BOM_UTF32_BE: "UTF-32",
-    codecs.BOM_UTF16_LE: "UTF-16",
-    codecs.BOM_UTF16_BE: "UTF-16",
-}
 SHORT = 100_000  # characters
 
 
-def decode(data: bytes, source: str) -> str:
-    """The characters of a UTF-8 file. Raises ``UsageError`` saying what else it seems to be."""
-    advice = "save it as UTF-8 in the program that wrote it, and give that file"
-    for mark, encoding in OTHER_ENCODINGS.items():
-        if data.startswith(mark):
-            raise UsageError(f"the text {source!r} is not UTF-8 but {encoding}: {advice}")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"the text {source!r} is not UTF-8: byte {data[error.start]:#04x} at offset "
-            f"{error.start} begins no character (in Windows' own encoding, cp1252, it would be "
-            f"{data[error.start : error.start + 1].decode('cp1252', 'replace')!r}): {advice}"
-        ) from None
-    if "\0" in text:
-        raise UsageError(
-            f"the text {source!r} is no text or not UTF-8: it holds a zero at offset "
-            f"{data.index(0)}, as UTF-16 and programs do: {advice}"
-        )
-    return text
-
-
-def notes_on(name: str, written: str, text: str) -> tuple[str, ...]:
-    """What a reader should know of a text that was read from ``written``."""
+def notes_on(name: str, written: str) -> tuple[str, ...]:
+    """What a reader should know of how a text was read from ``written``."""
     notes = []
     if marks := written.count(BYTE_ORDER_MARK):
         notes.append(f"{name}: {marks} byte order mark{'s' * (marks > 1)} left out")
@@ -128,13 +134,18 @@ def notes_on(name: str, written: str, text: str) -> tuple[str, ...]:
             f"{name}: ends of lines written with \\r ({returns} of them) are read as \\n, so that "
             f"the text's sha256 is not the file's"
         )
-    if len(text) < SHORT:
-        notes.append(
-            f"{name} has {len(text)} characters: so short a text is soon learned by heart, and the "
-            f"{len(text) - int(0.9 * len(text))} to validate on make a noisy loss; take the best "
-            f"evaluation, not the last, and {SHORT} characters or more for findings"
-        )
     return tuple(notes)
+
+
+def notes_on_length(name: str, text: str, border: int) -> tuple[str, ...]:
+    """What a reader should know of a text that is short."""
+    if len(text) >= SHORT:
+        return ()
+    return (
+        f"{name} has {len(text)} characters: so short a text is soon learned by heart, and the "
+        f"{len(text) - border} to validate on make a noisy loss; take the best evaluation, not the "
+        f"last, and {SHORT} characters or more for findings",
+    )
 
 
 @dataclass(frozen=True)
@@ -214,15 +225,21 @@ class Data:
 
 
 def split(corpus: Corpus, tokenizer: CharTokenizer, block_size: int) -> Data:
-    """Train on the first 90 % of the characters, as nanoGPT does; validate on the rest.
+    """Train on the first 90 % of the characters, as nanoGPT does, and validate on the rest; where
+    the text came in two parts, on these.
 
     Raises:
         UsageError: a text so short that a part cannot fill a block and the token after it; one
             that is a single character over and over.
     """
     tokens = tokenizer.encode(corpus.text)
-    border = int(0.9 * len(tokens))
-    train, val = tokens[:border], tokens[border:]
+    train, val = tokens[: corpus.border], tokens[corpus.border :]
+    if corpus.parted_at is not None and min(len(train), len(val)) < block_size + 1:
+        raise UsageError(
+            f"the text {corpus.name!r} is too short: it has {len(train)} characters to train on "
+            f"and {len(val)} to validate on, and a block of {block_size} needs {block_size + 1} of "
+            "each"
+        )
     if min(len(train), len(val)) < block_size + 1:
         raise UsageError(
             f"the text {corpus.name!r} is too short: it has {len(tokens)} characters, and a block "
@@ -335,54 +352,3 @@ def windows(tokens: Int[Tensor, "length"], size: int) -> Int[Tensor, "window siz
     if len(tokens) < size:
         raise UsageError(f"the text is too short: {len(tokens)} tokens, where {size} are needed")
     return tokens.unfold(0, size, 1)
-
-
-def python_docs() -> bytes:
-    """Python's language reference, topic by topic.
-
-    Some topics are also a section of a longer one; they are left out, so that the end of the
-    text, on which models are validated, does not repeat what they were trained on.
-    """
-    titled = {topic.split("\n", 2)[-1].strip(): topic for _, topic in sorted(topics.items())}
-    kept = [
-        topic for body, topic in titled.items() if not any(body in t for t in titled if t != body)
-    ]
-    return "\n".join(kept).encode()
-
-
-def shakespeare() -> bytes:
-    """Tiny shakespeare, from ``GPT_TEXT_DIR`` if that is set, else downloaded and kept."""
-    folder = os.environ.get("GPT_TEXT_DIR")
-    if not folder:
-        cache = Path(pooch.os_cache("nanogpt-interp"))
-        return download(SHAKESPEARE_URL, SHAKESPEARE_SHA256, cache / "tinyshakespeare.txt")
-    for name in ("tinyshakespeare.txt", "input.txt"):
-        path = Path(folder, name)
-        if path.is_file():
-            data = path.read_bytes()
-            if hashlib.sha256(data).hexdigest() != SHAKESPEARE_SHA256:
-                raise UsageError(
-                    f"checksum mismatch: {str(path)!r} is not tiny shakespeare, whose sha256 is "
-                    f"{SHAKESPEARE_SHA256}; give another text as --text FILE"
-                )
-            return data
-    raise UsageError(
-        f"GPT_TEXT_DIR is {folder!r}, which holds neither tinyshakespeare.txt nor input.txt"
-    )
-
-
-def download(url: str, sha256: str, path: Path) -> bytes:
-    """What ``url`` serves, kept at ``path`` and fetched only if that is missing or damaged."""
-    try:
-        pooch.retrieve(url, f"sha256:{sha256}", fname=path.name, path=path.parent)
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"{url} could not be downloaded to {str(path)!r} ({type(error).__name__}): give a "
-            f"local copy as --text FILE, or its folder as GPT_TEXT_DIR"
-        ) from error
-    except ValueError as error:  # pooch's word for what it downloaded and threw away
-        raise UsageError(
-            f"checksum mismatch: what {url} serves has not the sha256 {sha256}: give a local "
-            f"copy as --text FILE, or its folder as GPT_TEXT_DIR"
-        ) from error

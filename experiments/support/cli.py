@@ -55,7 +55,8 @@ class Options:
     name: str = ""
     """The run's name; by default it says preset and text."""
     text: str = "python-docs"
-    """The text: python-docs (needs no download), shakespeare, or the path of a UTF-8 file."""
+    """The text: python-docs (needs no download), shakespeare, the path of a UTF-8 file, or of a
+    folder with train.txt and val.txt, as experiments.curate makes it."""
     seed: Seed = 0
     """Of weights and batches; with several seeds, the first."""
 

@@ -301,7 +301,7 @@ def hooked_view(model: nn.Module, tokenizer: TextTokens, tokens: Int[Tensor, "ba
 
 
 def data_of(corpus: Corpus, tokenizer: TextTokens, context: int) -> Data:
-    """A text in tokens, its last tenth to validate on.
+    """A text in tokens, parted as ``gpt.text.split`` does.
 
     Raises:
         UsageError: a part of it is shorter than what the model is given at once; the model does not
@@ -309,12 +309,12 @@ def data_of(corpus: Corpus, tokenizer: TextTokens, context: int) -> Data:
     """
     if isinstance(tokenizer, CharTokenizer):
         return split(corpus, tokenizer, context)
-    border = int(0.9 * len(corpus.text))
-    train, val = (tokenizer.encode(part) for part in (corpus.text[:border], corpus.text[border:]))
+    parts = corpus.text[: corpus.border], corpus.text[corpus.border :]
+    train, val = (tokenizer.encode(part) for part in parts)
     needed = context - len(special_before(tokenizer)) + 1
     if min(len(train), len(val)) < needed:
         raise UsageError(
-            f"the text {corpus.name!r} is too short: its last tenth, on which models are measured, "
+            f"the text {corpus.name!r} is too short: the part on which models are measured "
             f"is {len(val)} tokens, and {needed} are needed for a --context of {context}: give a "
             "longer text or a smaller --context"
         )

@@ -71,6 +71,7 @@ def audit_text(
     text: str,
     *,
     train_share: float = 0.9,
+    border: int | None = None,
     at_least: int = 50,
     regions: Sequence[str] = REGIONS,
 ) -> TextAudit:
@@ -79,6 +80,7 @@ def audit_text(
     Args:
         text: the whole text; the first part is trained on, the rest validated on.
         train_share: of the characters that are trained on.
+        border: how many are trained on, where that is no share of the text.
         at_least: the characters that make a passage shared by both parts count.
         regions: where telephone numbers without a country code may be from.
 
@@ -89,6 +91,7 @@ def audit_text(
         raise UsageError("the text is empty: there is nothing to audit")
     if not 0 < train_share < 1:
         raise UsageError(f"train_share is {train_share}; it must lie between 0 and 1")
+    border = int(train_share * len(text)) if border is None else border
     data = text.encode("utf-8", "surrogatepass")
     found = find_private(text, regions)
     hidden = mask_found(text, found)
@@ -102,7 +105,7 @@ def audit_text(
         },
         symbols=symbols_of(text),
         lines=repeated_lines(hidden),
-        overlap=overlap_of(text, hidden, int(train_share * len(text)), at_least),
+        overlap=overlap_of(text, hidden, border, at_least),
         findings=findings_of(text, hidden, found),
         languages=languages_of(text),
         method=method(train_share, at_least, regions),

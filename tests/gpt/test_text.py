@@ -16,13 +16,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpt.corpora import download
 from gpt.errors import UsageError
 from gpt.text import (
     CharTokenizer,
     Corpus,
     Data,
     batch,
-    download,
     evaluation_blocks,
     load_corpus,
     ngram_entropy,
@@ -108,6 +108,56 @@ def test_a_text_from_windows_is_the_text_that_was_written(tmp_path, change, said
         assert words in note
 
 
+def write_parts(folder: Path, train: str, val: str) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "train.txt").write_bytes(train.encode())
+    (folder / "val.txt").write_bytes(val.encode())
+    return folder
+
+
+def test_a_folder_keeps_its_own_border(tmp_path: Path) -> None:
+    train, val = "a train.\r\n" * 5000, "\ufeffa value.\n" * 9000
+    corpus = load_corpus(str(write_parts(tmp_path / "chats", train, val)))
+    read_train, read_val = train.replace("\r", ""), val.replace("\ufeff", "")
+    assert (corpus.name, corpus.text) == ("chats", read_train + read_val)
+    assert corpus.border == len(read_train)
+    assert [note.partition(":")[0] for note in corpus.notes] == ["train.txt", "val.txt"]
+    tokenizer = CharTokenizer.from_text(corpus.text)
+    data = split(corpus, tokenizer, block_size=64)
+    assert tokenizer.decode(data.train) == read_train
+    assert tokenizer.decode(data.val) == read_val
+    assert data.sha256 == corpus.sha256
+
+
+def test_the_border_is_part_of_which_text_it_is(tmp_path: Path) -> None:
+    whole = "one text, and where it is parted\n" * 4000
+    borders = (len(whole) // 2, int(0.9 * len(whole)))
+    folders = [write_parts(tmp_path / str(n), whole[:n], whole[n:]) for n in borders]
+    (tmp_path / "file").write_text(whole)
+    corpora = [load_corpus(str(path)) for path in [*folders, tmp_path / "file"]]
+    assert {corpus.text for corpus in corpora} == {whole}
+    assert len({corpus.sha256 for corpus in corpora}) == 3
+    again = load_corpus(str(write_parts(tmp_path / "run" / "text", whole[:9], whole[9:])))
+    assert again.name == "run"
+    assert int(0.9 * len(whole)) == corpora[2].border == corpora[1].border
+
+
+def test_a_folder_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    folder = write_parts(tmp_path / "f", "a text " * 100, "ab")
+    corpus = load_corpus(str(folder))
+    with pytest.raises(UsageError, match="700 characters to train on and 2 to validate on"):
+        split(corpus, CharTokenizer.from_text(corpus.text), block_size=8)
+    (folder / "val.txt").write_bytes(b"V\xf6gel")
+    with pytest.raises(UsageError, match=r"val\.txt' is not UTF-8"):
+        load_corpus(str(folder))
+    (folder / "val.txt").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"val\.txt' is empty"):
+        load_corpus(str(folder))
+    (folder / "val.txt").unlink()
+    with pytest.raises(UsageError, match=r"has no val\.txt; give a folder with train\.txt"):
+        load_corpus(str(folder))
+
+
 def test_a_short_text_says_so(tmp_path: Path) -> None:
     (tmp_path / "short").write_text("ab" * 1500)
     (note,) = load_corpus(str(tmp_path / "short")).notes
@@ -134,7 +184,7 @@ def test_a_short_text_says_so(tmp_path: Path) -> None:
         ("x" * 300, None, r"cannot be read \(file name too long"),
         ("a\0b", None, r"cannot be read \(embedded null byte"),
         ("missing", None, r"cannot be read \(no such file"),
-        (".", None, r"cannot be read \(is a directory\)"),
+        (".", None, r"the folder '.*' is no text: it has no train.txt and no val.txt"),
     ],
 )
 def test_a_file_that_is_no_text_is_refused(
@@ -222,10 +272,10 @@ def test_shakespeare_without_a_local_copy_is_a_download(
     text = b"First Citizen:"
     monkeypatch.delenv("GPT_TEXT_DIR", raising=False)
     monkeypatch.setattr("pooch.os_cache", lambda project: tmp_path / project)
-    monkeypatch.setattr("gpt.text.SHAKESPEARE_URL", serve(text))
+    monkeypatch.setattr("gpt.corpora.SHAKESPEARE_URL", serve(text))
     with pytest.raises(UsageError, match="checksum mismatch"):
         load_corpus("shakespeare")
-    monkeypatch.setattr("gpt.text.SHAKESPEARE_SHA256", hashlib.sha256(text).hexdigest())
+    monkeypatch.setattr("gpt.corpora.SHAKESPEARE_SHA256", hashlib.sha256(text).hexdigest())
     assert load_corpus("shakespeare").text == "First Citizen:"
 
 

@@ -17,14 +17,14 @@ from interp.texts.auditing import method
 from interp.texts.finding import REGIONS
 
 CARD = "data_card"
-TRAINED_ON = 0.9  # of the text, by gpt.text.split
 
 
 def audit_corpus(
     corpus: Corpus, runs: Path, at_least: int = 50, regions: Sequence[str] = REGIONS
 ) -> TextAudit:
     """The audit of a text, parted as by ``gpt.text.split``; read, if it was made before."""
-    decided = method(TRAINED_ON, at_least, regions)
+    share = 0.9 if corpus.parted_at is None else corpus.border / len(corpus.text)
+    decided = method(share, at_least, regions)
     identity = identity_of(text=corpus.sha256, method=decided)
     path = runs / "texts" / f"{identity[:16]}.json"
     remove_unfinished(path.parent)
@@ -32,7 +32,13 @@ def audit_corpus(
         kept = json.loads(path.read_bytes())
         if kept["sha256"] == identity_of(identity=identity, audit=kept["audit"]):
             return TextAudit(**kept["audit"])
-    audit = audit_text(corpus.text, train_share=TRAINED_ON, at_least=at_least, regions=regions)
+    audit = audit_text(
+        corpus.text,
+        train_share=share,
+        border=corpus.border,
+        at_least=at_least,
+        regions=regions,
+    )
     made = json.loads(json.dumps(asdict(audit)))
     kept = {"sha256": identity_of(identity=identity, audit=made), "audit": made}
     write_atomically(path, json.dumps(kept, ensure_ascii=False).encode())
