@@ -1,0 +1,1 @@
+"""What do all circuits of a small model do, each head and MLP in or out, every one of them?"""
