@@ -6,21 +6,27 @@ table = edge_effects(model, clean, corrupted, metric)                      # eve
 table = edge_effects(model, clean, corrupted, metric, meaning="direct")    # path patching
     table = path_effects(model, clean, corrupted, metric, "a0.h* -> a1.h1.k -> logits")
     table = run_circuits(model, clean, corrupted, {"two heads": ["a0.h1", "a1.h0"]}, metric)
+    lattice = every_circuit(model, clean, corrupted, metric)                   # of a small model
+    lattice.smallest(within=0.1), lattice.shapley()
 """
 
 from interp.circuits.contributions import SummedRun, take_apart
 from interp.circuits.edges import edge_effects
+from interp.circuits.exhaustive.lattice import CircuitLattice
+from interp.circuits.exhaustive.tree import every_circuit
 from interp.circuits.graph import Edge, Graph, Reader, Writer, graph_of_sizes
 from interp.circuits.paths import path_effects
 from interp.circuits.running import run_circuits
 
 __all__ = [
+    "CircuitLattice",
     "Edge",
     "Graph",
     "Reader",
     "SummedRun",
     "Writer",
     "edge_effects",
+    "every_circuit",
     "graph_of_sizes",
     "path_effects",
     "run_circuits",
