@@ -9,6 +9,7 @@ split into what is trained on and what is validated on. It needs what ``pip inst
     python -m experiments.curate my_notes --without quality private
     python -m experiments.curate --show-pipeline > mine.toml
     python -m experiments.curate my_notes --pipeline mine.toml
+    python -m experiments.curate --ablate            each step left out, models trained: minutes
 
 Without a folder it takes a pile that every Python has at hand: its own documentation, and licences
 and descriptions of what is installed. The steps stand in a file of TOML in their order, with their
@@ -26,15 +27,26 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 import tyro
 
-from experiments.support.cli import Between, Seed, announce, console, launch, print_table, run_name
+from experiments.support.cli import (
+    Between,
+    Seed,
+    Seeds,
+    Steps,
+    announce,
+    console,
+    launch,
+    print_table,
+    run_name,
+)
 from experiments.support.pages.presenting import present
 from experiments.support.record import Experiment, Quoted
 from experiments.support.retraining import hash_file
+from experiments.support.trainings.executors import at_once
 from interp import figures
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun, identity_of, write_atomically
@@ -65,7 +77,8 @@ class Config:
     show_pipeline: bool = False
     """Print the pipeline, with all its options, and end."""
     without: tuple[str, ...] = ()
-    """Steps to leave out."""
+    """Steps to leave out; with --ablate, what to leave out beside each step alone: the names of
+    steps with + between them."""
     field: str = ""
     """Which field of JSON lines holds the text; by default text, content or body."""
     at_most: Annotated[int, Between(1, 10**12)] = AT_MOST
@@ -77,6 +90,22 @@ class Config:
     """Where run folders go."""
     name: str = ""
     """The run's name; by default it says what was read."""
+    ablate: bool = False
+    """Train models on the text without each step too, as experiments.pipeline does; all options
+    below are of these trainings."""
+    preset: Literal["demo", "laptop", "course"] = "demo"
+    """Size of model and training."""
+    seeds: Seeds = 5
+    """Trainings of each variant, from three on with intervals; the first is --seed."""
+    steps: Steps | None = None
+    """Steps of each training, if not the preset's; of demo 300."""
+    workers: Annotated[int, Between(0, 4096)] = at_once()
+    """Trainings at a time on this machine, one process and one thread each; 0 trains in this one
+    process."""
+    ray: str = ""
+    """Train on a Ray cluster instead: its address, or local to start one here."""
+    gpus: Annotated[float, Between(0, 1024)] = 0.0
+    """The share of a GPU that Ray gives each training."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +118,10 @@ class Given:
 
 
 def main(config: Config) -> Path:
+    if config.ablate:
+        from experiments.pipeline import main as ablate  # late: it needs what is defined here
+
+        return ablate(config)
     pipeline = chosen_pipeline(config)
     if config.show_pipeline:
         print(pipeline.to_toml(), end="")
@@ -124,9 +157,13 @@ def main(config: Config) -> Path:
 
 
 def chosen_pipeline(config: Config) -> Pipeline:
+    return chosen_steps(config).without(*config.without)
+
+
+def chosen_steps(config: Config) -> Pipeline:
+    """The pipeline with all its steps."""
     given = config.pipeline
-    pipeline = Pipeline.default() if given is None else Pipeline.from_toml(given)
-    return pipeline.without(*config.without)
+    return Pipeline.default() if given is None else Pipeline.from_toml(given)
 
 
 def given_pile(config: Config) -> Given:
@@ -297,8 +334,8 @@ def limits(run: SavedRun) -> list[str]:
     return [
         "What a finder does not find is not masked, and no program can say whether a text may be "
         "used: look at what was kept.",
-        "What a step does for a model's loss is not seen here: train on the text with and without "
-        "it.",
+        "What a step does for a model's loss is not seen here: --ablate trains on the text with "
+        "and without it.",
     ]
 
 

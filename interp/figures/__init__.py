@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from interp.figures.ladder import scaled_scores, staircase, steps
     from interp.figures.neurons import neuron_effects, neuron_view
     from interp.figures.patterns import attention
+    from interp.figures.pipeline import memorised, pipeline_steps
     from interp.figures.scatter import approximate_against_exact, damage_and_lasting_cost
     from interp.figures.source import lines, lines_by_layer
     from interp.figures.tokens import loss_change_by_token, loss_change_in_text
@@ -39,8 +40,10 @@ __all__ = [
     "loss_bars",
     "loss_change_by_token",
     "loss_change_in_text",
+    "memorised",
     "neuron_effects",
     "neuron_view",
+    "pipeline_steps",
     "positions",
     "ranked_effects",
     "scaled_scores",
@@ -61,6 +64,7 @@ MODULES = {
         "ladder": "scaled_scores staircase steps",
         "neurons": "neuron_effects neuron_view",
         "patterns": "attention",
+        "pipeline": "memorised pipeline_steps",
         "scatter": "approximate_against_exact damage_and_lasting_cost",
         "source": "lines lines_by_layer",
     }.items()

@@ -37,7 +37,7 @@ WORST_FIRST = (
 )
 
 
-def trainings_of(curves: pd.DataFrame) -> pd.DataFrame:
+def trainings_of(curves: pd.DataFrame, baseline: str = BASELINE) -> pd.DataFrame:
     """One row per variant and seed: what each training came to.
 
     Returns:
@@ -50,8 +50,8 @@ def trainings_of(curves: pd.DataFrame) -> pd.DataFrame:
         UsageError: the model as it is is not among the variants; two losses of one step.
     """
     val = curves[curves["split"] == "val"]
-    if BASELINE not in set(val["variant"]):
-        raise UsageError(f"the curves are not of {BASELINE}: there is nothing to compare with")
+    if baseline not in set(val["variant"]):
+        raise UsageError(f"the curves are not of {baseline}: there is nothing to compare with")
     if val.duplicated(["variant", "seed", "step"]).any():
         raise UsageError("the curves have two validation losses of one training at one step")
     names = list(val["variant"].drop_duplicates())
@@ -75,13 +75,15 @@ def trainings_of(curves: pd.DataFrame) -> pd.DataFrame:
         key=lambda column: column.map(names.index) if column.name == "variant" else column,
         ignore_index=True,
     )
-    whole = table[table["variant"] == BASELINE]
+    whole = table[table["variant"] == baseline]
     for kind, loss in KINDS.items():
         table[f"{kind}delta"] = table[loss] - whole[loss].to_numpy().mean()
     return table
 
 
-def summarise(curves: pd.DataFrame, steps: int | None = None) -> pd.DataFrame:
+def summarise(
+    curves: pd.DataFrame, steps: int | None = None, baseline: str = BASELINE
+) -> pd.DataFrame:
     """One row per variant: best and last val loss, and their differences to the unablated model.
 
     All losses in nats per token. ``sd`` is the spread over seeds. Intervals and p-values are those
@@ -100,10 +102,11 @@ def summarise(curves: pd.DataFrame, steps: int | None = None) -> pd.DataFrame:
     Args:
         curves: ``variant seed step split loss status``, and of each variant the columns ``CUT``.
         steps: of the whole schedule, where the trainings may have been stopped before its end.
+        baseline: the variant that the others are compared with.
     """
-    trainings = trainings_of(curves)
+    trainings = trainings_of(curves, baseline)
     val = curves[curves["split"] == "val"].sort_values(["seed", "step"])
-    whole = trainings[trainings["variant"] == BASELINE]
+    whole = trainings[trainings["variant"] == baseline]
     target = whole["best"].to_numpy().max()
     rows = []
     for variant, trained in trainings.groupby("variant", sort=False):
@@ -126,7 +129,7 @@ def summarise(curves: pd.DataFrame, steps: int | None = None) -> pd.DataFrame:
         }
         for kind, loss in KINDS.items():
             found = compare_seeds(trained[loss], whole[loss])
-            if variant == BASELINE:
+            if variant == baseline:
                 found |= {"ci_low": math.nan, "ci_high": math.nan, "p": math.nan}
             row |= {f"{kind}{name}": value for name, value in found.items()}
         rows.append(row)
@@ -135,7 +138,7 @@ def summarise(curves: pd.DataFrame, steps: int | None = None) -> pd.DataFrame:
         table = correct(table, kind)
         spread = spread_of(whole[loss])
         table[f"{kind}detectable"] = detectable(spread, int(table["n"].min()))
-    order = table["variant"] != BASELINE
+    order = table["variant"] != baseline
     return table.assign(order=order).sort_values("order", kind="stable").drop(columns="order")
 
 

@@ -1,0 +1,1 @@
+"""What does a proposal of a model quote: numbers of its data, abilities, probes, filters, costs."""
