@@ -80,9 +80,8 @@ def main(config: Config) -> Path:
     if config.trained and config.model:
         raise UsageError("--trained and --model name two models: give one")
     name, recipe = model_of(config)
-    text = str(curated.folder / "train.txt")  # what it is validated on it never reads
     subject = load_subject(
-        name, text=text, preset=config.preset, seed=config.seed, runs=config.runs
+        name, text=str(curated.folder), preset=config.preset, seed=config.seed, runs=config.runs
     )
     numbers, refused = measure_numbers(curated, subject, recipe, config, pairs)
     if config.references:
