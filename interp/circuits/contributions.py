@@ -17,7 +17,8 @@ from torch import Tensor
 
 from interp.caching import cache
 from interp.circuits.graph import Graph, LayerParts, Writer
-from interp.circuits.reading import BlockReader, agree
+from interp.circuits.reading import BlockReader
+from interp.circuits.rounding import agree
 from interp.errors import UsageError
 from interp.site import Model
 

@@ -188,7 +188,7 @@ def direct_patches(
             read["mlp"] = run.blocks.changes(layer, deltas, kinds)["mlp"]
         else:
             for kind, change in run.blocks.changes(layer, deltas, kinds).items():
-                read[kind] = run.blocks.effects_inside(layer, kind, change, "z")[:, :, at]
+                read[kind] = run.blocks.effects_inside(layer, kind, change, "z", end.pos)
         place = {writer: row for row, writer in enumerate(writers)}
         for number, edge in asked:
             row, reader = place[edge.writer], edge.reader

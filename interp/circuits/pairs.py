@@ -13,7 +13,7 @@ from torch import Tensor
 
 from interp.circuits.contributions import SummedRun, take_apart
 from interp.circuits.graph import Graph, Writer
-from interp.circuits.reading import tolerance_for
+from interp.circuits.rounding import tolerance_for
 from interp.errors import UsageError
 from interp.site import Model, Site
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
 from interp.blocks import NotInTurnError, trace_blocks
+from interp.circuits.rounding import agree, tolerance_for
+from interp.circuits.shown import HEADS, attend_at, part_changes, shown_layers
 from interp.errors import UsageError
 from interp.site import Model, axes_of, names_by_point
 from interp.sweeps.by_block.path import hooked
@@ -73,6 +75,7 @@ class BlockReader:
         self._sharing: dict[int, Tensor] = {}
         self.blocks.forget()
         self.values = [self._clean_values(layer) for layer in range(len(self.blocks))]
+        self.shown = shown_layers(model, self.entering, self._seen)
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -174,6 +177,11 @@ class BlockReader:
             was, as far as the layer reads each position by itself.
         """
         count, batch = deltas.shape[:2]
+        if self.shown is not None:
+            clean = {kind: self.values[layer][kind] for kind in kinds}
+            stream = self.entering[layer]
+            stream = stream + self.values[layer]["attn"] if list(kinds) == ["mlp"] else stream
+            return part_changes(self.shown[layer], stream, deltas, clean)
         parallel = self.is_parallel(layer) if list(kinds) == ["mlp"] else True
         step = max(1, ROWS // self.tokens.numel())
         parts: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
@@ -191,10 +199,10 @@ class BlockReader:
             for kind, value in made.items():
                 if kind not in parts:
                     continue
-                clean = self.values[layer][kind]
-                change = value.unflatten(0, (len(delta), batch)) - clean
+                before = self.values[layer][kind]
+                change = value.unflatten(0, (len(delta), batch)) - before
                 still = ~moved.view(*moved.shape, *[1] * (change.ndim - 3))
-                if float((change * still).abs().max()) <= tolerance_for(clean):
+                if float((change * still).abs().max()) <= tolerance_for(before):
                     change = change.where(~still, 0)
                 parts[kind].append(change)
         return {kind: torch.cat(found) for kind, found in parts.items()}
@@ -226,19 +234,33 @@ class BlockReader:
         return {kind: torch.cat(found) for kind, found in parts.items()}
 
     def with_values(
-        self, layer: int, setting: Mapping[str, Float[Tensor, "way batch pos ..."]], seen: str
-    ) -> Float[Tensor, "way batch pos ..."]:
-        """What a layer makes of other queries, keys and values: ``z`` or ``attn``."""
-        count, batch = next(iter(setting.values())).shape[:2]
+        self,
+        layer: int,
+        setting: Mapping[str, Float[Tensor, "way batch pos ..."]],
+        seen: str,
+        pos: int | None = None,
+    ) -> Float[Tensor, "way batch some ..."]:
+        """What a layer makes of other values of its own: ``z`` or ``attn``.
+
+        Args:
+            setting: other queries, keys, values or read-outs, by their kind.
+            pos: the only position that is wanted; None wants all.
+        """
+        count, batch, length = next(iter(setting.values())).shape[:3]
+        at = list(range(length)) if pos is None else [pos]
         step, found = max(1, ROWS // self.tokens.numel()), []
         for begin in range(0, count, step):
-            some = {
-                kind: each[begin : begin + step].flatten(0, 1) for kind, each in setting.items()
-            }
-            ways = len(next(iter(some.values()))) // batch
-            x = self.entering[layer].repeat(ways, 1, 1)
-            made = self.call(layer, x, torch.arange(batch).repeat(ways), [seen], setting=some)
-            found.append(made[seen].unflatten(0, (ways, batch)))
+            ways = min(step, count - begin)
+            some = {kind: each[begin:][:ways].flatten(0, 1) for kind, each in setting.items()}
+            if self.shown is not None and seen == "z":
+                clean = {kind: self.values[layer][kind] for kind in HEADS if kind not in some}
+                some |= {kind: each.repeat(ways, 1, 1, 1) for kind, each in clean.items()}
+                made = attend_at(**some, at=at)
+            else:
+                x = self.entering[layer].repeat(ways, 1, 1)
+                rows = torch.arange(batch).repeat(ways)
+                made = self.call(layer, x, rows, [seen], setting=some)[seen][:, at]
+            found.append(made.unflatten(0, (ways, batch)))
         return torch.cat(found)
 
     def mlp_changes_at(
@@ -246,6 +268,10 @@ class BlockReader:
     ) -> Float[Tensor, "change batch 1 d_model"]:
         """``changes`` of the MLP at one position: it reads each position by itself, so that what is
         wanted at this one is run at all others too, of another change each."""
+        if self.shown is not None:
+            alone = torch.zeros_like(deltas)
+            alone[:, :, pos] = deltas[:, :, pos]
+            return self.changes(layer, alone, ["mlp"])["mlp"][:, :, pos : pos + 1]
         length, batch = self.tokens.shape[1], len(self.tokens)
         mid = self.entering[layer]
         if parallel := self.is_parallel(layer):
@@ -271,24 +297,23 @@ class BlockReader:
         return change.where((deltas[:, :, pos : pos + 1] != 0).any(dim=-1, keepdim=True), 0)
 
     def effects_inside(
-        self, layer: int, kind: str, deltas: Float[Tensor, "change batch pos ..."], seen: str
-    ) -> Float[Tensor, "change batch pos ..."]:
+        self,
+        layer: int,
+        kind: str,
+        deltas: Float[Tensor, "change batch pos ..."],
+        seen: str,
+        pos: int | None = None,
+    ) -> Float[Tensor, "change batch some ..."]:
         """What changes of one value of a layer change in a later one of it, its input as it is.
 
         Args:
             kind: of ``KINDS``, the value that is changed: ``q``, ``k``, ``v`` or ``z``.
             seen: the one that is looked at: ``z``, what every head reads out; or ``attn``.
+            pos: the only position that is wanted; None wants all.
         """
-        count, batch = deltas.shape[:2]
-        step = max(1, ROWS // self.tokens.numel())
-        everyone, found = torch.arange(batch), []
-        for begin in range(0, count, step):
-            delta = deltas[begin : begin + step]
-            x = self.entering[layer].repeat(len(delta), 1, 1)
-            rows = everyone.repeat(len(delta))
-            made = self.call(layer, x, rows, [seen], adding={kind: delta.flatten(0, 1)})
-            found.append(made[seen].unflatten(0, (len(delta), batch)) - self.values[layer][seen])
-        return torch.cat(found)
+        values = self.values[layer]
+        made = self.with_values(layer, {kind: values[kind] + deltas}, seen, pos)
+        return made - values[seen][:, slice(None) if pos is None else slice(pos, pos + 1)]
 
     def sharing(self, layer: int) -> Bool[Tensor, "shared head"]:
         """Which heads read each key and value: seen by changing one of them after the other.
@@ -342,6 +367,10 @@ class BlockReader:
             self._parallel[layer] = bool((made - clean).abs().max() <= tolerance_for(clean))
         return self._parallel[layer]
 
+    def _seen(self, layer: int, x: Tensor) -> dict[str, Tensor]:
+        """All that a block makes of a stream of the first texts."""
+        return self.call(layer, x, torch.arange(len(x)), list(self.points[layer]))
+
     def _points_of(self, layer: int, kinds: set[str]) -> dict[str, HookPoint]:
         if lacking := kinds - self.points[layer].keys():
             names = ", ".join(f"blocks.{layer}.{KINDS[kind]}" for kind in sorted(lacking))
@@ -368,14 +397,3 @@ class BlockReader:
 
 class AllSeenError(Exception):
     """Ends a run in which everything wanted was seen."""
-
-
-def tolerance_for(value: Tensor) -> float:
-    """How far values of this size may be apart that are equal but for rounding."""
-    largest = float(value.abs().max()) if value.numel() else 0.0
-    return largest * torch.finfo(value.dtype).eps ** 0.5
-
-
-def agree(one: Tensor, other: Tensor) -> bool:
-    """Whether two values are equal but for rounding."""
-    return one.shape == other.shape and bool((one - other).abs().max() <= tolerance_for(other))

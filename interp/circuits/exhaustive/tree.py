@@ -20,13 +20,12 @@ from interp.circuits.contributions import SummedRun, take_apart
 from interp.circuits.exhaustive.lattice import CircuitLattice
 from interp.circuits.graph import Writer
 from interp.circuits.pairs import check_pair
-from interp.circuits.reading import agree
 from interp.circuits.running import Replacement, replacements
+from interp.circuits.shown import apply_mlp, read_out
 from interp.errors import UsageError
 from interp.hooking import evaluating
 from interp.metrics import Metric
 from interp.site import Model
-from interp.sweeps.speed.components import Layer, NotRecognisedError, attend, components_of
 from interp.sweeps.speed.scoring import Score, UnforeseenReadError, measure_carried, prepare_score
 from interp.threads import quickest_threads
 
@@ -109,7 +108,7 @@ class CircuitTree:
     ) -> None:
         self.run, self.rest, self.blocks = run, rest, run.blocks
         self.bits = {writer: number for number, writer in enumerate(free)}
-        self.layers = fast_layers(run)
+        self.layers = run.blocks.shown
         tokens = self.blocks.tokens
         unembed = self.blocks.blocks.unembed
         vocab = unembed(self.blocks.last[:, :1]).shape[-1]
@@ -211,43 +210,3 @@ class CircuitTree:
 
         values = measure_carried(self.score, len(streams), streams.shape[1], carried)
         self.found[branch.numbers.numpy()] = values.double().cpu().numpy()
-
-
-def fast_layers(run: SummedRun) -> list[Layer] | None:
-    """A model's layers by their parts, where it shows them and they give what it gives."""
-    blocks = run.blocks
-    try:
-        layers = components_of(blocks.model).layers
-    except NotRecognisedError:
-        return None
-    every = list(range(blocks.tokens.shape[1]))
-    for number, layer in enumerate(layers):
-        x, values = blocks.entering[number], blocks.values[number]
-        mid = x + values["attn"]
-        if blocks.is_parallel(number) or not agree(read_out(layer, x, every), values["z"]):
-            return None
-        if not agree(apply_mlp(layer, mid[None])[0], values["mlp"]):
-            return None
-    return [layer.in_order() for layer in layers]
-
-
-def read_out(
-    layer: Layer, x: Float[Tensor, "row pos d_model"], at: list[int]
-) -> Float[Tensor, "row some head d_head"]:
-    """What each head reads out at some positions."""
-    normed = layer.ln1(x)
-    if len(at) == x.shape[1]:
-        q, k, v = layer.split(layer.qkv(normed), 3)
-    else:
-        k, v = layer.split(layer.kv(normed), 2)
-        (q,) = layer.split(layer.projections[0](normed[:, at].contiguous()), 1)
-    return attend(q, k, v, at).transpose(1, 2)
-
-
-def apply_mlp(
-    layer: Layer, x: Float[Tensor, "node batch some d_model"]
-) -> Float[Tensor, "node batch some d_model"]:
-    """What the MLP adds, a few rows at a time, as suits a processor's caches."""
-    rows = x.flatten(0, 2)
-    made = [layer.mlp(layer.ln2(some[None]))[0] for some in rows.split(2**11)]
-    return torch.cat(made).view(x.shape)

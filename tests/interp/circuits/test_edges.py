@@ -28,6 +28,12 @@ def gpt():
     return random_gpt()
 
 
+@pytest.fixture(autouse=True)
+def without_gradients():
+    with torch.no_grad():
+        yield
+
+
 def measured(model, clean, corrupted, metric, meaning, direction="corrupted into clean"):
     pair = take_pair(model, clean, corrupted, direction)
     return pair.graph.edges, measure_edges(pair, pair.graph.edges, metric, meaning)
