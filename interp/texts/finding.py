@@ -18,7 +18,7 @@ commit, a checksum. A name with its village does not look like anything. The car
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import phonenumbers
@@ -46,27 +46,38 @@ class Found:
     stop: int
 
 
-def find_private(text: str, regions: Sequence[str] = REGIONS) -> list[Found]:
+def find_private(
+    text: str, regions: Sequence[str] = REGIONS, kinds: Collection[str] | None = None
+) -> list[Found]:
     """Everything that looks private, in the order of the text; where two overlap, the first kind
     of ``KINDS``.
 
     Args:
         regions: where telephone numbers without a country code may be from, as in ``US``.
+        kinds: only these of ``KINDS``; all by default. What they are does not depend on it.
 
     Raises:
-        UsageError: a region that is none.
+        UsageError: a region that is none, or a kind.
     """
     known = phonenumbers.SUPPORTED_REGIONS
     if unknown := [region for region in regions if region not in known]:
         raise UsageError(f"{unknown[0]!r} is no region; nearest: {nearest(unknown[0], known)}")
+    if unknown := [kind for kind in kinds or () if kind not in KINDS]:
+        raise UsageError(f"{unknown[0]!r} is no kind; nearest: {nearest(unknown[0], KINDS)}")
+    wanted = set(KINDS) if kinds is None else set(kinds)
     kept: list[Found] = []
     taken: set[int] = set()
     for kind, finder in KINDS.items():
+        if not wanted:  # those that are left overlap none of the others
+            break
         for start, stop, what in sorted(set(finder(text, regions))):
             place = range(start, stop)
             if taken.isdisjoint(place):
                 taken.update(place)
                 kept.append(Found(kind, what, start, stop))
+        wanted.discard(kind)
+    if kinds is not None:
+        kept = [found for found in kept if found.kind in kinds]
     return sorted(kept, key=lambda found: found.start)
 
 

@@ -38,7 +38,7 @@ def mask_kinds(document: Document, kinds: Sequence[str], regions: Sequence[str])
     """Mask until nothing of these kinds is found; a document that stays private is dropped."""
     text, counts = document.text, Counter[str]()
     for _ in range(ROUNDS):
-        found = [one for one in find_private(text, regions) if one.kind in kinds]
+        found = find_private(text, regions, kinds)
         if not found:
             notes = [Tally(kind, count) for kind, count in sorted(counts.items())]
             return document.with_text(text, *notes)

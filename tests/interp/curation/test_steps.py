@@ -21,6 +21,7 @@ from interp.curation.steps import (
 )
 from interp.errors import UsageError
 from interp.texts import find_private
+from interp.texts.finding import KINDS
 from tests.interp.curation.piles_of_tests import page, sentences
 
 
@@ -103,6 +104,15 @@ PRIVATE = [
 def test_nothing_private_is_found_in_what_was_masked(text):
     [document] = mask_secrets(mask_private([make_document("it", text)]))
     assert document.dropped or find_private(document.text) == []
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.sampled_from(PRIVATE), max_size=6).map(" ".join), st.sets(st.sampled_from([*KINDS]))
+)
+def test_what_is_found_of_some_kinds_is_what_is_found_of_them_among_all(text, kinds):
+    expected = [found for found in find_private(text) if found.kind in kinds]
+    assert find_private(text, kinds=kinds) == expected
 
 
 def test_what_was_masked_is_counted_by_kind():
