@@ -27,8 +27,8 @@ def cells(path) -> list[Any]:
     return notebook.cells
 
 
-def test_there_are_four():
-    assert [path.name[:2] for path in NOTEBOOKS] == ["1_", "2_", "3_", "4_"]
+def test_there_are_five():
+    assert [path.name[:2] for path in NOTEBOOKS] == ["1_", "2_", "3_", "4_", "5_"]
 
 
 def test_a_notebook_is_small_and_names_no_place_on_a_disk(path):
