@@ -28,7 +28,7 @@ import pandas as pd
 
 from experiments import patching
 from experiments.patching import PairTask, asks_for_induction, induction, pairs_given
-from experiments.support.cli import Between, announce, console, launch
+from experiments.support.cli import Between, announce, console, launch, refuse_options
 from experiments.support.pages.presenting import present
 from experiments.support.record import Experiment, Quoted
 from interp.attribution import attribution, audit_scores
@@ -38,6 +38,7 @@ from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
 from interp.site import Model, Site, sites
 from interp.site import Part as Axis
+from interp.verdicts import Verdict, interval_words, verdict_words, verdicts_of
 
 EMBEDDING, FIRST_STREAM = "hook_embed", "blocks.0.hook_resid_pre"
 PARTS: dict[str, tuple[str, tuple[Axis, ...]]] = {
@@ -49,6 +50,7 @@ NEURONS: dict[str, tuple[str, tuple[Axis, ...]]] = {
     "neuron": ("blocks.*.mlp.hook_post", ("neuron",)),
 }
 GRADIENT = "gradient at the corrupted text"
+OF_PATCHING = ("workers", "ray", "head_parts")
 SHOWN = 20  # neurons in the page's table
 BLIND = (
     "What attribution cannot see: it follows one straight line from the corrupted text. Where a "
@@ -73,8 +75,9 @@ class Config(patching.Config):
 
 
 def main(config: Config) -> Path:
+    refuse_options(config, OF_PATCHING, "is for experiments.patching")
     task = induction(config) if asks_for_induction(config) else pairs_given(config)
-    settings = task.config | {"steps": config.steps, "verify": config.verify}
+    settings = task.config | {"steps": config.steps, "verify": config.verify, "seed": config.seed}
     label = f"{task.label}-steps{config.steps}" if config.steps else task.label
     with Run.open(config.runs, "attribution", config.name or label, settings) as run:
         table = pd.concat(
@@ -159,7 +162,8 @@ def parts(run: SavedRun) -> list[Part]:
     """What the page shows, from saved tables and figures alone."""
     table, audits = run.table(), run.table("audits")
     neurons = of_kind(table, ["neuron"])
-    columns = ["site", "approximate", "ci_low", "ci_high", "exact", "why", "n", "line", "code"]
+    columns = ["site", "approximate", "ci_low", "ci_high", "exact", "exact_ci_low"]
+    columns += ["exact_ci_high", "exact_p_adjusted", "why", "n", "line", "code"]
     caption = (
         "Approximate and exact effects of the sites that were patched, in nats of the difference "
         "between the logits of the right and the wrong answer."
@@ -228,13 +232,21 @@ def agreement(audits: pd.DataFrame) -> list[str]:
 
 
 def top_neurons(neurons: pd.DataFrame) -> str:
-    exact = neurons.dropna(subset="exact")
-    top = exact.sort_values("exact", key=abs, ascending=False).iloc[0]
+    """The neuron with the largest exact effect, of those that are shown to have any; of too few
+    pairs to show one, of all."""
+    exact = neurons.dropna(subset="exact").rename(columns={"exact": "exact_delta"})
+    verdicts = verdicts_of(exact, "exact_")
+    shown = exact[[each.is_effect or each is Verdict.UNKNOWN for each in verdicts]]
+    rows = shown if len(shown) else exact
+    top = rows.sort_values("exact_delta", key=abs, ascending=False).iloc[0].to_dict()
     place = int((neurons["approximate"].abs() > abs(top["approximate"])).sum()) + 1
+    effect = f"{top['exact_delta']:+.3f} nats ({interval_words(top, 'exact_')}; "
+    unsure = "" if len(shown) else f"{verdict_words(top, 'exact_')}; "
+    largest = "The largest effect" if len(shown) else "None is shown to matter: the largest change"
     return (
-        f"Of {len(neurons)} neurons {len(exact)} were patched exactly. The largest effect is that "
-        f"of {top['site']}, {top['exact']:+.3f} nats (approximate {top['approximate']:+.3f}, by "
-        f"which it is number {place})."
+        f"Of {len(neurons)} neurons {len(exact)} were patched exactly. {largest} is that of "
+        f"{top['site']}, {effect}{unsure}approximate {top['approximate']:+.3f}, by which it is "
+        f"number {place})."
     )
 
 

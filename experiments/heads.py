@@ -45,10 +45,11 @@ from interp.places import Intervention
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
 from interp.site import Site, sites
-from interp.stats import bootstrap_interval
+from interp.stats import bootstrap_interval, sign_flip_p
 from interp.sweep import sweep
 from interp.verdicts import (
     Verdict,
+    correct,
     costliest,
     interval_words,
     verdict_of,
@@ -61,6 +62,7 @@ WAYS: tuple[Way, ...] = get_args(Way)
 HEADS = "blocks.*.attn.hook_z"
 FEWEST = 20  # occurrences of a character, below which its mean says little
 FEWEST_OF_TOKENS = 3  # occurrences of a token of several characters: there are many, and rare
+RESAMPLES = 2000  # of a token's occurrences
 SHOWN = 18  # characters in the figure
 EXCERPTS = 5  # texts in the figure
 WRITTEN = 4  # heads without which the model writes
@@ -185,15 +187,18 @@ def per_token(
 
 
 def by_token(losses: pd.DataFrame) -> pd.DataFrame:
-    """The mean change for each token that occurs often enough, largest first."""
-    rows = []
-    for token, deltas in losses.groupby("token")["delta"]:
-        if len(deltas) >= fewest_of(losses):
-            mean, low, high = bootstrap_interval(deltas.to_numpy(), resamples=2000)
-            ends = {"delta": mean, "ci_low": low, "ci_high": high}
-            rows.append({"token": token, **ends, "n": len(deltas)})
-    columns = ["token", "delta", "ci_low", "ci_high", "n"]
-    table = pd.DataFrame(rows, columns=columns)
+    """The mean change for each token that occurs often enough, largest first, with its interval
+    over occurrences, and sign flips corrected for all these tokens."""
+    fewest, rows = fewest_of(losses), []
+    often = [(t, part) for t, part in losses.groupby("token")["delta"] if len(part) >= fewest]
+    flips = max(RESAMPLES, 40 * len(often))  # else Holm's factor alone passes 0.05
+    for token, part in often:
+        deltas = part.to_numpy()
+        mean, low, high = bootstrap_interval(deltas, resamples=RESAMPLES)
+        tested = {"ci_low": low, "ci_high": high, "p": sign_flip_p(deltas, flips)}
+        rows.append({"token": token, "delta": mean, **tested, "n": len(deltas)})
+    columns = ["token", "delta", "ci_low", "ci_high", "p", "n"]
+    table = correct(pd.DataFrame(rows, columns=columns)).drop(columns="p")
     return table.sort_values("delta", ascending=False, ignore_index=True)
 
 
@@ -279,15 +284,26 @@ def readings(run: SavedRun) -> list[str]:
         fewest = fewest_of(run.table("tokens"))
         said.append(f"No {noun} occurs {fewest} times: more --examples would tell which suffer.")
     else:
-        top, last = tokens.iloc[0], tokens.iloc[-1]
-        if (verdicts_of(tokens) == Verdict.RAISES).any():
-            top = costliest(tokens)
-        said.append(
-            f"Without head {name} the {noun} {top['token']!r} suffers most "
-            f"({top['delta']:+.3f} nats over {top['n']} occurrences) and {last['token']!r} "
-            f"least ({last['delta']:+.3f})."
-        )
+        said.append(token_reading(name, noun, tokens))
     return said
+
+
+def token_reading(head: str, noun: str, tokens: pd.DataFrame) -> str:
+    """Which token suffers most without a head, of those that are shown to, and which gains."""
+    top, verdicts = costliest(tokens).to_dict(), verdicts_of(tokens)
+    effect = f"{top['delta']:+.3f} nats over {top['n']} occurrences, {interval_words(top)}"
+    said = (
+        f"Without head {head} the {noun} {top['token']!r} suffers most ({effect})"
+        if verdict_of(top) is Verdict.RAISES
+        else f"Without head {head} no {noun} is shown to suffer: the largest change is that of "
+        f"{top['token']!r} ({effect}; {verdict_words(top)})"
+    )
+    gains = tokens[verdicts == Verdict.LOWERS]
+    if len(gains):
+        most = gains.nsmallest(1, "delta").iloc[0]
+        said += f", and {most['token']!r} gains most ({most['delta']:+.3f})"
+    unsure = int((verdicts == Verdict.NOT_SHOWN).sum())
+    return f"{said}; {unsure} of {len(tokens)} {noun}s show no effect."
 
 
 EXPERIMENT = Experiment(

@@ -27,7 +27,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from experiments.support.cli import Seed, announce, console, launch, run_name
+from experiments.support.cli import (
+    Seed,
+    announce,
+    console,
+    launch,
+    refuse_options,
+    run_name,
+)
 from experiments.support.keeping import kept, model_path, require_same
 from experiments.support.model_neurons import (
     activations_of,
@@ -40,7 +47,7 @@ from experiments.support.named.coding import TextTokens
 from experiments.support.named.found import Size
 from experiments.support.pages.presenting import present
 from experiments.support.record import Experiment, Quoted
-from experiments.support.trained import NamedOptions, find_subject
+from experiments.support.trained import NamedOptions, comes_trained, find_subject
 from experiments.support.trainings.rungs import plan_rung, threads_for
 from gpt import checkpoint
 from gpt.errors import UsageError
@@ -57,6 +64,18 @@ CHOSEN = 4  # neurons, where none is named
 READ = 5  # characters of a question, and of each side of an answer
 TEXTS = 6
 BLOCKS = 2000  # of the validation text
+OF_A_RUNG = ("preset", "rung")
+OF_A_MODEL = (
+    "weights",
+    "set",
+    "tokenizer",
+    "context",
+    "examples",
+    "device",
+    "dtype",
+    "trust_remote_code",
+)
+"""Options that have no effect on the other."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +103,9 @@ def main(config: Config) -> Path:
 
 def neurons_of_model(config: Config) -> Path:
     """What neurons of a named model fire at, and what the loss is without them."""
+    refuse_options(config, OF_A_RUNG, "is for a rung of the ladder, not for --model")
+    if comes_trained(config.model, config.weights):
+        refuse_options(config, ["seed"], "is for a model that is trained here")
     subject = find_subject(config, partial(check_size, config))
     require_neurons(subject, config.layer)
     tokens, reference = subject.examples(config.examples), subject.reference(config.examples)
@@ -120,7 +142,7 @@ def check_size(config: Config, size: Size, _: TextTokens) -> None:
 
 def neurons_of_rung(config: Config) -> Path:
     """What neurons of a rung ask for, fire at and answer."""
-    check_no_model(config)
+    refuse_options(config, OF_A_MODEL, "is for a model that --model names")
     corpus = load_corpus(config.text)
     tokenizer = CharTokenizer.from_text(corpus.text)
     size, recipe = plan_rung(config.rung, config.preset, tokenizer.vocab_size)
@@ -157,19 +179,6 @@ def draw(run: Run) -> None:
 
 def is_of_model(run: SavedRun) -> bool:
     return "subject" in run.description["config"]
-
-
-def check_no_model(config: Config) -> None:
-    """Raises ``UsageError`` at an option that is for a named model where none is."""
-    given = {
-        "--weights": config.weights,
-        "--set": config.set,
-        "--tokenizer": config.tokenizer,
-        "--context": config.context,
-        "--examples": config.examples,
-    }
-    if wrong := [option for option, value in given.items() if value]:
-        raise UsageError(f"{wrong[0]} is for a model that --model names: name one, or leave it out")
 
 
 def check_neurons(config: Config, layers: int, neurons: int) -> None:

@@ -19,7 +19,8 @@ answer minus that of the wrong answer at the last position; left out, they are w
 predicts after the clean and after the corrupted text.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -29,24 +30,31 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from experiments.support.cli import Examples, announce, console, launch, run_name
+from experiments.support.cli import (
+    Examples,
+    announce,
+    console,
+    launch,
+    refuse_options,
+    run_name,
+)
 from experiments.support.devices import device_named
 from experiments.support.named.checkpoints import opened
 from experiments.support.named.coding import TextTokens, token_after
+from experiments.support.named.found import Size
 from experiments.support.named.kinds import Kind, kind_of
 from experiments.support.pages.carrying import (
-    FEW_LAYERS,
-    HEADS_SHOWN,
-    best_of,
     carriers,
+    heads_reading,
     held_where,
+    most_of,
     strongest_head,
 )
 from experiments.support.pages.presenting import present
 from experiments.support.pages.views import with_computing
 from experiments.support.pairs import Pair, check_pairs, check_texts, read_pairs
 from experiments.support.record import Experiment, Quoted
-from experiments.support.trained import SweepOptions, find_subject, workers_of
+from experiments.support.trained import SweepOptions, comes_trained, find_subject, workers_of
 from experiments.support.trainings.induction import InductionRecipe, induction_model, swapped_cues
 from gpt.errors import UsageError
 from interp import figures
@@ -57,12 +65,14 @@ from interp.report import Figure, Part, Section
 from interp.report.attention import AttentionView
 from interp.runs import Run, SavedRun, identity_of
 from interp.site import Model
-from interp.verdicts import Verdict, verdicts_of
 
 INDUCTION = "induction"
 STRINGS = 64
 COMPONENTS = ("resid_pre", "attn_out", "mlp_out", "z")
 INSIDE_HEADS = ("q", "k", "v")
+OF_INDUCTION = ("examples", "length", "corrupt")
+OF_A_SUBJECT = ("preset", "text", "weights", "set", "tokenizer", "context", "trust_remote_code")
+"""Options that have no effect on the other."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +117,10 @@ class PairTask:
 
 
 def main(config: Config) -> Path:
-    workers = workers_of(config)
-    task = induction(config) if asks_for_induction(config) else pairs_given(config)
+    workers, built_in = workers_of(config), asks_for_induction(config)
+    if not built_in and comes_trained(config.model, config.weights):
+        refuse_options(config, ["seed"], "is for what is trained here or drawn at random")
+    task = induction(config) if built_in else pairs_given(config)
     with Run.open(config.runs, "patching", config.name or task.label, task.config) as run:
         metric = logit_difference(task.answer, task.wrong)
         components = task.config["components"]
@@ -157,6 +169,7 @@ def induction(config: Config) -> PairTask:
     """Random strings repeated, and a model that was trained on such, or the checkpoint."""
     device, recipe = device_named(config.device), InductionRecipe()
     block, letters, label = recipe.block_size, len(recipe.letters), INDUCTION
+    refuse_options(config, OF_A_SUBJECT, "has no effect on the built-in task, of random strings")
     if config.model:
         model, tokenizer, about = opened(Path(config.model))
         block, letters = model.config.block_size, tokenizer.vocab_size
@@ -176,8 +189,11 @@ def induction(config: Config) -> PairTask:
     if not config.model:
         model, tokenizer, about = induction_model(recipe, config.seed, config.runs, device)
     clean, corrupted = clean.to(device), corrupted.to(device)
+    if config.dtype != "auto":
+        model = model.to(getattr(torch, config.dtype))
     settings = {
         "task": INDUCTION,
+        "dtype": config.dtype,
         "components": patched_components(config, is_large=False),
         "corrupt": config.corrupt,
         "model": about,
@@ -204,7 +220,8 @@ def pairs_given(config: Config) -> PairTask:
     else:
         pairs = [Pair(config.clean, config.corrupted, config.answer, config.wrong)]
     check_texts(pairs)
-    subject = find_subject(config, partial(check_pairs, pairs))
+    refuse_options(config, OF_INDUCTION, "is for the built-in task, not for pairs")
+    subject = find_subject(config, partial(check_within, config, pairs))
     model, tokenizer = subject.model, subject.tokenizer
     device = subject.data.val.device
     clean, corrupted = (
@@ -237,6 +254,13 @@ def pairs_given(config: Config) -> PairTask:
     made_of = config.pairs.stem if config.pairs else identity_of(pairs=settings["pairs"])[:8]
     label = run_name(subject.label, made_of)
     return PairTask(model, tokenizer, clean, corrupted, answer, wrong, settings, label)
+
+
+def check_within(config: Config, pairs: Sequence[Pair], size: Size, tokenizer: TextTokens) -> None:
+    """Raises ``UsageError`` where the model, or what it is given at once, does not hold a pair."""
+    check_pairs(
+        pairs, replace(size, context=min(size.context, config.context or size.context)), tokenizer
+    )
 
 
 def patched_components(config: Config, is_large: bool) -> list[str]:
@@ -334,26 +358,10 @@ def readings(run: SavedRun) -> list[str]:
         f"after the clean texts, {first['baseline']:+.2f} after the corrupted ones "
         f"({first['n']} pair{'s' if first['n'] > 1 else ''})."
     ]
-    stream = table[table["component"] == "resid_pre"].set_index(["layer", "pos"])["recovered"]
+    stream = table[table["component"] == "resid_pre"]
     said.append(f"The residual stream holds most of it entering {held_where(stream, positions)}.")
     outputs = table[table["component"].isin(["attn_out", "mlp_out"])]
-    said.append(f"Of the layers' outputs, {best_of(outputs)} restores most.")
-    heads = table[table["component"] == "z"]
-    if heads["layer"].nunique() > FEW_LAYERS:
-        shown = heads[verdicts_of(heads) != Verdict.NOT_SHOWN]  # of one pair, none is known
-        named = [
-            f"{row['layer']:.0f}.{row['head']:.0f} ({row['recovered']:.2f})"
-            for row in shown.nlargest(HEADS_SHOWN, "recovered").to_dict("records")
-        ]
-        said.append(
-            f"Of all {len(heads)} heads, {', '.join(named)} restore most."
-            if named
-            else f"None of {len(heads)} heads is shown to restore any of it; the most has "
-            f"{best_of(heads)}."
-        )
-    else:
-        for layer, rows in heads.groupby("layer"):
-            said.append(f"Of the heads of layer {layer}, {best_of(rows)} restores most.")
+    said += [most_of("the layers' outputs", outputs), *heads_reading(table)]
     if run.description["config"]["task"] == INDUCTION:
         scores = run.table("scores")
         for metric, layer in (("previous_token", 0), ("induction", scores["layer"].max())):

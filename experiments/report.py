@@ -30,7 +30,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from experiments.support.cli import console, launch, print_table
+from experiments.support.cli import console, launch, print_table, refuse_options
 from experiments.support.grading import brief_table, grade_all, plain_cell, table_of_grades
 from experiments.support.grading.sound import folder_of_run
 from experiments.support.pages import page_of, require_finished
@@ -53,6 +53,13 @@ HOW_TO_READ = (
     "be computed anew by who knows how, and a quiz's score is a file that anybody can edit: a "
     "training that was repeated is the only proof."
 )
+
+IDLE = {
+    "grade": ("notes", "format", "worksheet", "references"),
+    "references": ("title", "notes", "format", "worksheet", "output"),
+    "worksheet": ("notes", "format"),
+}
+"""Options that have no effect with another."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,12 @@ class Config:
 def main(config: Config) -> Path:
     if not config.run:
         raise UsageError("no run is given: name folders such as runs/course/demo-python-docs")
+    for way, idle in IDLE.items():
+        if getattr(config, way):
+            refuse_options(config, idle, f"has no effect with --{way}")
     if config.grade:
+        if config.text and not config.repeat:
+            raise UsageError("--text is for --repeat, which trains once more: leave it out")
         return grade(config)
     if config.repeat or config.text:
         raise UsageError("--repeat and --text are for --grade, which looks at hand-ins")

@@ -31,6 +31,7 @@ from experiments.support.cli import (
     announce,
     console,
     launch,
+    refuse_options,
     run_name,
 )
 from experiments.support.own_cuts import (
@@ -113,6 +114,10 @@ class Config(Options):
 
 
 def main(config: Config) -> Path:
+    if not config.ray:
+        refuse_options(config, ["gpus"], "is for --ray, which gives a training its share of a GPU")
+    elif config.ray != "local":
+        refuse_options(config, ["workers"], f"has no effect on the cluster at {config.ray}")
     corpus = load_corpus(config.text)
     asked = config.surgeries or (() if config.cut else ("course",))
     own = own_cuts(config.cut, [surgery.read_source(gpt.model)], [BASELINE, *CUTS])

@@ -35,7 +35,7 @@ from interp.sweep import effects_of
 from interp.sweeps.resuming.answers import RowStore
 from interp.sweeps.speed.fused import frozen_linear_maps
 from interp.sweeps.speed.reading import behind_blocks, measure_run
-from interp.verdicts import FEWEST
+from interp.verdicts import FEWEST, intervals_over_texts
 
 EMBEDDING = "hook_embed"
 
@@ -113,8 +113,9 @@ def attribution(
 
     Returns:
         The table, one row per site: its columns; ``approximate``, the mean over examples in the
-        metric's units with its interval; ``exact``, the same measured, and ``why`` it was
-        (largest, random), where it was audited; ``n`` examples. And the audit.
+        metric's units with its interval; ``exact``, the same measured, with
+        ``exact_ci_low exact_ci_high exact_p_adjusted``, and ``why`` it was (largest, random),
+        where it was audited; ``n`` examples. And the audit.
 
     Raises:
         UsageError: texts of different shape, no sites, nothing to verify, a metric without a
@@ -147,7 +148,8 @@ def attribution(
         allow_no_effect=True,
         run=run,
     )
-    exact = (effects.values - effects.baseline).mean(axis=1)
+    differences = effects.values - effects.baseline
+    exact = differences.mean(axis=1)
     table = pd.DataFrame([site.columns() for site in sites])
     table["approximate"] = approximate
     if scores.shape[1] >= FEWEST:
@@ -156,6 +158,9 @@ def attribution(
         table[["ci_low", "ci_high"]] = np.nan
     table["exact"] = np.nan
     table.loc[chosen, "exact"] = exact
+    for name, found in intervals_over_texts(differences).items():
+        table[f"exact_{name}"] = np.nan
+        table.loc[chosen, f"exact_{name}"] = found
     table["why"] = ""
     table.loc[largest, "why"], table.loc[random, "why"] = "largest", "random"
     table["n"] = scores.shape[1]

@@ -8,9 +8,9 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -106,6 +106,25 @@ def check_options(config: Any) -> None:
         require_name(config.name)
     if hasattr(config, "runs"):
         require_writable(config.runs)
+
+
+def refuse_options(config: Any, names: Iterable[str], reason: str) -> None:
+    """See that none of some options was given, where they would have no effect.
+
+    Args:
+        config: what was asked for; an option was given where it is not its default.
+        names: the options that have no effect here, as the fields of the config are called.
+        reason: why, as the rest of a sentence that begins with the option.
+
+    Raises:
+        UsageError: the first that was.
+    """
+    for field in fields(config):
+        default = field.default
+        if field.default_factory is not MISSING:
+            default = field.default_factory()
+        if field.name in names and getattr(config, field.name) != default:
+            raise gpt.errors.UsageError(f"--{field.name.replace('_', '-')} {reason}: leave it out")
 
 
 def require_writable(folder: Path) -> None:

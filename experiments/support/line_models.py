@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 import gpt.model
-from experiments.support.cli import run_name
+from experiments.support.cli import refuse_options, run_name
 from experiments.support.line_options import LineOptions
 from experiments.support.models.asking import Asked
 from experiments.support.models.ran import choose_files, files_that_ran
@@ -43,6 +43,8 @@ from interp.surgery.source.syntax import tell_apart
 
 FOREIGN_STEPS = 300  # of training somebody else's model in demo
 TEXTS = 24
+OF_ONE_WITH_WEIGHTS = ("tokenizer", "context", "device", "dtype", "trust_remote_code")
+"""Options that have no effect on a model that is trained here."""
 LARGE_MODEL = 12, 12
 """Texts that a large model is judged on, and tokens of each: fewer texts could show no effect of
 some 1,400 cuts."""
@@ -108,12 +110,11 @@ def studied_model(config: LineOptions) -> StudiedModel:
     if comes_trained:
         require_no_training(config)
         return trained_elsewhere(config)
-    for option in ("tokenizer", "context"):
-        if getattr(config, option):
-            raise UsageError(
-                f"--{option} is for a model that comes with weights; this one is trained here, "
-                "and its preset and text decide that"
-            )
+    refuse_options(
+        config,
+        OF_ONE_WITH_WEIGHTS,
+        "is for a model that comes with weights, and of another class than our own",
+    )
     return trained_here(config, foreign)
 
 
@@ -153,6 +154,7 @@ def names_of_files(modules: Sequence[ModuleType]) -> list[str]:
 def require_no_training(config: LineOptions) -> None:
     """Raises ``UsageError`` where a training is asked for of a model that comes with weights."""
     what = config.model or config.build
+    refuse_options(config, ["preset", "seeds"], f"has no effect on {what}, which comes trained")
     asked = {"--retrain-top": config.retrain_top, "--steps": config.steps}
     if wrong := [option for option, value in asked.items() if value]:
         raise UsageError(
@@ -217,6 +219,7 @@ def trained_elsewhere(config: LineOptions) -> StudiedModel:
         "class": type(own).__name__,
         "text": {"name": corpus.name, "sha256": corpus.sha256},
         "texts": len(tokens),
+        "seed": config.seed,
         "layers": config.layers,
         "taken": {"files": names_of_files(modules)},
     }

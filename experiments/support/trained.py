@@ -21,7 +21,7 @@ import tyro
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from experiments.support.cli import Between, Examples, Options, run_name
+from experiments.support.cli import Between, Examples, Options, refuse_options, run_name
 from experiments.support.devices import Device, Dtype, device_named
 from experiments.support.named.checkpoints import (
     load_checkpoint,
@@ -116,10 +116,12 @@ def workers_of(config: SweepOptions) -> Executor | None:
     """The workers that share a sweep; None where this process does it all.
 
     Raises:
-        UsageError: no cluster answers.
+        UsageError: no cluster answers; or it has its own number of workers.
     """
     if not (config.workers or config.ray):
         return None
+    if config.ray not in ("", "local"):
+        refuse_options(config, ["workers"], f"has no effect on the cluster at {config.ray}")
     return executor_of(config.workers, config.ray)
 
 
@@ -183,7 +185,13 @@ def nothing_to_check(size: Size, tokenizer: TextTokens) -> None:
 
 def find_subject(config: NamedOptions, check: Check = nothing_to_check) -> TrainedSubject:
     """The model and text that the command line asks for, trained now if need be; as
-    ``load_subject`` gives them."""
+    ``load_subject`` gives them.
+
+    Raises:
+        UsageError: as ``load_subject``; or an option has no effect on such a model.
+    """
+    if comes_trained(config.model, config.weights):
+        refuse_options(config, ["preset"], f"has no effect on {config.model}, which comes trained")
     return load_subject(
         config.model,
         text=config.text,
@@ -200,6 +208,12 @@ def find_subject(config: NamedOptions, check: Check = nothing_to_check) -> Train
         large_model=config.large_model,
         check=check,
     )
+
+
+def comes_trained(name: str, weights: Path | None) -> bool:
+    """Whether a model that is named has weights already."""
+    kind = kind_of(name)
+    return kind is not Kind.PRESET and (kind is not Kind.CLASS or weights is not None)
 
 
 def load_subject(
@@ -248,6 +262,13 @@ def load_subject(
         raise UsageError(f"{option} is for a class of a file: name it, as in --model model.py:GPT")
     if tokenizer and kind not in (Kind.CLASS, Kind.NANOGPT):
         raise UsageError("--tokenizer is for a model that brings none: leave it out")
+    if tokenizer and kind is Kind.CLASS and weights is None:
+        raise UsageError(
+            "--tokenizer is for a class that comes with --weights; without them it is trained here "
+            "on the characters of the text: leave it out"
+        )
+    if trust_remote_code and kind is not Kind.TRANSFORMERS:
+        raise UsageError("--trust-remote-code is for --model hf:…: leave it out")
     corpus = load_corpus(text)
     if kind is Kind.PRESET:
         named = preset_model(PRESETS[preset], corpus, seed, runs, there, check)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from experiments import attribution, patching
-from experiments.attribution import BLIND, Config, main
+from experiments.attribution import BLIND, Config, main, of_kind, top_neurons
 from experiments.patching import induction
 from experiments.support.trainings.induction import InductionRecipe
 from interp.caching import cache
@@ -91,6 +91,24 @@ def test_the_page_says_how_well_it_agrees_and_what_it_cannot_see(folder):
     assert files == {f"approximations.{kind}" for kind in ("png", "svg", "pdf")}
     svg = (folder / "figures" / "approximations.svg").read_text(encoding="utf-8")
     assert svg.count("correlation") >= 6
+
+
+def test_a_neuron_is_the_largest_only_where_its_effect_is_shown(table):
+    neurons = of_kind(table, ["neuron"])
+    exact = neurons["exact"].dropna().abs().sort_values(ascending=False)
+    ends = ["exact_ci_low", "exact_ci_high", "exact_p_adjusted"]
+    noisy = neurons.copy()
+    noisy.loc[exact.index, ends] = [-9.0, 9.0, 0.6]
+    told = top_neurons(noisy)
+    assert "None is shown to matter: the largest change is that of" in told
+    assert "no effect shown" in told
+    sure = noisy.copy()
+    sure.loc[exact.index[2], ends] = [1.0, 2.0, 0.001]
+    assert f"The largest effect is that of {neurons['site'][exact.index[2]]}" in top_neurons(sure)
+    one = neurons.assign(n=1, **dict.fromkeys(ends, float("nan")))
+    told = top_neurons(one)
+    assert f"The largest effect is that of {neurons['site'][exact.index[0]]}" in told
+    assert "no interval from fewer than three" in told
 
 
 def test_started_again_nothing_is_patched_again_and_the_table_is_the_same(

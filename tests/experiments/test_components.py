@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import gpt.model
-from experiments.components import Config, main, readings
+from experiments.components import Config, alike_reading, main, readings
 from experiments.support.trained import StudyOptions, find_subject
 from interp.metrics import loss
 
@@ -91,3 +91,18 @@ def test_no_sentence_says_that_a_part_matters_whose_effect_is_not_shown(table):
     said = " ".join(readings(noisy))
     assert "matters most" not in said
     assert said.count("is shown to matter under") == 2
+
+
+def test_what_is_said_everywhere_alike_is_named_where_it_is_shown():
+    ends = {"p_adjusted": 0.01, "n": 8, "kind": "MLP"}
+    parts = pd.DataFrame(
+        [
+            {"site": "wild", "intervention": "zero", "delta": 2.0, "ci_low": 0.1, "ci_high": 4.0},
+            {"site": "wild", "intervention": "mean", "delta": 0.5, "ci_low": 0.2, "ci_high": 0.8},
+            {"site": "sure", "intervention": "zero", "delta": 0.9, "ci_low": 0.8, "ci_high": 1.0},
+            {"site": "sure", "intervention": "mean", "delta": 0.1, "ci_low": 0.0, "ci_high": 0.2},
+        ]
+    ).assign(**ends)
+    assert "is worth 0.800 nats, of sure" in alike_reading(parts)
+    none = alike_reading(parts[parts["site"] == "wild"])
+    assert none.startswith("None of them is shown to say something everywhere alike")

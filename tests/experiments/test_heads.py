@@ -7,7 +7,15 @@ import pytest
 import torch
 
 import gpt.model
-from experiments.heads import FEWEST, Config, main, readings, worst_head
+from experiments.heads import (
+    FEWEST,
+    Config,
+    by_token,
+    main,
+    readings,
+    token_reading,
+    worst_head,
+)
 from experiments.support.trained import StudyOptions, find_subject
 from interp.figures.style import name_lines
 from interp.metrics import loss
@@ -104,3 +112,29 @@ def test_no_sentence_says_that_a_head_matters_whose_cell_shows_no_effect(folder,
     assert worst_head(noisy)["site"] == noisy.loc[small, "site"]
     mean = next(sentence for sentence in readings(run) if "mean ablation" in sentence)
     assert "matters most: +0.001 nats" in mean
+
+
+def losses_of_tokens(changes: dict[str, list[float]]) -> pd.DataFrame:
+    rows = [{"token": token, "delta": each} for token, all_ in changes.items() for each in all_]
+    return pd.DataFrame(rows)
+
+
+def test_a_token_suffers_only_where_that_is_shown():
+    """One of wild changes has the largest mean, and an interval on both sides of zero."""
+    wild, steady, gains = [9.0, -7.0] * 15, [0.2, 0.3] * 15, [-0.4, -0.5] * 15
+    tokens = by_token(losses_of_tokens({"w": wild, "s": steady, "g": gains}))
+    assert tokens["token"].iloc[0] == "w"
+    told = token_reading("0.1", "character", tokens)
+    assert told.startswith("Without head 0.1 the character 's' suffers most (+0.250 nats over 30")
+    assert "and 'g' gains most (-0.450); 1 of 3 characters show no effect." in told
+    alone = token_reading("0.1", "character", tokens[tokens["token"] == "w"])
+    assert "no character is shown to suffer: the largest change is that of 'w'" in alone
+    assert "gains" not in alone
+
+
+def test_a_token_that_was_one_of_many_looked_at_needs_more_to_be_shown():
+    """Each has an interval on one side of zero and five occurrences: chance, among 40."""
+    few = {f"token{i}": [0.1, 0.2, 0.3, 0.2, 0.1] for i in range(40)}
+    tokens = by_token(losses_of_tokens(few))
+    assert (tokens["ci_low"] > 0).all()
+    assert "no token is shown to suffer" in token_reading("0.1", "token", tokens)

@@ -15,6 +15,7 @@ from interp.errors import SiteError, UsageError
 from interp.interventions import Patch, intervene
 from interp.metrics import accuracy, logit_difference, loss
 from interp.site import Site, sites
+from interp.stats import bootstrap_interval
 from interp.sweeps.speed.reading import behind_blocks
 
 METRIC = logit_difference(answer=3, wrong=5)
@@ -92,6 +93,9 @@ def test_the_audit_holds_the_largest_and_as_many_random_ones_patched_exactly(
             with intervene(model, {row.site: Patch(kept)}, allow_no_effect=True):
                 after = METRIC(model(corrupted), clean)
         assert row.exact == pytest.approx(float((after - before).mean()), abs=1e-5)
+        _, *ends = bootstrap_interval((after - before).double().numpy())
+        assert [row.exact_ci_low, row.exact_ci_high] == pytest.approx(ends, abs=1e-5)
+        assert row.exact_p_adjusted >= 1 / 2 ** (len(clean) - 1)
     assert found.audit.sites == 10
     expected = np.corrcoef(exact["approximate"], exact["exact"])[0, 1]
     assert found.audit.correlation == pytest.approx(expected)
