@@ -22,6 +22,7 @@ from transformer_lens.hook_points import HookPoint
 from interp.errors import UsageError
 from interp.line_hooks.finding import FoundValue, find_values, tokens_among
 from interp.line_hooks.following import Following, following_modules
+from interp.line_hooks.hiding import HiddenPadding
 from interp.line_hooks.naming import FieldName, name_values
 from interp.line_hooks.passing import passing_outputs, passing_values, replaced
 from interp.line_hooks.shaping import AxesApart, noting_texts, part_texts
@@ -147,6 +148,7 @@ class HookedLines(TakesTexts, HookedRootModule):
             by_origin[named.origin].take_name(named)
             self.hook_dict.setdefault(name, by_origin[named.origin])
         self.mod_dict = dict(self.hook_dict)
+        self.padding = HiddenPadding(model, inputs, options)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "HookedLines":
         """A view of a copy of the model, without the hooks that are on this one's values."""
@@ -160,6 +162,7 @@ class HookedLines(TakesTexts, HookedRootModule):
         new.hook_dict = {name: twins[point] for name, point in self.hook_dict.items()}
         new.mod_dict = dict(new.hook_dict)
         new.naming = self.naming
+        new.padding = self.padding.twin(new.inner)
         if "tokenizer" in vars(self):
             new.tokenizer = self.tokenizer
         new.training = self.training  # the model's own modules have theirs, which may differ
@@ -198,8 +201,13 @@ class HookedLines(TakesTexts, HookedRootModule):
         return self.inner
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's logits [batch pos vocab], with the hooks that are on its values in place."""
-        with self.watching():
+        """The model's logits [batch pos vocab], with the hooks that are on its values in place.
+
+        Raises:
+            UsageError: texts in padding have other logits than alone, as ``attention_mask`` or the
+                model's positions do not hide it.
+        """
+        with self.padding.checking(), self.watching():
             output = self.inner(*args, **kwargs)
         tokens = tokens_among(args, kwargs)
         if isinstance(output, Tensor) or tokens is None:

@@ -18,6 +18,7 @@ from interp.line_hooks.bench import (
     is_unchanged,
     noise_like,
 )
+from interp.line_hooks.norming import is_norm_of
 from interp.line_hooks.values import Origin
 
 
@@ -71,10 +72,22 @@ def find_sums(region: Region) -> Sums:
                     name_only_part(region, sums, origin)
                     return sums
     why = "no two values of the block's lines add up to what it adds to the stream"
+    if any(returns_norm(clean, group[0]) for group in groups):
+        why = (
+            "the block returns a norm of the sum, not the sum, so that nothing is added to what it "
+            "is handed (a post-norm block, as BERT's): hook_resid_post is behind the last norm"
+        )
     if len(clean.values) <= 1:  # what it returns
         why = "no line of the model's own files runs in the block"
     sums.why |= dict.fromkeys((ATTN_OUT, MLP_OUT, RESID_MID), why)
     return sums
+
+
+def returns_norm(clean: Recording, origin: Origin) -> bool:
+    """Whether a block returns a norm of a value, which is not what it was handed."""
+    value = clean.values[origin]
+    others = (clean.returned, clean.stream)
+    return is_norm_of(clean.returned, value) and not any(is_close(value, each) for each in others)
 
 
 def groups_of_equal(region: Region, clean: Recording) -> list[list[Origin]]:

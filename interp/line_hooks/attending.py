@@ -193,7 +193,9 @@ class HeadSearch(Search):
             if is_close(softmax, pattern, tolerance=SINGLE) and self.is_softmax(origin, made):
                 self.heads.made[SCORES] = origin
                 return
-        self.heads.why[SCORES] = "no value was seen whose softmax is the pattern"
+        self.heads.why[SCORES] = (
+            "no line holds what the pattern is the softmax of: a mask may be added within that call"
+        )
 
     def is_softmax(self, scores: Origin, pattern: Origin) -> bool:
         """Whether the pattern is the scores' softmax, with these changed too."""

@@ -207,13 +207,13 @@ def noise_like(rows: Tensor, seed: int, size: float = 1.0) -> Tensor:
 
 def at_position(position: int, delta: Tensor) -> Change:
     """Adds to one position's row."""
+    return partial(add_at, position, delta)
 
-    def change(rows: Tensor) -> Tensor:
-        rows = rows.clone()
-        rows[:, position] += delta[:, position]
-        return rows
 
-    return change
+def add_at(position: int, delta: Tensor, rows: Tensor) -> Tensor:
+    rows = rows.clone()
+    rows[:, position] += delta[:, position]
+    return rows
 
 
 def tolerance_of(value: Tensor) -> float:

@@ -4,6 +4,7 @@ The blocks are a list of modules that are called in turn, once each, and each of
 residual stream [batch pos d_model] and returns one.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ class ModuleCall:
     """
 
     path: str
-    args: tuple[Any, ...]
+    args: Sequence[Any]
     kwargs: Mapping[str, Any]
     handed: dict[Key, Tensor]
     makers: dict[Key, Origin]
@@ -82,7 +83,7 @@ class StreamBlock:
         """The block alone, called as in the run but for the stream."""
 
         def call(handed: Tensor) -> Tensor:
-            args, kwargs = list(self.call.args), dict(self.call.kwargs)
+            args, kwargs = with_own_caches(self.call.args, self.call.kwargs)
             if isinstance(self.key, int):
                 args[self.key] = handed
             else:
@@ -105,7 +106,7 @@ def noting_calls(bench: Bench) -> Iterator[list[ModuleCall]]:
             made = {key: bench.maker_of(value) for key, value in streams.items()}
             makers = {key: origin for key, origin in made.items() if origin is not None}
             handed = {key: value.clone() for key, value in streams.items()}
-            calls.append(ModuleCall(path, args, kwargs, handed, makers))
+            calls.append(ModuleCall(path, *with_own_caches(args, kwargs), handed, makers))
 
         return enter
 
@@ -126,6 +127,18 @@ def noting_calls(bench: Bench) -> Iterator[list[ModuleCall]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def with_own_caches(
+    args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """What a block is handed, with a copy of its own of each cache of keys and values: else a block
+    that is called again finds those of its last call."""
+    return list(map(own_cache, args)), {name: own_cache(each) for name, each in kwargs.items()}
+
+
+def own_cache(given: Any) -> Any:
+    return copy.deepcopy(given) if hasattr(given, "get_seq_length") else given
 
 
 def is_stream(value: Any) -> bool:

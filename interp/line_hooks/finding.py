@@ -139,13 +139,14 @@ def changed_alike(
     inputs: Sequence[Any], options: Mapping[str, Any], change: Callable[[Tensor], Tensor]
 ) -> Call:
     """What a model is called with, with all that has the axes of its tokens changed alike."""
-    tokens = tokens_among(inputs, options)
-
-    def changed(x: Any) -> Any:
-        alike = isinstance(x, Tensor) and tokens is not None and x.shape[:2] == tokens.shape
-        return change(x) if alike else x
-
-    return [changed(x) for x in inputs], {name: changed(x) for name, x in options.items()}
+    if (tokens := tokens_among(inputs, options)) is None:
+        return inputs, options
+    names, values = list(options), [*inputs, *options.values()]
+    changed = [
+        change(x) if isinstance(x, Tensor) and x.shape[:2] == tokens.shape else x for x in values
+    ]
+    count = len(inputs)
+    return changed[:count], dict(zip(names, changed[count:], strict=True))
 
 
 def axes_seen(shape: tuple[int, ...], others: Sequence[tuple[int, ...]]) -> tuple[str, ...]:

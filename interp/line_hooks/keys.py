@@ -8,6 +8,7 @@ products that depend on how far apart two positions are.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -163,9 +164,9 @@ def drawn_like(rows: Tensor, seed: int) -> Tensor:
 
 def turned(turn: Tensor) -> Callable[[Tensor], Tensor]:
     """Turns rows of heads, each by its own matrix [head d_head d_head]."""
+    return partial(turn_rows, turn)
 
-    def change(rows: Tensor) -> Tensor:
-        heads = rows.unflatten(-1, (len(turn), -1))
-        return torch.einsum("bphd,hde->bphe", heads, turn).flatten(2)
 
-    return change
+def turn_rows(turn: Tensor, rows: Tensor) -> Tensor:
+    heads = rows.unflatten(-1, (len(turn), -1))
+    return torch.einsum("bphd,hde->bphe", heads, turn).flatten(2)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from interp.line_hooks.adding import ATTN_OUT, MLP_OUT, RESID_MID, find_sums
 from interp.line_hooks.attending import find_heads
@@ -22,6 +23,7 @@ from interp.line_hooks.confirming import Expected, is_confirmed
 from interp.line_hooks.ends import name_embeddings, name_end
 from interp.line_hooks.feeding import find_neurons
 from interp.line_hooks.finding import Call, FoundValue, changed_alike, tokens_among
+from interp.line_hooks.hiding import MASK
 from interp.line_hooks.norming import name_norms
 from interp.line_hooks.searching import PATTERN, SCORES
 from interp.line_hooks.values import Origin
@@ -254,9 +256,24 @@ def with_heads(bench: Bench, name: str, origin: Origin, count: int | None) -> Fi
 
 
 def cut_short(inputs: Sequence[Any], options: Mapping[str, Any]) -> Call:
-    """What a model is called with, of one text and few positions."""
+    """What a model is called with, of one text and few positions: such as hold no padding."""
     tokens = tokens_among(inputs, options)
     if tokens is None:
         return inputs, options
-    at = [position % tokens.shape[1] for position in range(POSITIONS)]
-    return changed_alike(inputs, options, lambda x: x[:TEXTS, at])
+    mask = options.get(MASK)
+    masked = isinstance(mask, Tensor) and mask.shape == tokens.shape
+    count = min(POSITIONS, tokens.shape[1])
+    row, start = least_padded(tokens, mask if masked else None, count)
+    at = [start + position % count for position in range(POSITIONS)]
+    return changed_alike(inputs, options, lambda x: x[row : row + TEXTS, at])
+
+
+def least_padded(tokens: Tensor, mask: Tensor | None, count: int) -> tuple[int, int]:
+    """The text, and the position from which on some positions of it hold no padding: which is
+    hidden by a mask, or one token several times in succession."""
+    shown = torch.ones_like(tokens) if mask is None else (mask != 0).long()
+    changes = (tokens.diff(dim=1) != 0).long()
+    changes = nn.functional.pad(changes, (1, 1), value=1)  # the ends of a text are changes too
+    single = shown * (1 + changes[:, :-1] * changes[:, 1:])
+    row = int(single.sum(1).argmax())
+    return row, int(single[row].unfold(0, count, 1).sum(-1).argmax())

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor, nn
+
+from interp.line_hooks import HookedLines, hook_lines
 
 TOKENS = torch.randint(31, (2, 7), generator=torch.Generator().manual_seed(3))
 SIZES = {
@@ -184,6 +187,15 @@ def built(name: str, **options: Any) -> nn.Module:
     return model.eval()
 
 
+@lru_cache
+def viewed(
+    name: str, attention: str = "sdpa", dtype: torch.dtype = torch.float32
+) -> tuple[nn.Module, HookedLines]:
+    """A model of a family, and a view of it, made once for all tests: none changes either."""
+    model = built(name, attn_implementation=attention).to(dtype)
+    return model, hook_lines(model, TOKENS)
+
+
 def seen_by_hooks(model: nn.Module, family: Family, run: Callable[[], Any]) -> dict[str, Tensor]:
     """What modules take and return, by name in the field; seen by plain hooks of torch."""
     seen: dict[str, Tensor] = {}
@@ -246,3 +258,17 @@ class Stubborn(nn.Module):
         if y.abs().max() > 50:
             raise IndexError("amax(): Expected reduction dim")
         return x + y
+
+
+class Masked(nn.Module):
+    """A model that makes the attention mask of its tokens: 0 is padding."""
+
+    def __init__(self, model: nn.Module, places: bool = True) -> None:
+        super().__init__()
+        self.model, self.places = model, places
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        mask = (tokens != 0).long()
+        options = {"position_ids": (mask.cumsum(-1) - 1).clamp(min=0)} if self.places else {}
+        logits: Tensor = self.model(tokens, attention_mask=mask, **options).logits
+        return logits

@@ -7,7 +7,7 @@ import interp as ip
 from interp.interventions import Noise, Zero, intervene
 from interp.metrics import loss
 from interp.site import Site
-from tests.interp.line_hooks.families import TOKENS, built
+from tests.interp.line_hooks.families import TOKENS, viewed
 from tests.interp.line_hooks.test_sweeps_by_block import compared
 
 
@@ -18,7 +18,7 @@ def attention_values(view):
 
 @pytest.mark.parametrize("name", ["gpt2", "mistral"])
 def test_noise_on_attention_that_was_masked_leaves_zero_where_it_was_zero(name):
-    view = ip.hook_lines(built(name, attn_implementation="eager").double(), TOKENS)
+    _, view = viewed(name, "eager", torch.float64)
     clean = ip.cache(view, TOKENS, attention_values(view))
     patterns = [each for each, value in clean.items() if (value >= 0).all() and value.ndim == 4]
     assert len(patterns) > 4
@@ -30,7 +30,7 @@ def test_noise_on_attention_that_was_masked_leaves_zero_where_it_was_zero(name):
 
 
 def test_every_value_of_attention_is_swept_as_in_runs_of_the_whole_model():
-    view = ip.hook_lines(built("gpt2", attn_implementation="eager").double(), TOKENS)
+    _, view = viewed("gpt2", "eager", torch.float64)
     questions = [
         (site, what)
         for name in attention_values(view)

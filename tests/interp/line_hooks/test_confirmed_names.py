@@ -10,7 +10,14 @@ from transformers.models.stablelm import modeling_stablelm
 
 from interp import hook_lines
 from interp.errors import UsageError
-from tests.interp.line_hooks.families import FAMILIES, OTHERS, TOKENS, StopsWhereChanged, built
+from tests.interp.line_hooks.families import (
+    FAMILIES,
+    OTHERS,
+    TOKENS,
+    StopsWhereChanged,
+    built,
+    viewed,
+)
 
 AT = "blocks.1.attn.hook_"
 
@@ -18,8 +25,7 @@ AT = "blocks.1.attn.hook_"
 @lru_cache
 def seen_in(name, dtype=torch.float32):
     """A model, a view of it, all that the view sees, and what each module takes and returns."""
-    model = built(name, attn_implementation="eager").to(dtype)
-    view = hook_lines(model, TOKENS)
+    model, view = viewed(name, "eager", dtype)
     block = f"{(FAMILIES | OTHERS)[name].blocks}.1"
     modules, handles = {}, []
     for path, module in model.get_submodule(block).named_modules():
@@ -103,6 +109,8 @@ def test_attention_has_names_where_what_it_adds_has_none():
         assert torch.equal(by_head(view, seen, AT + each), split(projected, 4)), each
     assert torch.equal(by_head(view, seen, f"{AT}z"), split(modules["self_attn.out_proj:in"], 4))
     _, view, seen, modules = seen_in("bert")
+    told = "no hook_attn_out, hook_mlp_out, hook_resid_mid (every block): the block returns a norm"
+    assert told in view.explain()
     for each, path in (("q", "query"), ("k", "key"), ("v", "value")):
         projected = modules[f"attention.self.{path}"]
         assert torch.equal(by_head(view, seen, AT + each), split(projected, 4)), each

@@ -6,8 +6,7 @@ from tokenizers import Tokenizer, models
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedTokenizerFast
 
-from interp import hook_lines
-from tests.interp.line_hooks.families import TOKENS, built
+from tests.interp.line_hooks.families import TOKENS, built, viewed
 
 BRIDGES = {
     "gpt2": "gpt2",
@@ -31,7 +30,7 @@ def bridge_of(name):
 @pytest.mark.parametrize("name", BRIDGES)
 @torch.no_grad()
 def test_values_are_the_bridges(name):
-    view = hook_lines(built(name, attn_implementation="eager"), TOKENS)
+    _, view = viewed(name, "eager")
     _, seen = view.run_with_cache(TOKENS)
     _, expected = bridge_of(name).run_with_cache(TOKENS)
     compared = set()

@@ -2,21 +2,13 @@
 cannot be confirmed has no name, but a sentence."""
 
 import re
-from functools import lru_cache
 
 import pytest
 import torch
 
 import interp as ip
 from interp import hook_lines
-from tests.interp.line_hooks.families import FAMILIES, TOKENS, built, seen_by_hooks
-
-
-@lru_cache
-def viewed(name):
-    """A model of a family, and a view of it; no test changes either."""
-    model = built(name)
-    return model, hook_lines(model, TOKENS)
+from tests.interp.line_hooks.families import FAMILIES, TOKENS, built, seen_by_hooks, viewed
 
 
 def as_rows(value, axes=None):
@@ -95,8 +87,7 @@ def test_what_is_not_named_is_explained():
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2"])
 @torch.no_grad()
 def test_attention_that_is_spelt_out_shows_scores_and_pattern(name):
-    model = built(name, attn_implementation="eager")
-    view = hook_lines(model, TOKENS)
+    model, view = viewed(name, "eager")
     names = [f"blocks.1.attn.hook_{kind}" for kind in ("attn_scores", "pattern", "v", "z")]
     kept = ip.cache(view, TOKENS, names)
     scores, pattern, v, z = (kept[each] for each in names)

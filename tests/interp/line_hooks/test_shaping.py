@@ -10,7 +10,7 @@ import interp as ip
 from interp import hook_lines
 from interp.errors import UsageError
 from interp.line_hooks.shaping import texts_first
-from tests.interp.line_hooks.families import TOKENS, built
+from tests.interp.line_hooks.families import TOKENS, built, viewed
 from tests.interp.line_hooks.test_sweeps_by_block import compared
 
 MORE = torch.randint(1, 31, (3, 5), generator=torch.Generator().manual_seed(4))
@@ -18,8 +18,8 @@ MORE = torch.randint(1, 31, (3, 5), generator=torch.Generator().manual_seed(4))
 
 @torch.no_grad()
 def test_an_mlp_that_runs_on_texts_and_positions_in_one_axis_has_its_names():
-    model = built("opt", attn_implementation="eager")
-    view, layer, seen = hook_lines(model, TOKENS), model.model.decoder.layers[1], {}
+    model, view = viewed("opt", "eager")
+    layer, seen = model.model.decoder.layers[1], {}
     handles = [
         module.register_forward_hook(lambda module, args, output, at=at: seen.update({at: output}))
         for at, module in (("fc1", layer.fc1), ("fc2", layer.fc2), ("whole", layer))
@@ -41,12 +41,12 @@ def test_an_mlp_that_runs_on_texts_and_positions_in_one_axis_has_its_names():
         output.view(3, 5, -1)[:, 2] = 0
         return output
 
-    for viewed in (view, copy.deepcopy(view)):  # a copy drops nothing out that the model does not
+    for each in (view, copy.deepcopy(view)):  # a copy drops nothing out that the model does not
         handle = model.model.decoder.layers[1].fc2.register_forward_hook(cut)
         expected = model(MORE).logits
         handle.remove()
-        with ip.intervene(viewed, {"blocks.1.hook_mlp_out[pos=2]": ip.Zero()}):
-            assert torch.allclose(viewed(MORE), expected, atol=1e-6)
+        with ip.intervene(each, {"blocks.1.hook_mlp_out[pos=2]": ip.Zero()}):
+            assert torch.allclose(each(MORE), expected, atol=1e-6)
     assert (expected - model(MORE).logits).abs().max() > 1e-3
     questions = [
         (site, ip.Zero())
@@ -75,8 +75,7 @@ def test_a_pattern_that_holds_texts_and_heads_in_one_axis_has_heads():
 
 @torch.no_grad()
 def test_what_experts_are_handed_is_no_texts_in_order():
-    model = built("mixtral")
-    view = hook_lines(model, TOKENS)
+    model, view = viewed("mixtral", "eager")
     name = "model.layers.1.mlp.gate.router_logits"
     assert view.hook_dict[name].axes == ("batch", "pos", "neuron")
     gate = model.model.layers[1].mlp.gate

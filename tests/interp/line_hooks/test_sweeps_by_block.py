@@ -16,7 +16,7 @@ from interp.interventions import Patch, Zero, intervene
 from interp.metrics import logit_difference, loss
 from interp.site import Site, names_by_point
 from interp.sweep import effects_of, plan
-from tests.interp.line_hooks.families import TOKENS, WithPositions, built
+from tests.interp.line_hooks.families import TOKENS, WithPositions, built, viewed
 
 OTHER = torch.cat([TOKENS[:, :3], TOKENS[:, 3:].flip(1)], dim=1)
 
@@ -60,7 +60,7 @@ LAST = logit_difference(1, 2)
     ("name", "metric"), [("gpt2", LAST), ("neox", loss), ("llama", loss), ("gemma2", LAST)]
 )
 def test_every_value_of_a_block_is_swept_as_in_runs_of_the_whole_model(name, metric):
-    view = ip.hook_lines(built(name, attn_implementation="eager").double(), TOKENS)
+    _, view = viewed(name, "eager", torch.float64)
     questions = questions_of(view)
     effects = compared(view, TOKENS, questions, metric)
     routes = effects.plan.routes
@@ -265,7 +265,7 @@ def test_too_little_memory_for_the_blocks_is_said_and_the_model_is_run_whole():
 
 
 def test_changes_that_do_not_fit_into_memory_together_come_in_rounds():
-    view = ip.hook_lines(built("llama", attn_implementation="eager").double(), TOKENS)
+    _, view = viewed("llama", "eager", torch.float64)
     questions = [
         (Site(f"blocks.{layer}.hook_{kind}", pos=pos), Zero())
         for layer in range(2)
@@ -295,7 +295,7 @@ def test_a_site_whose_text_reads_like_a_glob_is_that_site():
 
 
 def test_a_copy_of_a_view_is_a_view_of_a_copy_and_a_screened_sweep_agrees_with_the_exact_one():
-    view = ip.hook_lines(built("llama", attn_implementation="eager"), TOKENS)
+    _, view = viewed("llama", "eager")
     point = view.hook_dict["blocks.1.attn.hook_z"]
     with ip.hooking.attach_hooks([(point, lambda value, hook: 0 * value)]):
         twin = copy.deepcopy(view)
