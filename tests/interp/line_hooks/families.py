@@ -189,10 +189,11 @@ def built(name: str, **options: Any) -> nn.Module:
 
 @lru_cache
 def viewed(
-    name: str, attention: str = "sdpa", dtype: torch.dtype = torch.float32
+    name: str, attention: str | None = None, dtype: torch.dtype = torch.float32
 ) -> tuple[nn.Module, HookedLines]:
     """A model of a family, and a view of it, made once for all tests: none changes either."""
-    model = built(name, attn_implementation=attention).to(dtype)
+    options = {} if attention is None else {"attn_implementation": attention}
+    model = built(name, **options).to(dtype)
     return model, hook_lines(model, TOKENS)
 
 
