@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from interp.figures.cells import head_name
     from interp.figures.curation import characters_by_step
     from interp.figures.curves import learning_curves, variant_curves
+    from interp.figures.groups import loss_by_group
     from interp.figures.heatmaps import by_distance, head_scores, heads, positions
     from interp.figures.ladder import scaled_scores, staircase, steps
     from interp.figures.neurons import neuron_effects, neuron_view
@@ -38,6 +39,7 @@ __all__ = [
     "lines",
     "lines_by_layer",
     "loss_bars",
+    "loss_by_group",
     "loss_change_by_token",
     "loss_change_in_text",
     "memorised",
@@ -59,6 +61,7 @@ MODULES = {
         "cells": "head_name",
         "curation": "characters_by_step",
         "tokens": "loss_change_by_token loss_change_in_text",
+        "groups": "loss_by_group",
         "curves": "learning_curves variant_curves",
         "heatmaps": "by_distance head_scores heads positions",
         "ladder": "scaled_scores staircase steps",

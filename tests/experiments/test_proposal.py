@@ -1,105 +1,151 @@
-import json
-from pathlib import Path
+"""A proposal of a model: its numbers are those measured, its questions and words are a person's."""
+
+import re
 
 import pytest
 
-from experiments.proposal import Config, main
+from experiments import proposal
 from experiments.support.cli import launch
-from experiments.support.proposing.guarding import errors_of
-from experiments.support.proposing.skeleton import QUESTION, open_questions
-from interp.curation import Pipeline, make_document, run_pipeline
+from experiments.support.pages.quoting import quotable_numbers
+from experiments.support.proposing.losses import predict_tokens
+from experiments.support.proposing.skeleton import QUESTION, open_questions, skeleton
+from experiments.support.trained import load_subject
+from gpt.text import ngram_entropy
 from interp.curation.card import make_card
-from tests.experiments.support.curating.piles import small_pile
+from interp.report.notes import REFERENCE
+from interp.runs import SavedRun
+from interp.stats import share_interval
+from tests.experiments.support.proposing.material import curate_pages
 
 pytestmark = pytest.mark.usefixtures("small")
 
 
 @pytest.fixture(scope="module")
 def curated(tmp_path_factory):
-    words = "Windows does this, and Linux does that; he says so, on Windows as on Linux.\n"
-    own = [make_document(f"own/{n}.txt", f"Part {n}. {words * (n + 3)}") for n in range(12)]
-    pipeline = Pipeline.default().without("near_duplicates", "quality")
-    folder = tmp_path_factory.mktemp("pile") / "text"
-    return run_pipeline(
-        pipeline.with_options("split", by="document"), [*small_pile(), *own], folder
-    )
+    return curate_pages(tmp_path_factory.mktemp("pages") / "text")
 
 
 @pytest.fixture(scope="module")
-def page(small, curated, tmp_path_factory) -> Path:
-    runs = tmp_path_factory.mktemp("runs")
-    return main(Config(curated=str(curated.folder), runs=runs))
+def propose(small, curated, runs):
+    def run(*arguments):
+        given = [str(curated.folder), "--formats", "html", "md", "--runs", str(runs)]
+        launch(proposal.main, proposal.Config, [*given, *map(str, arguments)])
+        return runs / "proposal"
+
+    return run
 
 
-@pytest.fixture
-def numbers(page):
-    return json.loads((page.parent / "numbers.json").read_bytes())
+@pytest.fixture(scope="module")
+def first(propose):
+    """The run of a first proposal, as it was written."""
+    return SavedRun.at(propose("--name", "first") / "first")
 
 
-def test_numbers_are_filled_in_by_reference_and_are_those_of_the_card(page, curated, numbers):
+@pytest.fixture(scope="module")
+def numbers(first):
+    return quotable_numbers([first])["proposal"]
+
+
+def test_every_number_of_the_document_is_that_of_the_table(first, numbers):
+    document = (first.folder / "proposal.md").read_text(encoding="utf-8")
+    assert document == skeleton()
+    shown = (first.folder / "report.md").read_text(encoding="utf-8").replace("\\", "")
+    said = first.table().set_index(["part", "row"])["said"]
+    quoted = REFERENCE.findall(document)
+    assert len(quoted) > 30
+    for reference in quoted:
+        part, row = re.fullmatch(r"proposal\.(\w+)\.(.+)\.said", reference).groups()
+        assert numbers[f"{part}.{row}"]["said"] == said[part, row]
+        assert said[part, row] in shown
+    assert "{{" not in shown
+    assert "{{" not in (first.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_numbers_are_those_of_an_independent_computation(numbers, first, curated, runs):
     card = make_card(curated, "text")
-    document = (page.parent / "proposal.md").read_text(encoding="utf-8")
-    shown = page.read_text(encoding="utf-8")
-    assert "{{ data.whole.documents }}" in document
-    assert "{{ data" not in shown
-    assert numbers["data"]["whole"] == card.size["kept"]
-    assert f"{card.size['kept']['characters']:,} characters are kept" in shown
-    masked = sum(one["count"] for one in card.masked)
-    assert numbers["data"]["private"]["masked"] == masked > 0
+    assert numbers["data.documents kept"]["value"] == len(list(curated.documents()))
+    assert numbers["data.strings masked"]["value"] == sum(row["count"] for row in card.masked) == 4
+    subject = load_subject("", text=str(curated.folder), runs=runs)
+    read = [subject.tokenizer.encode(one.text) for one in curated.documents("val")]
+    losses = [predict_tokens(subject, tokens) for tokens in read]
+    loss = sum(map(float, (one.sum() for one in losses))) / sum(map(len, losses))
+    assert numbers["loss.all"]["value"] == pytest.approx(loss, abs=1e-9)
+    assert numbers["loss.all"]["said"].startswith(f"{loss:.3f} (")
+    whole = subject.tokenizer.encode("".join(one.text for one in curated.documents("val")))
+    bigrams = ngram_entropy(subject.data.train, whole, 2)
+    assert numbers["loss.bigram"]["value"] == pytest.approx(bigrams)
+    heart = first.table("heart").set_index("part").loc["train"]
+    share, low, high = share_interval(int(heart["exact"]), int(heart["n"]))
+    assert numbers["heart.train"]["said"] == f"{share:.1%} ({low:.1%} to {high:.1%})"
+    assert numbers["cost.parameters"]["value"] == sum(p.numel() for p in subject.inner.parameters())
 
 
-def test_questions_for_a_person_stay_questions_until_somebody_answers(page):
-    document = (page.parent / "proposal.md").read_text(encoding="utf-8")
-    shown = page.read_text(encoding="utf-8")
-    questions = open_questions(document)
-    assert len(questions) > 10
-    assert f"{len(questions)} questions are for a person, and still open." in shown
-    assert all(question.replace("'", "&#39;") in shown for question in questions)
+def test_what_a_person_wrote_stays_and_numbers_are_refreshed(first, propose, tmp_path, capsys):
+    own = tmp_path / "mine.md"
+    asked = skeleton()
+    line = next(line for line in asked.splitlines() if QUESTION in line)
+    answer = "For our <b>library</b>: {{ proposal.loss.all.value:.5f }} nats."
+    own.write_text(asked.replace(line, answer), encoding="utf-8")
+    capsys.readouterr()
+    folder = propose("--document", own, "--seed", 1, "--name", "second") / "second"
+    said = capsys.readouterr().out
+    assert own.read_text(encoding="utf-8") == asked.replace(line, answer)
+    assert f"{len(open_questions(asked)) - 1} questions are for you, and still open" in said
+    again = SavedRun.at(folder)
+    before, after = (
+        run.table().set_index(["part", "row"])["value"]["loss", "all"] for run in (first, again)
+    )
+    assert before != after
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert f"For our &lt;b&gt;library&lt;/b&gt;: {after:.5f} nats." in page
+    assert line.partition(QUESTION)[2].strip() not in page
+    assert f"{len(open_questions(asked)) - 1} questions are for a person" in page
 
 
-def test_what_a_person_wrote_is_kept_and_an_answered_question_is_no_longer_open(
-    page, curated, tmp_path
+def test_a_refused_pair_is_a_sentence_of_the_page_and_no_number(first, numbers):
+    page = (first.folder / "report.html").read_text(encoding="utf-8")
+    assert "stands 0 times in the training text, fewer than 10" in page
+    assert {row for row in numbers if row.startswith("probe.man")} == set()
+    assert "probe.he / she, what follows" in numbers
+
+
+def test_a_reference_that_names_nothing_is_said_and_the_tables_are_kept(
+    propose, first, tmp_path, capsys, monkeypatch
 ):
-    own = tmp_path / "proposal.md"
-    document = (page.parent / "proposal.md").read_text(encoding="utf-8")
-    line = next(line for line in document.splitlines() if QUESTION in line)
-    answered = document.replace(line, "It drafts replies, {{ model.loss.all.documents }} of them.")
-    own.write_text(answered, encoding="utf-8")
-    runs = page.parents[2] / "runs"
-    again = main(Config(curated=str(curated.folder), output=tmp_path, runs=runs))
-    assert own.read_text(encoding="utf-8") == answered
-    shown = again.read_text(encoding="utf-8")
-    count = json.loads((tmp_path / "numbers.json").read_bytes())["model"]["loss.all"]["documents"]
-    assert f"It drafts replies, {count} of them." in shown
-    still_open = len(open_questions(document)) - 1
-    assert f"{still_open} questions are for a person, and still open." in shown
-
-
-def test_a_pair_of_terms_that_the_text_hardly_holds_is_refused_in_a_sentence(page, numbers):
-    shown = page.read_text(encoding="utf-8")
-    assert "stands 0 times in the training text, fewer than 20" in shown
-    asked = {row for row in numbers["model"] if row.startswith("probe.")}
-    assert asked == {"probe.Windows/Linux"}
-
-
-def test_a_filters_errors_have_wilsons_intervals():
-    row = errors_of(0, 20, 3, 12)
-    assert row["false_positives"] == "0 of 20, 0.0 % (95 % interval 0.0 to 16.1 %)"
-    assert row["false_negatives"].startswith("3 of 12, 25.0 %")
-    assert errors_of(0, 0, 0, 1)["false_positives"].startswith("not measured")
+    names = (path.stem for path in first.folder.glob("*.parquet"))
+    measured = {name: first.table(name) for name in names}
+    monkeypatch.setattr(proposal, "measure_tables", lambda *_: measured)
+    own = tmp_path / "mine.md"
+    own.write_text("# Data\n\n{{ proposal.loss.al.said }}\n", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        propose("--document", own, "--name", "third")
+    error = capsys.readouterr().err
+    assert "mine.md, line 3: {{ proposal.loss.al.said }} is no number of these runs" in error
+    assert "proposal.loss.all" in error
+    assert SavedRun.at(first.folder.parent / "third").holds("results")
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--curated", "nowhere"], "'nowhere' is no curated text and no run of one"),
-        (["--curated", "CURATED", "--probe", "he"], "--probe is 'he'; write two terms"),
-        (["--curated", "CURATED", "--trained", "a", "--model", "b"], "name two models: give one"),
+        (["NOWHERE"], "is no curated text and no run that made one"),
+        (["CURATED", "--pairs", "NOWHERE"], "cannot be read"),
+        (["CURATED", "--document", "NOWHERE/a.md"], "can be neither read nor made"),
+        (["CURATED", "--model", "NOWHERE.safetensors"], "NOWHERE.safetensors"),
+        (["CURATED", "--watts", "-1"], "--watts is -1"),
     ],
 )
-def test_bad_input_is_one_sentence(capsys, curated, arguments, sentence):
+def test_bad_input_is_one_sentence(refused, curated, arguments, sentence):
     given = [str(curated.folder) if one == "CURATED" else one for one in arguments]
-    with pytest.raises(SystemExit) as exit_:
-        launch(main, Config, given)
-    assert exit_.value.code == 2
-    assert sentence in capsys.readouterr().err
+    assert sentence in refused(proposal.main, proposal.Config, *given)
+
+
+def test_a_model_of_other_characters_is_refused_before_anything_is_done(
+    refused, text, tmp_path, curated
+):
+    subject = load_subject("", text=str(text), runs=tmp_path / "others")
+    assert subject.tokenizer.vocab_size
+    model = next((tmp_path / "others" / "models").glob("*.safetensors"))
+    said = refused(proposal.main, proposal.Config, str(curated.folder), "--model", str(model))
+    assert "does not know 1 of the characters of" in said
+    assert "'é'" in said

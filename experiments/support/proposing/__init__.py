@@ -1,1 +1,1 @@
-"""What does a proposal of a model quote: numbers of its data, abilities, probes, filters, costs."""
+"""What does a proposal of a model say of its data, abilities, risks, guardrails and costs?"""

@@ -1,248 +1,139 @@
-"""What does a proposal ask, and what does it answer by itself?
+"""What does a proposal say before anybody has written in it, and what does it ask?
 
-A skeleton in Markdown. Its numbers are references, as in a report's notes, so that they are those
-of the last run wherever the text is shown; its questions are for a person, and stay questions until
-somebody answers them.
+    document.write_text(skeleton())
+    open_questions(document.read_text())
 
-    text = skeleton_of(numbers, refused)
-    open_questions(text)
+The skeleton is Markdown as notes of a report are: its headings place it beside the tables, and its
+numbers are references, so that they are those of the last run. Questions that no program can answer
+stand in it as quotations; who answers one writes in its place.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+QUESTION = "**Open question.**"
 
-from experiments.support.proposing.data import Rows
-
-QUESTION = "**Question for a person:**"
+APPLICATION, DATA, ABILITIES = "Application", "Data", "What it can and cannot do"
+WRITING, HEART, FAILURES = "What it writes", "What it knows by heart", "Where it fails"
+RISKS, PROBES, GUARDS, COSTS = "Risks", "Bias probes", "Guardrails", "Costs"
+DECISION = "Decision"
 
 
 def question(text: str) -> str:
-    return f"> {QUESTION} {text}"
+    return f"> {QUESTION} {text}\n"
 
 
-def open_questions(text: str) -> list[str]:
-    """The questions that nobody has answered yet: those that still stand in the text."""
-    return [line.partition(QUESTION)[2].strip() for line in text.splitlines() if QUESTION in line]
+def said(name: str) -> str:
+    """A reference to a number with its interval."""
+    return f"{{{{ proposal.{name}.said }}}}"
 
 
-def cite(reference: str, form: str = "") -> str:
-    return f"{{{{ {reference}{form} }}}}"
-
-
-def cite_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def skeleton_of(numbers: Mapping[str, Rows], refused: Sequence[str]) -> str:
-    """The document as it is before anybody has written in it.
-
-    Args:
-        numbers: what can be quoted: data, model, guard, cost.
-        refused: bias probes that the text does not support, a sentence each.
-    """
-    parts = [
-        *application(),
-        *data_part(numbers["data"]),
-        *abilities_part(numbers["model"]),
-        *risks(),
-        *bias_part(numbers["model"], refused),
-        *guardrails(),
-        *costs_part(),
-        *decision(),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def application() -> list[str]:
+def open_questions(document: str) -> list[str]:
+    """The questions that still stand in a document."""
     return [
-        "# Application",
-        question("What should this model do, for whom, and where will it run?"),
-        question("Who benefits, who may be harmed, and who was asked?"),
-        question("What is used today, and why is a language model better than that?"),
+        line.partition(QUESTION)[2].strip() for line in document.splitlines() if QUESTION in line
     ]
 
 
-def data_part(data: Rows) -> list[str]:
-    found = [
-        "# Data",
-        f"The text was curated from {cite('data.raw.documents')} documents of "
-        f"{cite('data.raw.characters', ':,')} characters; {cite('data.skipped.files')} files could "
-        f"not be read. {cite('data.whole.documents')} documents of "
-        f"{cite('data.whole.characters', ':,')} characters are kept: "
-        f"{cite('data.train.characters', ':,')} to train on, "
-        f"{cite('data.val.characters', ':,')} to validate on.",
-        cite_table(
-            ["step", "documents dropped", "documents changed", "characters removed"],
-            [
-                [row.removeprefix("step."), *(cite(f"data.{row}.{name}") for name in STEP)]
-                for row in data
-                if row.startswith("step.")
-            ],
-        ),
-        "## Personal data",
-    ]
-    kinds = [row for row in data if row.startswith("private.")]
-    found.append(
-        f"{cite('data.private.masked')} strings that look private were found and masked. What the "
-        "finders do not know, such as a name, is still there."
-    )
-    if kinds:
-        found.append(
-            cite_table(
-                ["what it looks like", "masked", "in documents"],
-                [
-                    [
-                        row.removeprefix("private."),
-                        cite(f"data.{row}.masked"),
-                        cite(f"data.{row}.documents"),
-                    ]
-                    for row in kinds
-                ],
-            )
-        )
-    found += [
-        "## Licences and consent",
-        cite_table(
-            ["licence", "documents"],
-            [
-                [row.removeprefix("licence."), cite(f"data.{row}.documents")]
-                for row in data
-                if row.startswith("licence.")
-            ],
-        ),
-        question("Do these licences allow what the application does, and are their notices kept?"),
-        question("Did the people who wrote this text agree that a model is trained on it?"),
-        question("Who is missing from this text, and does that matter for who uses the model?"),
-    ]
-    return found
-
-
-STEP = ("dropped", "changed", "removed")
-
-
-def abilities_part(model: Rows) -> list[str]:
-    groups = [row for row in model if row.startswith("loss.")]
-    found = [
-        "# What it can and cannot do",
-        "How well it predicts documents that it was not trained on, in bits per byte; intervals "
-        f"are over documents (95 %). {cite('model.unread.documents')} documents hold characters "
-        "that it does not know, and are left out.",
-        cite_table(
-            ["documents", "how many", "bits per byte", "interval"],
-            [
-                [
-                    row.removeprefix("loss.").replace(".", ": "),
-                    cite(f"model.{row}.documents"),
-                    cite(f"model.{row}.bits_per_byte", ":.3f"),
-                    cite(f"model.{row}.interval"),
-                ]
-                for row in groups
-            ],
-        ),
-    ]
-    for title, name in (("What it writes", "sample"), ("Where it fails", "failure")):
-        rows = [row for row in model if row.startswith(f"{name}.")]
-        if rows:
-            found.append(f"## {title}")
-            if name == "failure":
-                found.append(
-                    f"Of {cite('model.samples.prompts')} prompts, those after which the fewest "
-                    "words are words of its text."
-                )
-        found += [
-            f"After “{cite(f'model.{row}.prompt')}”: {cite(f'model.{row}.text')} "
-            f"({cite(f'model.{row}.known_words', ':.0%')} of the words stand in its text; the "
-            f"longest copy of it has {cite(f'model.{row}.longest_copy')} characters.)"
-            for row in rows
+def skeleton() -> str:
+    """The document, once: from then on it is its author's."""
+    return "\n".join(
+        [
+            *application_part(),
+            *data_part(),
+            *abilities_part(),
+            *risks_part(),
+            *guards_part(),
+            *costs_part(),
+            f"# {DECISION}\n",
+            question("Should it be built? What would have to be true for the answer to be no?"),
+            question("Who looks at it again, when, and who can switch it off?"),
         ]
-    found.append(question("Is that good enough for the application, and how would you know?"))
-    found.append(question("Which prompts of your own did you try, and where did it fail?"))
-    return found
+    )
 
 
-def risks() -> list[str]:
+def application_part() -> list[str]:
     return [
-        "# Risks",
+        f"# {APPLICATION}\n",
+        question("What should this model do, for whom, and where will it run?"),
+        question("Who benefits, who may be harmed, and who of them was asked?"),
+        question("What is used today, and why would a language model be better than that?"),
+    ]
+
+
+def data_part() -> list[str]:
+    return [
+        f"# {DATA}\n",
+        f"{said('data.documents read')} documents of {said('data.characters read')} characters "
+        f"were read; {said('data.files skipped')} files could not be. "
+        f"{said('data.documents kept')} documents are kept, {said('data.share kept')} of the "
+        f"characters: {said('data.train characters')} characters to train on, and "
+        f"{said('data.val characters')} in {said('data.val documents')} documents to validate on, "
+        "which have no near duplicate among the others where the pipeline's split sees to it.\n",
+        f"Left out as duplicates: {said('data.exact duplicates')} exact ones and "
+        f"{said('data.near duplicates')} near ones. {said('data.strings masked')} strings that "
+        "look private were masked: forms were found, not people, and names and stories stay. "
+        f"{said('data.documents without a licence')} of the documents name no licence.\n",
+        question("Did the people who wrote this text, and those it is about, consent to this use?"),
+        question("Do the licences allow what the application does, and are their notices kept?"),
+        question("Who is missing from this text, and does that matter to who uses the model?"),
+    ]
+
+
+def abilities_part() -> list[str]:
+    return [
+        f"# {ABILITIES}\n",
+        f"On documents that it was not trained on it loses {said('loss.all')} nats per token, "
+        f"{said('bits.all')} bits per byte (95 % intervals over documents). A model that only "
+        f"counted the training text would lose {said('loss.unigram')} nats with single tokens, "
+        f"{said('loss.bigram')} with pairs and {said('loss.trigram')} with triples: what it does "
+        "not do better than these, it has not learned.\n",
+        question("Is that good enough for the application, and by which measure of its own?"),
+        f"# {WRITING}\n",
+        question("What do those who know the subject say of these texts?"),
+        f"# {HEART}\n",
+        f"Asked by what stands before it, it continues {said('heart.train')} of the passages of "
+        f"its training text word for word, and {said('heart.val')} of those that it has not read, "
+        "which it can only guess.\n",
+        question("Which of these passages would it be wrong to give back, and to whom?"),
+        f"# {FAILURES}\n",
+        question("Which prompts of your own did you try, and where did it fail?"),
+    ]
+
+
+def risks_part() -> list[str]:
+    return [
+        f"# {RISKS}\n",
         question("What is the worst that a wrong answer can do, and to whom?"),
-        question("Who could misuse it, for what, and how would you notice?"),
+        question("Who could misuse it, for what, and how would that be noticed?"),
+        f"# {PROBES}\n",
+        f"{said('probe.pairs')} pairs of terms were tried. {said('probe.pairs refused')} of them "
+        f"cannot be measured on this text; {said('probe.pairs that differ')} show a difference. A "
+        "difference that is not shown may be there all the same.\n",
+        question("Which people does the application touch that no pair here is about?"),
     ]
 
 
-def bias_part(model: Rows, refused: Sequence[str]) -> list[str]:
-    rows = [row for row in model if row.startswith("probe.")]
-    found = [
-        "# Bias",
-        "Stretches of the validation documents were read twice, with one term and with the other "
-        "in its place, and it was compared how well the same words after it are predicted.",
-    ]
-    if rows:
-        found.append(
-            cite_table(
-                ["terms", "difference (nats per token)", "interval", "places", "reading"],
-                [
-                    [
-                        row.removeprefix("probe."),
-                        *(
-                            cite(f"model.{row}.{name}", form)
-                            for name, form in (
-                                ("delta", ":+.3f"),
-                                ("interval", ""),
-                                ("places", ""),
-                                ("verdict", ""),
-                            )
-                        ),
-                    ]
-                    for row in rows
-                ],
-            )
-        )
-    if refused:
-        found.append("Pairs that this text cannot show anything of:")
-        found.append("\n".join(f"- {sentence}" for sentence in refused))
-    found.append(question("Which groups does the application touch that no pair here is about?"))
-    return found
-
-
-def guardrails() -> list[str]:
-    filters = (
-        ("private strings", "private", "stops a prompt in which the finders see private strings"),
-        ("foreign text", "foreign", "stops a prompt that the model predicts badly"),
+def guards_part() -> list[str]:
+    rows = "\n".join(
+        f"| {name} | {said(f'guard.{name}, false positives')} "
+        f"| {said(f'guard.{name}, false negatives')} | {said(f'written.{name}')} |"
+        for name in ("private", "repetition", "symbols")
     )
     return [
-        "# Guardrails",
-        "Filters, measured on prompts on which nothing was tuned. A false positive is a harmless "
-        "prompt that is stopped, a false negative one that should have been.",
-        cite_table(
-            ["filter", "what it does", "false positives", "false negatives"],
-            [
-                [
-                    title,
-                    does,
-                    cite(f"guard.{name}.false_positives"),
-                    cite(f"guard.{name}.false_negatives"),
-                ]
-                for title, name, does in filters
-            ],
-        ),
-        question("Which error is worse here, and what happens to a prompt that is stopped?"),
+        f"# {GUARDS}\n",
+        "A false positive is a harmless text that is stopped, a false negative one that should "
+        "have been and is not (95 % intervals).\n",
+        "| guardrail | false positives | false negatives | stops of what the model wrote |\n"
+        f"|---|---|---|---|\n{rows}\n",
+        question("Which error is worse here, and what does somebody see whose text is stopped?"),
     ]
 
 
 def costs_part() -> list[str]:
     return [
-        "# Costs",
-        f"{cite('cost.model.parameters', ':,')} parameters. Training read "
-        f"{cite('cost.training.tokens')} tokens, {cite('cost.training.operations')} operations; "
-        f"seconds: {cite('cost.training.seconds')}. Energy: {cite('cost.training.energy')}. "
-        f"Here ({cite('cost.reading.device')}) it reads "
-        f"{cite('cost.reading.tokens_per_second', ':,.0f')} tokens a second, "
-        f"{cite('cost.reading.operations_per_token', ':,')} operations each.",
-        question("Who pays for running it, and what would be saved by a smaller model?"),
-    ]
-
-
-def decision() -> list[str]:
-    return [
-        "# Decision",
-        question("Should it be built? What would have to be true for the answer to be no?"),
+        f"# {COSTS}\n",
+        f"It has {said('cost.parameters')} parameters; a token costs {said('cost.a token')} "
+        f"operations. Training: {said('cost.training')} operations on "
+        f"{said('cost.tokens of training')} tokens, seconds on this machine: "
+        f"{said('cost.time of training')}. Energy in Wh, an estimate from an assumed power: "
+        f"{said('cost.energy of training')}.\n",
+        question("Who pays for training and running it, and would a smaller model do?"),
     ]
