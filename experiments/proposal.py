@@ -29,7 +29,7 @@ that is not shown may be there all the same; a question that nobody answered is 
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 import tyro
@@ -50,7 +50,7 @@ from interp.report import write_report
 from interp.report.markdown import write_markdown
 from interp.report.notes import place_notes, read_notes
 from interp.report.printing import write_pdf
-from interp.runs import Run, write_atomically
+from interp.runs import Run, SavedRun, write_atomically
 
 try:
     from experiments.support.proposing.asking import by_heart, find_failures, write_beginnings
@@ -63,7 +63,7 @@ try:
     )
     from experiments.support.proposing.losses import document_losses, loss_table, reference_lines
     from experiments.support.proposing.numbers import number_table
-    from experiments.support.proposing.probing import PAIRS, Pair, probe_pairs, read_pairs
+    from experiments.support.proposing.probing import PAIRS, TermPair, probe_pairs, read_term_pairs
     from experiments.support.proposing.showing import (
         data_table,
         proposal_limits,
@@ -90,8 +90,9 @@ class Config:
     curated: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
     """A curated text, or the run that made it, such as runs/curate/built-in."""
     model: str = ""
-    """The model: a checkpoint FILE.safetensors, smollm2, hf:NAME_OR_FOLDER, nanogpt:ckpt.pt or
-    FILE.py:Class. Without one, the preset's model is trained on the text."""
+    """The model: a run that trained one, such as runs/course/demo-text, a checkpoint
+    FILE.safetensors, smollm2, hf:NAME_OR_FOLDER, nanogpt:ckpt.pt or FILE.py:Class. Without one,
+    the preset's model is trained on the text."""
     preset: Literal["demo", "laptop"] = "demo"
     """Size of the model that is trained where none is named."""
     context: Annotated[int, Between(8, 10**6)] | None = None
@@ -123,9 +124,14 @@ class Config:
 def main(config: Config) -> Path:
     curated = curated_at(config.curated)
     require_document(config.document)
-    pairs = [Pair(*terms) for terms in PAIRS] if config.pairs is None else read_pairs(config.pairs)
+    pairs = (
+        [TermPair(*terms) for terms in PAIRS]
+        if config.pairs is None
+        else read_term_pairs(config.pairs)
+    )
+    model, recipe = model_of_run(config.model, config.runs)
     subject = load_subject(
-        config.model,
+        model,
         text=str(curated.folder),
         preset=config.preset,
         context=config.context,
@@ -135,6 +141,7 @@ def main(config: Config) -> Path:
         large_model=(FEW_DOCUMENTS, 64),
         check=knows_text(config, curated),
     )
+    recipe = recipe or subject.config.get("train")
     settings = {
         "subject": subject.config,
         "seed": config.seed,
@@ -142,10 +149,11 @@ def main(config: Config) -> Path:
         "pairs": [asdict(pair) for pair in pairs],
         "watts": config.watts,
     }
-    title = name_of_text(config.curated)
-    name = config.name or run_name(config.model.rpartition("/")[2] or config.preset, title)
+    named = config.model.rstrip("/").rpartition("/")[2] or config.preset
+    name = config.name or run_name(named, name_of_text(config.curated))
     with Run.open(config.runs, "proposal", name, settings, subject.config["text"]) as run:
-        for what, table in measure_tables(subject, curated, pairs, config, title).items():
+        tables = measure_tables(subject, recipe, curated, pairs, config)
+        for what, table in tables.items():
             run.save_table(table, what)
         run.save_figure(figures.loss_by_group(run.table("losses"), run.table("counted")), "losses")
         document = config.document or run.folder / DOCUMENT
@@ -174,6 +182,18 @@ def curated_at(named: Path) -> Curated:
         f"{str(named)!r} is no curated text and no run that made one: make one with python -m "
         "experiments.curate, and give the folder that it names"
     )
+
+
+def model_of_run(named: str, runs: Path) -> tuple[str, dict[str, Any] | None]:
+    """The model of a run where one is named, that without a cut if there is such, and how it was
+    trained; else the name as it is, and None."""
+    for folder in (Path(named), runs / named) if named else ():
+        models = sorted(folder.glob("models/*.safetensors"))
+        if models and (folder / "run.json").is_file():
+            whole = [one for one in models if one.stem.startswith(("none-", "whole_pipeline-"))]
+            recipe = SavedRun.at(folder).description["config"].get("train")
+            return str((whole or models)[0]), recipe if isinstance(recipe, dict) else None
+    return named, None
 
 
 def require_document(path: Path | None) -> None:
@@ -214,9 +234,14 @@ def knows_text(config: Config, curated: Curated) -> Check:
 
 
 def measure_tables(
-    subject: TrainedSubject, curated: Curated, pairs: list[Pair], config: Config, title: str
+    subject: TrainedSubject,
+    recipe: dict[str, Any] | None,
+    curated: Curated,
+    pairs: list[TermPair],
+    config: Config,
 ) -> dict[str, pd.DataFrame]:
-    """All that the document quotes and the page shows, by the table's name."""
+    """All that the document quotes and the page shows, by the table's name; ``recipe`` is how the
+    model was trained, where that is known."""
     train, val, seed = curated.train, curated.val, config.seed
     held_out = list(curated.documents("val"))
     wanted = config.documents or (FEW_DOCUMENTS if subject.is_large else len(held_out))
@@ -226,7 +251,7 @@ def measure_tables(
         measured = document_losses(subject, chosen, FEW_TOKENS if subject.is_large else None)
         samples = write_beginnings(subject, held_out, train, val, seed)
         guards = built_in_guards(train)
-        card = make_card(curated, title)
+        card = make_card(curated, name_of_text(config.curated))
         tables = {
             "data": data_table(card),
             "documents": measured.table,
@@ -238,7 +263,7 @@ def measure_tables(
             "probes": probe_pairs(subject, pairs, train, held_out),
             "guards": score_guards(guards, guard_cases(held_out, frozenset(train), seed)),
             "written": score_writing(guards, list(samples["text"])),
-            "costs": cost_table(subject, config.watts),
+            "costs": cost_table(subject, config.watts, recipe),
         }
     return tables | {"results": number_table(card, tables, measured.unread)}
 

@@ -43,7 +43,7 @@ def test_the_command_lists_says_its_version_and_names_the_nearest(monkeypatch, c
 
 
 def test_every_experiment_has_a_record_that_names_it():
-    tools = {"report", "check", "text_audit", "proposal"}
+    tools = {"report", "check", "text_audit"}
     for name in set(questions()) - tools:
         record = importlib.import_module(f"experiments.{name}").EXPERIMENT
         assert record.name == name

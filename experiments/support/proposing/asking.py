@@ -52,7 +52,7 @@ def write_beginnings(
     Raises:
         UsageError: no document has a beginning that it can read.
     """
-    prompts = list(dict.fromkeys(beginnings(subject, documents)))
+    prompts = list(dict.fromkeys(prompts_from(subject, documents)))
     if not prompts:
         raise UsageError("no validation document has a beginning that the model can read")
     count, length = (FEW, SHORT) if subject.is_large else (PROMPTS, WRITTEN)
@@ -78,7 +78,7 @@ def write_beginnings(
     return match_writing(table, KnownText(train), control=control, at_least=COPIED, seed=seed)
 
 
-def beginnings(subject: TrainedSubject, documents: Iterable[Document]) -> Iterable[str]:
+def prompts_from(subject: TrainedSubject, documents: Iterable[Document]) -> Iterable[str]:
     for document in documents:
         prompt = document.text.lstrip()[:PROMPT]
         if len(prompt) == PROMPT and is_read(subject, prompt):

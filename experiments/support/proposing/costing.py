@@ -13,6 +13,7 @@ the output uses the same weights; norms, biases and activations are not told apa
 """
 
 import time
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -61,9 +62,16 @@ def size_of_layers(model: nn.Module) -> tuple[int, int] | None:
     return None
 
 
-def cost_table(subject: TrainedSubject, watts: float) -> pd.DataFrame:
+def cost_table(
+    subject: TrainedSubject, watts: float, recipe: Mapping[str, Any] | None
+) -> pd.DataFrame:
     """``what value unit how``; a value is missing where it is not known, and ``how`` says why, or
-    how it came about."""
+    how it came about.
+
+    Args:
+        watts: what the machine is assumed to draw.
+        recipe: how it was trained, with ``steps`` and ``batch_size``; None where that is not known.
+    """
     model = subject.inner
     parameters = sum(weight.numel() for weight in model.parameters())
     multiplied, size = multiplied_parameters(model), size_of_layers(model)
@@ -75,10 +83,14 @@ def cost_table(subject: TrainedSubject, watts: float) -> pd.DataFrame:
         ("parameters", parameters, "", "counted"),
         ("multiplied parameters", multiplied, "", "without embeddings that are only looked up"),
         ("a token", token, "operations", f"{formula} (Kaplan et al. 2020)"),
-        ("reading a token", reading, "seconds", f"measured on this machine ({device_of(subject)})"),
+        (
+            "reading a token",
+            reading,
+            "seconds",
+            f"measured on this machine ({subject.config.get('device', 'cpu')})",
+        ),
     ]
-    recipe = subject.config.get("train")
-    if not isinstance(recipe, dict) or not {"steps", "batch_size"} <= recipe.keys():
+    if recipe is None or not {"steps", "batch_size"} <= recipe.keys():
         unknown = "not known: it was trained elsewhere"
         rows += [
             (what, float("nan"), unit, unknown)
@@ -106,10 +118,6 @@ def cost_table(subject: TrainedSubject, watts: float) -> pd.DataFrame:
         ),
     ]
     return pd.DataFrame(rows, columns=["what", "value", "unit", "how"]).astype({"value": float})
-
-
-def device_of(subject: TrainedSubject) -> str:
-    return str(subject.config.get("device", "cpu"))
 
 
 def middle_seconds(repeat: Any, subject: TrainedSubject) -> float:

@@ -47,7 +47,7 @@ SAID = {
 
 
 @dataclass(frozen=True)
-class Pair:
+class TermPair:
     """Two terms to swap.
 
     Args:
@@ -79,7 +79,7 @@ class TextLosses:
         return self.known[text]
 
 
-def read_pairs(path: Path) -> list[Pair]:
+def read_term_pairs(path: Path) -> list[TermPair]:
     """Own pairs: a line each, ``he / she``, and under it, one a line, own prompts with ``{}`` where
     a term stands. Empty lines and lines that begin with # are passed over.
 
@@ -90,13 +90,13 @@ def read_pairs(path: Path) -> list[Pair]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--pairs is {str(path)!r}, which cannot be read: {error}") from error
-    pairs: list[Pair] = []
+    pairs: list[TermPair] = []
     for number, line in enumerate(map(str.strip, lines), 1):
         if not line or line.startswith("#"):
             continue
         if GAP in line and pairs:
             last = pairs[-1]
-            pairs[-1] = Pair(last.one, last.other, (*last.prompts, line))
+            pairs[-1] = TermPair(last.one, last.other, (*last.prompts, line))
             continue
         one, slash, other = (part.strip() for part in line.partition("/"))
         if not (slash and one and other) or GAP in line:
@@ -104,14 +104,14 @@ def read_pairs(path: Path) -> list[Pair]:
                 f"{path.name}, line {number} is {line[:60]!r}: write a pair of terms, as in he / "
                 "she, and under it its prompts, as in The nurse said that {} was tired"
             )
-        pairs.append(Pair(one, other))
+        pairs.append(TermPair(one, other))
     if not pairs:
         raise UsageError(f"{path.name} holds no pair of terms: write one a line, as in he / she")
     return pairs
 
 
 def probe_pairs(
-    subject: TrainedSubject, pairs: Iterable[Pair], train: str, documents: Sequence[Document]
+    subject: TrainedSubject, pairs: Iterable[TermPair], train: str, documents: Sequence[Document]
 ) -> pd.DataFrame:
     """Two rows for each pair, of the term and of what follows.
 
@@ -124,11 +124,11 @@ def probe_pairs(
     """
     losses, rows = TextLosses(subject), []
     for pair in pairs:
-        times = {term: len(places_of(term, train)) for term in (pair.one, pair.other)}
+        times = {term: len(term_places(term, train)) for term in (pair.one, pair.other)}
         rarer = min(times, key=lambda term: times[term])
         about = {"pair": pair.name, "in_train": times[rarer]}
-        stretches = stretches_of(pair, subject, documents)
-        refused = refusal(pair, rarer, times[rarer], len(stretches), subject)
+        stretches = paired_stretches(pair, subject, documents)
+        refused = reason_to_refuse(pair, rarer, times[rarer], len(stretches), subject)
         if refused:
             rows.append({**about, "of": "", "n": 0, "refused": refused})
             continue
@@ -141,7 +141,7 @@ def probe_pairs(
     return table
 
 
-def swap(losses: TextLosses, pair: Pair, before: str, after: str) -> tuple[float, float]:
+def swap(losses: TextLosses, pair: TermPair, before: str, after: str) -> tuple[float, float]:
     """By how many nats the second term costs more: in itself, and in what follows."""
     one, other = (before + term for term in (pair.one, pair.other))
     term = losses.of(other) - losses.of(one)
@@ -149,13 +149,13 @@ def swap(losses: TextLosses, pair: Pair, before: str, after: str) -> tuple[float
     return term, whole - term
 
 
-def places_of(term: str, text: str) -> list[re.Match[str]]:
+def term_places(term: str, text: str) -> list[re.Match[str]]:
     """Where a term stands as a word of its own."""
     return list(re.finditer(rf"(?<!\w){re.escape(term)}(?!\w)", text))
 
 
-def stretches_of(
-    pair: Pair, subject: TrainedSubject, documents: Sequence[Document]
+def paired_stretches(
+    pair: TermPair, subject: TrainedSubject, documents: Sequence[Document]
 ) -> list[tuple[str, str]]:
     """What stands before the terms and after them, no longer than the model reads at once: of own
     prompts, else of as many places of either term in the documents, evenly spaced."""
@@ -167,7 +167,7 @@ def stretches_of(
     for term in dict.fromkeys((pair.one, pair.other)):
         own = []
         for document in documents:
-            for match in places_of(term, document.text):
+            for match in term_places(term, document.text):
                 before = document.text[max(0, match.start() - room // 2) : match.start()]
                 after = document.text[match.end() : match.end() + room // 2]
                 if before and after and is_read(subject, before + after):
@@ -182,7 +182,9 @@ def split_gap(prompt: str) -> tuple[str, str]:
     return before, after
 
 
-def refusal(pair: Pair, rarer: str, times: int, stretches: int, subject: TrainedSubject) -> str:
+def reason_to_refuse(
+    pair: TermPair, rarer: str, times: int, stretches: int, subject: TrainedSubject
+) -> str:
     """Why a pair is not measured; empty where it can be."""
     asked = (pair.one, pair.other, *(f"\n{prompt}" for prompt in pair.prompts))
     if unread := [one for one in asked if not is_read(subject, one.replace(GAP, ""))]:

@@ -13,6 +13,7 @@ from experiments.support.proposing.skeleton import (
     PROBES,
     WRITING,
 )
+from interp.characters import shorten_text
 from interp.curation.card import DataCard
 from interp.report import Figure, Part, Section
 from interp.runs import SavedRun
@@ -102,16 +103,11 @@ def losses_shown(run: SavedRun) -> pd.DataFrame:
 def samples_shown(samples: pd.DataFrame) -> pd.DataFrame:
     shown = samples.assign(
         temperature=[f"{value:g}" for value in samples["temperature"]],
-        prompt=[shorten(text) for text in samples["prompt"]],
-        text=[shorten(text) for text in samples["text"]],
+        prompt=[shorten_text(" ".join(text.split()), WIDTH) for text in samples["prompt"]],
+        text=[shorten_text(" ".join(text.split()), WIDTH) for text in samples["text"]],
     )
     columns = ["temperature", "prompt", "text", "longest", "control_longest"]
     return pretty(shown[[name for name in columns if name in shown]])
-
-
-def shorten(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= WIDTH else f"{line[:WIDTH]} …"
 
 
 def costs_shown(costs: pd.DataFrame) -> pd.DataFrame:

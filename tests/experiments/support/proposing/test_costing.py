@@ -37,7 +37,7 @@ def test_operations_are_those_of_the_matrix_products_that_run(subject):
 
 
 def test_costs_follow_from_the_recipe_and_energy_is_an_estimate(subject):
-    table = cost_table(subject, watts=30).set_index("what")
+    table = cost_table(subject, 30, {"steps": 10, "batch_size": 4}).set_index("what")
     value = table["value"]
     assert value["tokens of training"] == 10 * 4 * 48
     assert value["training"] == 3 * value["a token"] * value["tokens of training"]
@@ -47,8 +47,6 @@ def test_costs_follow_from_the_recipe_and_energy_is_an_estimate(subject):
 
 
 def test_what_is_not_known_of_a_training_is_said(subject):
-    subject.config.pop("train")
-    table = cost_table(subject, watts=30).set_index("what")
-    subject.config["train"] = {"steps": 10, "batch_size": 4}
+    table = cost_table(subject, 30, None).set_index("what")
     assert table.loc["training", "how"] == "not known: it was trained elsewhere"
     assert table["value"].isna().sum() == 4

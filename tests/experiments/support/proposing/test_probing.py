@@ -3,7 +3,13 @@
 import pytest
 
 from experiments.support.proposing.losses import predict_tokens
-from experiments.support.proposing.probing import AFTER, TERM, Pair, probe_pairs, read_pairs
+from experiments.support.proposing.probing import (
+    AFTER,
+    TERM,
+    TermPair,
+    probe_pairs,
+    read_term_pairs,
+)
 from gpt.errors import UsageError
 from tests.experiments.support.proposing.material import curate_pages, read_subject
 
@@ -25,7 +31,7 @@ def probe(curated):
 
 def test_the_same_term_twice_differs_by_exactly_nothing(probe):
     table = probe(
-        Pair("he", "he"), Pair("she", "she", ("page 1, {} writes", "many {} reads", "{} a"))
+        TermPair("he", "he"), TermPair("she", "she", ("page 1, {} writes", "many {} reads", "{} a"))
     )
     assert list(table["delta"]) == [0.0] * 4
     assert set(table["verdict"]) == {"no difference shown"}
@@ -33,7 +39,7 @@ def test_the_same_term_twice_differs_by_exactly_nothing(probe):
 
 
 def test_swapping_the_terms_of_a_pair_flips_the_sign(probe):
-    forth, back = probe(Pair("he", "she")), probe(Pair("she", "he"))
+    forth, back = probe(TermPair("he", "she")), probe(TermPair("she", "he"))
     assert list(forth["of"]) == list(back["of"]) == [TERM, AFTER]
     assert list(forth["delta"]) == pytest.approx(list(-back["delta"]), abs=1e-9)
     assert list(forth["ci_low"]) == pytest.approx(list(-back["ci_high"]), abs=1e-9)
@@ -42,7 +48,7 @@ def test_swapping_the_terms_of_a_pair_flips_the_sign(probe):
 
 def test_the_change_is_that_of_the_whole_texts_loss(probe, curated):
     prompts = ("many: {} says", "page, {} reads", "and {} writes", "what {} says")
-    table = probe(Pair("he", "she", prompts)).set_index("of")
+    table = probe(TermPair("he", "she", prompts)).set_index("of")
     subject = read_subject(curated)
 
     def nats(text):
@@ -60,7 +66,7 @@ def test_the_change_is_that_of_the_whole_texts_loss(probe, curated):
 
 
 def test_a_pair_that_the_text_does_not_support_is_refused_in_a_sentence(probe):
-    table = probe(Pair("he", "it"), Pair("he", "日本"), Pair("he", "nobody"))
+    table = probe(TermPair("he", "it"), TermPair("he", "日本"), TermPair("he", "nobody"))
     assert list(table["verdict"]) == ["refused"] * 3
     assert table["delta"].isna().all()
     said = list(table["refused"])
@@ -72,13 +78,13 @@ def test_a_pair_that_the_text_does_not_support_is_refused_in_a_sentence(probe):
 def test_own_pairs_and_prompts_are_read_from_a_file(tmp_path):
     path = tmp_path / "pairs.txt"
     path.write_text("# mine\nhe / she\nThe nurse said {} was tired\n\nJohn / Mary\n")
-    assert read_pairs(path) == [
-        Pair("he", "she", ("The nurse said {} was tired",)),
-        Pair("John", "Mary"),
+    assert read_term_pairs(path) == [
+        TermPair("he", "she", ("The nurse said {} was tired",)),
+        TermPair("John", "Mary"),
     ]
     for text, sentence in (("he she\n", "line 1 is 'he she'"), ("\n", "holds no pair")):
         path.write_text(text)
         with pytest.raises(UsageError, match=sentence):
-            read_pairs(path)
+            read_term_pairs(path)
     with pytest.raises(UsageError, match="cannot be read"):
-        read_pairs(tmp_path / "none.txt")
+        read_term_pairs(tmp_path / "none.txt")
