@@ -122,7 +122,7 @@ class Config:
 
 
 def main(config: Config) -> Path:
-    curated = curated_at(config.curated)
+    curated = curated_at(config.curated, config.runs)
     require_document(config.document)
     pairs = (
         [TermPair(*terms) for terms in PAIRS]
@@ -169,13 +169,13 @@ def main(config: Config) -> Path:
     return run.folder / "report.html"
 
 
-def curated_at(named: Path) -> Curated:
-    """A curated text by its folder, or by the run that made it.
+def curated_at(named: Path, runs: Path) -> Curated:
+    """A curated text by its folder, or by the run that made it, also by its name under --runs.
 
     Raises:
         UsageError: there is none.
     """
-    for folder in (named, named / FOLDER):
+    for folder in (named, named / FOLDER, runs / named / FOLDER):
         if all((folder / name).is_file() for name in NEEDED):
             return Curated(folder)
     raise UsageError(
