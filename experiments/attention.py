@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Int
@@ -153,9 +154,15 @@ def distance_figure(distances: pd.DataFrame) -> MplFigure:
 
 
 def near_sums(distances: pd.DataFrame) -> pd.DataFrame:
-    """Of each head, how much of its attention goes to the tokens nearby: layer, head, value."""
-    near = distances[distances["distance"] <= NEAR].groupby(["layer", "head"], as_index=False)
-    return near[["value"]].sum()
+    """Of each head, which share of all its attention goes to the tokens nearby: layer, head, value.
+
+    A text of n tokens has n - d queries with a token d back, and each query's attention is 1.
+    """
+    length = distances["distance"].max() + 1
+    queries = (length - distances["distance"]) / length
+    near = distances.assign(value=distances["value"] * queries)
+    near = near[near["distance"] <= NEAR]
+    return near.groupby(["layer", "head"], as_index=False)[["value"]].sum()
 
 
 def parts(run: SavedRun) -> list[Part]:
@@ -209,19 +216,34 @@ def readings(run: SavedRun) -> list[str]:
     said = []
     for (text, metric), rows in scores.groupby(["text", "metric"], sort=False):
         if (text == REPEATED) == (metric == "induction"):  # each where it can be told best
-            top = rows.nlargest(1, "value").iloc[0]
-            said.append(
-                f"The highest {str(metric).replace('_', '-')} score is {top['value']:.2f} "
-                f"(95 % interval {top['ci_low']:.2f} to {top['ci_high']:.2f}), of head "
-                f"{head_name(top)}, on the {text}."
-            )
+            said.append(score_reading(str(text), str(metric), rows))
     sums = near_sums(distances)
     most, least = sums.nlargest(1, "value").iloc[0], sums.nsmallest(1, "value").iloc[0]
     said.append(
-        f"Head {head_name(most)} is the most local: its mean attention at distances 0 to {NEAR} "
-        f"adds up to {most['value']:.2f}, that of head {head_name(least)} to {least['value']:.2f}."
+        f"Head {head_name(most)} is the most local: {most['value']:.0%} of its attention goes to "
+        f"the token itself and the {NEAR} before it; of head {head_name(least)} it is "
+        f"{least['value']:.0%}."
     )
     return said
+
+
+def score_reading(text: str, metric: str, rows: pd.DataFrame) -> str:
+    """Which head has the highest of some scores, with how many texts it is a mean of where they
+    are too few for an interval: those in which a head could look there at all."""
+    name = metric.replace("_", "-")
+    if rows["value"].isna().all():
+        article = "an" if name[0] in "aeiou" else "a"
+        return f"No head has {article} {name} score on the {text}: it has no place to look at."
+    top = rows.nlargest(1, "value").iloc[0].to_dict()
+    interval = (
+        f"95 % interval {top['ci_low']:.2f} to {top['ci_high']:.2f}"
+        if np.isfinite(top["ci_low"])
+        else f"of {top['n']:.0f} text{'s' * (top['n'] != 1)}, too few for an interval"
+    )
+    return (
+        f"The highest {name} score is {top['value']:.2f} ({interval}), of head "
+        f"{top['layer']:.0f}.{top['head']:.0f}, on the {text}."
+    )
 
 
 EXPERIMENT = Experiment(

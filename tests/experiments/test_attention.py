@@ -2,10 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.attention import REAL, REPEATED, Config, main
+from experiments.attention import (
+    NEAR,
+    REAL,
+    REPEATED,
+    Config,
+    main,
+    near_sums,
+    score_reading,
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +70,28 @@ def test_misuse_is_one_sentence_and_starts_no_run(small, runs, text, arguments, 
     with pytest.raises(ValueError, match=sentence):
         main(Config(runs=runs, text=str(text), name="never", **arguments))
     assert not (runs / "attention" / "never").exists()
+
+
+@pytest.mark.parametrize("length", [3, 12])
+def test_what_goes_to_the_tokens_nearby_is_a_share_of_all_attention(length):
+    """Of a head that looks at all tokens before alike, and of one that looks at the last alone."""
+    alike = np.tril(np.ones((length, length))) / np.arange(1, length + 1)[:, None]
+    rows = [
+        {"layer": 0, "head": head, "distance": back, "value": np.diagonal(pattern, -back).mean()}
+        for head, pattern in enumerate([alike, np.eye(length)])
+        for back in range(length)
+    ]
+    shares = near_sums(pd.DataFrame(rows))["value"].tolist()
+    expected = np.mean([sum(query[max(0, at - NEAR) :]) for at, query in enumerate(alike)])
+    assert shares == pytest.approx([expected, 1.0])
+
+
+def test_a_score_of_too_few_texts_says_so_in_place_of_its_interval():
+    row = {"layer": 14, "head": 3, "value": 0.9, "ci_low": np.nan, "ci_high": np.nan, "n": 2}
+    told = score_reading(REAL, "duplicate_token", pd.DataFrame([row]))
+    assert told == (
+        "The highest duplicate-token score is 0.90 (of 2 texts, too few for an interval), of head "
+        "14.3, on the validation text."
+    )
+    none = score_reading(REAL, "induction", pd.DataFrame([row | {"value": np.nan, "n": 0}]))
+    assert none.startswith("No head has an induction score")
