@@ -13,7 +13,7 @@ from experiments.support.trained import load_subject
 from gpt.text import ngram_entropy
 from interp.curation.card import make_card
 from interp.report.notes import REFERENCE
-from interp.runs import SavedRun
+from interp.runs import Run, SavedRun
 from interp.stats import share_interval
 from tests.experiments.support.proposing.material import curate_pages
 
@@ -149,3 +149,17 @@ def test_a_model_of_other_characters_is_refused_before_anything_is_done(
     said = refused(proposal.main, proposal.Config, str(curated.folder), "--model", str(model))
     assert "does not know 1 of the characters of" in said
     assert "'é'" in said
+
+
+def test_a_run_is_named_for_its_model_without_a_cut_and_for_its_recipe(tmp_path):
+    recipe = {"steps": 60, "batch_size": 8}
+    with Run.open(tmp_path, "course", "ours", {"train": recipe}) as run:
+        models = run.folder / "models"
+    models.mkdir()
+    for name in ("a_cut-0", "none-0", "none-1"):
+        (models / f"{name}.safetensors").write_bytes(b"")
+    expected = str(models / "none-0.safetensors"), recipe
+    assert proposal.model_of_run("course/ours", tmp_path) == expected
+    assert proposal.model_of_run(str(run.folder), tmp_path / "runs") == expected
+    assert proposal.model_of_run("smollm2", tmp_path) == ("smollm2", None)
+    assert proposal.model_of_run("", tmp_path) == ("", None)
