@@ -46,7 +46,7 @@ from experiments.support.cli import (
 from experiments.support.pages.presenting import present
 from experiments.support.record import Experiment, Quoted
 from experiments.support.retraining import hash_file
-from experiments.support.trainings.executors import at_once
+from experiments.support.trainings.executors import Executor, at_once, executor_of
 from interp import figures
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun, identity_of, write_atomically
@@ -90,6 +90,11 @@ class Config:
     """Where run folders go."""
     name: str = ""
     """The run's name; by default it says what was read."""
+    workers: Annotated[int, Between(0, 4096)] = at_once()
+    """Documents, and with --ablate trainings, are worked on by so many processes of this machine;
+    0 takes this one process."""
+    ray: str = ""
+    """Work on a Ray cluster instead: its address, or local to start one here."""
     ablate: bool = False
     """Train models on the text without each step too, as experiments.pipeline does; all options
     below are of these trainings."""
@@ -99,11 +104,6 @@ class Config:
     """Trainings of each variant, from three on with intervals; the first is --seed."""
     steps: Steps | None = None
     """Steps of each training, if not the preset's; of demo 300."""
-    workers: Annotated[int, Between(0, 4096)] = at_once()
-    """Trainings at a time on this machine, one process and one thread each; 0 trains in this one
-    process."""
-    ray: str = ""
-    """Train on a Ray cluster instead: its address, or local to start one here."""
     gpus: Annotated[float, Between(0, 1024)] = 0.0
     """The share of a GPU that Ray gives each training."""
 
@@ -136,7 +136,10 @@ def main(config: Config) -> Path:
         "at_most": config.at_most,
     }
     with Run.open(config.runs, "curate", name, settings, {"pipeline": pipeline.to_toml()}) as run:
-        curated = curate_once(run, pipeline, pile, config.seed, identity_of(**settings))
+        alone = config.workers < 2 and not config.ray
+        elsewhere = None if alone else executor_of(config.workers, config.ray)
+        identity = identity_of(**settings)
+        curated = curate_once(run, pipeline, pile, config.seed, identity, elsewhere)
         card = make_card(curated, pile.name)
         run.save_table(table_of_steps(card, pipeline))
         for what, table in tables_of_run(curated, card).items():
@@ -178,14 +181,23 @@ def given_pile(config: Config) -> Given:
     return Given("-".join(path.resolve().name for path in config.paths), sha256, documents)
 
 
-def curate_once(run: Run, pipeline: Pipeline, pile: Given, seed: int, identity: str) -> Curated:
+def curate_once(
+    run: Run,
+    pipeline: Pipeline,
+    pile: Given,
+    seed: int,
+    identity: str,
+    elsewhere: Executor | None = None,
+) -> Curated:
     """The text of a run; made, unless it is there as it was made."""
     folder = run.folder / TEXT
     if (rows := run.task(identity)) is not None:
         if all(hash_file(folder / row["file"]) == row["sha256"] for row in rows):
             return Curated(folder)
         run.forget(identity)
-    curated = run_pipeline(pipeline, pile.documents, folder, seed=seed)
+    curated = run_pipeline(
+        pipeline, pile.documents, folder, seed=seed, identity=pile.sha256, elsewhere=elsewhere
+    )
     files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("card."))
     run.record(identity, [{"file": file, "sha256": hash_file(folder / file)} for file in files])
     return curated

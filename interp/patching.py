@@ -22,11 +22,11 @@ from interp.hooking import evaluating
 from interp.interventions import Patch
 from interp.logits import logits_of
 from interp.metrics import Metric, logit_difference, measure
+from interp.runs.workers import Elsewhere
 from interp.site import Model, Part, Site, sites
 from interp.sweep import effects_of
 from interp.sweeps.resuming.answers import RowStore
 from interp.sweeps.speed.scoring import check_scores
-from interp.sweeps.spreading import Elsewhere
 from interp.tokens import strings_of, token_of, tokens_of
 from interp.verdicts import intervals_over_texts
 

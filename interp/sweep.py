@@ -30,6 +30,7 @@ from interp.hooking import evaluating
 from interp.memory import keeping_within
 from interp.metrics import Metric, metric_name
 from interp.padding import check_padding
+from interp.runs.workers import Elsewhere
 from interp.site import Model
 from interp.sweeps.answering import Effects, answer_request
 from interp.sweeps.budget import parse_memory
@@ -38,7 +39,7 @@ from interp.sweeps.request import Request
 from interp.sweeps.resuming.answers import RowStore
 from interp.sweeps.routing import find_routes
 from interp.sweeps.speed.scoring import UnforeseenReadError
-from interp.sweeps.spreading import Elsewhere, effects_in_parts
+from interp.sweeps.spreading import effects_in_parts
 from interp.sweeps.trials import Interventions, trials_of
 from interp.threads import quickest_threads
 from interp.verdicts import intervals_over_texts

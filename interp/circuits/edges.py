@@ -39,9 +39,9 @@ from interp.circuits.reading import KINDS
 from interp.errors import UsageError
 from interp.hooking import evaluating
 from interp.metrics import Metric, metric_name
+from interp.runs.workers import Elsewhere
 from interp.site import Model, Site, source_lines
 from interp.sweeps.resuming.answers import RowStore
-from interp.sweeps.spreading import Elsewhere
 from interp.threads import quickest_threads
 from interp.verdicts import intervals_over_texts
 

@@ -26,9 +26,9 @@ from interp.circuits.pairs import Direction, RunPair, take_pair
 from interp.errors import UsageError, nearest
 from interp.hooking import evaluating
 from interp.metrics import Metric, metric_name
+from interp.runs.workers import Elsewhere
 from interp.site import Model
 from interp.sweeps.resuming.answers import RowStore
-from interp.sweeps.spreading import Elsewhere
 from interp.threads import quickest_threads
 from interp.verdicts import intervals_over_texts
 

@@ -8,32 +8,24 @@ come out however many workers there are and however the pile was cut into chunks
     curated.train, curated.val, curated.histories
 """
 
+import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from interp.curation.documents import Document, Skipped
-from interp.curation.histories import (
-    DOCUMENTS,
-    HISTORIES,
-    NOTES,
-    SKIPPED,
-    TableWriter,
-    history_row,
-    note_rows,
-)
-from interp.curation.pipeline import Pipeline, Step
+from interp.curation.histories import DOCUMENTS, SKIPPED, TableWriter
+from interp.curation.pipeline import Pipeline
 from interp.curation.spooling import Spool
+from interp.curation.stages import join_tables, run_stage, stages_of
 from interp.curation.steps.splitting import TRAIN, VAL, draw_key
 from interp.errors import UsageError
+from interp.runs.workers import Elsewhere
 
-CHUNK = 64  # documents that go to a worker at a time
 BETWEEN = "\n\n"
 """What stands between two documents of a text."""
 PARTS = (TRAIN, VAL)
@@ -90,141 +82,80 @@ def run_pipeline(
     folder: Path,
     *,
     seed: int = 0,
+    identity: str = "",
+    elsewhere: Elsewhere | None = None,
 ) -> Curated:
     """Run all steps, and write what comes of it.
 
     Args:
         pile: read once.
-        folder: is made.
+        folder: is made. Until all is done, what there is stands in ``unfinished`` in it.
         seed: of the order in which the documents stand in the text.
+        identity: a hash of the pile. Where it is given, a run that was killed goes on at the stage
+            that it had reached (``curation.stages``), if pile and steps are the same.
+        elsewhere: where chunks of the pile are worked on; in this process by default.
 
     Raises:
         UsageError: no document, none that is left, nothing to train or to validate on; a step that
             fails, or that loses, repeats or invents a document.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        tables = Tables(
-            *(
-                stack.enter_context(TableWriter(folder / f"{name}.parquet", schema))
-                for name, schema in (
-                    ("histories", HISTORIES),
-                    ("notes", NOTES),
-                    ("documents", DOCUMENTS),
-                    ("skipped", SKIPPED),
-                )
-            )
-        )
-        documents: Iterable[Document] = only_documents(pile, tables)
-        for order, step in enumerate(pipeline.steps):
-            if step.whole_pile:
-                documents = Spool.write(folder / f"before_{order}.jsonl", documents)
-            documents = perform_step(step, order, documents, tables)
-        whole = Spool.write(folder / "kept.jsonl", documents)
-        write_parts(whole, folder, seed, tables)
-    for path in [*folder.glob("before_*.jsonl"), whole.path]:
-        path.unlink()
-    (folder / "pipeline.toml").write_text(pipeline.to_toml(), encoding="utf-8")
+    for part in PARTS:  # of a text that was there before
+        (folder / f"{part}.txt").unlink(missing_ok=True)
+    unfinished = folder / "unfinished"
+    unfinished.mkdir(parents=True, exist_ok=True)
+    stages = stages_of(pipeline, unfinished, identity)
+    documents: Iterable[Document] = only_documents(pile, unfinished / SKIPPED_FILE)
+    for stage in stages:
+        documents = run_stage(stage, documents, elsewhere)
+    if not isinstance(documents, Spool):
+        raise UsageError(NO_SPLIT)
+    write_parts(documents, unfinished, seed)
+    join_tables(stages, unfinished)
+    (unfinished / "pipeline.toml").write_text(pipeline.to_toml(), encoding="utf-8")
+    for name in FILES:  # the texts last: with them the folder is one to train on
+        (unfinished / name).replace(folder / name)
+    shutil.rmtree(unfinished)
     return Curated(folder)
 
 
-@dataclass(frozen=True)
-class Tables:
-    """Where the rows go."""
+SKIPPED_FILE = "skipped.parquet"
+FILES = (
+    *("histories.parquet", "notes.parquet", "documents.parquet", SKIPPED_FILE, "pipeline.toml"),
+    *("val.jsonl", "train.jsonl", "val.txt", "train.txt"),
+)
+NO_SPLIT = (
+    "no step says what is trained on and what is validated on: put the step split at the end of "
+    "the pipeline"
+)
 
-    histories: TableWriter
-    notes: TableWriter
-    documents: TableWriter
-    skipped: TableWriter
 
-
-def only_documents(pile: Iterable[Document | Skipped], tables: Tables) -> Iterator[Document]:
+def only_documents(pile: Iterable[Document | Skipped], skipped: Path) -> Iterator[Document]:
     """The documents of a pile, each once; what was skipped goes into its table."""
     seen: set[int] = set()
-    for each in pile:
-        if not isinstance(each, Skipped) and (number := int(each.id, 16)) in seen:
-            each = Skipped(each.source, "was given twice")
-        if isinstance(each, Skipped):
-            tables.skipped.add([{"source": each.source, "reason": each.reason}])
-        else:
-            seen.add(number)
-            yield each
+    with TableWriter(skipped, SKIPPED) as table:
+        for each in pile:
+            if not isinstance(each, Skipped) and (number := int(each.id, 16)) in seen:
+                each = Skipped(each.source, "was given twice")
+            if isinstance(each, Skipped):
+                table.add([{"source": each.source, "reason": each.reason}])
+            else:
+                seen.add(number)
+                yield each
 
 
-def perform_step(
-    step: Step, order: int, documents: Iterable[Document], tables: Tables
-) -> Iterator[Document]:
-    """One step on all documents: those that it keeps. What it did goes into the tables."""
-    parts = [documents] if step.whole_pile else document_chunks(documents)
-    for part in parts:
-        for before, after in pairs(step, part):
-            tables.histories.add([history_row(before, after, step.name, order)])
-            tables.notes.add(note_rows(after, step.name))
-            if not after.dropped:
-                yield replace(after, notes=())
-
-
-def document_chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    remaining = iter(documents)
-    while chunk := list(islice(remaining, CHUNK)):
-        yield chunk
-
-
-def pairs(step: Step, documents: Iterable[Document]) -> Iterator[tuple[Document, Document]]:
-    """Each document before a step and after it.
-
-    Raises:
-        UsageError: the step failed, or it did not yield each document once and in order.
-    """
-    try:
-        answered = iter(step.function(documents, **step.options))
-    except Exception as error:
-        raise failed(step, "", error) from error
-    for before in documents:
-        try:
-            after = next(answered, None)
-        except UsageError:
-            raise
-        except Exception as error:
-            raise failed(step, before.source, error) from error
-        if after is None or after.id != before.id:
-            got = "nothing" if after is None else after.source
-            raise UsageError(
-                f"the step {step.name!r} ({step.file}:{step.line}) yields {got!r} where "
-                f"{before.source!r} is due: a step yields every document it is given, once and in "
-                "order; one to leave out as document.drop(reason)"
-            )
-        yield before, after
-    if (after := next(answered, None)) is not None:
-        raise UsageError(
-            f"the step {step.name!r} ({step.file}:{step.line}) yields {after.source!r} when all "
-            "documents have been: it may not make new ones"
-        )
-
-
-def failed(step: Step, source: str, error: Exception) -> UsageError:
-    at = f" at the document {source!r}" if source else ""
-    return UsageError(
-        f"the step {step.name!r} ({step.file}:{step.line}) fails{at}: "
-        f"{type(error).__name__}: {error}"
-    )
-
-
-def write_parts(whole: Spool, folder: Path, seed: int, tables: Tables) -> None:
+def write_parts(whole: Spool, folder: Path, seed: int) -> None:
     """The texts to train and to validate on, their documents in an order that the seed decides.
 
     Raises:
         UsageError: a part is empty.
     """
     places: dict[str, list[tuple[bytes, int]]] = {part: [] for part in PARTS}
-    for offset, document in whole.offsets():
-        if document.split not in PARTS:
-            raise UsageError(
-                "no step says what is trained on and what is validated on: put the step split at "
-                "the end of the pipeline"
-            )
-        places[document.split].append((draw_key(document.id, seed), offset))
-        tables.documents.add([about(document)])
+    with TableWriter(folder / "documents.parquet", DOCUMENTS) as table:
+        for offset, document in whole.offsets():
+            if document.split not in PARTS:
+                raise UsageError(NO_SPLIT)
+            places[document.split].append((draw_key(document.id, seed), offset))
+            table.add([about(document)])
     for part, found in places.items():
         if not found:
             raise UsageError(empty_sentence(part, places))

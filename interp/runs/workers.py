@@ -25,7 +25,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 ATTEMPTS = 3
 """Times that a task is begun which the machine stops: what stopped it thrice would do so again."""
@@ -37,6 +37,21 @@ worker is gone. Any other ends a task too, and means what worker and caller agre
 PR_SET_PDEATHSIG = 1  # of Linux' prctl.h
 
 Message = tuple[str, Any]
+
+
+@runtime_checkable
+class Elsewhere(Protocol):
+    """A place where independent work is done."""
+
+    def run(
+        self,
+        work: Callable[..., Any],
+        shared: Any,
+        tasks: Sequence[Any],
+        told: Callable[[int, Any], None],
+        done: Callable[[int, Any], None],
+    ) -> None:
+        """Call ``work(shared, task, tell)`` for every task, and ``done(number, result)`` here."""
 
 
 @dataclass

@@ -6,10 +6,11 @@ are there, so that a sweep that was interrupted takes them from the record.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
+from interp.runs.workers import Elsewhere
 from interp.sweeps.answering import Effects
 from interp.sweeps.plans import Plan
 from interp.sweeps.request import Request, Routes
@@ -17,21 +18,6 @@ from interp.sweeps.resuming.answers import Recorder, RowStore
 
 Rows = list[dict[str, Any]]
 LEAST = 8  # questions of a part: below, its proofs cost more than its answers
-
-
-@runtime_checkable
-class Elsewhere(Protocol):
-    """A place where independent work is done."""
-
-    def run(
-        self,
-        work: Callable[..., Any],
-        shared: Any,
-        tasks: Sequence[Any],
-        told: Callable[[int, Any], None],
-        done: Callable[[int, Any], None],
-    ) -> None:
-        """Call ``work(shared, task, tell)`` for every task, and ``done(number, result)`` here."""
 
 
 def effects_in_parts(

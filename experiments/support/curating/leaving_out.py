@@ -14,9 +14,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from gpt.errors import UsageError
-from interp.curation import Document, Pipeline, Step, cluster_documents
-from interp.curation.running import BETWEEN, pairs
-from interp.curation.steps.splitting import VAL, draw_key, group_documents
+from interp.curation import Document, Pipeline, Step
+from interp.curation.pipeline import options_of
+from interp.curation.running import BETWEEN
+from interp.curation.stages import pairs
+from interp.curation.steps.splitting import (
+    VAL,
+    clusters_known,
+    draw_key,
+    group_documents,
+)
 
 WHOLE = "whole pipeline"
 DUPLICATES, NOTHING = "duplicates", "nothing"
@@ -129,17 +136,18 @@ class PileTexts:
         split = next((step for step in variant.pipeline.steps if step.name == SPLIT), None)
         if split is None:
             return val
-        by = str(split.options.get("by", "cluster"))
-        similar = float(split.options.get("similar", 0.8))
-        groups = group_documents(kept, by, similar)
-        together = {groups[id] for id in val if id in groups}
-        found = val | {document.id for document in kept if groups[document.id] in together}
-        if by == "cluster":  # of what was dropped here, as another document's duplicate
-            missing = [document for document in self.validated if document.id not in groups]
-            clusters = cluster_documents([*kept, *missing], similar=similar) if missing else {}
-            theirs = {clusters[document.id] for document in missing}
-            found |= {one.id for one in kept if clusters.get(one.id) in theirs}
-        return found
+        options = {**options_of(split.function), **split.options}
+        if options["by"] == "document":
+            return val
+        here = {document.id for document in kept}
+        missing = [document for document in self.validated if document.id not in here]
+        if missing:  # dropped here, as another document's duplicate
+            kept = [document.about(cluster="") for document in kept]
+        together = [*kept, *(document.about(cluster="") for document in missing)]
+        clusters = clusters_known(together, options["similar"])
+        groups = group_documents(together, clusters, options["passage"])
+        beside = {groups[id] for id in val}
+        return val | {document.id for document in kept if groups[document.id] in beside}
 
     def after(self, pipeline: Pipeline) -> list[Document]:
         """What the steps keep of the pile."""

@@ -43,9 +43,7 @@ def split_documents(
     if not 0 < val_share < 1:
         raise UsageError(f"val_share is {val_share}; it must lie between 0 and 1")
     clusters = clusters_known(documents, similar) if by == "cluster" else {}
-    groups = dict(clusters) or {document.id: document.id for document in documents}
-    if by == "cluster" and passage:
-        groups = join_groups(groups, group_by_passages(documents, at_least=passage))
+    groups = group_documents(documents, clusters, passage if by == "cluster" else 0)
     sizes: Counter[str] = Counter()
     for document in documents:
         sizes[groups[document.id]] += len(document.text)
@@ -72,6 +70,17 @@ def draw_groups(sizes: Mapping[str, int], wanted: float, seed: int) -> set[str]:
             drawn.add(group)
             taken += sizes[group]
     return drawn or {min(sizes, key=lambda group: (sizes[group], group))} if sizes else drawn
+
+
+def group_documents(
+    documents: Iterable[Document], clusters: Mapping[str, str], passage: int
+) -> dict[str, str]:
+    """For each document's id, what it is drawn together with: its cluster, if it has one, and what
+    has a passage of so many characters in common with it."""
+    groups = {document.id: clusters.get(document.id, document.id) for document in documents}
+    if not passage:
+        return groups
+    return join_groups(groups, group_by_passages(documents, at_least=passage))
 
 
 def clusters_known(documents: Iterable[Document], similar: float) -> dict[str, str]:

@@ -3,11 +3,14 @@ steps."""
 
 import random
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
+import pandas as pd
 import pytest
 
-from interp.curation import Document, Pipeline, Skipped, make_document, run_pipeline
-from interp.curation import running as curation_running
+from experiments.support.trainings.executors import InProcess, Processes
+from interp.curation import Document, Pipeline, Skipped, Step, make_document, run_pipeline
+from interp.curation import stages as curation_stages
 from interp.curation.running import BETWEEN
 from interp.errors import UsageError
 from tests.interp.curation.piles_of_tests import bytes_of, mixed_pile, pipeline_of, sentences
@@ -61,13 +64,63 @@ def test_neither_the_order_of_files_nor_the_size_of_chunks_shows_in_the_text(
     tmp_path, monkeypatch, chunk
 ):
     pile = mixed_pile()
-    expected = bytes_of(run_pipeline(Pipeline.default(), pile, tmp_path / "a").folder)
+    first = run_pipeline(Pipeline.default(), pile, tmp_path / "a")
+    expected = bytes_of(first.folder)
     shuffled = random.Random(chunk).sample(pile, len(pile))
-    monkeypatch.setattr(curation_running, "CHUNK", chunk)
+    monkeypatch.setattr(curation_stages, "CHUNK", chunk)
     again = run_pipeline(Pipeline.default(), shuffled, tmp_path / "b")
     assert bytes_of(again.folder) == expected
+    same_order = run_pipeline(Pipeline.default(), pile, tmp_path / "d")
+    assert tables_of(same_order.folder) == tables_of(first.folder)
     other_seed = run_pipeline(Pipeline.default(), pile, tmp_path / "c", seed=1)
     assert bytes_of(other_seed.folder) != expected
+
+
+@pytest.mark.parametrize("elsewhere", [InProcess(), Processes(2)])
+def test_workers_leave_the_same_bytes(tmp_path, monkeypatch, elsewhere):
+    pile = mixed_pile()
+    alone = run_pipeline(Pipeline.default(), pile, tmp_path / "alone")
+    monkeypatch.setattr(curation_stages, "CHUNK", 4)
+    monkeypatch.setattr(curation_stages, "WINDOW", 3)
+    shared = run_pipeline(Pipeline.default(), pile, tmp_path / "shared", elsewhere=elsewhere)
+    assert bytes_of(shared.folder) == bytes_of(alone.folder)
+    assert tables_of(shared.folder) == tables_of(alone.folder)
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was_and_leaves_the_same_bytes(tmp_path):
+    pile, seen = mixed_pile(), []
+
+    def counting(documents: Iterable[Document]) -> Iterator[Document]:
+        for document in documents:
+            seen.append(document.id)
+            yield document
+
+    def dying(documents: Iterable[Document]) -> Iterator[Document]:
+        yield from islice(documents, 3)
+        raise KeyboardInterrupt
+
+    default, count = Pipeline.default().steps, Step("counting", counting)
+    whole = Pipeline((count, *default))
+    expected = run_pipeline(whole, pile, tmp_path / "expected", identity="pile")
+    read, out = len(seen), tmp_path / "out"
+    killed = Pipeline((count, *default[:-2], Step("dying", dying), default[-1]))
+    with pytest.raises(KeyboardInterrupt):
+        run_pipeline(killed, pile, out, identity="pile")
+    assert len(seen) == 2 * read and not (out / "train.txt").exists()
+    again = run_pipeline(whole, pile, out, identity="pile")
+    assert len(seen) == 2 * read
+    assert bytes_of(again.folder) == bytes_of(expected.folder)
+    assert tables_of(again.folder) == tables_of(expected.folder)
+    assert not (out / "unfinished").exists()
+    with pytest.raises(KeyboardInterrupt):
+        run_pipeline(killed, pile, out, identity="pile")
+    run_pipeline(whole, pile, out, identity="another pile")
+    assert len(seen) == 4 * read  # another pile is read anew
+
+
+def tables_of(folder):
+    names = ("histories", "notes", "documents", "skipped")
+    return {name: pd.read_parquet(folder / f"{name}.parquet").to_dict("list") for name in names}
 
 
 def test_leaving_out_a_step_that_does_nothing_changes_no_byte(tmp_path):

@@ -14,7 +14,8 @@ from experiments.support.curating.leaving_out import (
 from experiments.support.curating.planting import COPIED, COPIES, NEVER, SINGLE, plant_canaries
 from gpt.errors import UsageError
 from interp.curation import Pipeline, Step, cluster_documents, run_pipeline
-from interp.curation.running import BETWEEN, pairs
+from interp.curation.running import BETWEEN
+from interp.curation.stages import pairs
 from tests.experiments.support.curating.piles import small_pile
 
 
