@@ -67,7 +67,7 @@ def check_pairs(pairs: Sequence[Pair], size: Size, tokenizer: TextTokens) -> Non
             ("wrong", pair.wrong, pair.corrupted),
         ):
             if text and token_after(tokenizer, after, text) is None:
-                raise UsageError(f"--{name} is {told_of(tokenizer, text)}; it must be one token")
+                raise UsageError(f"--{name}: {told_of(tokenizer, text)}; it must be one token")
         if pair.answer and pair.answer == pair.wrong:
             raise UsageError(
                 f"what should follow {pair.clean!r} and {pair.corrupted!r} is {pair.answer!r} both "
