@@ -177,7 +177,7 @@ def memorised(
                 axes.plot(means, places, **look, markersize=5.5, label=names[measure])
             axes.set_xlim(*reach_of(trained.loc[trained["measure"].isin(measures), "value"]))
             axes.set_xlabel(axis)
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.9 / (0.26 * len(variants) + 1)))
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.7 / (0.26 * len(variants) + 1)))
         drawn[0].set_yticks(range(len(variants)), variants, family=SANS)
         drawn[0].set_ylim(len(variants) - 0.4, -0.6)
         figure.suptitle(prose(title), x=0.01, ha="left")

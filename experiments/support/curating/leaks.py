@@ -19,6 +19,7 @@ from interp.curation.running import BETWEEN
 from interp.texts import shared_passages
 
 AT_LEAST = 50  # characters of a passage that counts
+Held = set[tuple[str, str]]
 KNOWN = 0.5  # of a document's characters in such passages, from which it counts as known
 
 
@@ -34,25 +35,25 @@ def leaks_of(texts: Sequence[VariantText], validated: Sequence[Document]) -> pd.
         the training text has too, their ``share`` and the ``longest``; ``near``, validation
         documents with a near duplicate in the training text; ``known``, those and the ones of which
         at least half the characters are shared; ``documents``, how many there are; ``more``, how
-        many of the known are not known to the whole pipeline; ``leak``, whether there are any.
+        many the whole pipeline does not know, or not as a near duplicate; ``leak``, whether there
+        are any.
     """
-    rows, whole = list[dict[str, Any]](), set[str]()
-    by_text: dict[str, tuple[dict[str, Any], set[str]]] = {}
+    rows, whole = list[dict[str, Any]](), Held()
+    by_text: dict[str, tuple[dict[str, Any], Held]] = {}
     for text in texts:
         if text.train not in by_text:
             by_text[text.train] = measure_leak(text, validated)
         measured, known = by_text[text.train]
         if not rows:
             whole = known
-        more = len(known - whole)
+        more = len({id for _, id in known - whole})
         rows.append({"variant": text.variant.name, **measured, "more": more, "leak": more > 0})
     return pd.DataFrame(rows)
 
 
-def measure_leak(
-    text: VariantText, validated: Sequence[Document]
-) -> tuple[dict[str, Any], set[str]]:
-    """What one training text holds of the validation text, and the ids of what it knows."""
+def measure_leak(text: VariantText, validated: Sequence[Document]) -> tuple[dict[str, Any], Held]:
+    """What one training text holds of the validation text; and how it knows which documents: as a
+    near duplicate, or in whatever way."""
     val = BETWEEN.join(document.text for document in validated)
     overlap = shared_passages(text.train, val, AT_LEAST)
     covered = np.zeros(len(val) + 1, dtype=np.int64)
@@ -72,7 +73,7 @@ def measure_leak(
         "near": len(near),
         "known": len(known),
         "documents": len(validated),
-    }, known
+    }, {*(("near", id) for id in near), *(("known", id) for id in known)}
 
 
 def near_duplicates(train: Sequence[Document], validated: Sequence[Document]) -> set[str]:

@@ -22,13 +22,13 @@ from interp.verdicts import interval_words, verdict_of, verdict_words
 
 LINES = 4  # of code that a bar names
 PANELS: dict[str, Sequence[str]] = {
-    "exposure of planted canaries (bits; 9.97 at most)": [
+    "exposure of canaries\n(bits; 9.97 at most)": [
         "exposure_copied",
         "exposure_single",
         "exposure_never",
     ],
-    "passages continued word for word (share)": ["extracted", "extracted_control"],
-    "longest copy that it writes (characters)": ["longest_copy"],
+    "passages continued\nword for word (share)": ["extracted", "extracted_control"],
+    "longest copy written\n(characters)": ["longest_copy"],
 }
 SHORT_NAMES = {
     "exposure_copied": "in 100 copies",
