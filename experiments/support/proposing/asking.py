@@ -136,8 +136,8 @@ def find_failures(
 
 
 def repeats_words(subject: TrainedSubject, train: str, seed: int) -> dict[str, Any]:
-    """Whether it fails to write a made-up word on that stands twice before; the control has the
-    word's beginning only."""
+    """Whether it fails to write a made-up word on that stands twice before; the control has
+    another word there."""
     generator = np.random.default_rng(seed)
     letters = [
         one for one in "abcdefghijklmnopqrstuvwxyz" if one in train and is_read(subject, one)
@@ -147,7 +147,11 @@ def repeats_words(subject: TrainedSubject, train: str, seed: int) -> dict[str, A
     words = ["".join(generator.choice(letters, LETTERS)) for _ in range(MADE_UP)]
     half = LETTERS // 2
     asked = [Passage(f"{word} {word} {word[:half]}", word[half:], "word") for word in words]
-    asked += [Passage(f"{word[:half]}", word[half:], "control") for word in words]
+    others = [*words[1:], words[0]]
+    asked += [
+        Passage(f"{other} {other} {word[:half]}", word[half:], "control")
+        for word, other in zip(words, others, strict=True)
+    ]
     found = share_exact(
         ask_passages(subject.inner, asked, tokenizer=subject.tokenizer, context=subject.context)
     )
@@ -158,7 +162,7 @@ def repeats_words(subject: TrainedSubject, train: str, seed: int) -> dict[str, A
         failed,
         MADE_UP,
         1 - float(by_part["control"]["share"]),
-        "that stands twice in the prompt; control: it does not stand there",
+        "that stands twice in the prompt; control: another word stands there",
     )
 
 
