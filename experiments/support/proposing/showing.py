@@ -134,10 +134,10 @@ def proposal_readings(run: SavedRun) -> list[str]:
         if lines
     ]
     return [
-        f"It loses {said['loss', 'all']} nats per token on documents that it was not trained on, "
+        f"It loses {said['loss', 'all']} nats per token on the validation documents, "
         f"{', and '.join(compared)} in the training text.",
-        f"It continues {said['heart', 'train']} of the passages of its training text word for "
-        f"word, and {said['heart', 'val']} of passages that it has not read.",
+        f"It continues {said['heart', 'train']} of the passages of the training text word for "
+        f"word, and {said['heart', 'val']} of passages of the validation text.",
         f"Of {said['probe', 'pairs']} pairs of terms {said['probe', 'pairs refused']} cannot be "
         f"measured on this text, and {said['probe', 'pairs that differ']} show a difference.",
         worst_guard(run.table()),

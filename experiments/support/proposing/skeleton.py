@@ -90,8 +90,8 @@ def abilities_part() -> list[str]:
         question("What do those who know the subject say of these texts?"),
         f"# {HEART}\n",
         f"Asked by what stands before it, it continues {said('heart.train')} of the passages of "
-        f"its training text word for word, and {said('heart.val')} of those that it has not read, "
-        "which it can only guess.\n",
+        f"the training text word for word, and {said('heart.val')} of those of the validation "
+        "text, which only a model that has read it elsewhere does more than guess.\n",
         question("Which of these passages would it be wrong to give back, and to whom?"),
         f"# {FAILURES}\n",
         question("Which prompts of your own did you try, and where did it fail?"),
