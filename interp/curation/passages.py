@@ -1,14 +1,14 @@
-"""Which documents have a passage in common, word for word?
+"""Which documents have a passage in common, word for word, with those that are validated on?
 
-    first = group_by_passages(documents, at_least=100)
-    first[document.id]        # the same for documents that share a passage, or are linked by others
+    known = find_sharing(documents, aside, at_least=100)
+    known[document.id]        # the source of the first of ``aside`` that it shares one with
 
 Every passage of that length is found: of each stretch of a text the smallest hash is kept, by
 winnowing (Schleimer, Wilkerson and Aiken 2003), and two texts with a passage in common keep one
-hash in common. Texts that have four fifths of a passage in common may be linked too.
+hash in common. Those that do are compared in full.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import UInt64
@@ -16,18 +16,21 @@ from scipy.ndimage import minimum_filter1d
 
 from interp.curation.documents import Document
 from interp.errors import UsageError
+from interp.texts.overlap import shared_passages
 
 Hashes = UInt64[np.ndarray, "_"]
 
-AT_ONCE = 100_000_000  # characters whose hashes are in memory together, some 100 MB of them
 FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
-def group_by_passages(documents: Iterable[Document], *, at_least: int = 100) -> dict[str, str]:
-    """For each document's id, the id of the first document, by source, of those it is linked with.
+def find_sharing(
+    documents: Iterable[Document], aside: Sequence[Document], *, at_least: int = 100
+) -> dict[str, str]:
+    """For the id of each document that has a passage in common with one of ``aside``, its source.
 
     Args:
-        documents: can be iterated over more than once.
+        documents: read once; those of ``aside`` among them are passed over.
+        aside: in memory.
         at_least: characters that a passage has.
 
     Raises:
@@ -35,32 +38,27 @@ def group_by_passages(documents: Iterable[Document], *, at_least: int = 100) -> 
     """
     if at_least < 2:
         raise UsageError(f"at_least is {at_least}; a passage has at least 2 characters")
-    places = [(document.source, document.id) for document in documents]
-    characters = sum(len(document.text) for document in documents)
-    parent = list(range(len(places)))
-
-    def root(n: int) -> int:
-        while parent[n] != n:
-            parent[n] = parent[parent[n]]
-            n = parent[n]
-        return n
-
-    parts = max(1, -(-characters // AT_ONCE))  # each holds the hashes of one remainder
-    for part in range(parts):
-        hashes, owners = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
-        for number, document in enumerate(documents):
-            kept = np.unique(winnow(document.text, at_least))
-            kept = kept[kept % np.uint64(parts) == part]
-            hashes.append(kept)
-            owners.append(np.full(len(kept), number))
-        every, owner = np.concatenate(hashes), np.concatenate(owners)
-        order = np.argsort(every, kind="stable")
-        same = np.flatnonzero(every[order][1:] == every[order][:-1])
-        pairs = np.stack([owner[order][same], owner[order][same + 1]], axis=1)
-        for one, other in np.unique(pairs, axis=0).tolist():
-            first, second = sorted((root(one), root(other)), key=places.__getitem__)
-            parent[second] = first
-    return {id: places[root(n)][1] for n, (_, id) in enumerate(places)}
+    known = [np.unique(winnow(document.text, at_least)) for document in aside]
+    every = np.concatenate([np.empty(0, np.uint64), *known])
+    owner = np.repeat(np.arange(len(known)), [len(each) for each in known])
+    order = np.argsort(every, kind="stable")
+    every, owner = every[order], owner[order]
+    passed, found = {document.id for document in aside}, {}
+    for document in documents:
+        if document.id in passed:
+            continue
+        hashes = np.unique(winnow(document.text, at_least))
+        first, last = (np.searchsorted(every, hashes, side) for side in ("left", "right"))
+        owners = {
+            int(number)
+            for a, b in zip(first.tolist(), last.tolist(), strict=True)
+            for number in owner[a:b]
+        }
+        for number in sorted(owners):
+            if shared_passages(aside[number].text, document.text, at_least).stretches:
+                found[document.id] = aside[number].source
+                break
+    return found
 
 
 def winnow(text: str, at_least: int) -> Hashes:

@@ -15,6 +15,7 @@ from functools import cached_property
 
 from gpt.errors import UsageError
 from interp.curation import Document, Pipeline, Step
+from interp.curation.passages import find_sharing
 from interp.curation.pipeline import options_of
 from interp.curation.running import BETWEEN
 from interp.curation.stages import pairs
@@ -22,7 +23,6 @@ from interp.curation.steps.splitting import (
     VAL,
     clusters_known,
     draw_key,
-    group_documents,
 )
 
 WHOLE = "whole pipeline"
@@ -122,7 +122,7 @@ class PileTexts:
 
     def of(self, variant: Variant) -> VariantText:
         """What a variant trains on."""
-        kept = self.after(variant.pipeline)
+        kept = self.after(Pipeline(tuple(s for s in variant.pipeline.steps if s.name != SPLIT)))
         aside = self.aside(variant, kept)
         train = self.in_order(one for one in kept if one.id not in aside)
         if not train:
@@ -145,9 +145,11 @@ class PileTexts:
             kept = [document.about(cluster="") for document in kept]
         together = [*kept, *(document.about(cluster="") for document in missing)]
         clusters = clusters_known(together, options["similar"])
-        groups = group_documents(together, clusters, options["passage"])
-        beside = {groups[id] for id in val}
-        return val | {document.id for document in kept if groups[document.id] in beside}
+        beside = {clusters[id] for id in val}
+        found = val | {document.id for document in kept if clusters[document.id] in beside}
+        if options["passage"]:
+            found |= find_sharing(kept, self.validated, at_least=options["passage"]).keys()
+        return found
 
     def after(self, pipeline: Pipeline) -> list[Document]:
         """What the steps keep of the pile."""

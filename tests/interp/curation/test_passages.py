@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.curation import Pipeline, make_document, run_pipeline
-from interp.curation import passages as curation_passages
-from interp.curation.passages import group_by_passages
+from interp.curation.passages import find_sharing
 from interp.curation.steps import split_documents
 from interp.errors import UsageError
 from interp.texts import shared_passages
@@ -19,26 +18,16 @@ TEXTS = st.lists(st.text("ab ", max_size=30), min_size=2, max_size=5)
 
 @settings(deadline=None)
 @given(TEXTS, st.integers(2, 9), st.integers(1, 3))
-def test_no_passage_in_common_is_missed(texts, at_least, parts):
+def test_what_has_a_passage_in_common_is_found_and_nothing_else(texts, at_least, put_aside):
     documents = [make_document(str(n), text) for n, text in enumerate(texts)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(curation_passages, "AT_ONCE", 1 + sum(map(len, texts)) // parts)
-        first = group_by_passages(documents, at_least=at_least)
+    aside = documents[:put_aside]
     passages = [{t[n : n + at_least] for n in range(len(t) - at_least + 1)} for t in texts]
-    for one, of_one in zip(documents, passages, strict=True):
-        for other, of_other in zip(documents, passages, strict=True):
-            if of_one & of_other:
-                assert first[one.id] == first[other.id]
-
-
-def test_texts_that_have_little_in_common_are_left_apart():
-    documents = [make_document(f"{n:02}", sentences(20, n)) for n in range(50)]
-    assert len(set(group_by_passages(documents, at_least=100).values())) == 50
-    passage = sentences(1, 99) + sentences(1, 98)
-    linked = [make_document(f"l{n}", sentences(9, 60 + n) + passage) for n in range(3)]
-    first = group_by_passages([*documents, *linked], at_least=100)
-    assert {first[document.id] for document in linked} == {linked[0].id}
-    assert len(set(first.values())) == 51
+    expected = {}
+    for document, own in zip(documents[put_aside:], passages[put_aside:], strict=True):
+        sharing = [n for n in range(len(aside)) if passages[n] & own]
+        if sharing:
+            expected[document.id] = aside[sharing[0]].source
+    assert find_sharing(documents, aside, at_least=at_least) == expected
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -57,15 +46,27 @@ def test_no_passage_of_the_validation_text_stands_in_the_training_text(seed, tmp
     assert shared_passages(apart.train, apart.val, 100).longest >= 100
 
 
-def test_what_hangs_together_is_not_parted():
-    pile = [make_document(str(n), sentences(9, 5) + f"\nLine {n}.") for n in range(5)]
-    with pytest.raises(UsageError, match="the 5 documents all hang together"):
-        list(split_documents(pile))
+def test_what_shares_a_passage_is_left_out_and_said(tmp_path):
+    common = sentences(2, 500)
+    pile = [
+        make_document(f"{n:02}", sentences(8, n) + "\n" + common * (n % 3 == 0)) for n in range(30)
+    ]
+    found = {document.source: document for document in split_documents(pile, val_share=0.2)}
+    sharing = [found[f"{n:02}"] for n in range(0, 30, 3)]
+    val = {document.source for document in sharing if document.split == "val"}
+    assert val
+    for document in sharing:
+        if document.source not in val:
+            assert document.dropped == (
+                f"has a passage in common with {min(val)}, which is validated on"
+            )
+    others = [found[f"{n:02}"] for n in range(30) if n % 3]
+    assert not any(document.dropped for document in others)
     with pytest.raises(UsageError, match="at least 2 characters"):
-        group_by_passages(pile, at_least=1)
+        find_sharing(pile, pile[:1], at_least=1)
 
 
-def test_a_group_larger_than_the_share_is_trained_on():
+def test_a_cluster_larger_than_the_share_is_trained_on():
     pile = [make_document(f"big{n}", sentences(9, 5) + f"\nLine {n}.") for n in range(20)]
     pile += [make_document(f"small{n}", sentences(9, 50 + n)) for n in range(3)]
     for seed in range(5):
