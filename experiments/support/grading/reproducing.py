@@ -334,7 +334,7 @@ def repeat_training(training: RecordedTraining, corpus: Corpus) -> Repetition:
         )
         Processes(1).run(
             train_task,
-            (data, tokenizer),
+            {task.text: (data, tokenizer)},
             [task],
             told=lambda *_: None,
             done=lambda _, rows: made.append(to_json_value(rows)),
