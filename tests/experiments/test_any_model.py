@@ -169,8 +169,8 @@ def test_a_pair_that_a_model_cannot_read_is_one_sentence(llama, runs, options, s
 @pytest.mark.parametrize(
     ("experiment", "given"),
     [
-        (attention, {"show": CLEAN}),
-        (components, {}),
+        (attention, {"show": CLEAN, "examples": EXAMPLES}),
+        (components, {"examples": EXAMPLES}),
         (attribution, {**PAIR, "verify": 4}),
     ],
     ids=["attention", "components", "attribution"],
@@ -183,7 +183,6 @@ def test_other_experiments_run_on_such_a_model_to_their_page(
         runs=runs,
         text=str(text),
         context=24,
-        examples=EXAMPLES,
         name="gpt2",
         **given,
     )
