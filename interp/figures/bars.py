@@ -115,6 +115,10 @@ def ends(losses: pd.Series) -> list[float]:
 HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\", "oo", "++")
 
 
+PARTS_SHOWN = 60
+"""Parts of a ranking: more would make a figure longer than a page."""
+
+
 def ranked_effects(
     table: pd.DataFrame, title: str = "What the loss loses without each part"
 ) -> Figure:
@@ -123,7 +127,8 @@ def ranked_effects(
     Args:
         table: columns site, kind, intervention, delta, ci_low, ci_high, p_adjusted, file, line,
             code; a row for each part and intervention. Bars are coloured and hatched by kind.
-        title: the hypothesis.
+        title: the hypothesis. Of more than ``PARTS_SHOWN`` parts the ones with the largest effects
+            are shown, and it says so.
     """
     require(
         table,
@@ -132,6 +137,10 @@ def ranked_effects(
             *("delta", "ci_low", "ci_high", "p_adjusted"),
         ],
     )
+    largest = table["delta"].abs().groupby(table["site"], sort=False).max()
+    if len(largest) > PARTS_SHOWN:
+        title = f"{title} (the {PARTS_SHOWN} of {len(largest)} with the largest effects)"
+        table = table[table["site"].isin(largest.nlargest(PARTS_SHOWN).index)]
     ways = list(table["intervention"].drop_duplicates())
     order = table.groupby("site")["delta"].max().sort_values(ascending=False).index
     looks = looks_of_kinds(table)

@@ -33,6 +33,19 @@ def test_bars_are_sorted_by_effect_and_named_by_file_line_and_code(table):
     assert [bar.get_width() for bar in bars] == [2.0, 1.5, 0.5, 0.1]
 
 
+def test_of_many_parts_the_largest_effects_are_shown_and_the_title_says_so(table):
+    one = table.iloc[:1]
+    many = pd.concat(
+        [one.assign(site=f"hook_{n}", delta=(-1) ** n * n / 100, kind="MLP") for n in range(75)]
+    )
+    figure = ranked_effects(many.assign(ci_low=many["delta"], ci_high=many["delta"]))
+    names = [text.get_text().split("\n")[0] for text in figure.axes[0].texts]
+    assert {name for name in names if name.startswith("hook")} == {
+        f"hook_{n}" for n in range(15, 75)
+    }
+    assert "the 60 of 75 with the largest effects" in figure.get_suptitle()
+
+
 def test_a_bar_that_cannot_be_told_from_zero_is_hollow_and_kinds_differ_in_grey_too(table):
     axes = ranked_effects(table).axes[0]
     *sure, unsure = [patch for patch in axes.patches if patch.get_height() < 1]
