@@ -178,7 +178,7 @@ def files_of_python() -> Iterator[tuple[str, Path]]:
 
 
 def files_of_packages(named: re.Pattern[str]) -> Iterator[PileFile]:
-    for package in importlib.metadata.distributions():
+    for package in installed_packages():
         name = package.metadata["Name"]
         for file in (package.read_text("RECORD") or "").splitlines() if name != OURS else ():
             inside = file.split(",")[0]  # a name with a comma in it stands in quotes: none of ours
@@ -190,9 +190,17 @@ def files_of_packages(named: re.Pattern[str]) -> Iterator[PileFile]:
                 yield PileFile(f"{name} {source}", kind, path.read_bytes)
 
 
+def installed_packages() -> list[importlib.metadata.Distribution]:
+    """The packages of this environment, each once. Others that a package brings along and puts
+    within reach while it runs are none of it."""
+    folders = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
+    found = importlib.metadata.distributions(path=list(folders))
+    return list({package.metadata["Name"]: package for package in found}.values())
+
+
 def descriptions() -> Iterator[PileFile]:
     """What each package says of itself, most often its README."""
-    for package in importlib.metadata.distributions():
+    for package in installed_packages():
         name, metadata = package.metadata["Name"], package.metadata
         text = metadata.get_payload() or metadata.get("Description", "")  # type: ignore[attr-defined]
         markdown = "markdown" in metadata.get("Description-Content-Type", "")  # type: ignore[attr-defined]

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 OTHERS = {"torch", "jaxtyping", "beartype"}  # whose lines stand between
+REFERENCES = 64  # to values, of which most are gone by then
 
 
 class Decisions(TorchDispatchMode):
@@ -37,6 +38,8 @@ class Decisions(TorchDispatchMode):
 
     def follow(self, value: Tensor) -> Tensor:
         """The value, from now on followed wherever it goes."""
+        if len(self._followed) >= REFERENCES:  # what is left of freed values pins memory
+            self._followed = {each for each in self._followed if not each.expired()}
         self._followed.add(StorageWeakRef(value.untyped_storage()))
         return value
 

@@ -101,7 +101,7 @@ def test_a_checkpoint_without_characters_is_refused(tmp_path):
 
 def test_a_text_that_the_checkpoint_cannot_read_is_refused(text, runs, tmp_path):
     find_subject(StudyOptions(runs=runs, text=str(text)))
-    (path,) = (runs / "models").glob("gpt-*.safetensors")
+    path, *_ = (runs / "models").glob("gpt-*.safetensors")
     other = tmp_path / "other.txt"
     other.write_text("Ω" * 1000, encoding="utf-8")
     with pytest.raises(UsageError, match="the character 'Ω' at position 0"):
