@@ -47,14 +47,14 @@ def pipeline_steps(
     changes no text has no bar.
 
     Args:
-        table: ``variant places status delta ci_low ci_high p_adjusted n``, and ``detail``, said
-            beside a leak; ``places`` are texts, each of one line.
+        table: ``variant places status delta ci_low ci_high p_adjusted n``; ``places`` are texts,
+            each of one line.
         trainings: ``variant delta``, drawn as a point for each seed.
     """
     require(
         table,
         [
-            *("variant", "places", "status", "detail", "delta"),
+            *("variant", "places", "status", "delta"),
             *("ci_low", "ci_high", "p_adjusted", "n"),
         ],
     )
@@ -137,7 +137,7 @@ def draw_step_left_out(
         places = y + np.linspace(-0.05, 0.05, len(seeds))
         axes.plot(seeds, places, "o", color="white", markeredgecolor="black", markersize=2.2)
     right = np.nanmax([row["ci_high"], row["delta"], 0.0, *seeds]) + reach * 0.012
-    said = f"{row['delta']:+z.3f}" + (f"  leak: {row['detail']}" if leak else "")
+    said = f"{row['delta']:+z.3f}" + ("  a leak" if leak else "")
     axes.text(right, y, said, va="center", size=6)
 
 

@@ -260,7 +260,7 @@ def memory_reading(run: SavedRun) -> str:
         said.append("No variant is shown to know more or less by heart than the whole pipeline's.")
     if "private" in whole:
         said.append(
-            f"MemoryQuestions by what stood before them, the whole pipeline's models give back "
+            f"Asked by what stood before them, the whole pipeline's models give back "
             f"{100 * whole['private']:.1f} % of the private strings of the pile."
         )
     return "\n\n".join(said)
