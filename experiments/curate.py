@@ -196,7 +196,7 @@ def curate_once(
             return Curated(folder)
         run.forget(identity)
     curated = run_pipeline(
-        pipeline, pile.documents, folder, seed=seed, identity=pile.sha256, elsewhere=elsewhere
+        pipeline, pile.documents, folder, seed=seed, identity=identity, elsewhere=elsewhere
     )
     files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("card."))
     run.record(identity, [{"file": file, "sha256": hash_file(folder / file)} for file in files])

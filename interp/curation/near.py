@@ -154,7 +154,7 @@ def bands_for(similar: float) -> tuple[int, int]:
 def reader_of(documents: Iterable[Document]) -> Callable[[int], Document]:
     """How to read the n-th document again."""
     if isinstance(documents, Spool):
-        offsets = np.array([offset for offset, _ in documents.offsets()], dtype=np.int64)
+        offsets = np.fromiter(documents.starts(), dtype=np.int64)
         return lambda n: next(documents.read_at([int(offsets[n])]))
     at_hand = list(documents)
     return at_hand.__getitem__

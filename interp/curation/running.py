@@ -29,7 +29,6 @@ from interp.runs.workers import Elsewhere
 BETWEEN = "\n\n"
 """What stands between two documents of a text."""
 PARTS = (TRAIN, VAL)
-Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)

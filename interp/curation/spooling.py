@@ -34,12 +34,19 @@ class Spool:
             for line in file:
                 yield load_document(line)
 
+    def starts(self) -> Iterator[int]:
+        """The place of each document's line, in bytes; no document is read for it."""
+        return (at for at, _ in self._lines())
+
     def offsets(self) -> Iterator[tuple[int, Document]]:
         """Each document with the place of its line, in bytes."""
+        return ((at, load_document(line)) for at, line in self._lines())
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
         with self.path.open("rb") as file:
-            at = file.tell()
+            at = 0
             for line in file:
-                yield at, load_document(line)
+                yield at, line
                 at += len(line)
 
     def read_at(self, offsets: Iterable[int]) -> Iterator[Document]:

@@ -39,6 +39,7 @@ from gpt.errors import UsageError
 from gpt.text import CharTokenizer, Data
 from gpt.train import PRESETS, Preset
 from interp.curation import Document, Pipeline
+from interp.curation.running import BETWEEN
 from interp.memorising import private_passages
 from interp.runs import Run, identity_of
 from interp.samples import KnownText
@@ -129,7 +130,7 @@ def ablate_pipeline(
         rows = run_all(run, tasks, given, executor)
         samples = samples_of(run, tasks)
         private = private_passages(
-            "\n\n".join(one.text for one in planted_pile), made.val, at_most=PRIVATE, seed=how.seed
+            BETWEEN.join(one.text for one in planted_pile), made.val, at_most=PRIVATE, seed=how.seed
         )
         trained_on = {data[text.variant.name].sha256: text.train for text in texts}
         asked = MemoryQuestions(made.val, planted, private, preset.train.eval_blocks)

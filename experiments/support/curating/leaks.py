@@ -1,6 +1,6 @@
 """How much of the validation text stands in a variant's training text?
 
-TrainedModel, not guessed from what was left out: passages that are word for word in both
+Measured, not guessed from what was left out: passages that are word for word in both
 (``interp.texts``), and documents that are nearly the same (``interp.curation``). A variant leaks
 where more validation documents are known to it than to the whole pipeline.
 

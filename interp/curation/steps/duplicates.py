@@ -38,7 +38,8 @@ def drop_near_duplicates(
         words: in a run.
     """
     first = cluster_documents(documents, similar=similar, words=words)
-    sources = {d.id: d.source for d in documents if d.id in set(first.values())}
+    kept = set(first.values())
+    sources = {each.id: each.source for each in documents if each.id in kept}
     for document in documents:
         cluster = first[document.id]
         document = document.about(cluster=cluster)
