@@ -8,7 +8,7 @@ node of the tree is what the parts before a layer did, and its branches are the 
 last layer runs at the positions that the metric reads alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +54,7 @@ def every_circuit(
         UsageError: what ``run_circuits`` raises; more than 22 parts.
     """
     check_pair(clean, corrupted)
-    with evaluating(model), quickest_threads(model):
+    with evaluating(model), quickest_threads(model) as ask_threads:
         run = take_apart(model, clean)
         source = take_apart(model, corrupted, like=run)
         every = [each for each in run.graph.writers if each.layer is not None]
@@ -69,9 +69,10 @@ def every_circuit(
             )
         rest = replacements(source, replaced_by, seed)
         try:
-            values = CircuitTree(run, rest, free, metric).values()
+            values = CircuitTree(run, rest, free, metric, ask_threads).values()
         except UnforeseenReadError:  # a metric that reads where its logits tell it to
-            values = CircuitTree(run, rest, free, metric, reads_all=True).values()
+            tree = CircuitTree(run, rest, free, metric, ask_threads, reads_all=True)
+            values = tree.values()
     return CircuitLattice(tuple(map(str, free)), values)
 
 
@@ -95,6 +96,7 @@ class CircuitTree:
         run: of the whole model.
         rest: what each writer says where it is out.
         free: the parts that are in or out.
+        ask_threads: called now and then, to choose the number of threads anew.
         reads_all: whether the metric may read all positions, whatever it reads of the clean logits.
     """
 
@@ -104,9 +106,11 @@ class CircuitTree:
         rest: dict[Writer, Tensor],
         free: Sequence[Writer],
         metric: Metric,
+        ask_threads: Callable[[], None],
         reads_all: bool = False,
     ) -> None:
         self.run, self.rest, self.blocks = run, rest, run.blocks
+        self.ask_threads = ask_threads
         self.bits = {writer: number for number, writer in enumerate(free)}
         self.layers = run.blocks.shown
         tokens = self.blocks.tokens
@@ -136,6 +140,7 @@ class CircuitTree:
         step = max(1, TOKENS // (branch.streams.shape[1] * max(wide, branch.streams.shape[2])))
         parts = zip(branch.numbers.split(step), branch.streams.split(step), strict=True)
         for numbers, streams in parts:
+            self.ask_threads()
             self.descend(layer + 1, self.grow(layer, Branch(numbers, streams), at))
 
     def grow(self, layer: int, branch: Branch, at: list[int]) -> Branch:

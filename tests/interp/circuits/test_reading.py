@@ -5,6 +5,7 @@ import torch
 
 from interp.circuits.pairs import take_pair
 from interp.circuits.reading import BlockReader
+from interp.circuits.shown import read_folded, read_heads
 from interp.errors import UsageError
 from tests.interp.circuits.by_hand import random_gpt, random_pair
 
@@ -37,6 +38,16 @@ def test_parts_by_themselves_are_as_the_block_that_they_are_in():
     ours, theirs = (each.mlp_changes_at(1, deltas, 5) for each in (blocks, alone))
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(theirs, alone.changes(1, deltas, ["mlp"])["mlp"][:, :, 5:6])
+
+
+@pytest.mark.parametrize("at", [[6], [3], [1, 4]])
+def test_what_heads_read_out_without_keys_or_values_is_what_they_read_out_with_them(at):
+    model = random_gpt()
+    blocks = BlockReader(model, random_pair()[0])
+    layer, x = blocks.shown[1], blocks.entering[1]
+    q = read_heads(layer, x)["q"][:, at].transpose(1, 2)
+    z = read_folded(layer, layer.ln1(x), q, at)
+    torch.testing.assert_close(z, blocks.values[1]["z"][:, at], atol=1e-6, rtol=1e-5)
 
 
 def test_a_model_that_uses_its_parts_otherwise_is_read_as_a_whole():
