@@ -6,6 +6,7 @@ table = edge_effects(model, clean, corrupted, metric)                      # eve
 table = edge_effects(model, clean, corrupted, metric, meaning="direct")    # path patching
     table = path_effects(model, clean, corrupted, metric, "a0.h* -> a1.h1.k -> logits")
     table = run_circuits(model, clean, corrupted, {"two heads": ["a0.h1", "a1.h0"]}, metric)
+    curve = faithfulness_curve(model, clean, corrupted, metric, {"EAP": ranked})
     lattice = every_circuit(model, clean, corrupted, metric)                   # of a small model
     lattice.smallest(within=0.1), lattice.shapley()
 """
@@ -15,6 +16,7 @@ from interp.circuits.edges import edge_effects
 from interp.circuits.exhaustive.lattice import CircuitLattice
 from interp.circuits.exhaustive.tree import every_circuit
 from interp.circuits.graph import Edge, Graph, Reader, Writer, graph_of_sizes
+from interp.circuits.guarantees.curves import curve_areas, faithfulness_curve
 from interp.circuits.paths import path_effects
 from interp.circuits.running import run_circuits
 
@@ -25,8 +27,10 @@ __all__ = [
     "Reader",
     "SummedRun",
     "Writer",
+    "curve_areas",
     "edge_effects",
     "every_circuit",
+    "faithfulness_curve",
     "graph_of_sizes",
     "path_effects",
     "run_circuits",

@@ -8,33 +8,37 @@ what replaces them. With all edges kept it is the model; with none, the run of w
 Circuits run together: what two of them have in common, such as their first layers, is run once.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
+from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor
 
 from interp.circuits.contributions import SummedRun, take_apart
 from interp.circuits.edges import choose_edges
-from interp.circuits.graph import Edge, Graph, Reader, Writer
+from interp.circuits.graph import Edge, Graph, Writer
 from interp.circuits.pairs import check_pair
-from interp.circuits.reading import BlockReader
+from interp.circuits.rounding import tolerance_for
+from interp.circuits.together import Circuit, CircuitRuns, bytes_of_one
 from interp.errors import UsageError
 from interp.hooking import evaluating
-from interp.logits import logits_of
-from interp.metrics import Metric, measure, metric_name
+from interp.metrics import Metric, metric_name
 from interp.site import Model
-from interp.sweeps.speed.scoring import check_scores
+from interp.sweeps.budget import parse_memory
+from interp.sweeps.resuming.answers import Answers, Recorder, RowStore
+from interp.sweeps.speed.scoring import UnforeseenReadError, measure_carried, prepare_score
 from interp.threads import quickest_threads
 from interp.verdicts import intervals_over_texts
 
 Replacement = Literal["corrupted", "mean", "resample"]
-Circuit = frozenset[Edge]
-HELD = 2**28  # bytes of what the writers of circuits that run together write
 
 
 def run_circuits(
@@ -47,6 +51,9 @@ def run_circuits(
     replaced_by: Replacement = "corrupted",
     seed: int = 0,
     split_embed: bool = False,
+    memory: str | int | None = None,
+    progress: bool = True,
+    run: RowStore | None = None,
 ) -> pd.DataFrame:
     """Each circuit alone, in one table.
 
@@ -63,55 +70,177 @@ def run_circuits(
             texts; ``resample``, what it says on another corrupted text, drawn for each text.
         seed: of that draw.
         split_embed: the position embedding as a writer of its own.
+        memory: what circuits that run together may hold, beside the model and its runs on both
+            texts, such as "512MiB": the less, the fewer run together. As for
+            ``interp.sweep.sweep``.
+        progress: show a bar.
+        run: where answers are kept as they come, as for ``interp.sweep.sweep``.
 
     Returns:
         One row per circuit: ``circuit``, ``edges`` that it keeps and their ``share``;
         ``replaced_by``; ``metric``; ``baseline``, the whole model's mean, and ``nothing``, that
         with no edge kept; ``value``; ``delta``, value less baseline, with its interval over texts
         and ``p_adjusted``; ``faithfulness``, how far the value is from nothing (0) to the model
-        (1); ``n`` texts.
+        (1); ``changed``, how many of the numbers that readers take were replaced by others (0: what
+        is left out says just what replaces it, so that the run is the model's); ``n`` texts.
 
     Raises:
         UsageError: what ``edge_effects`` raises; no circuits; a part or edge that there is not; one
             text, which has no other to be drawn; a metric that is the same with no edge as with
-            all.
+            all; memory that does not hold one circuit.
     """
-    if replaced_by not in get_args(Replacement):
-        raise UsageError(
-            f"replaced_by is {replaced_by!r}; it must be 'corrupted', 'mean' or 'resample'"
-        )
     if not circuits:
         raise UsageError("there are no circuits to run: give at least one, by name")
-    check_pair(clean, corrupted)
-    with evaluating(model), quickest_threads(model):
-        run = take_apart(model, clean, split_embed=split_embed)
-        source = take_apart(model, corrupted, split_embed=split_embed, like=run)
-        kept = [keep_edges(run.graph, name, what) for name, what in circuits.items()]
-        ends: list[Circuit] = [frozenset(run.graph.edges), frozenset()]
-        rest = replacements(source, replaced_by, seed)
-        values = measure_circuits(run, rest, [*ends, *kept], metric)
-    whole, nothing, found = values[0], values[1], values[2:]
-    gap = whole.mean() - nothing.mean()
-    if abs(gap) <= 1e-6 * max(np.abs(whole).max(), np.abs(nothing).max()):
-        raise UsageError(
-            f"the metric is {whole.mean():.6g} with all edges and with none, so that no circuit "
-            "can be more or less like the model"
-        )
-    deltas = found - whole
+    with prepare_circuits(
+        *(model, clean, corrupted, metric, replaced_by, seed), split_embed=split_embed
+    ) as task:
+        kept = [keep_edges(task.graph, name, what) for name, what in circuits.items()]
+        found = task.measure(kept, memory=memory, progress=progress, run=run)
+    deltas = found - task.whole
     table = pd.DataFrame(
         {
             "circuit": list(circuits),
             "edges": [len(each) for each in kept],
-            "share": [len(each) / len(run.graph.edges) for each in kept],
+            "share": [len(each) / len(task.graph.edges) for each in kept],
         }
     )
     table["replaced_by"], table["metric"] = replaced_by, metric_name(metric)
-    table["baseline"], table["nothing"] = whole.mean(), nothing.mean()
+    table["baseline"], table["nothing"] = task.whole.mean(), task.nothing.mean()
     table["value"], table["delta"] = found.mean(axis=1), deltas.mean(axis=1)
     table = table.assign(**intervals_over_texts(deltas))
-    table["faithfulness"] = (table["value"] - table["nothing"]) / gap
-    table["n"] = len(whole)
+    table["faithfulness"] = (table["value"] - table["nothing"]) / task.gap
+    table["changed"] = [task.changed_by(each) for each in kept]
+    table["n"] = len(task.whole)
     return table
+
+
+@contextmanager
+def prepare_circuits(
+    model: Model,
+    clean: Int[Tensor, "batch pos"],
+    corrupted: Int[Tensor, "..."],
+    metric: Metric,
+    replaced_by: Replacement = "corrupted",
+    seed: int = 0,
+    *,
+    split_embed: bool = False,
+) -> Iterator["CircuitTask"]:
+    """A task whose circuits can be run inside the block. Raises what ``run_circuits`` raises before
+    it runs one."""
+    if replaced_by not in get_args(Replacement):
+        raise UsageError(
+            f"replaced_by is {replaced_by!r}; it must be 'corrupted', 'mean' or 'resample'"
+        )
+    check_pair(clean, corrupted)
+    with evaluating(model), quickest_threads(model) as ask:
+        run = take_apart(model, clean, split_embed=split_embed)
+        source = take_apart(model, corrupted, split_embed=split_embed, like=run)
+        rest = replacements(source, replaced_by, seed)
+        ends: list[Circuit] = [frozenset(run.graph.edges), frozenset()]
+        whole, nothing = measure_circuits(run, rest, ends, metric)
+        gap = abs(whole.mean() - nothing.mean())
+        if gap <= 1e-6 * max(np.abs(whole).max(), np.abs(nothing).max()):
+            raise UsageError(
+                f"the metric is {whole.mean():.6g} with all edges and with none, so that no "
+                "circuit can be more or less like the model"
+            )
+        decisive = (clean, corrupted, metric, replaced_by, seed, split_embed, whole)
+        yield CircuitTask(model, run, rest, metric, whole, nothing, decisive, ask)
+
+
+@dataclass(frozen=True, eq=False)
+class CircuitTask:
+    """A model on pairs of texts, ready to run circuits.
+
+    Args:
+        run: of the clean texts.
+        rest: what each writer says where it is not kept.
+        whole: the metric with every edge.
+        nothing: the metric with none.
+        decisive: what decides all answers, beside the model.
+        ask: to be called now and then, for how many threads are quickest.
+    """
+
+    model: Model
+    run: SummedRun
+    rest: Mapping[Writer, Float[Tensor, "batch pos d_model"]]
+    metric: Metric
+    whole: Float[np.ndarray, "batch"]
+    nothing: Float[np.ndarray, "batch"]
+    decisive: tuple[Any, ...]
+    ask: Callable[[], None]
+
+    @property
+    def graph(self) -> Graph:
+        return self.run.graph
+
+    @property
+    def gap(self) -> float:
+        """The mean with every edge, less that with none."""
+        return float(self.whole.mean() - self.nothing.mean())
+
+    def changed_by(self, circuit: Circuit) -> int:
+        """How many of the numbers that readers take are others, where only this circuit is kept."""
+        return sum(self._differing[e.writer] for e in self.graph.edges if e not in circuit)
+
+    @cached_property
+    def _differing(self) -> dict[Writer, int]:
+        """In how many numbers what replaces a writer is not what it wrote."""
+        found = {}
+        for writer, value in self.run.written.items():
+            apart = (value - self.rest[writer]).abs()
+            found[writer] = int((apart > tolerance_for(value)).sum())
+        return found
+
+    def measure(
+        self,
+        circuits: Sequence[Circuit],
+        *,
+        memory: str | int | None = None,
+        progress: bool = False,
+        run: RowStore | None = None,
+    ) -> Float[np.ndarray, "circuit batch"]:
+        """The metric of each circuit, text by text; one that is given twice is run once.
+
+        Args:
+            memory, progress, run: as for ``run_circuits``.
+        """
+        together = self.count_together(parse_memory(memory, self.run.blocks.last.device))
+        asked = list(dict.fromkeys(circuits))
+        recorder = None if run is None else Recorder(run, self.model, self.decisive)
+        known: dict[Circuit, np.ndarray] = {}
+        with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bars:
+            bar = bars.add_task("circuits", total=len(asked))
+            for begin in range(0, len(asked), together):
+                some = asked[begin : begin + together]
+
+                def compute(some: Sequence[Circuit] = some) -> Answers:
+                    values = measure_circuits(self.run, self.rest, some, self.metric)
+                    return values, [self.changed_by(each) for each in some]
+
+                if recorder is None:
+                    values, _ = compute()
+                else:
+                    kept = np.array([[e in each for e in self.graph.edges] for each in some])
+                    values, _ = recorder.answer(["circuits", kept], [], compute)
+                known.update(zip(some, values, strict=True))
+                bars.advance(bar, len(some))
+                self.ask()
+        return np.stack([known[each] for each in circuits])
+
+    def count_together(self, memory: int) -> int:
+        """How many circuits run together within so many bytes.
+
+        Raises:
+            UsageError: not one.
+        """
+        one = bytes_of_one(self.run)
+        if memory < one:
+            raise UsageError(
+                f"memory is {memory / 2**20:.0f} MiB; one circuit needs {one / 2**20:.0f} MiB: "
+                "give more, or fewer texts at a time"
+            )
+        return memory // one
 
 
 def keep_edges(graph: Graph, name: str, what: Sequence[str | Edge]) -> Circuit:
@@ -156,162 +285,22 @@ def replacements(source: SummedRun, replaced_by: Replacement, seed: int) -> dict
 def measure_circuits(
     run: SummedRun, rest: Mapping[Writer, Tensor], circuits: Sequence[Circuit], metric: Metric
 ) -> Float[np.ndarray, "circuit batch"]:
-    """The metric of each circuit, text by text."""
-    own = sum(value.nbytes for value in run.written.values())
-    together = max(1, HELD // own)
-    values = []
-    for begin in range(0, len(circuits), together):
-        some = circuits[begin : begin + together]
-        streams = CircuitRuns(run, rest, some).ends()
-        tokens = run.blocks.tokens
-        for stream in streams:
-            logits = run.blocks.blocks.unembed(stream)
-            score = measure(metric, logits_of(logits, tokens), tokens)
-            values.append(check_scores(score, len(tokens)).double().cpu().numpy())
-    return np.stack(values)
+    """The metric of each circuit, text by text; all of them run together."""
+    streams = CircuitRuns(run, rest, circuits).ends()
+    blocks, tokens = run.blocks, run.blocks.tokens
+    unembed = blocks.blocks.unembed
+    vocab = unembed(blocks.last[:1, :1]).shape[-1]
 
+    def values(reads: list[int] | None) -> Tensor:
+        score = prepare_score(metric, tokens, unembed, vocab, blocks.last, reads)
 
-@dataclass
-class Written:
-    """What writers wrote in some circuits' runs, each value once.
+        def carried(examples: slice) -> tuple[Tensor, list[int]]:
+            return streams[:, examples, score.reads].flatten(0, 1), score.reads
 
-    Args:
-        numbers: of each value, by what decides it.
-        less: each value less what replaces its writer.
-    """
+        return measure_carried(score, len(streams), len(tokens), carried)
 
-    numbers: dict[Any, int] = field(default_factory=dict)
-    less: list[Float[Tensor, "batch pos d_model"]] = field(default_factory=list)
-
-    def add(self, decided_by: Any, less: Tensor) -> None:
-        self.numbers[decided_by] = len(self.less)
-        self.less.append(less)
-
-    def sums(self, keys: Sequence[tuple[int, ...]]) -> Float[Tensor, "key batch pos d_model"]:
-        """For each key, the sum of the values of these numbers."""
-        chosen = torch.zeros(len(keys), len(self.less))
-        for row, key in zip(chosen, keys, strict=True):
-            row[list(key)] = 1
-        stacked = torch.stack(self.less)
-        return (chosen.to(stacked) @ stacked.flatten(1)).view(len(keys), *stacked.shape[1:])
-
-
-class CircuitRuns:
-    """Runs of several circuits on the same texts, layer by layer.
-
-    Args:
-        run: of the whole model.
-        rest: what each writer says where it is not kept.
-    """
-
-    def __init__(
-        self, run: SummedRun, rest: Mapping[Writer, Tensor], circuits: Sequence[Circuit]
-    ) -> None:
-        self.run, self.rest = run, rest
-        self.blocks: BlockReader = run.blocks
-        self.count = len(circuits)
-        place = {writer: number for number, writer in enumerate(run.graph.writers)}
-        self.kept: list[dict[Reader, list[int]]] = [{} for _ in circuits]
-        for mine, circuit in zip(self.kept, circuits, strict=True):
-            for edge in circuit:
-                mine.setdefault(edge.reader, []).append(place[edge.writer])
-            for numbers in mine.values():
-                numbers.sort()
-        self.place = place
-        self.written = Written()
-        self.now: list[dict[int, int]] = [{} for _ in circuits]  # by writer, its value's number
-
-    def ends(self) -> Float[Tensor, "circuit batch pos d_model"]:
-        """The stream that each circuit's logits read."""
-        graph = self.run.graph
-        for writer in graph.embeddings:
-            self.write(writer, ["embedding"] * self.count, {"embedding": self.run.written[writer]})
-        for layer, parts in enumerate(graph.layers):
-            if parts.heads:
-                self.run_attention(layer)
-            if parts.mlp:
-                self.run_mlp(layer)
-        reader = Reader("logits")
-        keys = [self.key(circuit, reader) for circuit in range(self.count)]
-        return self.streams(reader, keys)
-
-    def run_attention(self, layer: int) -> None:
-        """The heads of a layer: queries, keys and values of every input that some reader has, then
-        attention for every way in which circuits combine them."""
-        readers = [each for each in self.run.graph.readers if each.layer == layer]
-        readers = [each for each in readers if each.head is not None]
-        keys = [
-            {each: self.key(circuit, each) for each in readers} for circuit in range(self.count)
-        ]
-        inputs = list(dict.fromkeys(key for mine in keys for key in mine.values()))
-        number = {key: row for row, key in enumerate(inputs)}
-        made = self.blocks.of_streams(layer, self.streams(readers[0], inputs), ["q", "k", "v"])
-        rows = [tuple(number[mine[each]] for each in readers) for mine in keys]
-        patterns = list(dict.fromkeys(rows))
-        setting = {}
-        for kind in ("q", "k", "v"):
-            at = [i for i, each in enumerate(readers) if each.kind == kind]
-            whole = [
-                torch.stack([made[kind][row[i]][:, :, head] for head, i in enumerate(at)], dim=2)
-                for row in patterns
-            ]
-            setting[kind] = torch.stack(whole)
-        writers, W_O = self.run.graph.attention_writers(layer), self.run.maps[layer]
-        seen = "attn" if W_O is None else "z"
-        found = self.blocks.with_values(layer, setting, seen)
-        sharing = self.blocks.sharing(layer) if W_O is not None else None
-        for writer in writers:
-            if W_O is None or sharing is None or writer.head is None:
-                self.write(writer, rows, dict(zip(patterns, found, strict=True)))
-                continue
-            shared = int(sharing[:, writer.head].nonzero())
-            theirs = [
-                i
-                for i, each in enumerate(readers)
-                if each.head == (writer.head if each.kind == "q" else shared)
-            ]
-            decided = [tuple(row[i] for i in theirs) for row in rows]
-            values = {
-                tuple(row[i] for i in theirs): z[:, :, writer.head] @ W_O[writer.head]
-                for row, z in zip(patterns, found, strict=True)
-            }
-            self.write(writer, decided, values)
-
-    def run_mlp(self, layer: int) -> None:
-        reader = Reader("mlp", layer)
-        keys = [self.key(circuit, reader) for circuit in range(self.count)]
-        inputs = list(dict.fromkeys(keys))
-        made = self.blocks.of_streams(layer, self.streams(reader, inputs), ["mlp"])["mlp"]
-        self.write(Writer("mlp", layer), keys, dict(zip(inputs, made, strict=True)))
-
-    def key(self, circuit: int, reader: Reader) -> tuple[int, ...]:
-        """What decides a reader's input: the values of the kept writers."""
-        now = self.now[circuit]
-        return tuple(now[writer] for writer in self.kept[circuit].get(reader, ()))
-
-    def streams(
-        self, reader: Reader, keys: Sequence[tuple[int, ...]]
-    ) -> Float[Tensor, "key batch pos d_model"]:
-        """What a reader sees, for each choice of what is kept."""
-        return self.base(reader) + self.written.sums(keys)
-
-    def base(self, reader: Reader) -> Float[Tensor, "batch pos d_model"]:
-        """What a reader sees where nothing is kept."""
-        layer = reader.layer
-        stream = self.blocks.last if layer is None else self.blocks.entering[layer]
-        if layer is not None and reader.kind == "mlp" and not self.blocks.is_parallel(layer):
-            stream = stream + self.blocks.values[layer]["attn"]
-        total = stream.clone()
-        for writer in self.run.graph.before(reader):
-            total += self.rest[writer] - self.run.written[writer]
-        return total
-
-    def write(
-        self, writer: Writer, decided_by: Iterable[Any], values: Mapping[Any, Tensor]
-    ) -> None:
-        """Notes what a writer wrote in each circuit."""
-        for circuit, decided in enumerate(decided_by):
-            known = (writer, decided)
-            if known not in self.written.numbers:
-                self.written.add(known, values[decided] - self.rest[writer])
-            self.now[circuit][self.place[writer]] = self.written.numbers[known]
+    try:
+        found = values(None)
+    except UnforeseenReadError:  # a metric that reads where its logits tell it to
+        found = values(list(range(tokens.shape[1])))
+    return found.double().cpu().numpy()

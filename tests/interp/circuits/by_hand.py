@@ -111,3 +111,42 @@ def direct_by_hand(model, into, other, paths, metric, metric_tokens):
         logits, _ = run_by_hand(model, into, {"logits": delta})
         found.append(metric(logits, metric_tokens))
     return torch.stack(found)
+
+
+def circuit_by_hand(model, clean, kept, rest, metric):
+    """The whole model again for every reader, each on a stream of its own, in their order.
+
+    Args:
+        kept: edges as they are written.
+        rest: what replaces each writer, by its name.
+    """
+    heads, wrote = model.config.n_head, dict(run_by_hand(model, clean)[1])
+    names = list(wrote)  # in the order in which they are written
+    readers = {name: [name] if name.startswith("m") else [] for name in names}
+    readers |= {name: [f"{name}.{kind}" for kind in "qkv"] for name in names if "." in name}
+    assert len(names) == 1 + len(model.blocks) * (heads + 1)
+    now = {}
+
+    def delta(reader):
+        """What is added to the stream of an unchanged run, so that the reader sees its own."""
+        layer = int(reader[1]) if reader != "logits" else len(model.blocks)
+        before = [
+            name
+            for name in names
+            if name == "embed"
+            or int(name[1]) < layer
+            or (reader.startswith("m") and name.startswith("a") and int(name[1]) == layer)
+        ]
+        total = 0
+        for name in before:
+            seen = now[name] if f"{name} -> {reader}" in kept else rest[name]
+            total = total + seen - wrote[name]
+        return total
+
+    for name in names:
+        if name == "embed":
+            now[name] = wrote[name]
+            continue
+        deltas = {reader: delta(reader) for reader in readers[name]}
+        now[name] = run_by_hand(model, clean, deltas)[1][name]
+    return metric(run_by_hand(model, clean, {"logits": delta("logits")})[0], clean)

@@ -1,6 +1,7 @@
 """A circuit's run is one in which every other edge says what replaces it."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -9,54 +10,24 @@ from interp.circuits.contributions import take_apart
 from interp.circuits.edges import measure_edges
 from interp.circuits.pairs import take_pair
 from interp.circuits.running import measure_circuits, replacements, run_circuits
+from interp.circuits.together import bytes_of_one
 from interp.errors import UsageError
 from interp.hooking import evaluating
-from tests.interp.circuits.by_hand import gap, loss_of, random_gpt, random_pair, run_by_hand
+from interp.runs import Run
+from tests.interp.circuits.by_hand import (
+    circuit_by_hand,
+    gap,
+    loss_of,
+    random_gpt,
+    random_pair,
+    run_by_hand,
+)
 from tests.interp.line_hooks.families import built
 
 
 @pytest.fixture(scope="module")
 def gpt():
     return random_gpt()
-
-
-def circuit_by_hand(model, clean, kept, rest, metric):
-    """The whole model again for every reader, each on a stream of its own, in their order.
-
-    Args:
-        kept: edges as they are written.
-        rest: what replaces each writer, by its name.
-    """
-    heads, wrote = model.config.n_head, dict(run_by_hand(model, clean)[1])
-    names = list(wrote)  # in the order in which they are written
-    readers = {name: [name] if name.startswith("m") else [] for name in names}
-    readers |= {name: [f"{name}.{kind}" for kind in "qkv"] for name in names if "." in name}
-    assert len(names) == 1 + len(model.blocks) * (heads + 1)
-    now = {}
-
-    def delta(reader):
-        """What is added to the stream of an unchanged run, so that the reader sees its own."""
-        layer = int(reader[1]) if reader != "logits" else len(model.blocks)
-        before = [
-            name
-            for name in names
-            if name == "embed"
-            or int(name[1]) < layer
-            or (reader.startswith("m") and name.startswith("a") and int(name[1]) == layer)
-        ]
-        total = 0
-        for name in before:
-            seen = now[name] if f"{name} -> {reader}" in kept else rest[name]
-            total = total + seen - wrote[name]
-        return total
-
-    for name in names:
-        if name == "embed":
-            now[name] = wrote[name]
-            continue
-        deltas = {reader: delta(reader) for reader in readers[name]}
-        now[name] = run_by_hand(model, clean, deltas)[1][name]
-    return metric(run_by_hand(model, clean, {"logits": delta("logits")})[0], clean)
 
 
 def random_circuits(graph, count, share=0.6):
@@ -174,3 +145,86 @@ def test_one_text_has_no_other_to_be_drawn(gpt):
     clean, corrupted = random_pair(batch=1)
     with pytest.raises(UsageError, match="no other to be drawn"):
         run_circuits(gpt, clean, corrupted, {"all": ["* -> *"]}, gap, replaced_by="resample")
+
+
+class Counted:
+    """A run's store that counts what it is given, and fails when told to."""
+
+    def __init__(self, run, dies_after=None):
+        self.run, self.recorded, self.dies_after = run, 0, dies_after
+
+    def task(self, identity):
+        return self.run.task(identity)
+
+    def record(self, identity, rows):
+        if self.recorded == self.dies_after:
+            raise KeyboardInterrupt
+        self.recorded += 1
+        return self.run.record(identity, rows)
+
+
+def test_circuits_that_were_interrupted_go_on_and_end_with_the_same_table(gpt, tmp_path):
+    clean, corrupted = random_pair()
+    graph = take_apart(gpt, clean).graph
+    circuits = {str(n): sorted(map(str, each)) for n, each in enumerate(random_circuits(graph, 7))}
+    asked = (gpt, clean, corrupted, circuits, gap)
+    options = {"memory": 3 * bytes_of_one(take_apart(gpt, clean)), "progress": False}
+    fresh = run_circuits(*asked, **options)
+    with Run.open(tmp_path, "circuits", "one", {}) as run:
+        with pytest.raises(KeyboardInterrupt):
+            run_circuits(*asked, **options, run=Counted(run, dies_after=1))
+        resumed = Counted(run)
+        pd.testing.assert_frame_equal(run_circuits(*asked, **options, run=resumed), fresh)
+        assert resumed.recorded == 2  # of three batches
+        again = Counted(run)
+        pd.testing.assert_frame_equal(run_circuits(*asked, **options, run=again), fresh)
+        assert again.recorded == 0
+        run_circuits(*asked, **options, run=again, replaced_by="mean")
+        assert again.recorded == 3  # that is another question
+
+
+def test_less_memory_gives_the_same_answers(gpt):
+    clean, corrupted = random_pair()
+    run = take_apart(gpt, clean)
+    circuits = {str(n): list(each) for n, each in enumerate(random_circuits(run.graph, 5))}
+    asked = (gpt, clean, corrupted, circuits, gap)
+    little = run_circuits(*asked, memory=bytes_of_one(run), progress=False)
+    pd.testing.assert_frame_equal(little, run_circuits(*asked, progress=False), atol=1e-6)
+    with pytest.raises(UsageError, match="one circuit needs"):
+        run_circuits(*asked, memory="0.001MiB", progress=False)
+
+
+def every_edge(model, tokens):
+    return [str(edge) for edge in take_apart(model, tokens).graph.edges]
+
+
+def test_a_replacement_that_changes_nothing_says_so(gpt):
+    clean, corrupted = random_pair()
+    corrupted[:, :-1] = clean[:, :-1]  # only the last position differs
+    every = every_edge(gpt, clean)
+    circuits = {"whole": every, "all but one": [e for e in every if e != "embed -> a1.h0.k"]}
+    table = run_circuits(gpt, clean, corrupted, circuits, gap, progress=False)
+    width = gpt.config.n_embd
+    assert table["changed"].tolist() == [0, int((clean != corrupted).sum()) * width]
+    silent = random_gpt()
+    with torch.no_grad():
+        silent.blocks[0].attn.proj.weight[:, : width // 2] = 0  # head 0.0 writes nothing
+    rest = {"all but those": [e for e in every if not e.startswith("a0.h0")]}
+    told = run_circuits(silent, *random_pair(), rest, gap, progress=False).iloc[0]
+    assert told["edges"] < len(every)
+    assert told["changed"] == 0
+    assert told["delta"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_metric_that_reads_where_its_logits_tell_it_to_is_answered(gpt):
+    clean, corrupted = random_pair()
+
+    def wanders(logits, tokens):
+        at = 3 + int(logits[0, -1].argmax()) % 3
+        return logits[:, at, 3] - logits[:, at, 5]
+
+    circuits = {"some": ["embed -> *", "a0.h1 -> *", "m1 -> *"], "none": []}
+    table = run_circuits(gpt, clean, corrupted, circuits, wanders, progress=False)
+    with torch.no_grad():
+        nothing = float(wanders(gpt(corrupted), clean).mean())
+    assert table["value"][1] == pytest.approx(nothing, abs=1e-6)
