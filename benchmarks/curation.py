@@ -7,7 +7,8 @@ Documents are made on the fly and never stand in memory together: sentences of r
 which one in twenty is a copy, one in twenty nearly one, one in ten holds somebody's address. The
 whole default pipeline runs on them. Peak memory is that of the process that runs it and of all its
 workers together, looked at several times a second: what they share counts once (Linux's
-proportional set size). What is left is counted against what was planted, and the benchmark stops where it differs.
+proportional set size). What is left is counted against what was planted, and the benchmark stops
+where it differs.
 """
 
 import argparse
@@ -51,9 +52,8 @@ def main() -> None:
         kept = pq.read_metadata(curated.folder / "documents.parquet").num_rows
     print(f"{wanted / 1e6:,.0f} MB, {planted['documents']:,} documents, {kept:,} kept")
     print(f"{seconds:,.0f} s, {wanted / 1e6 / seconds:.2f} MB/s, {arguments.workers} workers")
-    print(
-        f"peak memory: {max(peak) / MIB:,.0f} MiB, {(max(peak) - began) / MIB:,.0f} more than before"
-    )
+    more = max(peak) - began
+    print(f"peak memory: {max(peak) / MIB:,.0f} MiB, {more / MIB:,.0f} more than before")
     if kept != planted["originals"]:
         raise SystemExit(f"{planted['originals']:,} documents are no copy, but {kept:,} were kept")
 
