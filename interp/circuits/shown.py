@@ -72,31 +72,10 @@ def read_out(
         return attend_at(**read_heads(layer, x), at=at)
     normed = layer.ln1(x)
     (q,) = layer.split(layer.projections[0](normed[:, at].contiguous()), 1)
-    if 2 * len(at) * layer.heads <= x.shape[2]:
-        return read_folded(layer, normed, q, at)
+    if layer.folds(len(at), normed):
+        return layer.read_folded(normed, q, at)
     k, v = layer.split(layer.kv(normed), 2)
     return attend(q, k, v, at).transpose(1, 2)
-
-
-def read_folded(
-    layer: Layer,
-    normed: Float[Tensor, "row pos d_model"],
-    q: Float[Tensor, "row head some d_head"],
-    at: list[int],
-) -> Float[Tensor, "row some head d_head"]:
-    """What each head reads out for a few queries, without a key or a value: a query is taken back
-    through the key's weights, and values are made of the mean of what is attended to. A key's bias
-    is the same for all keys of a query, and so is nothing to the softmax."""
-    _, key, value = layer.projections
-    W_K, W_V = (each.weight.unflatten(0, (layer.heads, -1)) for each in (key, value))
-    asked = torch.einsum("rhsd,hdm->rhsm", q, W_K).flatten(1, 2) * W_K.shape[1] ** -0.5
-    scores = asked @ normed.transpose(1, 2)  # [row head*some key]
-    if at != [normed.shape[1] - 1]:
-        later = torch.tensor(at)[:, None] < torch.arange(normed.shape[1])
-        scores = scores.masked_fill(later.to(scores.device).repeat(layer.heads, 1), -torch.inf)
-    mean = (scores.softmax(dim=-1) @ normed).unflatten(1, (layer.heads, -1))
-    z = torch.einsum("rhsm,hdm->rshd", mean, W_V)
-    return z if value.bias is None else z + value.bias.view(layer.heads, -1)
 
 
 def apply_mlp(layer: Layer, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:

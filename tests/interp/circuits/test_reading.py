@@ -5,7 +5,7 @@ import torch
 
 from interp.circuits.pairs import take_pair
 from interp.circuits.reading import BlockReader
-from interp.circuits.shown import read_folded, read_heads
+from interp.circuits.shown import read_heads
 from interp.errors import UsageError
 from tests.interp.circuits.by_hand import random_gpt, random_pair
 
@@ -46,7 +46,7 @@ def test_what_heads_read_out_without_keys_or_values_is_what_they_read_out_with_t
     blocks = BlockReader(model, random_pair()[0])
     layer, x = blocks.shown[1], blocks.entering[1]
     q = read_heads(layer, x)["q"][:, at].transpose(1, 2)
-    z = read_folded(layer, layer.ln1(x), q, at)
+    z = layer.read_folded(layer.ln1(x), q, at)
     torch.testing.assert_close(z, blocks.values[1]["z"][:, at], atol=1e-6, rtol=1e-5)
 
 
