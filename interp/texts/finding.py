@@ -12,7 +12,8 @@ commit, a checksum. A name with its village does not look like anything. The car
 | key or secret    | detect-secrets: the forms of some twenty providers' keys, what follows  |
 |                  | a word like password, long strings that look random (``keys``)          |
 | IP address       | its form, read by the standard library; not masks and the machine's own |
-| street address   | a number beside a capitalised name that ends like a street's            |
+| street address   | a number beside a capitalised name with a word for a street, as a dozen |
+|                  | languages write them (``streets``)                                      |
 | telephone number | phonenumbers: international, or valid in one of some regions            |
 """
 
@@ -26,6 +27,7 @@ from phonenumbers import Leniency, PhoneNumberMatcher
 
 from interp.errors import UsageError, nearest
 from interp.texts.keys import secrets
+from interp.texts.streets import streets
 
 REGIONS = ("US", "GB")
 
@@ -81,11 +83,19 @@ def find_private(
     return sorted(kept, key=lambda found: found.start)
 
 
-EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_]{2,}")
+EMAIL = re.compile(
+    r"(?<![\w.+-])[\w.+-]+(?:(?<=\w)'\w[\w.+-]*)?@(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_]{2,}"
+)
+# What looks like one and names no person: "git@host:path/to.git", "postgres://app:word@host".
+USER_OF_HOST = re.compile(r":[\w~.-]*/")
+IN_WEB_ADDRESS = re.compile(r"://[^\s/@]*$")
 
 
 def emails(text: str, regions: Sequence[str]) -> Iterator[tuple[int, int, str]]:
-    return ((*match.span(), "") for match in EMAIL.finditer(text))
+    for match in EMAIL.finditer(text):
+        before = text[max(0, match.start() - 80) : match.start()]
+        if not (USER_OF_HOST.match(text, match.end()) or IN_WEB_ADDRESS.search(before)):
+            yield *match.span(), ""
 
 
 def telephones(text: str, regions: Sequence[str]) -> Iterator[tuple[int, int, str]]:
@@ -165,25 +175,6 @@ def address_of(written: str) -> str:
     if address.is_loopback or address.is_unspecified or written.startswith("255."):
         return ""
     return f"v{address.version}{'' if address.is_global else ', not public'}"
-
-
-STREET = r"Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Drive|Boulevard|Blvd|Court|Square|Terrace|Highway"
-YEAR = r"(?:19|20)\d\d"
-STREETS = (
-    re.compile(  # neither "1991-2013, Thomas G. Lane" nor "in 2019 Wall Street"
-        rf"(?<![\d-])(?<!\bin )(?<!\bsince )(?!{YEAR},)"
-        rf"\b\d{{1,5}}[A-Za-z]?,? (?:[A-Z][\w'.-]* ){{1,3}}(?:{STREET})\b"
-        rf"|(?<=\d-)(?!{YEAR})\d{{1,4}} (?:[A-Z][\w'-]* ){{1,3}}(?:{STREET})\b"
-    ),
-    re.compile(
-        r"\b[A-ZÄÖÜ][\wäöüß-]*(?:stra(?:ß|ss)e|str\.|weg|platz|gasse|allee) \d{1,4}[a-z]?\b"
-    ),
-    re.compile(r"\b\d{1,4},? (?:rue|avenue|boulevard|place|calle|via) (?:d\w{0,2}[ '])?[A-ZÉ]\w+"),
-)
-
-
-def streets(text: str, regions: Sequence[str]) -> Iterator[tuple[int, int, str]]:
-    return ((*match.span(), "") for pattern in STREETS for match in pattern.finditer(text))
 
 
 KINDS: dict[str, Callable[[str, Sequence[str]], Iterator[tuple[int, int, str]]]] = {

@@ -1,7 +1,14 @@
 """What is said of a planted document is so, and finders and filters find it in three styles."""
 
+from pathlib import Path
+
 import pytest
 
+from benchmarks.finders import table_row
+from benchmarks.styles.chats import CHATS
+from benchmarks.styles.held_out import write_held_out
+from benchmarks.styles.logs import LOGS
+from benchmarks.styles.papers import write_papers
 from interp.curation import make_document
 from interp.curation.near import jaccard, runs_of
 from interp.curation.planted import (
@@ -21,8 +28,6 @@ from interp.curation.scoring import score_finders, score_steps
 from interp.curation.steps import drop_exact_duplicates
 from interp.errors import UsageError
 from interp.texts import KINDS
-from tests.interp.curation.chats import CHATS
-from tests.interp.curation.logs import LOGS
 
 STYLES = {"prose": PROSE, "logs": LOGS, "chats": CHATS}
 
@@ -77,6 +82,19 @@ def test_finders_are_right_about_nine_in_ten_in_ways_of_writing_they_were_not_ma
     assert (table["precision"] >= 0.9).all(), table
     assert (table["recall"] >= 0.9).all(), table
     assert (table["precision_low"] < table["precision"]).all()
+
+
+def test_the_guide_tells_what_the_finders_score_on_documents_seen_and_held_out():
+    guide = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    seen = sort_scores("papers", write_papers())
+    held_out = sort_scores("held out", write_held_out())
+    assert seen in guide, seen
+    assert held_out in guide, held_out
+
+
+def sort_scores(name, planted):
+    assert all(one.text[span.start : span.stop].strip() for one in planted for span in one.spans)
+    return table_row(name, score_finders(planted))
 
 
 def test_each_step_of_the_default_pipeline_does_what_it_is_for(planted):

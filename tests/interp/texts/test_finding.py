@@ -15,6 +15,9 @@ HEX = "9f86d081884c7d659a2feaa0" + "c55ad015a3bf4f1b"
 TOKEN = "kvAt6814zOFlurt" + "QCEIqlFujlt5Yh2V6"
 GROUPS = "xf6g50n9-uj92zccq" + "-47hv3mgz"
 GITHUB = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+LETTERS = "oGWnbKjTmgMkBYyplzNMgEmtPQxmTSFvPu"
+JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIyNTUxMzYwMzkifQ." + f"{TOKEN}{TOKEN[:11]}"
+PRIVATE_KEY = f"-----BEGIN PRIVATE KEY-----\n{TOKEN}{TOKEN}\nabc=\n-----END PRIVATE KEY-----"
 
 
 @pytest.mark.parametrize(
@@ -42,6 +45,26 @@ GITHUB = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
         ("IP address", "ip='93.186.135.91', port=80", "93.186.135.91"),
         ("IP address", "a -> 93.186.135.91", "93.186.135.91"),
         ("IP address", "the gateway is fe80::1 here", "fe80::1"),
+        ("e-mail address", "mail t.o'neill@puffin.ie, or", "t.o'neill@puffin.ie"),
+        ("key or secret", "postgres://app:vio!in_22@10.0.0.7/db", "vio!in_22"),
+        ("key or secret", "DB_PASSWORD=Klw5&7%fCaetMA", "Klw5&7%fCaetMA"),
+        ("key or secret", "Das Passwort für das Portal lautet zwiebel_78.", "zwiebel_78"),
+        ("key or secret", "le mot de passe du wifi est Tundra!23.", "Tundra!23"),
+        ("key or secret", "Hasło: granite$89", "granite$89"),
+        ("key or secret", "curl -u ci:Raclette-67 https://ci.test", "Raclette-67"),
+        ("key or secret", f"HF_TOKEN=hf_{LETTERS}", f"hf_{LETTERS}"),
+        ("key or secret", f"the token hvs.{TOKEN} is out", f"hvs.{TOKEN}"),
+        ("key or secret", f"Bearer {JWT} sent", JWT),
+        ("key or secret", PRIVATE_KEY, PRIVATE_KEY),
+        ("street address", "an die Prenzlauer Allee 12, Berlin", "Prenzlauer Allee 12"),
+        ("street address", "Am Markt 5, 10115 Berlin", "Am Markt 5"),
+        ("street address", "au 12 bis rue de la République", "12 bis rue de la République"),
+        ("street address", "vivo en la Calle Mayor, 61.", "Calle Mayor, 61"),
+        ("street address", "in Via Giuseppe Verdi, 15 a Milano", "Via Giuseppe Verdi, 15"),
+        ("street address", "naar Keizersgracht 401 in", "Keizersgracht 401"),
+        ("street address", "biuro: ul. Długa 119/3, Warszawa", "ul. Długa 119/3"),
+        ("street address", "na Rua do Ouvidor, nº 76", "Rua do Ouvidor, nº 76"),
+        ("street address", "at 173 Mulberry Way", "173 Mulberry Way"),
         ("street address", "at 68-30 Harrow Street, Forest Hills", "30 Harrow Street"),
     ],
 )  # fmt: skip
@@ -76,6 +99,14 @@ def test_each_kind_is_found_to_the_character(kind, text, string):
         "read_bytes=18626220032, used=4809781248",
         "Version 0.5.6 - 2016-11-22",
         "programs of 32768-65535 bytes, 1365519115.0 seconds, clause 252.227-7013",
+        "git clone git@github.com:puffin/site.git",
+        "https://user:password@localhost/ and PASSWORD=changeme and TOKEN=${TOKEN}",
+        "password = get_password(user2) or self.password2.value",
+        "the password is hashed by sha256, and its token: STATE_2",
+        f"BUILD_SHA={HEX}, tls_fingerprint: {HEX}{HEX[:24]}",
+        f"ssh-ed25519 AAAAC3NzaC1lZDI1{TOKEN}{TOKEN} deploy",
+        f"-----BEGIN CERTIFICATE-----\n{TOKEN}{TOKEN}\n-----END CERTIFICATE-----",
+        "Chapter 2 The Long Way, and 12 monkeys close in",
         "Copyright 1991-2013, Thomas G. Lane, and since 2019 Wall Street",
     ],
 )

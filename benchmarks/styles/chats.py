@@ -3,6 +3,7 @@
 import base64
 import string
 
+from benchmarks.styles.logs import LOGS
 from interp.curation.planted_words import (
     ALPHANUMERIC,
     FIRST,
@@ -15,7 +16,6 @@ from interp.curation.planted_words import (
     pick,
     symbols,
 )
-from tests.interp.curation.logs import LOGS
 
 
 def email(random: Random) -> str:

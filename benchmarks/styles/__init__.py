@@ -1,0 +1,1 @@
+"""Ways of writing that finders are scored on."""
