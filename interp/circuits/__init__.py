@@ -6,6 +6,7 @@ table = edge_effects(model, clean, corrupted, metric)                      # eve
 table = edge_effects(model, clean, corrupted, metric, meaning="direct")    # path patching
     table = path_effects(model, clean, corrupted, metric, "a0.h* -> a1.h1.k -> logits")
     table = run_circuits(model, clean, corrupted, {"two heads": ["a0.h1", "a1.h0"]}, metric)
+    scores = score_edges(model, clean, corrupted, metric, method="EAP")        # and rank_edges
     curve = faithfulness_curve(model, clean, corrupted, metric, {"EAP": ranked})
     lattice = every_circuit(model, clean, corrupted, metric)                   # of a small model
     lattice.smallest(within=0.1), lattice.shapley()
@@ -15,6 +16,8 @@ from interp.circuits.contributions import SummedRun, take_apart
 from interp.circuits.edges import edge_effects
 from interp.circuits.exhaustive.lattice import CircuitLattice
 from interp.circuits.exhaustive.tree import every_circuit
+from interp.circuits.finding.ranking import EdgeAudit, audit_edges, rank_edges
+from interp.circuits.finding.scoring import score_edges
 from interp.circuits.graph import Edge, Graph, Reader, Writer, graph_of_sizes
 from interp.circuits.guarantees.curves import curve_areas, faithfulness_curve
 from interp.circuits.paths import path_effects
@@ -23,16 +26,20 @@ from interp.circuits.running import run_circuits
 __all__ = [
     "CircuitLattice",
     "Edge",
+    "EdgeAudit",
     "Graph",
     "Reader",
     "SummedRun",
     "Writer",
+    "audit_edges",
     "curve_areas",
     "edge_effects",
     "every_circuit",
     "faithfulness_curve",
     "graph_of_sizes",
     "path_effects",
+    "rank_edges",
     "run_circuits",
+    "score_edges",
     "take_apart",
 ]

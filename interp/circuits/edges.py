@@ -242,7 +242,19 @@ def edges_table(
 ) -> pd.DataFrame:
     """One row per edge, as ``edge_effects`` returns them."""
     deltas = found.values - found.baseline
-    table = pd.DataFrame(
+    table = name_edges(edges)
+    table["baseline"] = found.baseline.mean()
+    table["value"] = found.values.mean(axis=1)
+    table["delta"] = deltas.mean(axis=1)
+    table = table.assign(**intervals_over_texts(deltas))
+    table["changed"], table["skipped"] = found.changed, found.skipped
+    table["n"] = len(found.baseline)
+    return add_lines(table, edges, lines)
+
+
+def name_edges(edges: Sequence[Edge]) -> pd.DataFrame:
+    """One row per edge: how it is written, and what its ends are."""
+    return pd.DataFrame(
         {
             "edge": [str(edge) for edge in edges],
             "writer": [str(edge.writer) for edge in edges],
@@ -254,12 +266,10 @@ def edges_table(
             "from_head": pd.array([edge.writer.head for edge in edges], dtype="Int64"),
         }
     )
-    table["baseline"] = found.baseline.mean()
-    table["value"] = found.values.mean(axis=1)
-    table["delta"] = deltas.mean(axis=1)
-    table = table.assign(**intervals_over_texts(deltas))
-    table["changed"], table["skipped"] = found.changed, found.skipped
-    table["n"] = len(found.baseline)
+
+
+def add_lines(table: pd.DataFrame, edges: Sequence[Edge], lines: dict[str, Any]) -> pd.DataFrame:
+    """The same table with the source lines of both ends."""
     hooks = {
         "": [writer_hook(edge.writer) for edge in edges],
         "reader_": [reader_hook(edge.reader) for edge in edges],

@@ -46,6 +46,7 @@ class BlockReader:
         values: what each layer's parts made of it, by ``KINDS``: q, k, v and z are
             [batch pos head d_head], attn and mlp [batch pos d_model]. A kind that a layer does not
             have is not there.
+        calls: how the model calls its blocks on these texts.
 
     Raises:
         UsageError: the model's layers cannot be run alone.
@@ -55,7 +56,7 @@ class BlockReader:
         self.model, self.tokens = model, tokens
         try:
             self.blocks, run = trace_blocks(model, tokens)
-            self._calls = self.blocks.calls(tokens)
+            self.calls = self.blocks.calls(tokens)
         except NotInTurnError as error:
             raise UsageError(
                 f"edges are between a model's layers, and this model's cannot be told: {error}"
@@ -151,7 +152,7 @@ class BlockReader:
         pairs = [(point, seeing(kind)) for kind, point in points.items()]
         with torch.no_grad(), hooked(self.model, pairs):
             try:
-                found["out"] = self.blocks.call(layer, x, self._calls, examples)
+                found["out"] = self.blocks.call(layer, x, self.calls, examples)
             except AllSeenError:
                 pass
             except NotInTurnError as error:

@@ -38,6 +38,7 @@ def run_by_hand(model, tokens, readers=None, writers=None):
         writers: what is put in the place of what a writer wrote, by its name.
     """
     readers, put, wrote = readers or {}, writers or {}, {}
+    asked = any(delta.requires_grad for delta in readers.values())
 
     def write(name, value):
         wrote[name] = put.get(name, value)
@@ -50,7 +51,7 @@ def run_by_hand(model, tokens, readers=None, writers=None):
         rows = slice(head * d_head, (head + 1) * d_head)
         return linear.weight[rows], linear.bias[rows]
 
-    with torch.no_grad():
+    with torch.set_grad_enabled(asked):
         positions = torch.arange(tokens.shape[1])
         x = write("embed", model.wte.weight[tokens] + model.wpe.weight[positions])
         for layer, block in enumerate(model.blocks):
@@ -95,6 +96,24 @@ def open_by_hand(model, into, other, edges, metric, metric_tokens):
         logits, _ = run_by_hand(model, into, {reader: theirs[writer] - wrote[writer]})
         found.append(metric(logits, metric_tokens))
     return torch.stack(found)
+
+
+def gradients_by_hand(model, into, other, edges, metric, metric_tokens, embedded=None):
+    """Each edge's delta times the gradient at a stream that its reader alone sees, [edge batch].
+
+    Args:
+        embedded: what is put in the place of the embeddings when the gradient is taken.
+    """
+    wrote, theirs = run_by_hand(model, into)[1], run_by_hand(model, other)[1]
+    ends = [str(edge).split(" -> ") for edge in edges]
+    zeros = torch.zeros_like(wrote["embed"])
+    seen = {reader: zeros.clone().requires_grad_() for _, reader in ends}
+    writers = {} if embedded is None else {"embed": embedded}
+    total = metric(run_by_hand(model, into, seen, writers)[0], metric_tokens).sum()
+    found = dict(zip(seen, torch.autograd.grad(total, [*seen.values()]), strict=True))
+    return torch.stack(
+        [((theirs[w] - wrote[w]) * found[reader]).sum(dim=(1, 2)) for w, reader in ends]
+    )
 
 
 def direct_by_hand(model, into, other, paths, metric, metric_tokens):

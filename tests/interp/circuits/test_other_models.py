@@ -1,6 +1,6 @@
 """Edges of other people's models, against hooks of torch on the modules that they are made of."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
@@ -21,10 +21,16 @@ PAIR = random_pair(batch=3, vocab=31)
 
 def hooked_run(model, tokens, hooks):
     """Logits with functions on modules; each is given the module, what it takes and gives."""
-    with torch.no_grad(), ExitStack() as stack:
+    with torch.no_grad(), hooks_on(hooks):
+        return model(tokens).logits
+
+
+@contextmanager
+def hooks_on(hooks):
+    with ExitStack() as stack:
         for module, function in hooks:
             stack.callback(module.register_forward_hook(function).remove)
-        return model(tokens).logits
+        yield
 
 
 def before(norm, delta):
