@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from interp.figures.bars import loss_bars, ranked_effects
     from interp.figures.cells import head_name
+    from interp.figures.circuit_curves import completeness, faithfulness_curves, minimality
+    from interp.figures.circuit_graph import edge_graph
     from interp.figures.curation import characters_by_step
     from interp.figures.curves import learning_curves, variant_curves
+    from interp.figures.edges import edge_heatmap
     from interp.figures.groups import loss_by_group
     from interp.figures.heatmaps import by_distance, head_scores, heads, positions
     from interp.figures.ladder import scaled_scores, staircase, steps
@@ -31,7 +34,11 @@ __all__ = [
     "attention",
     "by_distance",
     "characters_by_step",
+    "completeness",
     "damage_and_lasting_cost",
+    "edge_graph",
+    "edge_heatmap",
+    "faithfulness_curves",
     "head_name",
     "head_scores",
     "heads",
@@ -43,6 +50,7 @@ __all__ = [
     "loss_change_by_token",
     "loss_change_in_text",
     "memorised",
+    "minimality",
     "neuron_effects",
     "neuron_view",
     "pipeline_steps",
@@ -60,6 +68,9 @@ MODULES = {
         "bars": "loss_bars ranked_effects",
         "cells": "head_name",
         "curation": "characters_by_step",
+        "circuit_curves": "completeness faithfulness_curves minimality",
+        "circuit_graph": "edge_graph",
+        "edges": "edge_heatmap",
         "tokens": "loss_change_by_token loss_change_in_text",
         "groups": "loss_by_group",
         "curves": "learning_curves variant_curves",

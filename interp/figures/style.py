@@ -24,6 +24,7 @@ CODE_SIZE = 7.0  # points
 CODE_LINE = CODE_SIZE * 1.35 / 72  # inches from one line of code to the next
 CODE_COLUMNS = 108  # characters of code across a figure
 CODE = FontProperties(family=MONO, size=CODE_SIZE)
+SAVED = 200  # dots per inch of a saved figure: laid out at others, letters take other room
 MARKERS = "sD^vPX*<"  # not as many as colours, so that a pair of the two comes round late
 DOTS, DASHES = (0, (1, 2)), (0, (4, 2))
 DIVERGING = sns.color_palette("vlag", as_cmap=True)
