@@ -109,6 +109,8 @@ def done_parts(
             yield kept, rows, note_rows(after, step.name)
         return
     chunks = document_chunks(documents)
+    for first in islice(chunks, 1):  # here: workers that are forked then have what steps load
+        yield pass_through(stage.steps, first)
     while window := list(islice(chunks, 1 if elsewhere is None else WINDOW)):
         if elsewhere is None or len(window) == 1:
             yield from (pass_through(stage.steps, chunk) for chunk in window)
