@@ -23,12 +23,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from experiments.support.cli import (
     Examples,
@@ -40,7 +38,7 @@ from experiments.support.cli import (
 )
 from experiments.support.devices import device_named
 from experiments.support.named.checkpoints import opened
-from experiments.support.named.coding import TextTokens, token_after
+from experiments.support.named.coding import TextTokens
 from experiments.support.named.found import Size
 from experiments.support.named.kinds import Kind, kind_of
 from experiments.support.pages.carrying import (
@@ -52,7 +50,14 @@ from experiments.support.pages.carrying import (
 )
 from experiments.support.pages.presenting import present
 from experiments.support.pages.views import with_computing
-from experiments.support.pairs import Pair, check_pairs, check_texts, read_pairs
+from experiments.support.pairs import (
+    Pair,
+    PairTask,
+    check_pairs,
+    check_texts,
+    read_pairs,
+    task_of_pairs,
+)
 from experiments.support.record import Experiment, Quoted
 from experiments.support.trained import SweepOptions, comes_trained, find_subject, workers_of
 from experiments.support.trainings.induction import InductionRecipe, induction_model, swapped_cues
@@ -63,8 +68,7 @@ from interp.metrics import logit_difference
 from interp.patching import activation_patching, induction_pairs
 from interp.report import Figure, Part, Section
 from interp.report.attention import AttentionView
-from interp.runs import Run, SavedRun, identity_of
-from interp.site import Model
+from interp.runs import Run, SavedRun
 
 INDUCTION = "induction"
 STRINGS = 64
@@ -100,20 +104,6 @@ class Config(SweepOptions):
     the output of a large model, else all."""
     pairs: Path | None = None
     """A CSV file of pairs with columns clean and corrupted, and, if wanted, answer and wrong."""
-
-
-@dataclass(frozen=True)
-class PairTask:
-    """Pairs of texts in tokens, and the answers to each."""
-
-    model: Model
-    tokenizer: TextTokens
-    clean: Int[Tensor, "batch pos"]
-    corrupted: Int[Tensor, "batch pos"]
-    answer: Int[Tensor, "batch"]
-    wrong: Int[Tensor, "batch"]
-    config: dict[str, Any]
-    label: str
 
 
 def main(config: Config) -> Path:
@@ -222,38 +212,10 @@ def pairs_given(config: Config) -> PairTask:
     check_texts(pairs)
     refuse_options(config, OF_INDUCTION, "is for the built-in task, not for pairs")
     subject = find_subject(config, partial(check_within, config, pairs))
-    model, tokenizer = subject.model, subject.tokenizer
-    device = subject.data.val.device
-    clean, corrupted = (
-        subject.with_special(torch.stack([tokenizer.encode(text) for text in texts])).to(device)
-        for texts in ([pair.clean for pair in pairs], [pair.corrupted for pair in pairs])
-    )
-
-    def token(text: str, answer: str, tokens: Int[Tensor, "pos"]) -> int:
-        named = token_after(tokenizer, text, answer) if answer else None
-        return predict_token(model, tokens) if named is None else named
-
-    answers = [
-        [token(pair.clean, pair.answer, own), token(pair.corrupted, pair.wrong, other)]
-        for pair, own, other in zip(pairs, clean, corrupted, strict=True)
-    ]
-    for pair, (answer, wrong) in zip(pairs, answers, strict=True):
-        if answer == wrong:
-            (same,) = tokenizer.names(torch.tensor([answer]))
-            raise UsageError(
-                f"the answer to {pair.clean!r} and to {pair.corrupted!r} is {same!r} both times: "
-                "say with --answer and --wrong which two tokens to compare"
-            )
-    settings = {
-        "task": "pairs",
-        "components": patched_components(config, subject.is_large),
-        "subject": subject.config,
-        "pairs": [pair._asdict() for pair in pairs],
-    }
-    answer, wrong = torch.tensor(answers, device=device).T
-    made_of = config.pairs.stem if config.pairs else identity_of(pairs=settings["pairs"])[:8]
-    label = run_name(subject.label, made_of)
-    return PairTask(model, tokenizer, clean, corrupted, answer, wrong, settings, label)
+    made_of = config.pairs.stem if config.pairs else ""
+    task = task_of_pairs(subject, pairs, made_of)
+    components = patched_components(config, subject.is_large)
+    return replace(task, config=task.config | {"components": components})
 
 
 def check_within(config: Config, pairs: Sequence[Pair], size: Size, tokenizer: TextTokens) -> None:
@@ -267,12 +229,6 @@ def patched_components(config: Config, is_large: bool) -> list[str]:
     """What is patched: the fewer of a large model, of which each cell costs a while."""
     all_parts = config.head_parts == "all" or (config.head_parts == "auto" and not is_large)
     return [*COMPONENTS, *(INSIDE_HEADS if all_parts else ())]
-
-
-@torch.no_grad()
-def predict_token(model: Model, tokens: Int[Tensor, "pos"]) -> int:
-    """The likeliest next token."""
-    return int(model(tokens[None])[0, -1].argmax())
 
 
 def tokens_of_pair(task: PairTask) -> pd.DataFrame:

@@ -4,15 +4,23 @@ pairs = read_pairs(Path("pairs.csv"))    # columns clean, corrupted, answer, wro
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
+from jaxtyping import Int
+from torch import Tensor
 
+from experiments.support.cli import run_name
 from experiments.support.named.coding import TextTokens, special_before, split_shown, token_after
 from experiments.support.named.found import Size
+from experiments.support.trained import TrainedSubject
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer
+from interp.runs import identity_of
+from interp.site import Model
 
 
 class Pair(NamedTuple):
@@ -23,6 +31,20 @@ class Pair(NamedTuple):
     corrupted: str
     answer: str
     wrong: str
+
+
+@dataclass(frozen=True)
+class PairTask:
+    """Pairs of texts in tokens, and the answers to each."""
+
+    model: Model
+    tokenizer: TextTokens
+    clean: Int[Tensor, "batch pos"]
+    corrupted: Int[Tensor, "batch pos"]
+    answer: Int[Tensor, "batch"]
+    wrong: Int[Tensor, "batch"]
+    config: dict[str, Any]
+    label: str
 
 
 def read_pairs(path: Path) -> list[Pair]:
@@ -88,3 +110,50 @@ def told_of(tokenizer: TextTokens, text: str) -> str:
     if isinstance(tokenizer, CharTokenizer):
         return f"{text!r} has {count} character{'s' * (count != 1)}"
     return f"{text!r} has {count} token{'s' * (count != 1)} ({split_shown(tokenizer, text)})"
+
+
+def task_of_pairs(subject: TrainedSubject, pairs: Sequence[Pair], made_of: str = "") -> PairTask:
+    """Pairs for a model of text; answers that are left out are what it predicts.
+
+    Args:
+        made_of: what the run is called after, beside the model; by default a hash of the pairs.
+
+    Raises:
+        UsageError: an answer that is the same after both texts.
+    """
+    model, tokenizer = subject.model, subject.tokenizer
+    device = subject.data.val.device
+    clean, corrupted = (
+        subject.with_special(torch.stack([tokenizer.encode(text) for text in texts])).to(device)
+        for texts in ([pair.clean for pair in pairs], [pair.corrupted for pair in pairs])
+    )
+
+    def token(text: str, answer: str, tokens: Int[Tensor, "pos"]) -> int:
+        named = token_after(tokenizer, text, answer) if answer else None
+        return predict_token(model, tokens) if named is None else named
+
+    answers = [
+        [token(pair.clean, pair.answer, own), token(pair.corrupted, pair.wrong, other)]
+        for pair, own, other in zip(pairs, clean, corrupted, strict=True)
+    ]
+    for pair, (answer, wrong) in zip(pairs, answers, strict=True):
+        if answer == wrong:
+            (same,) = tokenizer.names(torch.tensor([answer]))
+            raise UsageError(
+                f"the answer to {pair.clean!r} and to {pair.corrupted!r} is {same!r} both times: "
+                "say with --answer and --wrong which two tokens to compare"
+            )
+    settings = {
+        "task": "pairs",
+        "subject": subject.config,
+        "pairs": [pair._asdict() for pair in pairs],
+    }
+    answer, wrong = torch.tensor(answers, device=device).T
+    label = run_name(subject.label, made_of or identity_of(pairs=settings["pairs"])[:8])
+    return PairTask(model, tokenizer, clean, corrupted, answer, wrong, settings, label)
+
+
+@torch.no_grad()
+def predict_token(model: Model, tokens: Int[Tensor, "pos"]) -> int:
+    """The likeliest next token."""
+    return int(model(tokens[None])[0, -1].argmax())

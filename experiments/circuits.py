@@ -1,0 +1,108 @@
+"""Which parts of a model talk to which, and which few connections are enough for a task?
+
+An edge is what one part writes to the residual stream, as one other part reads it. Two texts of
+equal length differ in what matters; each edge alone is given its value from the corrupted text
+while the model reads the clean one. Edges that matter make a circuit: all others say what they say
+on the corrupted text, and the answer must stay. What is found on half of the pairs is judged on the
+others.
+
+    python -m experiments.circuits                         induction, in about a minute, no download
+    python -m experiments.circuits --task brackets         which bracket closes
+    python -m experiments.circuits --task capitals         SmolLM2, "The capital of France is"
+    python -m experiments.circuits --task ioi              SmolLM2, who is given something
+    python -m experiments.circuits --pairs pairs.csv       columns clean, corrupted, answer, wrong
+    python -m experiments.circuits --model smollm2 --clean "The capital of France is" \\
+        --corrupted "The capital of Germany is" --answer " Paris" --wrong " Berlin"
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from experiments import patching
+from experiments.patching import asks_for_induction, induction, pairs_given
+from experiments.support.circuits.asking import brackets, check_gap, from_templates, in_halves
+from experiments.support.circuits.finding import Asked, Study, save_tables
+from experiments.support.circuits.showing import draw, parts
+from experiments.support.circuits.telling import limits, readings
+from experiments.support.cli import Between, announce, console, launch, refuse_options
+from experiments.support.pages.presenting import present
+from experiments.support.pairs import PairTask
+from experiments.support.record import Experiment, Quoted
+from experiments.support.trained import workers_of
+from interp.circuits import take_apart
+from interp.circuits.running import Replacement
+from interp.runs import Run
+
+OF_PATCHING = ("head_parts",)
+OF_PAIRS = ("clean", "corrupted", "answer", "wrong", "pairs")
+
+
+@dataclass(frozen=True)
+class Config(patching.Config):
+    """Edges and circuits, corrupted into clean."""
+
+    task: Literal["induction", "brackets", "capitals", "ioi"] | None = None
+    """What is asked where no pairs are given: by default induction. capitals and ioi (who is given
+    something) are asked of SmolLM2 or another --model of text."""
+    faithfulness: Annotated[float, Between(0.01, 1)] = 0.8
+    """How much of the difference between the two texts a circuit must keep."""
+    replaced_by: Replacement = "corrupted"
+    """What is said in place of what is left out of a circuit: the corrupted text's value, their
+    mean, or that of another corrupted text."""
+
+
+def main(config: Config) -> Path:
+    refuse_options(config, OF_PATCHING, "is for experiments.patching")
+    workers, task = workers_of(config), task_of(config)
+    asked = Asked(config.faithfulness, config.replaced_by, config.seed, workers)
+    check_gap(task, config.replaced_by)
+    graph = take_apart(task.model, task.clean[:1]).graph
+    settings = {name: each for name, each in task.config.items() if name != "components"} | {
+        "faithfulness": asked.level,
+        "replaced_by": asked.replaced_by,
+        "seed": asked.seed,
+    }
+    with Run.open(config.runs, "circuits", config.name or task.label, settings) as run:
+        save_tables(Study(run, task, *in_halves(task), graph, asked))
+        page = present(run, draw)
+    console.print(*readings(run), sep="\n", soft_wrap=True, markup=False)
+    announce(run.folder)
+    return page
+
+
+def task_of(config: Config) -> PairTask:
+    """The pairs and the model that are asked for.
+
+    Raises:
+        UsageError: a task and pairs; an option that has no effect on these.
+    """
+    if config.task is not None:
+        refuse_options(
+            config, OF_PAIRS, f"is not for --task {config.task}, which has its own pairs"
+        )
+    if config.task in ("capitals", "ioi"):
+        refuse_options(config, ("length", "corrupt"), f"has no effect on --task {config.task}")
+        return from_templates(config.task, config)
+    if config.task == "brackets":
+        refuse_options(
+            config, (*patching.OF_A_SUBJECT, "corrupt"), "has no effect on --task brackets"
+        )
+        return brackets(config)
+    return induction(config) if asks_for_induction(config) else pairs_given(config)
+
+
+EXPERIMENT = Experiment(
+    name="circuits",
+    title="Edges and circuits",
+    main=main,
+    config=Config,
+    parts=parts,
+    quoted=Quoted("results", ("meaning", "edge")),
+    readings=readings,
+    limits=limits,
+    rank=8,
+)
+
+if __name__ == "__main__":
+    launch(main, Config)
