@@ -17,8 +17,9 @@ others.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import interp.errors
 from experiments import patching
 from experiments.patching import asks_for_induction, induction, pairs_given
 from experiments.support.circuits.asking import brackets, check_gap, from_templates, in_halves
@@ -30,7 +31,8 @@ from experiments.support.pages.presenting import present
 from experiments.support.pairs import PairTask
 from experiments.support.record import Experiment, Quoted
 from experiments.support.trained import workers_of
-from interp.circuits import take_apart
+from gpt.errors import UsageError
+from interp.circuits import Graph, take_apart
 from interp.circuits.running import Replacement
 from interp.runs import Run
 
@@ -57,7 +59,7 @@ def main(config: Config) -> Path:
     workers, task = workers_of(config), task_of(config)
     asked = Asked(config.faithfulness, config.replaced_by, config.seed, workers)
     check_gap(task, config.replaced_by)
-    graph = take_apart(task.model, task.clean[:1]).graph
+    graph = graph_of(task)
     settings = {name: each for name, each in task.config.items() if name != "components"} | {
         "faithfulness": asked.level,
         "replaced_by": asked.replaced_by,
@@ -69,6 +71,20 @@ def main(config: Config) -> Path:
     console.print(*readings(run), sep="\n", soft_wrap=True, markup=False)
     announce(run.folder)
     return page
+
+
+def graph_of(task: PairTask) -> Graph:
+    """Raises ``UsageError`` where the model's parts cannot be told apart."""
+    try:
+        return take_apart(task.model, task.clean[:1]).graph
+    except interp.errors.UsageError as error:
+        model: Any = task.model
+        dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+        if dtype == "float32":
+            raise
+        raise UsageError(
+            f"{error}; in {dtype} parts are hard to tell: try --dtype float32"
+        ) from error
 
 
 def task_of(config: Config) -> PairTask:

@@ -16,9 +16,11 @@ import interp.errors
 from experiments import patching, report, retrain
 from experiments.heads import Config as HeadsConfig
 from experiments.support import trained
+from experiments.support.circuits import asking
 from experiments.support.cli import check_options
 from experiments.support.listing import questions
 from experiments.support.trained import NamedOptions, workers_of
+from experiments.support.trainings.brackets import BracketRecipe
 from experiments.support.trainings.induction import InductionRecipe
 from gpt import checkpoint
 from gpt.errors import UsageError
@@ -33,6 +35,7 @@ PAIR = {"clean": "x is not", "corrupted": "y is not", "answer": "\n", "wrong": "
 MODES = {
     "attention": ({}, {"model": "hf"}),
     "attribution": (PAIR, {"model": "hf", **PAIR}),
+    "circuits": ({}, {"task": "brackets"}, {"model": "hf", **PAIR}),
     "components": (
         {},
         {"model": "hf"},
@@ -56,6 +59,7 @@ OTHERS: dict[str, Any] = {
     "device": "cuda",
     "dtype": "bfloat16",
     "examples": 3,
+    "faithfulness": 0.5,
     "files": ("model.py",),
     "head": 1,
     "head_parts": "output",
@@ -66,6 +70,7 @@ OTHERS: dict[str, Any] = {
     "neuron": (3,),
     "pairs": Path("pairs.csv"),
     "ray": "127.0.0.1:1",
+    "replaced_by": "mean",
     "retrain_top": 1,
     "rung": "residual",
     "seed": 7,
@@ -125,6 +130,7 @@ def quick(small) -> Iterator[None]:
         patch.setattr(torch.cuda, "is_available", lambda: False)
         patch.setattr(Run, "open", stop)
         patch.setattr(patching, "InductionRecipe", partial(InductionRecipe, steps=20))
+        patch.setattr(asking, "BracketRecipe", partial(BracketRecipe, steps=20))
         yield
 
 
@@ -166,6 +172,8 @@ def other_value(field: Any, config: Any, named: dict[str, str]) -> Any:
     """A value of an option that is neither its default nor what is given."""
     if field.name == "text":
         return named["text"]
+    if field.name == "task":
+        return "brackets" if config.task is None else "induction"
     if field.name == "preset":
         return "lecture" if type(config).__module__.endswith("neurons") else "laptop"
     if field.name in ("weights", "checkpoint"):
@@ -191,7 +199,7 @@ def test_every_option_counts_or_is_refused(name, mode, named, runs, text):
     if "weights" in given:
         given["weights"] = Path(given["weights"])
     config = experiment.Config(runs=runs, text=str(text), **given)
-    if name == "patching" and "clean" not in mode:  # random strings, of no text
+    if name in ("patching", "circuits") and "clean" not in mode:  # random strings, of no text
         config = replace(config, text="python-docs", length=6)
     before = settings_of(experiment, config)
     done = (

@@ -4,8 +4,9 @@ save_tables(study)        # a table is made once: a run that was killed goes on 
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,14 +17,17 @@ from experiments.support.circuits.asking import metric_of, uses, values_of
 from experiments.support.circuits.searching import first_enough, leave_out
 from experiments.support.pairs import PairTask
 from experiments.support.trainings.finished import identity_of_tables
-from interp.circuits import CircuitLattice, Graph, edge_effects, every_circuit, run_circuits
+from interp.circuits import CircuitLattice, Graph, edge_effects, every_circuit
 from interp.circuits.edges import Meaning
-from interp.circuits.running import Replacement
+from interp.circuits.guarantees import MIB_SIZES, curve_areas, faithfulness_curve
+from interp.circuits.guarantees.shares import share_intervals
+from interp.circuits.running import CircuitTask, Replacement, prepare_circuits
 from interp.runs import Run
 from interp.runs.workers import Elsewhere
 from interp.surgery.judging import weights_hash
 
 MEANINGS: tuple[Meaning, ...] = ("open", "direct")
+FEW = 8  # circuits that need no bar
 FEW_PARTS = 12
 """Heads and MLPs of which every choice is run."""
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
@@ -80,29 +84,38 @@ class Study:
         return self.run.table(name)
 
 
-@dataclass
 class CircuitValues:
-    """How faithful circuits are on some pairs; each is run once."""
+    """How faithful circuits are on some pairs; each is run once, and kept in the run's store."""
 
-    task: PairTask
-    asked: Asked
-    known: dict[frozenset[str], float] = field(default_factory=dict)
+    def __init__(self, circuits: CircuitTask, run: Run) -> None:
+        self.circuits, self.run = circuits, run
+        self.known: dict[frozenset[str], float] = {}
 
-    def __call__(self, circuits: Sequence[Sequence[str]]) -> list[float]:
-        asked = [frozenset(each) for each in circuits]
-        new = [each for each in dict.fromkeys(asked) if each not in self.known]
+    def __call__(self, asked: Sequence[Sequence[str]]) -> list[float]:
+        sets = [frozenset(each) for each in asked]
+        new = [each for each in dict.fromkeys(sets) if each not in self.known]
         if new:
-            table = self.run({str(number): sorted(each) for number, each in enumerate(new)})
-            self.known.update(zip(new, table["faithfulness"], strict=True))
-        return [float(self.known[each]) for each in asked]
+            shares, _, _ = self.intervals(new)
+            self.known.update(zip(new, shares.tolist(), strict=True))
+        return [self.known[each] for each in sets]
 
-    def run(self, circuits: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-        return run_circuits(
-            *(self.task.model, self.task.clean, self.task.corrupted, circuits),
-            metric_of(self.task),
-            replaced_by=self.asked.replaced_by,
-            seed=self.asked.seed,
-        )
+    def intervals(
+        self, asked: Sequence[Iterable[str]]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Faithfulness, and the ends of its intervals over texts."""
+        task = self.circuits
+        sets = [frozenset(map(task.graph.edge, each)) for each in asked]
+        values = task.measure(sets, progress=len(sets) > FEW, run=self.run)
+        return share_intervals(values - task.nothing, task.whole - task.nothing)
+
+
+@contextmanager
+def values_on(study: Study, pairs: PairTask) -> Iterator[CircuitValues]:
+    """The values of circuits on some pairs of a study."""
+    asked, metric = study.asked, metric_of(pairs)
+    given = (pairs.model, pairs.clean, pairs.corrupted, metric, asked.replaced_by, asked.seed)
+    with prepare_circuits(*given) as circuits:
+        yield CircuitValues(circuits, study.run)
 
 
 def save_tables(study: Study) -> None:
@@ -112,6 +125,8 @@ def save_tables(study: Study) -> None:
     ranked = rankings(study, effects)
     kept = study.table("kept", lambda: find_circuits(study, ranked))
     study.table("found", lambda: judge_circuits(study, kept, ranked))
+    curve = study.table("curve", lambda: curves(study, ranked))
+    study.table("areas", lambda: areas(curve))
     if len(parts := parts_of(study.graph)) <= FEW_PARTS:
         lattice = partial(every_choice, study, parts)
         study.table("shapley", lambda: lattice().shapley())
@@ -172,13 +187,14 @@ def towards(study: Study) -> float:
 
 def find_circuits(study: Study, ranked: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """The edges of the circuit that each ranking leads to: ``ranking edge``."""
-    values, mean = CircuitValues(study.find, study.asked), study.asked.replaced_by == "mean"
-    level, rows = study.asked.level, []
-    for ranking, edges in ranked.items():
-        first = first_enough(values, edges, level, SIZES)
-        left = {*leave_out(values, study.graph, first, level, mean=mean)}
-        kept = [str(edge) for edge in study.graph.edges if str(edge) in left]
-        rows += [{"ranking": ranking, "edge": edge, "first": len(first)} for edge in kept]
+    mean, level = study.asked.replaced_by == "mean", study.asked.level
+    rows: list[dict[str, Any]] = []
+    with values_on(study, study.find) as values:
+        for ranking, edges in ranked.items():
+            first = first_enough(values, edges, level, SIZES)
+            left = {*leave_out(values, study.graph, first, level, mean=mean)}
+            kept = [str(edge) for edge in study.graph.edges if str(edge) in left]
+            rows += [{"ranking": ranking, "edge": edge, "first": len(first)} for edge in kept]
     return pd.DataFrame(rows)
 
 
@@ -190,22 +206,45 @@ def judge_circuits(
     Returns:
         ``ranking``; ``first``, how many of its first edges were enough; ``edges`` that are left of
         these, of ``of``; ``found_on``, faithfulness on the pairs to find with; ``faithfulness`` on
-        the pairs to judge by, of which there are ``n``.
+        the pairs to judge by, with its interval, ``ci_low ci_high``; of these there are ``n``.
     """
-    circuits = {each: list(kept.loc[kept["ranking"] == each, "edge"]) for each in ranked}
-    tables = [CircuitValues(half, study.asked).run(circuits) for half in (study.find, study.judge)]
-    rows = kept.drop_duplicates("ranking").set_index("ranking")
+    circuits = [list(kept.loc[kept["ranking"] == each, "edge"]) for each in ranked]
+    with values_on(study, study.find) as values:
+        found_on = values(circuits)
+    with values_on(study, study.judge) as values:
+        faithfulness, low, high = values.intervals(circuits)
+    first = kept.drop_duplicates("ranking").set_index("ranking")["first"]
     return pd.DataFrame(
         {
-            "ranking": list(circuits),
-            "first": [rows["first"][each] for each in circuits],
-            "edges": [len(each) for each in circuits.values()],
+            "ranking": list(ranked),
+            "first": first[list(ranked)].to_numpy(),
+            "edges": [len(each) for each in circuits],
             "of": len(study.graph.edges),
-            "found_on": tables[0]["faithfulness"],
-            "faithfulness": tables[1]["faithfulness"],
-            "n": tables[1]["n"],
+            "found_on": found_on,
+            "faithfulness": faithfulness,
+            "ci_low": low,
+            "ci_high": high,
+            "n": len(study.judge.clean),
         }
     )
+
+
+def curves(study: Study, ranked: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """The faithfulness of each ranking's circuits of many sizes, on the pairs to judge by."""
+    judge, count = study.judge, len(study.graph.edges)
+    sizes = {round(size / count, 12) for size in SIZES if size < count}
+    return faithfulness_curve(
+        *(judge.model, judge.clean, judge.corrupted, metric_of(judge), ranked),
+        sizes=sorted({*MIB_SIZES, *sizes}),
+        replaced_by=study.asked.replaced_by,
+        seed=study.asked.seed,
+        run=study.run,
+    )
+
+
+def areas(curve: pd.DataFrame) -> pd.DataFrame:
+    """CPR and CMD, over the sizes that the MIB benchmark has and no others."""
+    return curve_areas(curve[curve["share"].isin(MIB_SIZES)])
 
 
 def parts_of(graph: Graph) -> list[str]:

