@@ -60,8 +60,8 @@ PLACES = {
     QUESTIONS: (5, 2),
     "gpt/ladder": (4, 3),
     "interp/circuits": (6, 3),
-    "experiments/support": (6, 1),
-    "experiments": (7, 1),
+    "experiments/support": (7, 1),
+    "experiments": (8, 1),
 }
 """Storey and place of each room in the drawing: a room imports from storeys below its own."""
 

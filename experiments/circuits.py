@@ -22,10 +22,15 @@ from typing import Annotated, Any, Literal
 import interp.errors
 from experiments import patching
 from experiments.patching import asks_for_induction, induction, pairs_given
-from experiments.support.circuits.asking import brackets, check_gap, from_templates, in_halves
-from experiments.support.circuits.finding import Asked, Study, save_tables
-from experiments.support.circuits.showing import draw, parts
-from experiments.support.circuits.telling import limits, readings
+from experiments.support.circuits.asking import (
+    brackets,
+    from_templates,
+    in_halves,
+    require_difference,
+)
+from experiments.support.circuits.finding import CircuitOptions, CircuitStudy, save_tables
+from experiments.support.circuits.showing import draw_figures, show_sections
+from experiments.support.circuits.telling import tell_findings, tell_limits
 from experiments.support.cli import Between, announce, console, launch, refuse_options
 from experiments.support.pages.presenting import present
 from experiments.support.pairs import PairTask
@@ -33,7 +38,6 @@ from experiments.support.record import Experiment, Quoted
 from experiments.support.trained import workers_of
 from gpt.errors import UsageError
 from interp.circuits import Graph, take_apart
-from interp.circuits.running import Replacement
 from interp.runs import Run
 
 OF_PATCHING = ("head_parts",)
@@ -49,7 +53,7 @@ class Config(patching.Config):
     something) are asked of SmolLM2 or another --model of text."""
     faithfulness: Annotated[float, Between(0.01, 1)] = 0.8
     """How much of the difference between the two texts a circuit must keep."""
-    replaced_by: Replacement = "corrupted"
+    replaced_by: Literal["corrupted", "mean", "resample"] = "corrupted"
     """What is said in place of what is left out of a circuit: the corrupted text's value, their
     mean, or that of another corrupted text."""
 
@@ -57,8 +61,8 @@ class Config(patching.Config):
 def main(config: Config) -> Path:
     refuse_options(config, OF_PATCHING, "is for experiments.patching")
     workers, task = workers_of(config), task_of(config)
-    asked = Asked(config.faithfulness, config.replaced_by, config.seed, workers)
-    check_gap(task, config.replaced_by)
+    asked = CircuitOptions(config.faithfulness, config.replaced_by, config.seed, workers)
+    require_difference(task, config.replaced_by)
     graph = graph_of(task)
     settings = {name: each for name, each in task.config.items() if name != "components"} | {
         "faithfulness": asked.level,
@@ -66,9 +70,9 @@ def main(config: Config) -> Path:
         "seed": asked.seed,
     }
     with Run.open(config.runs, "circuits", config.name or task.label, settings) as run:
-        save_tables(Study(run, task, *in_halves(task), graph, asked))
-        page = present(run, draw)
-    console.print(*readings(run), sep="\n", soft_wrap=True, markup=False)
+        save_tables(CircuitStudy(run, task, *in_halves(task), graph, asked))
+        page = present(run, draw_figures)
+    console.print(*tell_findings(run), sep="\n", soft_wrap=True, markup=False)
     announce(run.folder)
     return page
 
@@ -113,10 +117,10 @@ EXPERIMENT = Experiment(
     title="Edges and circuits",
     main=main,
     config=Config,
-    parts=parts,
+    parts=show_sections,
     quoted=Quoted("results", ("meaning", "edge")),
-    readings=readings,
-    limits=limits,
+    readings=tell_findings,
+    limits=tell_limits,
     rank=8,
 )
 

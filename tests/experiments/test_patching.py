@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-import experiments.support.trainings.induction
+import experiments.support.trainings.small
 from experiments import patching
 from experiments.patching import Config, main
 from experiments.support.trainings.induction import InductionRecipe, repeated_strings, swapped_cues
@@ -90,7 +90,7 @@ def test_the_model_is_trained_once_and_its_corrupted_answer_can_be_asked_about_t
     folder, runs, monkeypatch
 ):
     monkeypatch.setattr(patching, "InductionRecipe", partial(InductionRecipe, steps=500))
-    monkeypatch.setattr(experiments.support.trainings.induction, "train_on_repeats", None)
+    monkeypatch.setattr(experiments.support.trainings.small, "train_on", None)
     again = main(Config(runs=runs, examples=32, length=12, corrupt="answer", name="answer"))
     table = pd.read_parquet(again.parent / "results.parquet")
     cells = by_position(table)["recovered"]

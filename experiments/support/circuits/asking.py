@@ -55,11 +55,11 @@ def in_halves(task: PairTask) -> tuple[PairTask, PairTask]:
     """The pairs to find with, and those to judge by."""
     used = uses(len(task.clean))
     halves = ([n for n, use in enumerate(used) if use in (one, BOTH)] for one in (FIND, JUDGE))
-    find, judge = (choose(task, rows) for rows in halves)
+    find, judge = (take_pairs(task, rows) for rows in halves)
     return find, judge
 
 
-def choose(task: PairTask, rows: Sequence[int]) -> PairTask:
+def take_pairs(task: PairTask, rows: Sequence[int]) -> PairTask:
     """Some pairs of a task."""
     at = torch.tensor([*rows], device=task.clean.device)
     parts = {name: getattr(task, name)[at] for name in ("clean", "corrupted", "answer", "wrong")}
@@ -67,7 +67,7 @@ def choose(task: PairTask, rows: Sequence[int]) -> PairTask:
 
 
 @torch.no_grad()
-def values_of(task: PairTask) -> tuple[Tensor, Tensor]:
+def metric_after(task: PairTask) -> tuple[Tensor, Tensor]:
     """The metric of each pair after its clean text, and after the corrupted one."""
     metric = metric_of(task)
     clean, corrupted = (
@@ -77,11 +77,11 @@ def values_of(task: PairTask) -> tuple[Tensor, Tensor]:
     return clean, corrupted
 
 
-def check_gap(task: PairTask, replaced_by: str) -> None:
+def require_difference(task: PairTask, replaced_by: str) -> None:
     """Raises ``UsageError`` where the texts of the pairs make no difference to the model, or there
     are too few to draw another."""
     for half in in_halves(task):
-        clean, corrupted = (float(values.mean()) for values in values_of(half))
+        clean, corrupted = (float(values.mean()) for values in metric_after(half))
         if abs(clean - corrupted) <= 1e-6 * max(abs(clean), abs(corrupted)):
             raise UsageError(
                 f"the answer is {clean:.6g} nats above the wrong one after the clean and after the "
@@ -119,7 +119,7 @@ def from_templates(name: str, config: StudyOptions) -> PairTask:
             f"this model answers {len(rows)} of {len(chosen.pairs)} pairs of the task {name}: "
             "there is no circuit for what it does not do; name another model"
         )
-    task = choose(task, rows)
+    task = take_pairs(task, rows)
     told = f"{chosen.told} The model answers both texts of {len(rows)} of these, which are studied."
     asked: dict[str, Any] = {
         "task": name,
@@ -131,7 +131,7 @@ def from_templates(name: str, config: StudyOptions) -> PairTask:
 
 def answered(task: PairTask) -> list[int]:
     """The pairs of which the model prefers the right token after either text."""
-    clean, corrupted = values_of(task)
+    clean, corrupted = metric_after(task)
     return [int(row) for row in ((clean > 0) & (corrupted < 0)).nonzero()]
 
 

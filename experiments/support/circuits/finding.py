@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.support.circuits.asking import metric_of, uses, values_of
+from experiments.support.circuits.asking import metric_after, metric_of, uses
 from experiments.support.circuits.searching import first_enough, leave_out
 from experiments.support.pairs import PairTask
 from experiments.support.trainings.finished import identity_of_tables
@@ -35,7 +35,7 @@ SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 5
 
 
 @dataclass(frozen=True)
-class Asked:
+class CircuitOptions:
     """What is asked of a task.
 
     Args:
@@ -51,7 +51,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Study:
+class CircuitStudy:
     """A task on a run's way to its tables.
 
     Args:
@@ -64,7 +64,7 @@ class Study:
     find: PairTask
     judge: PairTask
     graph: Graph
-    asked: Asked
+    asked: CircuitOptions
 
     def table(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """A table of the run: as it is kept where it is of the same weights, settings and code,
@@ -110,7 +110,7 @@ class CircuitValues:
 
 
 @contextmanager
-def values_on(study: Study, pairs: PairTask) -> Iterator[CircuitValues]:
+def values_on(study: CircuitStudy, pairs: PairTask) -> Iterator[CircuitValues]:
     """The values of circuits on some pairs of a study."""
     asked, metric = study.asked, metric_of(pairs)
     given = (pairs.model, pairs.clean, pairs.corrupted, metric, asked.replaced_by, asked.seed)
@@ -118,28 +118,28 @@ def values_on(study: Study, pairs: PairTask) -> Iterator[CircuitValues]:
         yield CircuitValues(circuits, study.run)
 
 
-def save_tables(study: Study) -> None:
+def save_tables(study: CircuitStudy) -> None:
     """All tables of a run; ``results`` comes last, so that a run that has it is finished."""
     study.table("pairs", lambda: pairs_table(study))
     effects = study.table("effects", lambda: all_effects(study))
     ranked = rankings(study, effects)
     kept = study.table("kept", lambda: find_circuits(study, ranked))
     study.table("found", lambda: judge_circuits(study, kept, ranked))
-    curve = study.table("curve", lambda: curves(study, ranked))
+    curve = study.table("curve", lambda: judge_rankings(study, ranked))
     study.table("areas", lambda: areas(curve))
-    if len(parts := parts_of(study.graph)) <= FEW_PARTS:
+    if len(parts := heads_and_mlps(study.graph)) <= FEW_PARTS:
         lattice = partial(every_choice, study, parts)
         study.table("shapley", lambda: lattice().shapley())
         study.table("minimal", lambda: lattice().minimal(within=1 - study.asked.level))
     study.table("results", lambda: effects)
 
 
-def pairs_table(study: Study) -> pd.DataFrame:
+def pairs_table(study: CircuitStudy) -> pd.DataFrame:
     """One row per pair: ``clean corrupted answer wrong`` as text; the metric after either text,
     ``clean_value corrupted_value``; and what the pair is for, ``use``."""
     task = study.task
     names = task.tokenizer.names
-    clean, corrupted = (values.numpy() for values in values_of(task))
+    clean, corrupted = (values.numpy() for values in metric_after(task))
     return pd.DataFrame(
         {
             "clean": ["".join(names(row)) for row in task.clean],
@@ -153,7 +153,7 @@ def pairs_table(study: Study) -> pd.DataFrame:
     )
 
 
-def all_effects(study: Study) -> pd.DataFrame:
+def all_effects(study: CircuitStudy) -> pd.DataFrame:
     """Every edge, in both meanings, on the pairs to find with."""
     find = study.find
     return pd.concat(
@@ -170,7 +170,7 @@ def all_effects(study: Study) -> pd.DataFrame:
     )
 
 
-def rankings(study: Study, effects: pd.DataFrame) -> dict[str, list[str]]:
+def rankings(study: CircuitStudy, effects: pd.DataFrame) -> dict[str, list[str]]:
     """Edges by how much each method says they matter, most first."""
     opened = effects[effects["meaning"] == "open"]
     ordered = opened.sort_values("delta", key=lambda delta: -towards(study) * delta, kind="stable")
@@ -179,13 +179,13 @@ def rankings(study: Study, effects: pd.DataFrame) -> dict[str, list[str]]:
     return {"exact": list(ordered["edge"]), "random": drawn}
 
 
-def towards(study: Study) -> float:
+def towards(study: CircuitStudy) -> float:
     """The sign of the change of the metric from the whole model to no edge at all."""
     pairs = study.run.table("pairs")
     return float(np.sign((pairs["corrupted_value"] - pairs["clean_value"]).mean()))
 
 
-def find_circuits(study: Study, ranked: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+def find_circuits(study: CircuitStudy, ranked: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """The edges of the circuit that each ranking leads to: ``ranking edge``."""
     mean, level = study.asked.replaced_by == "mean", study.asked.level
     rows: list[dict[str, Any]] = []
@@ -199,7 +199,7 @@ def find_circuits(study: Study, ranked: Mapping[str, Sequence[str]]) -> pd.DataF
 
 
 def judge_circuits(
-    study: Study, kept: pd.DataFrame, ranked: Mapping[str, Sequence[str]]
+    study: CircuitStudy, kept: pd.DataFrame, ranked: Mapping[str, Sequence[str]]
 ) -> pd.DataFrame:
     """Each ranking's circuit, on the pairs that it was found on and on the others.
 
@@ -229,7 +229,7 @@ def judge_circuits(
     )
 
 
-def curves(study: Study, ranked: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+def judge_rankings(study: CircuitStudy, ranked: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """The faithfulness of each ranking's circuits of many sizes, on the pairs to judge by."""
     judge, count = study.judge, len(study.graph.edges)
     sizes = {round(size / count, 12) for size in SIZES if size < count}
@@ -247,12 +247,12 @@ def areas(curve: pd.DataFrame) -> pd.DataFrame:
     return curve_areas(curve[curve["share"].isin(MIB_SIZES)])
 
 
-def parts_of(graph: Graph) -> list[str]:
+def heads_and_mlps(graph: Graph) -> list[str]:
     """All heads and MLPs."""
     return [str(writer) for writer in graph.writers if writer.layer is not None]
 
 
-def every_choice(study: Study, parts: Sequence[str]) -> CircuitLattice:
+def every_choice(study: CircuitStudy, parts: Sequence[str]) -> CircuitLattice:
     """Every choice of parts, on all pairs: nothing is chosen by them."""
     task, asked = study.task, study.asked
     return every_circuit(

@@ -7,7 +7,7 @@ from experiments.support.circuits.telling import (
     circuit_of,
     edge_words,
     edges_of,
-    readings,
+    tell_findings,
 )
 from interp.report import Part, Section
 from interp.runs import Run, SavedRun
@@ -15,13 +15,13 @@ from interp.runs import Run, SavedRun
 SHOWN = 40  # edges in a table
 
 
-def draw(run: Run) -> None:
+def draw_figures(run: Run) -> None:
     """Figures, from the saved tables alone."""
 
 
-def parts(run: SavedRun) -> list[Part]:
+def show_sections(run: SavedRun) -> list[Part]:
     """What the page shows."""
-    said = readings(run)
+    said = tell_findings(run)
     effects = edges_of(run)
     columns = ["edge", "meaning", "delta", "ci_low", "ci_high", "p_adjusted", "n"]
     lines = ["line", "code", "reader_line", "reader_code"]

@@ -12,7 +12,7 @@ from interp.verdicts import interval_words, verdict_of, verdict_words
 NAMED = 12  # edges, before the rest is a count
 
 
-def readings(run: SavedRun) -> list[str]:
+def tell_findings(run: SavedRun) -> list[str]:
     """One plain sentence on each main finding, the strongest edge first."""
     said = [strongest_edge(run), smallest_circuit(run), other_rankings(run)]
     if run.holds("minimal"):
@@ -147,7 +147,7 @@ def the_pairs(run: SavedRun) -> str:
     ).strip()
 
 
-def limits(run: SavedRun) -> list[str]:
+def tell_limits(run: SavedRun) -> list[str]:
     """What the numbers leave open."""
     said = [
         "An edge is measured with all others as they are: edges that back each other up all look "
