@@ -10,7 +10,7 @@ import pytest
 from experiments import circuits, patching
 from experiments.circuits import Config, main, task_of
 from experiments.support.circuits import finding
-from experiments.support.circuits.asking import FIND, JUDGE, in_halves, metric_of
+from experiments.support.circuits.asking import FIND, JUDGE, answer_lead, in_halves
 from experiments.support.pairs import PairTask
 from experiments.support.trainings.induction import InductionRecipe
 from interp.circuits import edge_effects, every_circuit, run_circuits
@@ -53,7 +53,7 @@ def test_every_edge_is_measured_in_both_meanings_on_the_pairs_to_find_with(folde
     for meaning in ("open", "direct"):
         rows = results[results["meaning"] == meaning].reset_index(drop=True)
         by_hand = edge_effects(
-            *(find.model, find.clean, find.corrupted, metric_of(find)),
+            *(find.model, find.clean, find.corrupted, answer_lead(find)),
             meaning=meaning,
             progress=False,
         )
@@ -71,7 +71,7 @@ def test_circuits_are_as_faithful_as_when_they_are_run_by_hand_and_can_miss_no_e
         tried = {"all": circuit} | {out: [e for e in circuit if e != out] for out in circuit}
         by_hand = [
             run_circuits(
-                *(half.model, half.clean, half.corrupted, tried, metric_of(half)), progress=False
+                *(half.model, half.clean, half.corrupted, tried, answer_lead(half)), progress=False
             )["faithfulness"]
             for half in halves
         ]
@@ -97,7 +97,7 @@ def test_the_curve_is_that_of_the_rankings_on_the_pairs_to_judge_by(folder, task
     judge = in_halves(task)[1]
     rows = curve[curve["method"] == "exact"]
     by_hand = faithfulness_curve(
-        *(judge.model, judge.clean, judge.corrupted, metric_of(judge), {"exact": ranked}),
+        *(judge.model, judge.clean, judge.corrupted, answer_lead(judge), {"exact": ranked}),
         sizes=list(rows["share"]),
         progress=False,
     )
@@ -107,7 +107,7 @@ def test_the_curve_is_that_of_the_rankings_on_the_pairs_to_judge_by(folder, task
 
 
 def test_all_choices_of_parts_are_of_all_pairs(folder, task):
-    lattice = every_circuit(task.model, task.clean, task.corrupted, metric_of(task))
+    lattice = every_circuit(task.model, task.clean, task.corrupted, answer_lead(task))
     minimal, shares = table(folder, "minimal"), table(folder, "shapley")
     assert [tuple(each) for each in minimal["parts"]] == list(lattice.minimal(1 - LEVEL)["parts"])
     np.testing.assert_allclose(shares["value"], lattice.shapley()["value"], atol=1e-6)

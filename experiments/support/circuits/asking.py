@@ -38,7 +38,7 @@ LEAST = 6
 """Pairs, from which half are kept to judge by."""
 
 
-def metric_of(task: PairTask) -> Metric:
+def answer_lead(task: PairTask) -> Metric:
     """The logit of the answer less that of the wrong one, at the last position."""
     return logit_difference(task.answer, task.wrong)
 
@@ -69,7 +69,7 @@ def take_pairs(task: PairTask, rows: Sequence[int]) -> PairTask:
 @torch.no_grad()
 def metric_after(task: PairTask) -> tuple[Tensor, Tensor]:
     """The metric of each pair after its clean text, and after the corrupted one."""
-    metric = metric_of(task)
+    metric = answer_lead(task)
     clean, corrupted = (
         metric(task.model(tokens), task.clean).double().cpu()
         for tokens in (task.clean, task.corrupted)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.support.circuits.asking import metric_after, metric_of, uses
+from experiments.support.circuits.asking import answer_lead, metric_after, uses
 from experiments.support.circuits.searching import first_enough, leave_out
 from experiments.support.pairs import PairTask
 from experiments.support.trainings.finished import identity_of_tables
@@ -112,7 +112,7 @@ class CircuitValues:
 @contextmanager
 def values_on(study: CircuitStudy, pairs: PairTask) -> Iterator[CircuitValues]:
     """The values of circuits on some pairs of a study."""
-    asked, metric = study.asked, metric_of(pairs)
+    asked, metric = study.asked, answer_lead(pairs)
     given = (pairs.model, pairs.clean, pairs.corrupted, metric, asked.replaced_by, asked.seed)
     with prepare_circuits(*given) as circuits:
         yield CircuitValues(circuits, study.run)
@@ -159,7 +159,7 @@ def all_effects(study: CircuitStudy) -> pd.DataFrame:
     return pd.concat(
         [
             edge_effects(
-                *(find.model, find.clean, find.corrupted, metric_of(find)),
+                *(find.model, find.clean, find.corrupted, answer_lead(find)),
                 meaning=meaning,
                 run=study.run,
                 elsewhere=study.asked.elsewhere,
@@ -234,7 +234,7 @@ def judge_rankings(study: CircuitStudy, ranked: Mapping[str, Sequence[str]]) -> 
     judge, count = study.judge, len(study.graph.edges)
     sizes = {round(size / count, 12) for size in SIZES if size < count}
     return faithfulness_curve(
-        *(judge.model, judge.clean, judge.corrupted, metric_of(judge), ranked),
+        *(judge.model, judge.clean, judge.corrupted, answer_lead(judge), ranked),
         sizes=sorted({*MIB_SIZES, *sizes}),
         replaced_by=study.asked.replaced_by,
         seed=study.asked.seed,
@@ -256,7 +256,7 @@ def every_choice(study: CircuitStudy, parts: Sequence[str]) -> CircuitLattice:
     """Every choice of parts, on all pairs: nothing is chosen by them."""
     task, asked = study.task, study.asked
     return every_circuit(
-        *(task.model, task.clean, task.corrupted, metric_of(task)),
+        *(task.model, task.clean, task.corrupted, answer_lead(task)),
         parts=parts,
         replaced_by=asked.replaced_by,
         seed=asked.seed,
