@@ -25,8 +25,9 @@ class DivergedError(UsageError):
 class HookNameError(UsageError):
     """A hook was asked for by a name that no hook point has."""
 
-    def __init__(self, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"no hook point is called {name!r}; nearest: {nearest(name, known)}")
+    def __init__(self, name: str, known: Iterable[str], why: str | None = None) -> None:
+        why = why or f"nearest: {nearest(name, known)}"
+        super().__init__(f"no hook point is called {name!r}; {why}")
 
 
 class HookNeverFiredError(UsageError):

@@ -13,7 +13,7 @@ edits its activation in place changes that activation and nothing else.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from jaxtyping import Float
@@ -60,6 +60,8 @@ class HookedModel(HookedRootModule):
             nobody called ``backward`` or nothing there has a gradient.
     """
 
+    use_attn_result: bool = False  # whether run_with_cache keeps what each head writes, unasked
+
     def setup(self) -> None:
         super().setup()
         for module in self.modules():
@@ -95,18 +97,22 @@ class HookedModel(HookedRootModule):
         clear_contexts: bool = False,
     ) -> Iterator["HookedModel"]:
         """TransformerLens' ``hooks``, and each hook must fire before the block ends; a backward
-        hook only where it ends with the block (``reset_hooks_end``)."""
+        hook only where it ends with the block (``reset_hooks_end``). Where ``torch.autograd.grad``
+        is asked for the gradient of the very value and so goes no further, a backward hook is
+        called with it at the end."""
         forward = [(match, hook) for name, hook in fwd_hooks for match in self.hooks_named(name)]
+        asked = [(match, hook) for name, hook in bwd_hooks for match in self.hooks_named(name)]
+        gradients: dict[str, Tensor] = {}
         reached: set[str] = set()
-        backward = [
-            (match, note_reached(hook, match, reached))
-            for name, hook in bwd_hooks
-            for match in self.hooks_named(name)
-        ]
+        backward = [(name, note_reached(hook, name, reached, gradients)) for name, hook in asked]
         fired: set[str] = set()
         watches = [
             self.hook_dict[name].register_forward_hook(lambda *_, name=name: fired.add(name))
             for name, _ in forward
+        ]
+        watches += [
+            self.hook_dict[name].register_forward_hook(partial(note_gradient, name, gradients))
+            for name, _ in backward
         ]
         try:
             with super().hooks(forward, backward, reset_hooks_end, clear_contexts):
@@ -116,7 +122,10 @@ class HookedModel(HookedRootModule):
                 watch.remove()
         if missed := [name for name, _ in forward if name not in fired]:
             raise HookNeverFiredError(never_fired(missed))
-        missed = [name for name, _ in backward if name not in reached]
+        for name, hook in asked:
+            if name in gradients and name not in reached:
+                hook(gradients[name], hook=self.hook_dict[name])
+        missed = [name for name, _ in backward if name not in {*reached, *gradients}]
         if missed and reset_hooks_end:
             raise HookNeverFiredError(no_gradient(missed))
 
@@ -137,7 +146,7 @@ class HookedModel(HookedRootModule):
 
         Args:
             names_filter: a name, a list of names, a filter on names; None keeps all that fire but
-                ``hook_result``, which is a head's width times larger than its ``hook_z``.
+                ``hook_result``, which is much larger than ``hook_z``, unless ``use_attn_result``.
             device: where to keep the activations.
             remove_batch_dim: drop the batch axis (batches of one example only).
             incl_bwd: also call ``backward`` on the output, a loss, and keep gradients as
@@ -157,7 +166,8 @@ class HookedModel(HookedRootModule):
             )
         asked = [names_filter] if isinstance(names_filter, str) else names_filter
         if asked is None:
-            names = [name for name in self.hook_dict if not name.endswith("hook_result")]
+            unasked = () if self.use_attn_result else "hook_result"
+            names = [name for name in self.hook_dict if not name.endswith(unasked)]
         elif callable(asked):
             names = self.hooks_named(asked)
         else:
@@ -182,15 +192,26 @@ class HookedModel(HookedRootModule):
         return output, ActivationCache(cache, self, has_batch_dim=not remove_batch_dim)
 
 
-def note_reached(hook: Callable, name: str, reached: set[str]) -> Callable:
-    """The same hook, which notes that its hook point was reached."""
+def note_reached(
+    hook: Callable, name: str, reached: set[str], gradients: dict[str, Tensor]
+) -> Callable:
+    """The same hook, which notes that it was reached; nobody need keep its gradient then."""
 
     @wraps(hook)
     def noted(*args: Any, **kwargs: Any) -> Any:
         reached.add(name)
+        gradients.pop(name, None)
         return hook(*args, **kwargs)
 
     return noted
+
+
+def note_gradient(
+    name: str, gradients: dict[str, Tensor], point: HookPoint, args: Any, value: Tensor
+) -> None:
+    """Keep the gradient that comes to a hook point's value."""
+    if value.requires_grad:
+        value.register_hook(partial(gradients.__setitem__, name))
 
 
 def check_differentiable(output: Any) -> None:

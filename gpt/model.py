@@ -32,7 +32,7 @@ from transformer_lens.hook_points import HookPoint
 
 from gpt.errors import check_config
 from gpt.hooks import ForkPoint, is_watched
-from gpt.protocol import AttentionWeights, LanguageModel, MLPWeights
+from gpt.protocol import AttentionWeights, LanguageModel, MLPWeights, NormWeights
 from gpt.running import takes_options
 
 Stream = Float[Tensor, "batch pos d_model"]
@@ -56,7 +56,7 @@ class GPTConfig:
         check_config(self)
 
 
-class LayerNorm(nn.Module):
+class LayerNorm(NormWeights, nn.Module):
     """Each position's vector brought to mean 0 and variance 1, then scaled as was learned."""
 
     def __init__(self, config: GPTConfig) -> None:

@@ -1,22 +1,27 @@
 """What must a model offer so that TransformerLens' own functions run on it unchanged?
 
-``LanguageModel`` adds to a ``HookedModel`` what ``transformer_lens.patching``, ``head_detector``,
-and ``ActivationCache`` ask for: a ``cfg``, tokens from text, and weights under the names and in the
-layouts of the field; and ``generate``. What a call of the model can ask for is in ``running``.
+``LanguageModel`` adds to a ``HookedModel`` what ``transformer_lens.patching``, ``tools.analysis``,
+``head_detector`` and ``ActivationCache`` ask for: a ``cfg``, tokens from text, and weights under
+the names and in the layouts of the field; and ``generate``. What a call of the model can ask for is
+in ``running``; inputs of single heads are in ``forks``.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformer_lens import FactoredMatrix
 from transformer_lens.config import TransformerLensConfig
+from transformer_lens.model_bridge.composition_scores import CompositionScores
+from transformer_lens.utilities import composition_scores
 
-from gpt.errors import UsageError
+from gpt.errors import UsageError, check_choice
+from gpt.forks import ForkedModel
 from gpt.generating import generate
-from gpt.hooks import HookedModel
 
 if TYPE_CHECKING:
     from gpt.model import Block, GPTConfig, LayerNorm
@@ -31,7 +36,15 @@ class Tokenizer(Protocol):
     def decode(self, tokens: Int[Tensor, "pos"]) -> str: ...
 
 
-class LanguageModel(HookedModel):
+@dataclass
+class ModelSize(TransformerLensConfig):
+    """A model's size, and which of TransformerLens' flags are on."""
+
+    use_attn_in: bool = False
+    use_hook_mlp_in: bool = False
+
+
+class LanguageModel(ForkedModel):
     """A hooked model of text: what it can do beside turning tokens into logits.
 
     Set ``tokenizer`` to let it take text where it takes tokens. Axes of weights and biases are
@@ -47,9 +60,14 @@ class LanguageModel(HookedModel):
 
     generate = generate
 
+    def setup(self) -> None:
+        super().setup()
+        for block in getattr(self, "blocks", ()):
+            block.hook_out_is_single_residual_stream = True  # what TransformerLens' lenses ask
+
     @property
-    def cfg(self) -> TransformerLensConfig:
-        """The model's size under TransformerLens' names, read off the model as it is now.
+    def cfg(self) -> ModelSize:
+        """The model's size and flags under TransformerLens' names, read off it as it is now.
 
         Raises:
             UsageError: the model has no blocks.
@@ -62,7 +80,7 @@ class LanguageModel(HookedModel):
             )
         first = blocks[0]
         mlp, norm = getattr(first, "mlp", None), getattr(self, "ln_final", None)
-        return TransformerLensConfig(
+        return ModelSize(
             d_model=self.config.n_embd,
             d_head=first.attn.d_head,
             n_heads=first.attn.n_head,
@@ -78,6 +96,10 @@ class LanguageModel(HookedModel):
             normalization_type=None if norm is None else "LN",
             eps=1e-5 if norm is None else norm.eps,
             default_prepend_bos=False,
+            use_attn_result=self.use_attn_result,
+            use_split_qkv_input=self.use_split_qkv_input,
+            use_attn_in=self.use_attn_in,
+            use_hook_mlp_in=self.use_hook_mlp_in,
         )
 
     @property
@@ -91,6 +113,47 @@ class LanguageModel(HookedModel):
     @property
     def b_U(self) -> Float[Tensor, "vocab"]:
         return bias_of(self.lm_head)
+
+    def blocks_with(self, part: str) -> list[tuple[int, nn.Module]]:
+        """The layers that have such a part, ``attn`` for instance, with their numbers."""
+        return [(layer, b) for layer, b in enumerate(self._blocks) if part in b._modules]
+
+    @property
+    def unembed(self) -> nn.Linear:
+        """What turns the normalised stream into logits."""
+        return self.lm_head
+
+    @property
+    def QK(self) -> FactoredMatrix:
+        """What decides where each head looks, ``[layer head d_model d_model]``."""
+        W_Q = torch.stack([block.attn.W_Q for block in self._blocks])
+        W_K = torch.stack([block.attn.W_K for block in self._blocks])
+        return FactoredMatrix(W_Q, W_K.transpose(-2, -1))
+
+    @property
+    def OV(self) -> FactoredMatrix:
+        """What each head makes of what it looks at, ``[layer head d_model d_model]``."""
+        W_V = torch.stack([block.attn.W_V for block in self._blocks])
+        W_O = torch.stack([block.attn.W_O for block in self._blocks])
+        return FactoredMatrix(W_V, W_O)
+
+    def all_composition_scores(self, mode: Literal["Q", "K", "V"]) -> CompositionScores:
+        """How much of what each head writes each later head's query, key or value can read.
+
+        Returns:
+            ``[layer head later_layer later_head]``: the norm of the product of the two heads'
+            matrices, over the product of their norms; 0 where the second is not later.
+
+        Raises:
+            UsageError: another ``mode``.
+        """
+        check_choice("mode", mode, ("Q", "K", "V"))
+        reading = {"Q": self.QK, "K": self.QK.T, "V": self.OV}[mode]
+        scores = composition_scores(self.OV, reading)
+        layers = torch.arange(len(self._blocks), device=scores.device)
+        later = (layers[:, None] < layers)[:, None, :, None]
+        labels = [f"L{l}H{h}" for l in layers.tolist() for h in range(scores.shape[1])]
+        return CompositionScores(scores.where(later, 0), layers.tolist(), labels)
 
     def to_tokens(self, text: str | Sequence[str] | Tensor) -> Int[Tensor, "batch pos"]:
         """Token ids of one text or several of equal length. Nothing is prepended.
@@ -126,10 +189,16 @@ class LanguageModel(HookedModel):
     def tokens_to_residual_directions(
         self, tokens: str | int | Int[Tensor, "*shape"]
     ) -> Float[Tensor, "*shape d_model"]:
-        """For each token, the direction of the residual stream that raises its logit."""
+        """For each token, the direction of the residual stream that raises its logit.
+
+        The final norm's learned scale is in it, so that attributions sum to the logit: less what
+        the norm's bias and the unembedding's add whatever the stream is.
+        """
         if isinstance(tokens, str):
             tokens = self.to_single_token(tokens)
-        return self.W_U.T[tokens]
+        norm = getattr(self, "ln_final", None)
+        direction = self.W_U.T[tokens]
+        return direction if norm is None else direction * norm.weight
 
     def accumulated_bias(
         self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
@@ -156,6 +225,19 @@ class LanguageModel(HookedModel):
         if self.tokenizer is None:
             raise UsageError("this model has no tokenizer: set model.tokenizer, or pass tokens")
         return self.tokenizer
+
+
+class NormWeights:
+    """One layer norm's weights."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def reset_parameters(self) -> None:
+        """Start again from a scale of 1 and no bias, as torch's own modules do."""
+        nn.init.ones_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
 
 class AttentionWeights:

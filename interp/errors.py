@@ -12,7 +12,10 @@ class HookNameError(UsageError):
     """A site was asked for by a name or a glob that no hook point has."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"no hook point matches {name!r}; nearest: {nearest(name, known)}")
+        why = f"nearest: {nearest(name, known)}"
+        if name.endswith(("hook_q_input", "hook_k_input", "hook_v_input")):
+            why = "where a model has it, it is there after model.set_use_split_qkv_input(True)"
+        super().__init__(f"no hook point matches {name!r}; {why}")
 
 
 class SiteError(UsageError):

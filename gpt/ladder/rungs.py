@@ -95,7 +95,7 @@ class PlusPosition(Bigram):
         x = self.embed(tokens)
         for block in self.blocks:
             x = block(x)
-        logits = self.unembed(x)
+        logits = self.read_out(x)
         logits = self.hook_logits(logits)
         return logits
 
@@ -108,7 +108,7 @@ class PlusPosition(Bigram):
         x = tok_emb + pos_emb
         return x
 
-    def unembed(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos vocab"]:
+    def read_out(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos vocab"]:
         return self.lm_head(x)
 
 
@@ -170,7 +170,7 @@ class LayerNormed(Residual):
     def make_blocks(self) -> Sequence[nn.Module]:
         return [NormedBlock(self.config) for _ in range(self.config.n_layer)]
 
-    def unembed(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos vocab"]:
+    def read_out(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos vocab"]:
         x = self.ln_final(x)
         return self.lm_head(x)
 

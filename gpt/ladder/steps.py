@@ -19,7 +19,7 @@ from gpt.ladder.rungs import LECTURE, RUNGS, Bigram
 from gpt.model import Block
 
 SHOWN = (Bigram.__module__, parts.__name__, Block.__module__)
-INSIDE_RUNG = ("build", "make_blocks", "forward", "embed", "unembed")
+INSIDE_RUNG = ("build", "make_blocks", "forward", "embed", "read_out")
 INSIDE_PARTS = ("__init__", "forward", "attend", "normalize")
 
 

@@ -36,13 +36,7 @@ SWEEPS = {
 
 
 @pytest.mark.parametrize(
-    "sweep",
-    [
-        name
-        for name in SWEEPS
-        # path patching needs per-head inputs in front of the norm, which the model does not fork
-        if not name.startswith("get_act_patch_direct_path")
-    ],
+    "sweep", [name for name in SWEEPS if not name.startswith("get_act_patch_direct_path")]
 )
 def test_every_patching_sweep_runs_and_is_neutral_where_clean_is_corrupted(model, tokens, sweep):
     def metric(logits):
@@ -100,13 +94,13 @@ def test_per_head_results_are_what_the_projection_adds_up(model, tokens):
     torch.testing.assert_close(total, cache["attn_out", 0])
 
 
-def test_logit_attribution_of_the_final_residual_is_its_scaled_logit(model, tokens):
-    _, cache = model.run_with_cache(tokens)
-    residual, scale = cache["resid_post", 1], cache["ln_final.hook_scale"]
-    centred = (residual - residual.mean(-1, keepdim=True)) / scale
-    attribution = cache.logit_attrs(residual[None], tokens[:, 0])
-    expected = (centred * model.W_U.T[tokens[:, 0]][:, None]).sum(-1)
-    torch.testing.assert_close(attribution[0], expected)
+def test_logit_attributions_sum_to_the_logit(model, tokens):
+    logits, cache = model.run_with_cache(tokens)
+    parts = cache.decompose_resid(mode="all")
+    attribution = cache.logit_attrs(parts, tokens[:, 0])
+    logit = logits[torch.arange(2), :, tokens[:, 0]]
+    constant = (model.ln_final.bias @ model.W_U)[tokens[:, 0]][:, None]
+    torch.testing.assert_close(attribution.sum(0), logit - constant)
 
 
 def test_weights_read_as_the_field_reads_them_compute_what_the_model_computes(model, tokens):
