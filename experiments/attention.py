@@ -121,11 +121,11 @@ def repeats(
     subject: TrainedSubject, tokens: Int[Tensor, "batch pos"], seed: int
 ) -> Int[Tensor, "batch longer"]:
     """Random strings of the model's tokens, each followed by itself, as long as its texts."""
-    half = subject.context // 2
+    half = subject.room // 2
     generator = torch.Generator().manual_seed(seed)
     vocabulary = subject.tokenizer.vocab_size
     strings = torch.randint(vocabulary, (len(tokens), half), generator=generator)
-    return torch.cat([strings, strings], dim=1).to(tokens)
+    return subject.with_special(torch.cat([strings, strings], dim=1).to(tokens))
 
 
 def draw(run: Run) -> None:
@@ -187,7 +187,12 @@ def parts(run: SavedRun) -> list[Part]:
         ),
         Section(
             "All heads on one text",
-            figures=[Figure.saved("Layer.head above each.", run.figure("grid"))],
+            figures=[
+                Figure.saved(
+                    "A row for each query, from the top, and a column for each key.",
+                    run.figure("grid"),
+                )
+            ],
         ),
         Section(
             f"Head {layer}.{head}",

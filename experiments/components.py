@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from operator import mul
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import pandas as pd
 from torch import Tensor
@@ -36,6 +36,7 @@ from gpt.protocol import LanguageModel
 from interp.caching import cache
 from interp.errors import HookNameError
 from interp.figures import ranked_effects
+from interp.figures.bars import PARTS_SHOWN
 from interp.interventions import Apply, Mean, Zero
 from interp.metrics import loss
 from interp.places import Intervention, Reference
@@ -71,6 +72,9 @@ WRITTEN = 4  # parts without which the model writes
 @dataclass(frozen=True)
 class Config(StudyOptions):
     """Zero and mean ablation of every part."""
+
+    large_model: ClassVar[tuple[int, int]] = (16, 8)
+    """Fewer texts could show no effect of some 250 ablations, once corrected."""
 
 
 class Ablation(NamedTuple):
@@ -109,7 +113,15 @@ def main(config: Config) -> Path:
 
 def draw(run: Run) -> None:
     """The figure, from the saved table alone."""
-    run.save_figure(ranked_effects(run.table()), "components")
+    run.save_figure(ranked_effects(drawn_parts(run.table())), "components")
+
+
+def drawn_parts(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a figure. Of so many parts that it cannot hold all, the stream is left out: each
+    place of it costs nearly everything, and only what is written to it would tell of the model."""
+    if table["site"].nunique() <= PARTS_SHOWN:
+        return table
+    return table[table["kind"] != "residual stream"]
 
 
 def without_parts(subject: TrainedSubject, table: pd.DataFrame, seed: int) -> pd.DataFrame:

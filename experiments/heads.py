@@ -147,7 +147,8 @@ def without_heads(
     subject: TrainedSubject, table: pd.DataFrame, way: Intervention, seed: int
 ) -> pd.DataFrame:
     """What the model writes without each of the heads whose ablation costs most."""
-    costly = rows_of_choice(table).nlargest(WRITTEN, "delta")
+    rows = rows_of_choice(table).sort_values("delta", ascending=False)
+    costly = rows.iloc[np.argsort(verdicts_of(rows) != Verdict.RAISES, kind="stable")][:WRITTEN]
     said = SAID[costly["intervention"].iloc[0]]
     variants = {
         f"head {head_name(row)} {said}": (

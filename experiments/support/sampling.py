@@ -126,7 +126,7 @@ def write_variants(
     Args:
         variants: by name, the line that computes what is changed, and the interventions.
     """
-    asked = prompts_of(subject.data, subject.context)
+    asked = prompts_of(subject.data, subject.room)
     length, context, chosen = SAMPLE, subject.context, list(variants.items())
     if subject.is_large:
         asked, length, context = asked[:FEW_PROMPTS], FEW_TOKENS, LONG_ENOUGH

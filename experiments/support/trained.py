@@ -35,6 +35,7 @@ from experiments.support.named.kinds import Kind, kind_of
 from experiments.support.named.reading import load_transformers
 from experiments.support.trained_here import class_trained_here, preset_model
 from experiments.support.trainings.executors import Executor, executor_of, one_thread
+from gpt.checkpoint import first_not_finite
 from gpt.errors import UsageError
 from gpt.text import (
     CharTokenizer,
@@ -158,6 +159,11 @@ class TrainedSubject:
             self.inner, self.tokenizer, self.data.train[None, : min(self.context, VIEWED)]
         )
 
+    @property
+    def room(self) -> int:
+        """Tokens of a text that it is given at once, after the special ones."""
+        return self.context - len(special_before(self.tokenizer))
+
     def examples(self, count: int | None = None) -> Int[Tensor, "batch pos"]:
         """Stretches of the validation text, evenly spaced."""
         return self._windows(self.data.val, count)
@@ -175,8 +181,7 @@ class TrainedSubject:
         self, tokens: Int[Tensor, "length"], count: int | None
     ) -> Int[Tensor, "batch pos"]:
         count = count or self.texts
-        size = self.context - len(special_before(self.tokenizer))
-        return self.with_special(evaluation_blocks(tokens, size, count)[0])
+        return self.with_special(evaluation_blocks(tokens, self.room, count)[0])
 
 
 def nothing_to_check(size: Size, tokenizer: TextTokens) -> None:
@@ -270,25 +275,29 @@ def load_subject(
     if trust_remote_code and kind is not Kind.TRANSFORMERS:
         raise UsageError("--trust-remote-code is for --model hf:…: leave it out")
     corpus = load_corpus(text)
+
+    def check_size(size: Size, tokens: TextTokens) -> None:
+        check_context(context, size, tokens)
+        check(size, tokens)
+
     if kind is Kind.PRESET:
-        named = preset_model(PRESETS[preset], corpus, seed, runs, there, check)
+        named = preset_model(PRESETS[preset], corpus, seed, runs, there, check_size)
     elif kind is Kind.CHECKPOINT:
-        named = load_checkpoint(Path(name), check)
+        named = load_checkpoint(Path(name), check_size)
     elif kind is Kind.NANOGPT:
-        named = load_nanogpt(Path(name.removeprefix("nanogpt:")), tokenizer, check)
+        named = load_nanogpt(Path(name.removeprefix("nanogpt:")), tokenizer, check_size)
     elif kind is Kind.TRANSFORMERS:
-        named = load_transformers(name, dtype, there, runs, check, trust_remote_code)
+        named = load_transformers(name, dtype, there, runs, check_size, trust_remote_code)
     elif weights is not None:
         coder = tokenizer_named(tokenizer) if tokenizer else CharTokenizer.from_text(corpus.text)
-        named = load_class(name, weights, coder, check, given)
+        named = load_class(name, weights, coder, check_size, given)
     else:
-        named = class_trained_here(name, PRESETS[preset], corpus, seed, runs, given, check)
+        named = class_trained_here(name, PRESETS[preset], corpus, seed, runs, given, check_size)
     model = named.model.to(there)
     if dtype != "auto":
         model = model.to(getattr(torch, dtype))
+    require_finite(name, model)
     is_large = sum(weight.numel() for weight in model.parameters()) > LARGE
-    if context is not None and context > named.context:
-        raise UsageError(f"--context is {context}; this model reads {named.context} tokens at once")
     size = context or (min(large_model[1], named.context) if is_large else named.context)
     data = data_of(corpus, named.tokenizer, size)
     check_tokens(data, named.tokenizer.vocab_size)
@@ -307,6 +316,31 @@ def load_subject(
     texts = large_model[0] if is_large else EXAMPLES
     known = (named.tokenizer, data, size, about, label, texts, is_large, named)
     return TrainedSubject(model, *known)
+
+
+def check_context(context: int | None, size: Size, tokenizer: TextTokens) -> None:
+    """Raises ``UsageError`` where a model does not read as many tokens at once as it shall be
+    given, or where these are none but the special ones before a text."""
+    if context is None:
+        return
+    if context > size.context:
+        raise UsageError(f"--context is {context}; this model reads {size.context} tokens at once")
+    if context <= (before := len(special_before(tokenizer))):
+        raise UsageError(
+            f"--context is {context}, and a text of this model begins with {before} special "
+            f"tokens: {before + 1} are the fewest"
+        )
+
+
+def require_finite(name: str, model: nn.Module) -> None:
+    """Raises ``UsageError`` where a weight is not finite, as one may be that is too large for the
+    numbers it was put into."""
+    if wrong := first_not_finite(model, dict(model.named_parameters())):
+        numbers = str(next(model.parameters()).dtype).removeprefix("torch.")
+        raise UsageError(
+            f"{name or 'the model'} cannot be used in {numbers}: {wrong} holds a number that is "
+            "not finite"
+        )
 
 
 def hooked_view(model: nn.Module, tokenizer: TextTokens, tokens: Int[Tensor, "batch pos"]) -> Model:
@@ -336,7 +370,7 @@ def data_of(corpus: Corpus, tokenizer: TextTokens, context: int) -> Data:
     if min(len(train), len(val)) < needed:
         raise UsageError(
             f"the text {corpus.name!r} is too short: the part on which models are measured "
-            f"is {len(val)} tokens, and {needed} are needed for a --context of {context}: give a "
-            "longer text or a smaller --context"
+            f"is {len(val)} token{'s' * (len(val) != 1)}, and {needed} are needed for a --context "
+            f"of {context}: give a longer text or a smaller --context"
         )
     return Data(train, val, corpus.sha256)

@@ -74,7 +74,7 @@ def draw_tiles(patterns: pd.DataFrame, title: str) -> Figure:
     cells[down, across] = patterns["value"]
     with print_style():
         each = (WIDTH - 1.4) / len(heads)
-        figure = Figure(figsize=(WIDTH, 1.1 + each * len(layers)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.1 + each * len(layers)), layout="compressed")
         axes = figure.subplots()
         draw_cells(axes, cells, Normalize(0, 1), SEQUENTIAL, largest=0)
         axes.set_aspect("equal")
@@ -116,7 +116,7 @@ def draw_head(rows: pd.DataFrame, title: str) -> Figure:
     length = int(rows["key"].max()) + 1
     with print_style():
         side = float(np.clip(0.22 * length + 1.6, 3.6, WIDTH - 0.6))
-        figure = Figure(figsize=(WIDTH, side), layout="constrained")
+        figure = Figure(figsize=(WIDTH, side), layout="compressed")  # for squares, with their bar
         axes = figure.subplots()
         draw_pattern(axes, rows, float(np.clip(220 / length, 3.0, 8.0)), numbers=length <= 32)
         axes.set_ylabel("query: the token that looks")

@@ -288,3 +288,11 @@ def test_the_view_is_found_when_first_asked_for(llama, runs, text, monkeypatch):
         subject = load_subject(llama, text=str(text), runs=runs, context=WINDOW)
         subject.examples(2)
     assert subject.model is subject.model
+
+
+def test_random_strings_begin_as_texts_of_the_model_do(folder_of, runs, text):
+    subject = load_subject(f"hf:{folder_of('gemma')}", text=str(text), runs=runs, context=9)
+    strings = attention.repeats(subject, subject.examples(3), 0)
+    assert (strings[:, 0] == 0).all()
+    assert torch.equal(strings[:, 1:5], strings[:, 5:])
+    assert strings.shape == (3, 9)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import gpt.model
-from experiments.components import Config, alike_reading, main, readings
+from experiments.components import Config, alike_reading, drawn_parts, main, readings
 from experiments.support.trained import StudyOptions, find_subject
 from interp.metrics import loss
 
@@ -80,6 +80,26 @@ def test_the_figure_and_the_page_are_there(folder):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "under zero ablation" in page
     assert "show no effect" in page
+
+
+def test_a_large_model_is_measured_on_texts_enough_to_show_an_effect_of_its_many_parts():
+    """A sign flip over n texts has no p below 2 / 2**n, which Holm multiplies by all that is
+    tested: both ways of 122 parts of SmolLM2."""
+    texts, _ = Config.large_model
+    assert 2 / 2**texts * 2 * 122 < 0.05
+
+
+def test_of_more_parts_than_a_figure_holds_those_that_write_are_drawn():
+    kinds = ["attention", "MLP", "residual stream"]
+    rows = [
+        {"site": f"blocks.{layer}.{kind}", "kind": kind, "delta": 9.0 * (kind == kinds[2])}
+        for layer in range(30)
+        for kind in kinds
+    ]
+    table = pd.DataFrame(rows)
+    assert set(drawn_parts(table)["kind"]) == {"attention", "MLP"}
+    few = table.head(30)
+    assert drawn_parts(few) is few
 
 
 def test_too_few_examples_are_one_sentence(refused):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import gpt.model
+from experiments import heads
 from experiments.heads import (
     FEWEST,
     Config,
@@ -18,6 +19,7 @@ from experiments.heads import (
 )
 from experiments.support.trained import StudyOptions, find_subject
 from interp.figures.style import name_lines
+from interp.interventions import Zero
 from interp.metrics import loss
 from interp.runs import SavedRun
 
@@ -112,6 +114,25 @@ def test_no_sentence_says_that_a_head_matters_whose_cell_shows_no_effect(folder,
     assert worst_head(noisy)["site"] == noisy.loc[small, "site"]
     mean = next(sentence for sentence in readings(run) if "mean ablation" in sentence)
     assert "matters most: +0.001 nats" in mean
+
+
+def test_a_model_writes_without_the_heads_that_are_shown_to_matter_first(monkeypatch):
+    """However large a change is that is not shown, of a head that may do nothing."""
+    line = {"file": "m.py", "line": 1, "code": "z = p @ v", "intervention": "mean", "n": 16}
+    sure = {"ci_low": 0.01, "ci_high": 0.09, "p_adjusted": 0.01}
+    unsure = {"ci_low": -0.01, "ci_high": 0.9, "p_adjusted": 1.0}
+    deltas = [(0.4, unsure), (0.05, sure), (0.06, sure), (0.3, unsure), (0.2, unsure)]
+    table = pd.DataFrame(
+        [
+            {"site": f"blocks.0.attn.hook_z[head={head}]", "layer": 0, "head": head, "delta": delta}
+            | line
+            | told
+            for head, (delta, told) in enumerate(deltas)
+        ]
+    )
+    monkeypatch.setattr(heads, "write_variants", lambda subject, seed, variants: [*variants])
+    names = heads.without_heads(None, table, Zero(), 0)
+    assert [name.split()[1] for name in names] == ["0.2", "0.1", "0.0", "0.3"]
 
 
 def losses_of_tokens(changes: dict[str, list[float]]) -> pd.DataFrame:

@@ -4,6 +4,7 @@ named = load_class("model.py:GPT", Path("model.safetensors"), tokens, check, giv
 """
 
 import hashlib
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,21 @@ from torch import Tensor, nn
 
 from experiments.support.models.asking import Asked, find_way
 from experiments.support.models.blaming import blame, silence
-from experiments.support.models.building import builder, read_setting, split_name
+from experiments.support.models.building import (
+    builder,
+    class_named,
+    read_setting,
+    split_name,
+)
 from experiments.support.models.loading import explain_left, load_foreign, modules_beside
-from experiments.support.models.sizes import Sizes
+from experiments.support.models.sizes import ALIASES, Sizes
 from experiments.support.named.coding import TextTokens
 from experiments.support.named.found import Check, NamedModel, Size
 from gpt import checkpoint
 from gpt.errors import UsageError
 from interp.samples.running import CONTEXTS, context_of
 
+VOCABULARY = ALIASES["vocab_size"]
 TRIED_CONTEXTS = (1024, 512, 256, 128, 64, 32, 16, 8)
 """How much a model may read at once whose configuration does not say."""
 
@@ -45,7 +52,12 @@ def load_class(
     """
     tensors = read_weights(weights)
     sizes = Sizes({}, dict(map(read_setting, given)))
-    loaded = load_foreign(split_name("--model", name)[0], sizes.known)
+    path, named = split_name("--model", name)
+    loaded = load_foreign(path, sizes.known)
+    for asked in [
+        each for each in required(class_named(loaded, path, named)) if each in VOCABULARY
+    ]:
+        sizes.given.setdefault(asked, tokenizer.vocab_size)
     make = builder(loaded, name, "", sizes)
     hint = "; --set NAME=VALUE gives it the sizes that the weights are of"
     with explain_left(name, loaded.left), blame(f"{name} cannot be built", hint):
@@ -57,7 +69,7 @@ def load_class(
     asked = model if way.is_plain else Asked(model, way).eval()
     context = context_of(model) or own_context(model) or tried_context(asked)
     check(Size(context), tokenizer)
-    source = hashlib.sha256(Path(split_name("--model", name)[0]).read_bytes()).hexdigest()
+    source = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     about: dict[str, Any] = {
         "class": type(model).__name__,
         "given": sorted(given),
@@ -68,6 +80,12 @@ def load_class(
         return make(seed) if way.is_plain else Asked(make(seed), way)
 
     return NamedModel(asked, tokenizer, context, about, build, modules_beside(loaded))
+
+
+def required(kind: type) -> list[str]:
+    """What a class cannot be built without."""
+    parameters = inspect.signature(kind).parameters.values()
+    return [each.name for each in parameters if each.default is each.empty]
 
 
 def own_context(model: nn.Module) -> int | None:

@@ -9,6 +9,7 @@ coder.byte_counts[tokens]           # how many bytes of text each token stands f
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ class TransformersTokenizer:
 
     Attributes:
         vocab_size: how many tokens there are; of a model with fewer embeddings, as many as those.
+        embedded: how many the model has embeddings for, and may write: often some more, which no
+            text has.
         before: the special tokens that it puts before a text, such as ``<s>``; a model that was
             trained with them is given them before each text.
     """
@@ -34,7 +37,7 @@ class TransformersTokenizer:
     def __init__(self, inner: Any) -> None:
         inner.model_max_length = 10**12  # how much is read at once is the model's affair
         self.inner = inner
-        self.vocab_size = len(inner)
+        self.vocab_size = self.embedded = len(inner)
         self.special = {int(token) for token in inner.all_special_ids}
         alone = ids_in(inner, "a", special=False)
         whole = ids_in(inner, "a", special=True)
@@ -45,13 +48,23 @@ class TransformersTokenizer:
         return torch.tensor(ids_in(self.inner, text, special=False), dtype=torch.long)
 
     def decode(self, tokens: Int[Tensor, "pos"] | Sequence[int]) -> str:
-        """Raises ``UsageError`` at the first token that is none of the vocabulary."""
+        """The text of tokens; one that the model has an embedding for and no text has, by its name.
+
+        Raises:
+            UsageError: a token that the model has not.
+        """
         ids = [int(token) for token in tokens]
-        if wrong := [token for token in ids if not 0 <= token < self.vocab_size]:
-            raise UsageError(
-                f"{wrong[0]} is no token: this vocabulary has 0 to {self.vocab_size - 1}"
-            )
-        return str(self.inner.decode(ids, clean_up_tokenization_spaces=False))
+        known = max(self.vocab_size, self.embedded)
+        if wrong := [token for token in ids if not 0 <= token < known]:
+            raise UsageError(f"{wrong[0]} is no token: this vocabulary has 0 to {known - 1}")
+        written = ""
+        for has_text, part in groupby(ids, lambda token: token < self.vocab_size):
+            tokens = list(part)
+            written += self.text_of(tokens) if has_text else "".join(self.names(tokens))
+        return written
+
+    def text_of(self, tokens: list[int]) -> str:
+        return str(self.inner.decode(tokens, clean_up_tokenization_spaces=False))
 
     def names(self, tokens: Int[Tensor, "pos"] | Sequence[int]) -> list[str]:
         """Each token as text, with its leading space; bytes that are no whole character as

@@ -8,8 +8,10 @@ its cache or downloaded, ``hf:FOLDER`` a folder. Weights are read from safetenso
 ``torch.load(weights_only=True)`` takes; code of a folder is run only where that is asked for.
 """
 
+import contextlib
 import hashlib
 import importlib.util
+import io
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -129,7 +131,12 @@ def snapshot(name: str, files: Sequence[str]) -> Path:
         UsageError: there is no such model, or no network.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
         return Path(snapshot_download(name, local_files_only=True))
@@ -149,9 +156,11 @@ def snapshot(name: str, files: Sequence[str]) -> Path:
     except RepositoryNotFoundError:
         raise UsageError(f"the hub has no model {name!r}{beside}") from None
     except Exception as error:  # whatever a network does
+        unreached = isinstance(error, LocalEntryNotFoundError)  # which tells of its own cache
+        reason = "the hub cannot be reached" if unreached else reason_of(error)
         raise UsageError(
             f"hf:{name} is neither a folder nor in the cache, and cannot be downloaded "
-            f"({reason_of(error)}): give a folder, or start again where there is a network{beside}"
+            f"({reason}): give a folder, or start again where there is a network{beside}"
         ) from error
 
 
@@ -187,7 +196,7 @@ def load_transformers(
     """
     place = weights_place(name)
     with quiet():
-        folder = read_once(place, runs) if place.gguf else place.folder
+        folder = read_once(place, runs, check) if place.gguf else place.folder
         config = config_of_folder(name, folder, trust_remote_code)
         require_causal(name, config)
         tokenizer = TransformersTokenizer(tokenizer_of_folder(name, folder, trust_remote_code))
@@ -195,6 +204,7 @@ def load_transformers(
         with console.status(f"reading {name}"):
             model = model_of_folder(name, folder, config, dtype, device, trust_remote_code)
     rows = model.get_input_embeddings().weight.shape[0]
+    tokenizer.embedded = rows
     tokenizer.vocab_size = min(tokenizer.vocab_size, rows)
     about = {"class": type(model).__name__, "module": type(model).__module__}
     return NamedModel(model.to(device).eval(), tokenizer, size_of_config(config).context, about)
@@ -276,7 +286,8 @@ def whole_model(name: str, folder: Path, **given: Any) -> Any:
     """A causal language model of transformers, all of whose weights were read."""
     from transformers import AutoModelForCausalLM
 
-    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **given)
+    given |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # refused below
+    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, **given)
     model, found = loaded
     require_all_weights(name, type(model).__name__, found)
     return model
@@ -299,7 +310,7 @@ def require_all_weights(name: str, kind: str, found: Mapping[str, Any]) -> None:
             )
 
 
-def read_once(place: WeightsPlace, runs: Path) -> Path:
+def read_once(place: WeightsPlace, runs: Path, fits: Check) -> Path:
     """A folder with what a GGUF file holds, its weights in float32 and safetensors. It is kept:
     transformers reads the file itself for twenty seconds, and the folder in two."""
     with (place.folder / place.gguf).open("rb") as file:
@@ -320,7 +331,7 @@ def read_once(place: WeightsPlace, runs: Path) -> Path:
             f"{path.parent}"
         )
         with console.status(f"reading {place.gguf}"):
-            tensors, files = unpack(place)
+            tensors, files = unpack(place, fits)
             path.parent.mkdir(parents=True, exist_ok=True)
             for name, text in files.items():
                 write_atomically(path.parent / name, text.encode())
@@ -329,14 +340,19 @@ def read_once(place: WeightsPlace, runs: Path) -> Path:
     return found
 
 
-def unpack(place: WeightsPlace) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The weights of a GGUF file in float32, and the files of its config and its tokenizer."""
-    from transformers import AutoTokenizer
+def unpack(place: WeightsPlace, check: Check) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The weights of a GGUF file in float32, and the files of its config and its tokenizer; of
+    these two the model is checked before its weights are read."""
+    from transformers import AutoConfig, AutoTokenizer
 
     given = {"gguf_file": place.gguf}
-    with told(f"{place.folder / place.gguf} cannot be read"):
+    bars = contextlib.redirect_stderr(io.StringIO())  # transformers has no option against these
+    with told(f"{place.folder / place.gguf} cannot be read"), bars:
         tokenizer = AutoTokenizer.from_pretrained(place.folder, **given)
-        model = whole_model(place.gguf, place.folder, **given, dtype=torch.float32)
+        config = AutoConfig.from_pretrained(place.folder, **given)
+        require_causal(place.gguf, config)
+        check(size_of_config(config), TransformersTokenizer(tokenizer))
+        model = whole_model(place.gguf, place.folder, **given, config=config, dtype=torch.float32)
     del model.config.quantization_config
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)

@@ -129,6 +129,30 @@ def test_a_pattern_shows_any_character_and_leaves_the_future_blank(patterns):
     assert texts(attention(patterns, 0, 1)).count(".5") == 2
 
 
+def patterns_of(layers: int, heads: int, length: int) -> pd.DataFrame:
+    code = "attn_weights = nn.functional.dropout(attn_weights, p=dropout, training=module.training)"
+    return pd.DataFrame(
+        [
+            {"layer": layer, "head": head, "query": query, "key": key, "value": 1 / (query + 1)}
+            | {"query_character": f" word{query}", "key_character": f" word{key}"}
+            | {"file": "m.py", "line": 198, "code": code}
+            for layer in range(layers)
+            for head in range(heads)
+            for query in range(length)
+            for key in range(query + 1)
+        ]
+    )
+
+
+def test_patterns_stand_in_the_middle_of_their_figure_with_all_their_names():
+    for figure in (attention(patterns_of(30, 9, 4)), attention(patterns_of(1, 1, 5), 0, 0)):
+        drawn, bar = figure.axes
+        left, right = drawn.get_tightbbox().x0, bar.get_tightbbox().x1
+        assert left >= 0
+        assert right <= figure.bbox.width
+        assert left == pytest.approx(figure.bbox.width - right, abs=0.05 * figure.bbox.width)
+
+
 def test_scores_and_distances_have_a_row_for_each_head(effects):
     zeroed = effects[effects["intervention"] == "zero"]
     scores = zeroed.assign(metric="induction", value=zeroed["head"] / 2, text="a text")

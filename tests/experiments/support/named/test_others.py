@@ -128,6 +128,15 @@ def test_a_class_of_a_file_takes_weights_that_were_trained_elsewhere(
         load_subject(named, text=str(text), runs=tmp_path, weights=weights, given=given)
 
 
+def test_a_class_that_asks_for_its_vocabulary_has_that_of_its_texts(
+    file, tmp_path, text, characters
+):
+    weights = tmp_path / "model.safetensors"
+    save_file({"embedding.weight": torch.randn(len(characters), 8)}, weights)
+    subject = load_subject(f"{file}:Tiny", text=str(text), runs=tmp_path, weights=weights)
+    assert subject.inner.embedding.num_embeddings == len(characters)
+
+
 @pytest.mark.usefixtures("small")
 def test_a_class_of_a_file_without_weights_is_trained_for_a_moment_once(file, tmp_path, text):
     first = load_subject(f"{file}:Tiny", text=str(text), runs=tmp_path)

@@ -3,13 +3,17 @@
 import importlib.util
 import json
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from experiments.support.named import reading
+from experiments.support.sampling import write_variants
 from experiments.support.trained import load_subject
 from gpt.errors import UsageError
 from interp.metrics import loss
@@ -115,6 +119,95 @@ def test_damaged_weights_and_those_of_another_class_are_refused(folder_of, tmp_p
     shutil.copy(folder_of("gpt2") / "model.safetensors", weights)
     with pytest.raises(UsageError, match=r"is of another class|has no"):
         load_subject(f"hf:{folder}", runs=tmp_path)
+
+
+def changed_weight(folder: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    weights = load_file(folder / "model.safetensors")
+    name = "model.layers.1.self_attn.q_proj.weight"
+    weights[name] = change(weights[name]).contiguous()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda weight: weight[:-1], r"another shape of model.layers.1.self_attn.q_proj.weight"),
+        (lambda weight: weight / 0, r"q_proj.weight holds a number that is not finite"),
+        (lambda weight: weight * torch.nan, r"cannot be used in float32: model.layers.1.self_attn"),
+    ],
+)
+def test_a_weight_that_is_no_weight_of_the_model_is_named(folder_of, tmp_path, change, sentence):
+    folder = without(folder_of("llama"), tmp_path / "changed")
+    changed_weight(folder, change)
+    with pytest.raises(UsageError, match=sentence):
+        load_subject(f"hf:{folder}", runs=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("family", "context", "sentence"),
+    [
+        ("llama", 33, "--context is 33; this model reads 32 tokens at once"),
+        ("gemma", 1, "begins with 1 special tokens: 2 are the fewest"),
+    ],
+)
+def test_a_context_that_a_model_has_not_is_refused_before_weights_are_read(
+    folder_of, tmp_path, monkeypatch, family, context, sentence
+):
+    monkeypatch.setattr(reading, "model_of_folder", unread)
+    with pytest.raises(UsageError, match=sentence):
+        load_subject(f"hf:{folder_of(family)}", runs=tmp_path, context=context)
+
+
+def unread(*_: object, **__: object) -> None:
+    raise AssertionError("weights are read")
+
+
+def test_a_gguf_file_is_checked_before_it_is_unpacked_and_quietly(
+    folder_of, tmp_path, monkeypatch, capsys
+):
+    import transformers
+
+    folder = folder_of("llama")
+    file = tmp_path / "weights.gguf"
+    file.write_bytes(b"GGUF")
+    for kind in (transformers.AutoConfig, transformers.AutoTokenizer):
+        given = kind.from_pretrained(folder)
+        monkeypatch.setattr(kind, "from_pretrained", lambda *_, given=given, **__: given)
+    monkeypatch.setattr(reading, "whole_model", unread)
+    with pytest.raises(UsageError, match="--context is 33; this model reads 32 tokens at once"):
+        load_subject(f"hf:{file}", runs=tmp_path, context=33)
+
+    def stop(*_: object, **__: object) -> None:
+        print("de-quantizing 1/272", file=sys.stderr)
+        raise UsageError("no further")
+
+    monkeypatch.setattr(reading, "whole_model", stop)
+    with pytest.raises(UsageError, match="no further"):
+        load_subject(f"hf:{file}", runs=tmp_path)
+    assert "de-quantizing" not in capsys.readouterr().err
+
+
+def test_a_token_that_no_text_has_is_written_by_its_name(folder_of, text, tmp_path):
+    """Many models have some embeddings more than their tokenizer has tokens."""
+    from transformers import AutoModelForCausalLM
+
+    folder = without(folder_of("llama"), tmp_path / "padded")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.resize_token_embeddings(400)
+    model.save_pretrained(folder)
+    coder = load_subject(f"hf:{folder}", text=str(text), runs=tmp_path).tokenizer
+    (the,) = coder.encode(" the").tolist()
+    assert coder.vocab_size == 384
+    assert coder.decode([the, 399, 390, the]) == " the<399><390> the"
+    with pytest.raises(UsageError, match="400 is no token: this vocabulary has 0 to 399"):
+        coder.decode([400])
+
+
+def test_a_model_with_a_token_before_each_text_writes_within_its_context(folder_of, text, tmp_path):
+    subject = load_subject(f"hf:{folder_of('gemma')}", text=str(text), runs=tmp_path, context=4)
+    samples = write_variants(subject, 0, {})
+    assert (samples["detail"] == "").all()
+    assert samples["prompt"].str.startswith("<|end|>").all()
 
 
 def test_code_of_a_folder_is_never_run_unasked(folder_of, tmp_path):
