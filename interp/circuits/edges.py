@@ -15,7 +15,7 @@ Each is one value at one hook point, and so an intervention: ``interp.sweep`` ru
 proofs, its store and its receipts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
@@ -272,7 +272,7 @@ def add_lines(table: pd.DataFrame, edges: Sequence[Edge], lines: dict[str, Any])
     """The same table with the source lines of both ends."""
     hooks = {
         "": [writer_hook(edge.writer) for edge in edges],
-        "reader_": [reader_hook(edge.reader) for edge in edges],
+        "reader_": [reader_hook(edge.reader, lines) for edge in edges],
     }
     for prefix, names in hooks.items():
         sources = [lines.get(name) for name in names]
@@ -290,8 +290,8 @@ def writer_hook(writer: Writer) -> str:
     return f"blocks.{writer.layer}.hook_{'mlp' if writer.kind == 'mlp' else 'attn'}_out"
 
 
-def reader_hook(reader: Reader) -> str:
-    """The hook point of what a reader makes of the stream."""
-    if reader.layer is None:
-        return "hook_logits"
+def reader_hook(reader: Reader, lines: Collection[str]) -> str:
+    """The hook point of what a reader makes of the stream, of those whose line is known."""
+    if reader.layer is None:  # bridges and views call it as the second
+        return "hook_logits" if "hook_logits" in lines else "unembed.hook_out"
     return f"blocks.{reader.layer}.{KINDS[reader.kind]}"

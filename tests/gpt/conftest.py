@@ -5,16 +5,25 @@ from dataclasses import replace
 import pytest
 
 from gpt import GPT, GPTConfig
-from gpt.text import CharTokenizer, Data, load_corpus, split
+from gpt.text import CharTokenizer, Corpus, Data, load_corpus, split
 
 SMALL = GPTConfig(block_size=16, vocab_size=103, n_layer=1, n_head=2, n_embd=16)
 
 
 @pytest.fixture(scope="session")
-def text() -> tuple[Data, CharTokenizer]:
-    corpus = load_corpus("python-docs")
-    tokenizer = CharTokenizer.from_text(corpus.text)
-    return split(corpus, tokenizer, SMALL.block_size), tokenizer
+def python_docs() -> Corpus:
+    return load_corpus("python-docs")
+
+
+@pytest.fixture(scope="session")
+def docs(python_docs: Corpus) -> Data:
+    return split(python_docs, CharTokenizer.from_text(python_docs.text), block_size=64)
+
+
+@pytest.fixture(scope="session")
+def text(python_docs: Corpus) -> tuple[Data, CharTokenizer]:
+    tokenizer = CharTokenizer.from_text(python_docs.text)
+    return split(python_docs, tokenizer, SMALL.block_size), tokenizer
 
 
 @pytest.fixture

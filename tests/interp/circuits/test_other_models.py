@@ -233,6 +233,14 @@ def test_open_edges_are_the_direct_paths_of_transformer_lens(bridge_over, kind):
     assert (table["delta"].abs() > 1e-5).all()
 
 
+def test_the_logits_have_their_line_on_a_view_too():
+    view = ip.hook_lines(built("llama"), PAIR[0])
+    table = edge_effects(view, *PAIR, gap, edges=["m1 -> logits"], progress=False)
+    assert table["reader_code"].str.contains("self.lm_head").all()
+    assert table["reader_file"].str.endswith("modeling_llama.py").all()
+    assert table["reader_line"].notna().all()
+
+
 def test_a_model_whose_parts_do_not_sum_to_its_stream_is_refused():
     model = random_gpt(n_layer=2)
 
