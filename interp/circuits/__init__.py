@@ -16,6 +16,7 @@ from interp.circuits.contributions import SummedRun, take_apart
 from interp.circuits.edges import edge_effects
 from interp.circuits.exhaustive.lattice import CircuitLattice
 from interp.circuits.exhaustive.tree import every_circuit
+from interp.circuits.finding.greedy import remove_greedily
 from interp.circuits.finding.ranking import EdgeAudit, audit_edges, rank_edges
 from interp.circuits.finding.scoring import score_edges
 from interp.circuits.graph import Edge, Graph, Reader, Writer, graph_of_sizes
@@ -39,6 +40,7 @@ __all__ = [
     "graph_of_sizes",
     "path_effects",
     "rank_edges",
+    "remove_greedily",
     "run_circuits",
     "score_edges",
     "take_apart",

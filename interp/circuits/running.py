@@ -286,7 +286,13 @@ def measure_circuits(
     run: SummedRun, rest: Mapping[Writer, Tensor], circuits: Sequence[Circuit], metric: Metric
 ) -> Float[np.ndarray, "circuit batch"]:
     """The metric of each circuit, text by text; all of them run together."""
-    streams = CircuitRuns(run, rest, circuits).ends()
+    return measure_streams(run, CircuitRuns(run, rest, circuits).ends(), metric)
+
+
+def measure_streams(
+    run: SummedRun, streams: Float[Tensor, "circuit batch pos d_model"], metric: Metric
+) -> Float[np.ndarray, "circuit batch"]:
+    """The metric of what the logits read, text by text."""
     blocks, tokens = run.blocks, run.blocks.tokens
     unembed = blocks.blocks.unembed
     vocab = unembed(blocks.last[:1, :1]).shape[-1]

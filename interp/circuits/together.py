@@ -80,12 +80,17 @@ class CircuitRuns:
         self.written = Written()
         self.now: list[dict[int, int]] = [{} for _ in circuits]  # by writer, its value's number
 
-    def ends(self) -> Float[Tensor, "circuit batch pos d_model"]:
-        """The stream that each circuit's logits read."""
+    def ends(self, begin: int = 0) -> Float[Tensor, "circuit batch pos d_model"]:
+        """The stream that each circuit's logits read.
+
+        Args:
+            begin: the first layer that some edge is missing from; those below are the model's.
+        """
         graph = self.run.graph
-        for writer in graph.embeddings:
-            self.write(writer, ["embedding"] * self.count, {"embedding": self.run.written[writer]})
-        for layer, parts in enumerate(graph.layers):
+        for writer in graph.writers:
+            if writer.layer is None or writer.layer < begin:
+                self.write(writer, ["whole"] * self.count, {"whole": self.run.written[writer]})
+        for layer, parts in enumerate(graph.layers[begin:], start=begin):
             if parts.heads:
                 self.run_attention(layer)
             if parts.mlp:

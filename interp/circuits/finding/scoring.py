@@ -103,7 +103,7 @@ def score_edges(
             scores = np.tile(order[:, None] / len(chosen), len(clean))
         else:
             scores = approximate_edges(pair, chosen, metric, method, steps)
-        baseline, nothing = measure_ends(pair, metric)
+        baseline, nothing = means_of_both(pair, metric)
         lines = source_lines(model, clean[:1])
     table = name_edges(chosen)
     table["method"], table["score"] = method, scores.mean(axis=1)
@@ -180,7 +180,7 @@ def shares_of(steps: int) -> Iterator[float]:
     return ((step + 0.5) / steps for step in range(steps))
 
 
-def measure_ends(pair: RunPair, metric: Metric) -> tuple[float, float]:
+def means_of_both(pair: RunPair, metric: Metric) -> tuple[float, float]:
     """The metric's mean in the run that is patched, and in the other one."""
     blocks = pair.patched.blocks
     with torch.no_grad():
