@@ -10,6 +10,7 @@ table = edge_effects(model, clean, corrupted, metric, meaning="direct")    # pat
     curve = faithfulness_curve(model, clean, corrupted, metric, {"EAP": ranked})
     lattice = every_circuit(model, clean, corrupted, metric)                   # of a small model
     lattice.smallest(within=0.1), lattice.shapley()
+    print(edge_twin(model, "a0.h1 -> a1.h0.k", clean).diff)                    # as a source edit
 """
 
 from interp.circuits.contributions import SummedRun, take_apart
@@ -23,18 +24,22 @@ from interp.circuits.graph import Edge, Graph, Reader, Writer, graph_of_sizes
 from interp.circuits.guarantees.curves import curve_areas, faithfulness_curve
 from interp.circuits.paths import path_effects
 from interp.circuits.running import run_circuits
+from interp.circuits.twins import EdgeTwin, check_twins, edge_twin, where
 
 __all__ = [
     "CircuitLattice",
     "Edge",
     "EdgeAudit",
+    "EdgeTwin",
     "Graph",
     "Reader",
     "SummedRun",
     "Writer",
     "audit_edges",
+    "check_twins",
     "curve_areas",
     "edge_effects",
+    "edge_twin",
     "every_circuit",
     "faithfulness_curve",
     "graph_of_sizes",
@@ -44,4 +49,5 @@ __all__ = [
     "run_circuits",
     "score_edges",
     "take_apart",
+    "where",
 ]

@@ -284,7 +284,10 @@ class Rewriting:
             assign(holder, name, value)
 
     def importers(self, name: str, value: Any) -> list[ModuleType]:
-        """The modules that hold a name because they imported it from this file."""
+        """The modules that hold a name because they imported it from this file; none of one that
+        the file does not have yet."""
+        if value is MISSING:
+            return []
         found = []
         for module in list(sys.modules.values()):
             held = getattr(module, "__dict__", {})

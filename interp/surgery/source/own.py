@@ -32,6 +32,7 @@ from interp.surgery.source.patches import (
     with_ends_of,
 )
 from interp.surgery.source.syntax import (
+    SCOPE,
     Edit,
     Source,
     count_line_ends,
@@ -236,14 +237,11 @@ def statements_on_one_line(lines: list[str]) -> str:
 def scope_of(source: Source, edits: tuple[Edit, ...]) -> str:
     """The functions and classes in which edits are made; empty at the level of the module."""
     syntax = parse(source)
+    scopes = [node for node in ast.walk(syntax.tree) if isinstance(node, SCOPE)]
     found: dict[str, None] = {}
     for one in edits:
         around = [
-            node
-            for node in ast.walk(syntax.tree)
-            if node in syntax.qualname
-            and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-            and node.lineno <= one.line <= (node.end_lineno or node.lineno)
+            node for node in scopes if node.lineno <= one.line <= (node.end_lineno or node.lineno)
         ]
         found[syntax.qualname[around[-1]] if around else ""] = None
     return "+".join(name for name in found if name)

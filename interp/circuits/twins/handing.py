@@ -1,0 +1,221 @@
+"""How does a reader's line come by another stream?"""
+
+import ast
+from collections.abc import Sequence
+from functools import partial
+
+from torch import Tensor
+
+from interp.circuits.graph import Reader
+from interp.circuits.twins.copying import (
+    check_bound,
+    copy_chain,
+    in_brackets,
+    is_read_elsewhere,
+    patched,
+)
+from interp.circuits.twins.making import READ, EdgeEdits, no_module
+from interp.circuits.twins.places import CodeSite
+from interp.circuits.twins.slicing import (
+    Chain,
+    argument_for,
+    callers,
+    names_bound_by,
+    trace_back,
+)
+from interp.errors import SurgeryError
+from interp.surgery.running.observing import place_of
+from interp.surgery.source.syntax import Syntax, parse
+
+
+def read_edge(making: EdgeEdits, reader: Reader) -> None:
+    if reader.layer is None:
+        read_logits(making)
+    elif reader.kind == "mlp":
+        read_mlp(making, reader.layer)
+    else:
+        read_head(making, reader)
+
+
+def read_logits(making: EdgeEdits) -> None:
+    """The first line behind the layers that makes something else of the stream."""
+    stream = making.lines.summed.blocks.last
+    end = max(
+        each.number for all in making.run.noted.values() for each in all if each.layer is not None
+    )
+    found: list[tuple[int, Syntax, ast.stmt]] = []
+    for source in making.run.sources:
+        syntax = parse(source)
+        for statement in syntax.statements:
+            value = getattr(statement, "value", None)
+            if not isinstance(value, ast.expr):
+                continue
+            times = making.run.times(syntax, value, None)
+            often = len(making.run.noted.get((source, place_of(value)), []))
+            if not times or often > 1 or times[-1].number < end:
+                continue
+            if making.run.is_value(syntax, value, None, stream):
+                continue
+            if list(leaves_of(making, syntax, value, None, stream)):
+                found.append((times[-1].number, syntax, statement))
+    if not found:
+        raise SurgeryError("no line behind the layers reads the stream")
+    _, syntax, statement = min(found, key=lambda each: each[0])
+    value = getattr(statement, "value")  # noqa: B009
+    for leaf in leaves_of(making, syntax, value, None, stream):
+        making.of(syntax).put(leaf, partial(patch_leaf, syntax, leaf))
+
+
+def patch_leaf(syntax: Syntax, leaf: ast.expr, code: str) -> str:
+    return in_brackets(leaf, syntax, patched(code))
+
+
+def leaves_of(
+    making: EdgeEdits, syntax: Syntax, node: ast.AST, layer: int | None, value: Tensor
+) -> Sequence[ast.expr]:
+    """The outermost expressions of another that are a value."""
+    if isinstance(node, ast.expr) and making.run.is_value(syntax, node, layer, value):
+        return [node]
+    return [
+        leaf
+        for child in ast.iter_child_nodes(node)
+        for leaf in leaves_of(making, syntax, child, layer, value)
+    ]
+
+
+def read_mlp(making: EdgeEdits, layer: int) -> None:
+    site = making.lines.site("mlp", layer)
+    *_, chain = chains_to(making, site, layer, taken_stream(making, layer, "mlp"))
+    edits = making.of(chain.syntax)
+    condition = making.is_module("reader", chain.module, chain.own)
+    if is_read_elsewhere(making, chain):
+        read_early(making, chain, condition)
+        return
+    for leaf in chain.leaves:
+        statement = chain.syntax.statement(leaf)
+        own = names_bound_by(statement) if isinstance(statement, ast.Assign) else []
+        if isinstance(leaf, ast.Name) and own == [leaf.id]:
+            changed = f"{leaf.id} = {patched(leaf.id)}"  # the line itself binds it anew
+            edits.before(statement, [f"if {condition}:", f"    {changed}"])
+        else:
+            edits.put(leaf, partial(patch_leaf_where, chain.syntax, leaf, condition))
+
+
+def patch_leaf_where(syntax: Syntax, leaf: ast.expr, condition: str, code: str) -> str:
+    return in_brackets(leaf, syntax, f"{patched(code)} if {condition} else {code}")
+
+
+def read_head(making: EdgeEdits, reader: Reader) -> None:
+    layer, head, kind = reader.layer, reader.head, reader.kind
+    assert layer is not None and head is not None
+    site = making.lines.site(kind, layer)
+    if site.module is None or not site.name:
+        raise SurgeryError(f"the {kind} of layer {layer} has no name of its own")
+    first, *outer = chains_to(making, site, layer, taken_stream(making, layer, kind))
+    condition = making.is_module("reader", first.module, first.own)
+    for inner, chain in zip([first, *outer], outer, strict=False):
+        hand_in(making, inner, chain)
+    part = making.index(kind, layer, head)
+    edits = making.of(site.syntax)
+    copied, code = copy_chain(making, first, dict.fromkeys(first.parameters, READ))
+    other = f"edge_{site.name}"
+    assert isinstance(site.statement, (ast.Assign, ast.AnnAssign))  # it binds a name
+    bound = names_bound_by(site.statement)
+    targets = ", ".join(other if name == site.name else "_" for name in bound)
+    lines = [
+        *copied,
+        f"{targets} = {code}",
+        f"{site.name} = {site.name}.clone()",
+        f"{site.name}{part} = {other}{part}",
+    ]
+    if outer:
+        check_bound(first, site.statement)
+        lines = [f"if {condition}:", *(f"    {line}" for line in lines)]
+        edits.after(site.statement, lines)
+        return
+    starts = first.statements[0] if first.statements else site.statement
+    check_bound(first, starts)
+    edits.before(starts, [f"if {condition}:", *(f"    {line}" for line in lines[:-2])])
+    edits.after(site.statement, [f"if {condition}:", *(f"    {line}" for line in lines[-2:])])
+
+
+def hand_in(making: EdgeEdits, inner: Chain, chain: Chain) -> None:
+    """Before a module is called, what it would be handed of the other stream."""
+    call = making.call_of[inner]
+    spelt = ast.unparse(call.func)
+    if isinstance(call.func, ast.Attribute) and call.func.attr == inner.function.name:
+        spelt = ast.unparse(call.func.value) if chain.module is inner.module else spelt
+    condition = making.is_module("reader", making.modules["reader"], spelt)
+    if chain.parameters:
+        raise SurgeryError(f"the stream comes to {chain.function.name} in several ways")
+    copied, code = copy_chain(making, chain, {})
+    starts = chain.statements[0] if chain.statements else chain.syntax.statement(chain.end)
+    check_bound(chain, starts)
+    last = chain.statements[-1] if chain.statements else None
+    if (
+        last is not None
+        and isinstance(chain.end, ast.Name)
+        and names_bound_by(last) == [chain.end.id]
+    ):
+        code = copied.pop().partition(" = ")[2]
+    lines = [*copied, f"{READ} = {code}"]
+    making.of(chain.syntax).before(starts, [f"if {condition}:", *(f"    {line}" for line in lines)])
+
+
+def taken_stream(making: EdgeEdits, layer: int, kind: str) -> Tensor:
+    """What a reader of a layer takes from."""
+    blocks = making.lines.summed.blocks
+    entering = blocks.entering[layer]
+    if kind == "mlp" and not blocks.is_parallel(layer):
+        return entering + blocks.values[layer]["attn"]
+    return entering
+
+
+def chains_to(making: EdgeEdits, site: CodeSite, layer: int, stream: Tensor) -> list[Chain]:
+    """How a value follows from the stream: in its own function, then in those that called
+    it."""
+    if site.module is None:
+        raise no_module(site.syntax, site.function)
+    making.call_of = {}
+    chain = trace_back(
+        *(making.run, site.syntax, site.function, site.module, site.node, layer, stream)
+    )
+    found = [chain]
+    while not chain.leaves:
+        chain = outer_chain(making, chain, stream)
+        found.append(chain)
+    return found
+
+
+def outer_chain(making: EdgeEdits, chain: Chain, stream: Tensor) -> Chain:
+    for syntax, function, module, call in callers(
+        making.run, chain.function, chain.module, chain.layer
+    ):
+        for name in sorted(chain.parameters):
+            handed = argument_for(call, chain.function, name)
+            if handed is None:
+                continue
+            chain_there = trace_back(
+                *(making.run, syntax, function, module, handed, chain.layer, stream)
+            )
+            if chain_there.leaves or chain_there.parameters:
+                making.call_of[chain] = call
+                chain.parameters = {name}
+                return chain_there
+    raise SurgeryError(
+        f"how {chain.function.name} of {chain.syntax.source.file} comes by the stream is not "
+        "seen in the model's own files"
+    )
+
+
+def read_early(making: EdgeEdits, chain: Chain, condition: str) -> None:
+    """Before others read what a chain makes too, its end is made of the other stream."""
+    copied, code = copy_chain(making, chain, {})
+    check_bound(chain, chain.statements[0])
+    lines = [*copied, f"{READ} = {code}"]
+    edits = making.of(chain.syntax)
+    edits.before(chain.statements[0], [f"if {condition}:", *(f"    {line}" for line in lines)])
+    edits.put(
+        chain.end,
+        lambda own: in_brackets(chain.end, chain.syntax, f"{READ} if {condition} else {own}"),
+    )

@@ -1,0 +1,157 @@
+"""How does a writer's line note what it wrote?"""
+
+import ast
+
+import torch
+from torch import Tensor
+
+from interp.circuits.graph import Writer
+from interp.circuits.twins.copying import (
+    check_bound,
+    copy_chain,
+)
+from interp.circuits.twins.making import WROTE, EdgeEdits, no_module
+from interp.circuits.twins.places import CodeSite
+from interp.circuits.twins.slicing import (
+    Chain,
+    trace_back,
+)
+from interp.errors import SurgeryError
+from interp.surgery.source.syntax import parse
+
+
+def write_edge(making: EdgeEdits, writer: Writer) -> None:
+    if writer.layer is None:
+        write_embedding(making, writer)
+    elif writer.kind == "head":
+        write_head(making, writer)
+    else:
+        site = making.lines.site("mlp" if writer.kind == "mlp" else "attn", writer.layer)
+        note_written(making, site, in_writer(making, site))
+
+
+def in_writer(making: EdgeEdits, site: CodeSite) -> str:
+    if site.module is None:
+        raise no_module(site.syntax, site.function)
+    return making.is_module("writer", site.module, site.function.args.args[0].arg)
+
+
+def note_written(making: EdgeEdits, site: CodeSite, condition: str) -> None:
+    """Notes what a line wrote, where a condition holds."""
+    edits = making.of(site.syntax)
+    name = site.name or "edge_wrote"
+    noting = [f"if {condition}:", f"    {WROTE} = {name}"] if condition else [f"{WROTE} = {name}"]
+    if site.name:
+        edits.after(site.statement, noting)
+    else:
+        edits.before(site.statement, [lambda: f"{name} = {edits.made(site.node)}", *noting])
+        edits.put(site.node, lambda _: name)
+
+
+def write_embedding(making: EdgeEdits, writer: Writer) -> None:
+    value = making.lines.summed.written[writer]
+    if writer.kind == "embed" and not making.lines.summed.graph.split_embed:
+        found = list(bound_before_layers(making, value))
+    else:
+        line = making.lines.lines.get(f"hook_{writer.kind}")
+        found = [
+            site
+            for syntax, statement in (making.lines.statements_at(line) if line else [])
+            for site in making.lines.sites_in(syntax, statement, None, value)
+            or making.lines.sites_in(syntax, statement, None, value[:1])
+        ]
+    if not found:
+        raise SurgeryError(f"no line of its own gives {writer} a name")
+    note_written(making, found[-1], "")
+
+
+def bound_before_layers(making: EdgeEdits, value: Tensor) -> list[CodeSite]:
+    """The assignments that bind a value before the first layer runs, in the order of the
+    run."""
+    found: list[tuple[int, CodeSite]] = []
+    begin = min(
+        each.number for all in making.run.noted.values() for each in all if each.layer is not None
+    )
+    for source in making.run.sources:
+        syntax = parse(source)
+        for statement in syntax.statements:
+            if not isinstance(statement, (ast.Assign, ast.AnnAssign)):
+                continue
+            for site in making.lines.sites_in(syntax, statement, None, value):
+                times = making.run.times(syntax, site.node, None)
+                if site.name and len(times) == 1 and times[0].number < begin:
+                    found.append((times[0].number, site))
+    return [site for _, site in sorted(found, key=lambda each: each[0])]
+
+
+def write_head(making: EdgeEdits, writer: Writer) -> None:
+    """A head's share is what attention's output is of what this head alone reads out."""
+    layer, head = writer.layer, writer.head
+    assert layer is not None and head is not None
+    blocks = making.lines.summed.blocks
+    site = making.lines.site("z", layer)
+    if site.module is None or not site.name:
+        raise SurgeryError(f"what the heads of layer {layer} read out has no name of its own")
+    end = first_that_is(making, site, layer, blocks.values[layer]["attn"])
+    read_out = blocks.as_made(layer, "z", blocks.values[layer]["z"])
+    chain = trace_back(*(making.run, site.syntax, site.function, site.module, end, layer, read_out))
+    if not chain.leaves or chain.parameters:
+        raise SurgeryError(f"how attention of layer {layer} goes on from its heads is not seen")
+    part = making.index("z", layer, head)
+    copied, code = copy_chain(making, chain, {"": f"edge_{site.name}"})
+    code += less_bias(making, chain, layer)
+    check_bound(chain, site.statement)
+    alone = f"edge_{site.name}"
+    making.of(site.syntax).after(
+        site.statement,
+        [
+            f"if {in_writer(making, site)}:",
+            f"    {alone} = {site.name}.new_zeros({site.name}.shape)",
+            f"    {alone}{part} = {site.name}{part}",
+            *(f"    {line}" for line in copied),
+            f"    {WROTE} = {code}",
+        ],
+    )
+
+
+def first_that_is(making: EdgeEdits, site: CodeSite, layer: int, value: Tensor) -> ast.expr:
+    """The first expression of a function, behind a line, that is a value."""
+    for node in sorted(
+        (n for n in ast.walk(site.function) if isinstance(n, ast.expr)),
+        key=lambda n: (n.lineno, n.col_offset),
+    ):
+        behind = node.lineno > (site.statement.end_lineno or site.statement.lineno)
+        if behind and making.run.is_value(site.syntax, node, layer, value):
+            return node
+    raise SurgeryError(
+        f"{site.function.name} of {site.source.file} does not make what attention of layer "
+        f"{layer} adds to the stream"
+    )
+
+
+def less_bias(making: EdgeEdits, chain: Chain, layer: int) -> str:
+    """What is taken from a head's share: what attention adds when no head reads out
+    anything."""
+    blocks = making.lines.summed.blocks
+    x, values = blocks.entering[layer], blocks.values[layer]
+    everyone = torch.arange(len(x))
+    setting = {"z": torch.zeros_like(values["z"])}
+    nothing = blocks.call(layer, x, everyone, ["attn"], setting=setting)["attn"]
+    if not nothing.any():
+        return ""
+    found = []
+    for node in chain.depends:
+        called = node.func if isinstance(node, ast.Call) else None
+        text = ast.unparse(called) if called is not None else ""
+        module = making.run.value(chain.syntax, called, chain.layer) if called else None
+        if module is None and isinstance(called, ast.Attribute):
+            module = getattr(chain.module, called.attr, None)
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, Tensor) and torch.equal(bias.expand_as(nothing), nothing):
+            found.append(f" - {text}.bias")
+    if len(found) != 1:
+        raise SurgeryError(
+            f"attention of layer {layer} adds something where no head reads out anything, and "
+            "no bias of its own files says what"
+        )
+    return found[0]

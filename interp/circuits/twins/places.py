@@ -1,0 +1,215 @@
+"""On which lines of a model's own files does each writer write, and does each reader read?
+
+lines = EdgeLines.of(model, tokens)
+lines.site("k", 3)          # the expression that is the keys of layer 3, and the name that it gets
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from interp.circuits.contributions import SummedRun, take_apart
+from interp.circuits.edges import reader_hook, writer_hook
+from interp.circuits.graph import Edge
+from interp.circuits.reading import KINDS
+from interp.circuits.twins.following import FollowedRun, follow_run, same
+from interp.circuits.twins.slicing import names_bound_by
+from interp.errors import SurgeryError
+from interp.hooking import evaluating
+from interp.site import Model, source_lines
+from interp.surgery.source.syntax import FunctionNode, Source, Syntax, parse, read_source
+from interp.tracing import SourceLine
+
+
+@dataclass(frozen=True)
+class CodeSite:
+    """Where a value is made.
+
+    Args:
+        module: of which the function is a method; None of a plain function.
+        node: the expression that is the value, or a tuple that holds it.
+        name: that it is bound to; empty where it is bound to none.
+    """
+
+    syntax: Syntax
+    function: FunctionNode
+    module: nn.Module | None
+    statement: ast.stmt
+    node: ast.expr
+    name: str
+
+    @property
+    def source(self) -> Source:
+        return self.syntax.source
+
+
+@dataclass(frozen=True)
+class EdgePlace:
+    """An edge as lines of code.
+
+    Args:
+        file, line, code: of the writer, in its layer and head.
+        reader_file, reader_line, reader_code: of the reader.
+        variable: what the reader's line binds; empty where it binds nothing.
+    """
+
+    edge: Edge
+    file: str
+    line: int | None
+    code: str
+    layer: int | None
+    head: int | None
+    reader_file: str
+    reader_line: int | None
+    reader_code: str
+    variable: str
+
+    def __str__(self) -> str:
+        writer = f"{self.file}:{self.line}"
+        return f"({writer}, layer {self.layer}, head {self.head}) -> " + (
+            f"({self.reader_file}:{self.reader_line}, {self.variable})"
+        )
+
+
+@dataclass
+class EdgeLines:
+    """One run of a model as its lines show it, and as a sum of what its parts write.
+
+    Args:
+        lines: of hook points, by name.
+    """
+
+    model: Model
+    summed: SummedRun
+    run: FollowedRun
+    lines: dict[str, SourceLine]
+    _sites: dict[tuple[str, int], CodeSite] = field(default_factory=dict, init=False)
+
+    @classmethod
+    def of(
+        cls, model: Model, tokens: Int[Tensor, "batch pos"], *, split_embed: bool = False
+    ) -> "EdgeLines":
+        """Raises what ``take_apart`` raises; ``SurgeryError`` where the files are not at hand."""
+        with evaluating(model):
+            some = tokens[:2]
+            summed = take_apart(model, some, split_embed=split_embed)
+            lines = source_lines(model, some)
+            paths = dict.fromkeys(line.path for line in lines.values())
+            own = [path for path in paths if "site-packages/torch/" not in path.replace("\\", "/")]
+            if not own:
+                raise SurgeryError("no line of this model's own files makes any of its values")
+            run = follow_run(model, some, [read_source(path) for path in own])
+        return cls(model, summed, run, lines)
+
+    def place(self, edge: Edge) -> EdgePlace:
+        """An edge as lines of code."""
+        writer = self.lines.get(writer_hook(edge.writer))
+        reader = self.lines.get(reader_hook(edge.reader))
+        return EdgePlace(
+            edge,
+            writer.file if writer else "",
+            writer.line if writer else None,
+            writer.code if writer else "",
+            edge.writer.layer,
+            edge.writer.head,
+            reader.file if reader else "",
+            reader.line if reader else None,
+            reader.code if reader else "",
+            variable_of(reader.code) if reader else "",
+        )
+
+    def site(self, kind: str, layer: int) -> CodeSite:
+        """Where a value of a layer is made.
+
+        Args:
+            kind: of ``KINDS``.
+
+        Raises:
+            SurgeryError: no expression of the line is the value.
+        """
+        if (kind, layer) not in self._sites:
+            self._sites[kind, layer] = self._find_site(kind, layer)
+        return self._sites[kind, layer]
+
+    def _find_site(self, kind: str, layer: int) -> CodeSite:
+        name = f"blocks.{layer}.{KINDS[kind]}"
+        blocks = self.summed.blocks
+        value = blocks.as_made(layer, kind, blocks.values[layer][kind])
+        if name not in self.lines:
+            raise SurgeryError(f"no line of the model's own files makes {name}")
+        found = self.lines[name]
+        for syntax, statement in self.statements_at(found):
+            for site in self.sites_in(syntax, statement, layer, value):
+                return site
+        raise SurgeryError(
+            f"no expression on line {found.line} of {Path(found.path).name}, {found.code!r}, is "
+            f"what {name} shows"
+        )
+
+    def statements_at(self, line: SourceLine) -> Iterator[tuple[Syntax, ast.stmt]]:
+        for source in self.run.sources:
+            if str(source.path) == line.path:
+                syntax = parse(source)
+                for statement in syntax.statements:
+                    if statement.lineno == line.line:
+                        yield syntax, statement
+
+    def sites_in(
+        self, syntax: Syntax, statement: ast.stmt, layer: int | None, value: Tensor
+    ) -> Iterator[CodeSite]:
+        """The expressions of a statement that are a value, or the tuple that holds it."""
+        function = syntax.outermost(statement)
+        if function is None:
+            return
+        module = self.run.module_of(syntax, function, layer)
+        bound = (
+            names_bound_by(statement) if isinstance(statement, (ast.Assign, ast.AnnAssign)) else []
+        )
+        whole = getattr(statement, "value", None)
+        for node in ast.walk(statement):
+            if not isinstance(node, ast.expr):
+                continue
+            held = self.run.value(syntax, node, layer)
+            if isinstance(held, Tensor) and self.run.is_value(syntax, node, layer, value):
+                name = bound[0] if node is whole and len(bound) == 1 else ""
+                yield CodeSite(syntax, function, module, statement, node, name)
+            elif isinstance(held, tuple) and node is whole and len(bound) == len(held):
+                for part, name in zip(held, bound, strict=True):
+                    if isinstance(part, Tensor) and same(part, value) and name:
+                        yield CodeSite(syntax, function, module, statement, node, name)
+
+    @cached_property
+    def paths(self) -> dict[int, str]:
+        """The path of every module, by its id."""
+        return {id(module): path for path, module in self.run.root.named_modules()}
+
+    def spelt(self, module: nn.Module, own: str = "self") -> str:
+        """How code of the whole model says which module is meant: ``self.blocks[1].attn``.
+
+        Raises:
+            SurgeryError: it is none of the model's.
+        """
+        if id(module) not in self.paths:
+            raise SurgeryError(f"a {type(module).__name__} that runs is no part of the model")
+        text = own
+        for part in filter(None, self.paths[id(module)].split(".")):
+            if part.isdigit():
+                text += f"[{part}]"
+            else:
+                text += f".{part}" if part.isidentifier() else f"[{part!r}]"
+        return text
+
+
+def variable_of(code: str) -> str:
+    """What a statement binds."""
+    try:
+        (statement,) = ast.parse(code).body
+    except (SyntaxError, ValueError):
+        return ""
+    targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
+    return ast.unparse(targets[0]) if targets[0] is not None else ""
