@@ -109,7 +109,7 @@ class EdgeLines:
     def place(self, edge: Edge) -> EdgePlace:
         """An edge as lines of code."""
         writer = self.lines.get(writer_hook(edge.writer))
-        reader = self.lines.get(reader_hook(edge.reader))
+        reader = self.lines.get(reader_hook(edge.reader, self.lines))
         return EdgePlace(
             edge,
             writer.file if writer else "",
