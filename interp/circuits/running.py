@@ -27,7 +27,14 @@ from interp.circuits.edges import choose_edges
 from interp.circuits.graph import Edge, Graph, Writer
 from interp.circuits.pairs import check_pair
 from interp.circuits.rounding import tolerance_for
-from interp.circuits.together import Circuit, CircuitRuns, bytes_of_one
+from interp.circuits.together import (
+    Circuit,
+    CircuitRuns,
+    Kept,
+    as_rows,
+    bytes_of_runs,
+    without_idle,
+)
 from interp.errors import UsageError
 from interp.hooking import evaluating
 from interp.metrics import Metric, metric_name
@@ -145,7 +152,8 @@ def prepare_circuits(
                 "circuit can be more or less like the model"
             )
         decisive = (clean, corrupted, metric, replaced_by, seed, split_embed, whole)
-        yield CircuitTask(model, run, rest, metric, whole, nothing, decisive, ask)
+        consistent = replaced_by != "mean"
+        yield CircuitTask(model, run, rest, metric, whole, nothing, consistent, decisive, ask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +165,7 @@ class CircuitTask:
         rest: what each writer says where it is not kept.
         whole: the metric with every edge.
         nothing: the metric with none.
+        consistent: whether what replaces all writers comes from one run of the model.
         decisive: what decides all answers, beside the model.
         ask: to be called now and then, for how many threads are quickest.
     """
@@ -167,6 +176,7 @@ class CircuitTask:
     metric: Metric
     whole: Float[np.ndarray, "batch"]
     nothing: Float[np.ndarray, "batch"]
+    consistent: bool
     decisive: tuple[Any, ...]
     ask: Callable[[], None]
 
@@ -206,27 +216,29 @@ class CircuitTask:
             memory, progress, run: as for ``run_circuits``.
         """
         together = self.count_together(parse_memory(memory, self.run.blocks.last.device))
-        asked = list(dict.fromkeys(circuits))
+        rows = as_rows(self.graph, circuits)
+        rows = without_idle(self.run, rows, consistent=self.consistent)
+        asked, row = np.unique(rows, axis=0, return_inverse=True)
         recorder = None if run is None else Recorder(run, self.model, self.decisive)
-        known: dict[Circuit, np.ndarray] = {}
-        with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bars:
+        found = []
+        bars = Progress(console=Console(stderr=True), transient=True, disable=not progress)
+        with bars:
             bar = bars.add_task("circuits", total=len(asked))
             for begin in range(0, len(asked), together):
                 some = asked[begin : begin + together]
 
-                def compute(some: Sequence[Circuit] = some) -> Answers:
-                    values = measure_circuits(self.run, self.rest, some, self.metric)
-                    return values, [self.changed_by(each) for each in some]
+                def compute(some: Kept = some) -> Answers:
+                    values = measure_rows(self.run, self.rest, some, self.metric)
+                    return values, some.sum(axis=1).tolist()
 
                 if recorder is None:
                     values, _ = compute()
                 else:
-                    kept = np.array([[e in each for e in self.graph.edges] for each in some])
-                    values, _ = recorder.answer(["circuits", kept], [], compute)
-                known.update(zip(some, values, strict=True))
+                    values, _ = recorder.answer(["circuits", some], [], compute)
+                found.append(values)
                 bars.advance(bar, len(some))
                 self.ask()
-        return np.stack([known[each] for each in circuits])
+        return np.concatenate(found)[row.flatten()]
 
     def count_together(self, memory: int) -> int:
         """How many circuits run together within so many bytes.
@@ -234,13 +246,13 @@ class CircuitTask:
         Raises:
             UsageError: not one.
         """
-        one = bytes_of_one(self.run)
-        if memory < one:
+        always, each = bytes_of_runs(self.run)
+        if memory < always + each:
             raise UsageError(
-                f"memory is {memory / 2**20:.0f} MiB; one circuit needs {one / 2**20:.0f} MiB: "
-                "give more, or fewer texts at a time"
+                f"memory is {memory / 2**20:.0f} MiB; one circuit needs "
+                f"{(always + each) / 2**20:.0f} MiB: give more, or fewer texts at a time"
             )
-        return memory // one
+        return (memory - always) // each
 
 
 def keep_edges(graph: Graph, name: str, what: Sequence[str | Edge]) -> Circuit:
@@ -286,7 +298,14 @@ def measure_circuits(
     run: SummedRun, rest: Mapping[Writer, Tensor], circuits: Sequence[Circuit], metric: Metric
 ) -> Float[np.ndarray, "circuit batch"]:
     """The metric of each circuit, text by text; all of them run together."""
-    return measure_streams(run, CircuitRuns(run, rest, circuits).ends(), metric)
+    return measure_rows(run, rest, as_rows(run.graph, circuits), metric)
+
+
+def measure_rows(
+    run: SummedRun, rest: Mapping[Writer, Tensor], kept: Kept, metric: Metric
+) -> Float[np.ndarray, "circuit batch"]:
+    """The same, of circuits by which edges they keep."""
+    return measure_streams(run, CircuitRuns(run, rest, kept).ends(), metric)
 
 
 def measure_streams(

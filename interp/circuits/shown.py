@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
+from interp.circuits.graph import Reader
 from interp.circuits.rounding import agree
 from interp.sweeps.speed.components import Layer, NotRecognisedError, attend, components_of
 
@@ -51,6 +53,25 @@ def read_heads(layer: Layer, x: Float[Tensor, "row pos d_model"]) -> dict[str, T
     """Queries, keys and values, each [row pos head d_head]."""
     made = layer.split(layer.qkv(layer.ln1(x)), 3)
     return {kind: value.transpose(1, 2) for kind, value in zip(HEADS, made, strict=True)}
+
+
+def project_each(
+    layer: Layer,
+    x: Float[Tensor, "stream row pos d_model"],
+    streams: Sequence[int],
+    readers: Sequence[Reader],
+) -> list[Float[Tensor, "row pos d_head"]]:
+    """The query, key or value of one head each, of the stream that each of them reads."""
+    normed = layer.ln1(x.flatten(0, 1)).view(x.shape)
+    found = []
+    for number, reader in zip(streams, readers, strict=True):
+        assert reader.head is not None
+        linear = layer.projections[HEADS.index(reader.kind)]
+        size = linear.weight.shape[0] // layer.heads
+        rows = slice(reader.head * size, (reader.head + 1) * size)
+        bias = None if linear.bias is None else linear.bias[rows]
+        found.append(F.linear(normed[number], linear.weight[rows], bias))
+    return found
 
 
 def attend_at(

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from interp.circuits.edges import choose_edges
 from interp.circuits.graph import Edge, Graph, Reader, Writer
 from interp.circuits.running import CircuitTask, Replacement, measure_streams, prepare_circuits
-from interp.circuits.together import Circuit, CircuitRuns
+from interp.circuits.together import Circuit, CircuitRuns, as_rows
 from interp.errors import UsageError
 from interp.metrics import Metric, metric_name
 from interp.site import Model
@@ -201,16 +201,16 @@ class GreedyRemoval:
 
     def answer(self, circuits: Sequence[Circuit]) -> Float[np.ndarray, "circuit metric batch"]:
         """The metrics of each circuit, text by text."""
+        kept = as_rows(self.task.graph, circuits)
 
         def compute() -> Answers:
-            runs = CircuitRuns(self.task.run, self.task.rest, circuits)
+            runs = CircuitRuns(self.task.run, self.task.rest, kept)
             streams = runs.ends(self.first_layer(circuits))
             found = [measure_streams(self.task.run, streams, metric) for metric in self.metrics]
             return np.stack(found, axis=1), [len(each) for each in circuits]
 
         if self.recorder is None:
             return compute()[0]
-        kept = np.array([[edge in each for edge in self.task.graph.edges] for each in circuits])
         return self.recorder.answer(["greedy", kept], [], compute)[0]
 
     def first_layer(self, circuits: Sequence[Circuit]) -> int:

@@ -73,7 +73,7 @@ def faithfulness_curve(
     """
     if not ranked:
         raise UsageError("there are no rankings: give at least one, by the name of its method")
-    shares = check_sizes(sizes)
+    shares = check_shares(sizes)
     with prepare_circuits(
         *(model, clean, corrupted, metric, replaced_by, seed), split_embed=split_embed
     ) as task:
@@ -156,7 +156,7 @@ def areas_of(
     return np.trapezoid(both, shares, axis=1)
 
 
-def check_sizes(sizes: Sequence[float]) -> list[float]:
+def check_shares(sizes: Sequence[float]) -> list[float]:
     """Raises ``UsageError`` where sizes are no shares, or do not rise."""
     shares = [float(size) for size in sizes]
     rising = all(one < other for one, other in pairwise(shares))

@@ -169,3 +169,38 @@ def circuit_by_hand(model, clean, kept, rest, metric):
         deltas = {reader: delta(reader) for reader in readers[name]}
         now[name] = run_by_hand(model, clean, deltas)[1][name]
     return metric(run_by_hand(model, clean, {"logits": delta("logits")})[0], clean)
+
+
+def two_copies():
+    """A model in which two heads of the first layer do the same, and each is enough; texts on which
+    they speak, others on which they are silent; and a metric: whether the answer is as it was."""
+    model = random_gpt(n_layer=2, n_head=2)
+    generator = torch.Generator().manual_seed(1)
+    block = model.blocks[0]
+    attn, half = block.attn, block.attn.d_head
+    with torch.no_grad():
+        for each in model.blocks:
+            each.mlp.proj.weight.zero_()
+            each.mlp.proj.bias.zero_()
+        for each in model.blocks[1:]:
+            each.attn.proj.weight.zero_()
+        tokens = model.wte.weight
+        tokens.mul_(0.05)
+        axis = torch.randn(tokens.shape[1], generator=generator)
+        tokens[:6] += axis
+        tokens[6:] -= axis
+        model.wpe.weight.mul_(0.05)
+        block.ln1.bias.zero_()
+        normed = F.layer_norm(tokens[:6], tokens.shape[1:], block.ln1.weight)
+        attn.value.bias.copy_(attn.value.weight @ normed.mean(dim=0))
+        for linear in (attn.query, attn.key, attn.value):
+            linear.weight[half:], linear.bias[half:] = linear.weight[:half], linear.bias[:half]
+        attn.proj.weight[:, :half] *= 100
+        attn.proj.weight[:, half:] = attn.proj.weight[:, :half]
+        clean = torch.randint(6, (12, LENGTH), generator=generator)
+        own = model(clean)[:, -1].argmax(dim=1)
+
+    def as_it_was(logits, tokens):
+        return (logits[:, -1].argmax(dim=1) == own).float()
+
+    return model, clean, clean + 6, as_it_was

@@ -9,8 +9,8 @@ import interp as ip
 from interp.circuits.contributions import take_apart
 from interp.circuits.edges import measure_edges
 from interp.circuits.pairs import take_pair
-from interp.circuits.running import measure_circuits, replacements, run_circuits
-from interp.circuits.together import bytes_of_one
+from interp.circuits.running import measure_circuits, measure_rows, replacements, run_circuits
+from interp.circuits.together import as_rows, bytes_of_runs, without_idle
 from interp.errors import UsageError
 from interp.hooking import evaluating
 from interp.runs import Run
@@ -147,6 +147,11 @@ def test_one_text_has_no_other_to_be_drawn(gpt):
         run_circuits(gpt, clean, corrupted, {"all": ["* -> *"]}, gap, replaced_by="resample")
 
 
+def memory_for(model, tokens, circuits):
+    always, each = bytes_of_runs(take_apart(model, tokens))
+    return always + circuits * each
+
+
 class Counted:
     """A run's store that counts what it is given, and fails when told to."""
 
@@ -163,12 +168,12 @@ class Counted:
         return self.run.record(identity, rows)
 
 
-def test_circuits_that_were_interrupted_go_on_and_end_with_the_same_table(gpt, tmp_path):
-    clean, corrupted = random_pair()
-    graph = take_apart(gpt, clean).graph
-    circuits = {str(n): sorted(map(str, each)) for n, each in enumerate(random_circuits(graph, 7))}
-    asked = (gpt, clean, corrupted, circuits, gap)
-    options = {"memory": 3 * bytes_of_one(take_apart(gpt, clean)), "progress": False}
+def test_circuits_that_were_interrupted_go_on_and_end_with_the_same_table(tmp_path):
+    model, (clean, corrupted) = random_gpt(n_layer=1), random_pair()
+    graph = take_apart(model, clean).graph
+    circuits = {str(n): sorted(map(str, each)) for n, each in enumerate(random_circuits(graph, 5))}
+    asked = (model, clean, corrupted, circuits, gap)
+    options = {"memory": memory_for(model, clean, 2), "progress": False}
     fresh = run_circuits(*asked, **options)
     with Run.open(tmp_path, "circuits", "one", {}) as run:
         with pytest.raises(KeyboardInterrupt):
@@ -176,11 +181,9 @@ def test_circuits_that_were_interrupted_go_on_and_end_with_the_same_table(gpt, t
         resumed = Counted(run)
         pd.testing.assert_frame_equal(run_circuits(*asked, **options, run=resumed), fresh)
         assert resumed.recorded == 2  # of three batches
-        again = Counted(run)
-        pd.testing.assert_frame_equal(run_circuits(*asked, **options, run=again), fresh)
-        assert again.recorded == 0
-        run_circuits(*asked, **options, run=again, replaced_by="mean")
-        assert again.recorded == 3  # that is another question
+        other = Counted(run)
+        run_circuits(*asked, **options, run=other, replaced_by="mean")
+        assert other.recorded == 3  # that is another question
 
 
 def test_less_memory_gives_the_same_answers(gpt):
@@ -188,7 +191,7 @@ def test_less_memory_gives_the_same_answers(gpt):
     run = take_apart(gpt, clean)
     circuits = {str(n): list(each) for n, each in enumerate(random_circuits(run.graph, 5))}
     asked = (gpt, clean, corrupted, circuits, gap)
-    little = run_circuits(*asked, memory=bytes_of_one(run), progress=False)
+    little = run_circuits(*asked, memory=memory_for(gpt, clean, 1), progress=False)
     pd.testing.assert_frame_equal(little, run_circuits(*asked, progress=False), atol=1e-6)
     with pytest.raises(UsageError, match="one circuit needs"):
         run_circuits(*asked, memory="0.001MiB", progress=False)
@@ -228,3 +231,39 @@ def test_a_metric_that_reads_where_its_logits_tell_it_to_is_answered(gpt):
     with torch.no_grad():
         nothing = float(wanders(gpt(corrupted), clean).mean())
     assert table["value"][1] == pytest.approx(nothing, abs=1e-6)
+
+
+def test_edges_that_lead_nowhere_or_come_from_nowhere_are_left_out_and_change_nothing(gpt):
+    clean, corrupted = random_pair()
+    with evaluating(gpt):
+        run = take_apart(gpt, clean)
+        rest = replacements(take_apart(gpt, corrupted, like=run), "corrupted", 0)
+        circuits = random_circuits(run.graph, 12, share=0.15)
+        rows = as_rows(run.graph, circuits)
+        fewer = without_idle(run, rows, consistent=True)
+        assert (fewer <= rows).all()
+        assert fewer.sum() < 0.8 * rows.sum()
+        values = [measure_rows(run, rest, each, gap) for each in (rows, fewer)]
+        np.testing.assert_allclose(*values, atol=2e-6)
+        still = without_idle(run, rows, consistent=False)
+        assert (fewer <= still).all()
+        assert fewer.sum() < still.sum() < rows.sum()
+        mean = replacements(take_apart(gpt, corrupted, like=run), "mean", 0)
+        values = [measure_rows(run, mean, each, gap) for each in (rows, still)]
+    np.testing.assert_allclose(*values, atol=2e-6)
+
+
+def test_what_is_left_of_a_circuit_is_on_a_way_from_an_embedding_to_the_logits(gpt):
+    run = take_apart(gpt, random_pair()[0])
+    named = {
+        "a chain": ["embed -> a0.h0.v", "a0.h0 -> m1", "m1 -> logits"],
+        "and its loose ends": ["embed -> a0.h1.q", "m0 -> m1", "m0 -> a2.h0.k", "a2.h1 -> m2"],
+    }
+    edges = {name: [run.graph.edge(each) for each in what] for name, what in named.items()}
+    chain, ends = edges.values()
+    rows = as_rows(run.graph, [[*chain, *ends], ends])
+    kept = without_idle(run, rows, consistent=True)
+    assert kept.tolist() == as_rows(run.graph, [chain, []]).tolist()
+    kept = without_idle(run, rows, consistent=False)
+    alone = run.graph.edge("m0 -> m1")  # m0 may say another thing than what replaces it
+    assert kept.tolist() == as_rows(run.graph, [[*chain, alone], []]).tolist()
