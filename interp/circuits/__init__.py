@@ -21,7 +21,14 @@ from interp.circuits.finding.greedy import remove_greedily
 from interp.circuits.finding.ranking import EdgeAudit, audit_edges, rank_edges
 from interp.circuits.finding.scoring import score_edges
 from interp.circuits.graph import Edge, Graph, Reader, Writer, graph_of_sizes
-from interp.circuits.guarantees.curves import curve_areas, faithfulness_curve
+from interp.circuits.guarantees import (
+    completeness,
+    curve_areas,
+    faithfulness_curve,
+    minimality,
+    over_seeds,
+    split_texts,
+)
 from interp.circuits.paths import path_effects
 from interp.circuits.running import run_circuits
 from interp.circuits.twins import EdgeTwin, check_twins, edge_twin, where
@@ -37,17 +44,21 @@ __all__ = [
     "Writer",
     "audit_edges",
     "check_twins",
+    "completeness",
     "curve_areas",
     "edge_effects",
     "edge_twin",
     "every_circuit",
     "faithfulness_curve",
     "graph_of_sizes",
+    "minimality",
+    "over_seeds",
     "path_effects",
     "rank_edges",
     "remove_greedily",
     "run_circuits",
     "score_edges",
+    "split_texts",
     "take_apart",
     "where",
 ]
