@@ -22,8 +22,10 @@ ALLOWED = {
     "HookNameError": OF_EACH_PACKAGE,
     "nearest": OF_EACH_PACKAGE,
     "attention": AS_ITS_FIGURE,
+    "completeness": AS_ITS_FIGURE,
     "head_scores": AS_ITS_FIGURE,
     "lines": AS_ITS_FIGURE,
+    "minimality": AS_ITS_FIGURE,
 }
 
 

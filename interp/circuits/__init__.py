@@ -22,11 +22,11 @@ from interp.circuits.finding.ranking import EdgeAudit, audit_edges, rank_edges
 from interp.circuits.finding.scoring import score_edges
 from interp.circuits.graph import Edge, Graph, Reader, Writer, graph_of_sizes
 from interp.circuits.guarantees import (
+    band_over_seeds,
     completeness,
     curve_areas,
     faithfulness_curve,
     minimality,
-    over_seeds,
     split_texts,
 )
 from interp.circuits.paths import path_effects
@@ -43,6 +43,7 @@ __all__ = [
     "SummedRun",
     "Writer",
     "audit_edges",
+    "band_over_seeds",
     "check_twins",
     "completeness",
     "curve_areas",
@@ -52,7 +53,6 @@ __all__ = [
     "faithfulness_curve",
     "graph_of_sizes",
     "minimality",
-    "over_seeds",
     "path_effects",
     "rank_edges",
     "remove_greedily",

@@ -31,8 +31,8 @@ from interp.circuits.together import (
     Circuit,
     CircuitRuns,
     Kept,
-    as_rows,
     bytes_of_runs,
+    edges_kept,
     without_idle,
 )
 from interp.errors import UsageError
@@ -216,7 +216,7 @@ class CircuitTask:
             memory, progress, run: as for ``run_circuits``.
         """
         together = self.count_together(parse_memory(memory, self.run.blocks.last.device))
-        rows = as_rows(self.graph, circuits)
+        rows = edges_kept(self.graph, circuits)
         rows = without_idle(self.run, rows, consistent=self.consistent)
         asked, row = np.unique(rows, axis=0, return_inverse=True)
         recorder = None if run is None else Recorder(run, self.model, self.decisive)
@@ -298,7 +298,7 @@ def measure_circuits(
     run: SummedRun, rest: Mapping[Writer, Tensor], circuits: Sequence[Circuit], metric: Metric
 ) -> Float[np.ndarray, "circuit batch"]:
     """The metric of each circuit, text by text; all of them run together."""
-    return measure_rows(run, rest, as_rows(run.graph, circuits), metric)
+    return measure_rows(run, rest, edges_kept(run.graph, circuits), metric)
 
 
 def measure_rows(

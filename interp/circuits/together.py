@@ -1,6 +1,6 @@
 """How do several circuits run together?
 
-    kept = as_rows(graph, circuits)                         # [circuit edge]
+    kept = edges_kept(graph, circuits)                         # [circuit edge]
     streams = CircuitRuns(run, rest, kept).ends()           # [circuit batch pos d_model]
 
 Layer by layer; a part that gets the same in two circuits, as in layers that they have in common,
@@ -23,7 +23,7 @@ Kept = Bool[np.ndarray, "circuit edge"]
 """Which edges circuits keep, in the graph's order."""
 
 
-def as_rows(graph: Graph, circuits: Sequence[Iterable[Edge]]) -> Kept:
+def edges_kept(graph: Graph, circuits: Sequence[Iterable[Edge]]) -> Kept:
     """Which of a graph's edges each circuit keeps."""
     number = {edge: place for place, edge in enumerate(graph.edges)}
     kept = np.zeros((len(circuits), len(number)), dtype=bool)
@@ -42,7 +42,7 @@ def without_idle(run: SummedRun, kept: Kept, *, consistent: bool) -> Kept:
         consistent: whether a part all of whose edges are replaced says just what replaces it, as it
             does where that comes from one run of the model.
     """
-    graph, edges, found = run.graph, edges_of(run.graph), kept.copy()
+    graph, edges, found = run.graph, slices_of(run.graph), kept.copy()
     nodes = {writer: nodes_of_run(run, writer) for writer in graph.writers}
     moved = np.ones((len(kept), len(nodes)), dtype=bool)
     for number, reads in enumerate(nodes.values() if consistent else ()):
@@ -72,7 +72,7 @@ def nodes_of_run(run: SummedRun, writer: Writer) -> list[Reader]:
     return [Reader("q", writer.layer, writer.head), *key_value]
 
 
-def edges_of(graph: Graph) -> dict[Reader, slice]:
+def slices_of(graph: Graph) -> dict[Reader, slice]:
     """Where each reader's edges stand among all."""
     found, begin = {}, 0
     for reader in graph.readers:
@@ -100,7 +100,7 @@ class CircuitRuns:
 
     def __init__(self, run: SummedRun, rest: Mapping[Writer, Tensor], kept: Kept) -> None:
         self.run, self.rest, self.kept, self.blocks = run, rest, kept, run.blocks
-        self.graph, self.edges = run.graph, edges_of(run.graph)
+        self.graph, self.edges = run.graph, slices_of(run.graph)
         self.place = {writer: number for number, writer in enumerate(self.graph.writers)}
         last = self.blocks.last
         shape = (len(kept), len(self.place), *last.shape)

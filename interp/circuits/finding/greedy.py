@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from interp.circuits.edges import choose_edges
 from interp.circuits.graph import Edge, Graph, Reader, Writer
 from interp.circuits.running import CircuitTask, Replacement, measure_streams, prepare_circuits
-from interp.circuits.together import Circuit, CircuitRuns, as_rows
+from interp.circuits.together import Circuit, CircuitRuns, edges_kept
 from interp.errors import UsageError
 from interp.metrics import Metric, metric_name
 from interp.site import Model
@@ -201,7 +201,7 @@ class GreedyRemoval:
 
     def answer(self, circuits: Sequence[Circuit]) -> Float[np.ndarray, "circuit metric batch"]:
         """The metrics of each circuit, text by text."""
-        kept = as_rows(self.task.graph, circuits)
+        kept = edges_kept(self.task.graph, circuits)
 
         def compute() -> Answers:
             runs = CircuitRuns(self.task.run, self.task.rest, kept)

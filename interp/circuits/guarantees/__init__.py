@@ -5,21 +5,21 @@ curve = faithfulness_curve(model, clean, corrupted, metric, {"EAP": ranked, "ran
 curve_areas(curve)                                            # CPR and CMD, with intervals
 minimality(model, clean, corrupted, circuit, metric)          # which edges could be left out
 completeness(model, clean, corrupted, circuit, metric)        # the same cut from both
-over_seeds({seed: curve_areas(curves[seed]) for seed in curves})
+band_over_seeds({seed: curve_areas(curves[seed]) for seed in curves})
 """
 
 from interp.circuits.guarantees.complete import completeness
 from interp.circuits.guarantees.curves import MIB_SIZES, curve_areas, faithfulness_curve
 from interp.circuits.guarantees.held_out import split_texts
 from interp.circuits.guarantees.minimal import minimality
-from interp.circuits.guarantees.seeds import over_seeds
+from interp.circuits.guarantees.seeds import band_over_seeds
 
 __all__ = [
     "MIB_SIZES",
+    "band_over_seeds",
     "completeness",
     "curve_areas",
     "faithfulness_curve",
     "minimality",
-    "over_seeds",
     "split_texts",
 ]

@@ -59,12 +59,13 @@ def completeness(
 
     Returns:
         One row per choice of what is cut, nothing included, the largest difference first: ``cut``,
-        their names; ``replaced_by``, ``metric``; ``circuit`` and ``model``, the metric's mean of
-        what is left of either; ``delta``, circuit less model, with its interval over texts and
-        ``p_adjusted`` (Holm over all rows); ``difference``, the same in units of the gap from no
-        edge to the whole model; ``verdict``: ``differ``, where a difference is shown;
-        ``not shown to differ``; ``the same``, but for rounding; ``not known`` from fewer than three
-        texts; ``n`` texts. A complete circuit differs nowhere.
+        their names, and ``without``, the same in words; ``replaced_by``, ``metric``;
+        ``circuit`` and ``model``, the metric's mean of what is left of either; ``delta``,
+        circuit less model, with its interval over texts and ``p_adjusted`` (Holm over all rows);
+        ``difference``, the same in units of the gap from no edge to the whole model;
+        ``verdict``: ``differ``, where a difference is shown; ``not shown to differ``; ``the same``,
+        but for rounding; ``not known`` from fewer than three texts; ``n`` texts. A complete circuit
+        differs nowhere.
 
     Raises:
         UsageError: what ``run_circuits`` raises; nothing to cut, or more than 10,000 choices.
@@ -81,6 +82,7 @@ def completeness(
         found = task.measure(circuits, memory=memory, progress=progress, run=run)
     left, model_left = np.split(found, 2)
     table = pd.DataFrame({"cut": list(gone)})
+    table["without"] = [" and ".join(names) or "nothing cut" for names in gone]
     table["replaced_by"], table["metric"] = replaced_by, metric_name(metric)
     table["circuit"], table["model"] = left.mean(axis=1), model_left.mean(axis=1)
     table = table.assign(**compare_circuits(task, left, model_left))

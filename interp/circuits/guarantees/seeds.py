@@ -1,8 +1,8 @@
 """How much of what is said of circuits holds for every training of a model?
 
 curves = {seed: faithfulness_curve(model, clean, corrupted, metric, ranked) for ...}
-over_seeds(curves)                                     # a band for each method
-over_seeds({seed: curve_areas(curve) for seed, curve in curves.items()}, against="random")
+band_over_seeds(curves)                                     # a band for each method
+band_over_seeds({seed: curve_areas(curve) for seed, curve in curves.items()}, against="random")
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,9 @@ from interp.verdicts import FEWEST, compare_seeds, correct
 MEASURES = ("faithfulness", "CPR", "CMD")
 
 
-def over_seeds(tables: Mapping[int, pd.DataFrame], *, against: str | None = None) -> pd.DataFrame:
+def band_over_seeds(
+    tables: Mapping[int, pd.DataFrame], *, against: str | None = None
+) -> pd.DataFrame:
     """Means over seeds with bands, for each method and, of curves, each share.
 
     Two bands, since two things vary. Seeds: Student's t interval of the mean over trainings, as for

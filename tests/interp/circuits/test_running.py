@@ -10,7 +10,7 @@ from interp.circuits.contributions import take_apart
 from interp.circuits.edges import measure_edges
 from interp.circuits.pairs import take_pair
 from interp.circuits.running import measure_circuits, measure_rows, replacements, run_circuits
-from interp.circuits.together import as_rows, bytes_of_runs, without_idle
+from interp.circuits.together import bytes_of_runs, edges_kept, without_idle
 from interp.errors import UsageError
 from interp.hooking import evaluating
 from interp.runs import Run
@@ -239,7 +239,7 @@ def test_edges_that_lead_nowhere_or_come_from_nowhere_are_left_out_and_change_no
         run = take_apart(gpt, clean)
         rest = replacements(take_apart(gpt, corrupted, like=run), "corrupted", 0)
         circuits = random_circuits(run.graph, 12, share=0.15)
-        rows = as_rows(run.graph, circuits)
+        rows = edges_kept(run.graph, circuits)
         fewer = without_idle(run, rows, consistent=True)
         assert (fewer <= rows).all()
         assert fewer.sum() < 0.8 * rows.sum()
@@ -261,9 +261,9 @@ def test_what_is_left_of_a_circuit_is_on_a_way_from_an_embedding_to_the_logits(g
     }
     edges = {name: [run.graph.edge(each) for each in what] for name, what in named.items()}
     chain, ends = edges.values()
-    rows = as_rows(run.graph, [[*chain, *ends], ends])
+    rows = edges_kept(run.graph, [[*chain, *ends], ends])
     kept = without_idle(run, rows, consistent=True)
-    assert kept.tolist() == as_rows(run.graph, [chain, []]).tolist()
+    assert kept.tolist() == edges_kept(run.graph, [chain, []]).tolist()
     kept = without_idle(run, rows, consistent=False)
     alone = run.graph.edge("m0 -> m1")  # m0 may say another thing than what replaces it
-    assert kept.tolist() == as_rows(run.graph, [[*chain, alone], []]).tolist()
+    assert kept.tolist() == edges_kept(run.graph, [[*chain, alone], []]).tolist()

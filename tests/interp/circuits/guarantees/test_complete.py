@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from interp import figures
 from interp.circuits.exhaustive.tree import every_circuit
 from interp.circuits.graph import graph_of_sizes
 from interp.circuits.guarantees.complete import completeness
@@ -35,6 +36,8 @@ def test_cuts_of_parts_are_those_of_the_tree_of_all_circuits(gpt):
         np.testing.assert_allclose(table[column], expected[column], atol=4e-6)
     np.testing.assert_allclose(table["delta"], expected["difference"] * lattice.gap, atol=4e-6)
     assert table["difference"].abs().is_monotonic_decreasing
+    assert {"nothing cut", "m0", "a0.h1 and m0"} <= {*table["without"]}
+    assert figures.completeness(table).axes
 
 
 def test_cuts_of_edges_are_circuits_run_by_hand(gpt):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from interp import figures
 from interp.circuits.guarantees.minimal import minimality
 from interp.circuits.running import run_circuits
 from interp.errors import UsageError
@@ -54,6 +55,7 @@ def test_deltas_are_those_of_circuits_run_by_hand(gpt, by_edge):
         assert row.delta == pytest.approx((by_edge[row.edge] - by_edge[""]).mean(), abs=4e-6)
         assert row.ci_low <= row.delta <= row.ci_high
         assert row.n == 8
+    assert figures.minimality(table).axes
 
 
 def test_p_is_corrected_for_all_edges_as_holm_says(gpt, by_edge):

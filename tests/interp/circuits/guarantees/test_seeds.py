@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats as peer
 
-from interp.circuits.guarantees.seeds import over_seeds
+from interp.circuits.guarantees.seeds import band_over_seeds
 from interp.errors import UsageError
 from interp.verdicts import Verdict, verdicts_of
 
@@ -34,7 +34,7 @@ def curve(seed):
 
 def test_bands_are_t_intervals_over_seeds_and_mean_ends_over_texts():
     tables = {seed: areas(seed) for seed in range(5)}
-    found = over_seeds(tables)
+    found = band_over_seeds(tables)
     assert found["method"].tolist() == [*METHODS]
     for name in ("CPR", "CMD"):
         for row, method in enumerate(METHODS):
@@ -52,7 +52,7 @@ def test_bands_are_t_intervals_over_seeds_and_mean_ends_over_texts():
 
 def test_methods_are_compared_by_welch_and_corrected_for_all():
     tables = {seed: areas(seed) for seed in range(4)}
-    found = over_seeds(tables, against="random").set_index("method")
+    found = band_over_seeds(tables, against="random").set_index("method")
     p = {}
     for method in ("EAP", "exact"):
         one = [float(table["CPR"][METHODS.index(method)]) for table in tables.values()]
@@ -77,7 +77,7 @@ def test_methods_are_compared_by_welch_and_corrected_for_all():
 
 def test_of_curves_every_share_has_its_band():
     tables = {seed: curve(seed) for seed in range(3)}
-    found = over_seeds(tables, against="random")
+    found = band_over_seeds(tables, against="random")
     assert found[["method", "share"]].equals(curve(0)[["method", "share"]])
     at = found[(found["method"] == "EAP") & (found["share"] == 0.5)].iloc[0]
     values = [float(table["faithfulness"][1]) for table in tables.values()]
@@ -92,7 +92,7 @@ def test_of_curves_every_share_has_its_band():
 
 
 def test_two_seeds_have_no_band():
-    found = over_seeds({0: areas(0), 1: areas(1)}, against="random")
+    found = band_over_seeds({0: areas(0), 1: areas(1)}, against="random")
     assert found[["CPR_ci_low", "CMD_ci_high", "CPR_against_p"]].isna().all(axis=None)
     assert found["CPR"][0] == pytest.approx((areas(0)["CPR"][0] + areas(1)["CPR"][0]) / 2)
 
@@ -109,4 +109,4 @@ def test_two_seeds_have_no_band():
 )
 def test_tables_that_are_not_alike_are_refused(tables, against, said):
     with pytest.raises(UsageError, match=said):
-        over_seeds(tables, against=against)
+        band_over_seeds(tables, against=against)
