@@ -134,8 +134,9 @@ def layer_parts(blocks: BlockReader, layer: int, apart: bool) -> LayerParts:
 def output_map(blocks: BlockReader, layer: int) -> Float[Tensor, "head d_head d_model"] | None:
     """What attention's output becomes for each number that a head reads out.
 
-    Seen by letting the heads read out one number after the other, and nothing. None where there are
-    no heads, or what they write is no sum over them, as where a norm follows their sum.
+    Seen by letting the heads read out one number after the other, and nothing; where the model
+    shows a map, by letting them read out noise. None where there are no heads, or what they write
+    is no sum over them, as where a norm follows their sum.
     """
     values = blocks.values[layer]
     if "z" not in values or "attn" not in values:
@@ -147,6 +148,12 @@ def output_map(blocks: BlockReader, layer: int) -> Float[Tensor, "head d_head d_
         return blocks.call(layer, x, everyone, ["attn"], setting={"z": z})["attn"]
 
     nothing = attention(torch.zeros_like(values["z"]))
+    if blocks.shown is not None:
+        shown = blocks.shown[layer].W_O
+        noise = torch.randn(values["z"].shape, generator=torch.Generator().manual_seed(layer)).to(x)
+        made = torch.einsum("bphd,hdm->bpm", noise, shown)
+        if agree(attention(noise) - nothing, made):
+            return shown
     numbers = torch.eye(heads * d_head, dtype=x.dtype, device=x.device)
     rows = []
     for part in numbers.split(batch * length):

@@ -61,13 +61,7 @@ def take_pair(
     split_embed: bool = False,
 ) -> RunPair:
     """Both runs, as sums. Raises what ``edge_effects`` raises before it patches anything."""
-    if direction not in get_args(Direction):
-        raise UsageError(
-            f"direction is {direction!r}; it must be 'corrupted into clean' or 'clean into "
-            "corrupted'"
-        )
-    check_pair(clean, corrupted)
-    into, other = (clean, corrupted) if direction == "corrupted into clean" else (corrupted, clean)
+    into, other = order_pair(clean, corrupted, direction)
     patched = take_apart(model, into, split_embed=split_embed)
     source = take_apart(model, other, split_embed=split_embed, like=patched)
     alike = (clean == corrupted).long().cumprod(dim=1).bool()[:, :, None]  # texts that begin alike
@@ -78,6 +72,21 @@ def take_pair(
             delta = delta.where(~alike, 0)
         deltas[writer] = delta
     return RunPair(model, patched, clean, deltas)
+
+
+def order_pair(clean: Tensor, corrupted: Tensor, direction: Direction) -> tuple[Tensor, Tensor]:
+    """The texts of the run that is patched, and of the other one.
+
+    Raises:
+        UsageError: no such direction; what ``check_pair`` raises.
+    """
+    if direction not in get_args(Direction):
+        raise UsageError(
+            f"direction is {direction!r}; it must be 'corrupted into clean' or 'clean into "
+            "corrupted'"
+        )
+    check_pair(clean, corrupted)
+    return (clean, corrupted) if direction == "corrupted into clean" else (corrupted, clean)
 
 
 def check_pair(clean: Int[Tensor, "batch pos"], corrupted: Int[Tensor, "..."]) -> None:

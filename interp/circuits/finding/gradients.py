@@ -5,11 +5,11 @@ and at what attention adds: the gradient at a reader is then that of its own vie
 of the stream that all share. Each piece of the graph is gone through once, from the logits down;
 only the step from a head's query, key or value to the stream is taken for each head.
 
-    run = GradientRun(pair.patched, metric, pair.metric_tokens)
-    run.products(stream, deltas)        # [batch writer reader], the deltas times the gradients
+    gradients = GradientRun(run, calls, metric, metric_tokens)      # run: which shows the parts
+    gradients.products(stream, deltas)      # [batch writer reader], the deltas times the gradients
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from transformer_lens.hook_points import HookPoint
 
 from interp.attribution import differentiable, frozen, graphs
+from interp.blocks.calling import BlockCall
 from interp.circuits.contributions import SummedRun
 from interp.circuits.graph import Reader
 from interp.circuits.reading import LAYOUT
@@ -57,15 +58,20 @@ class GradientRun:
     """Runs of a model's layers on some texts, with the metric's gradient at every reader.
 
     Args:
-        run: of the model on these texts.
+        run: of the same model, on these texts or others.
+        calls: how the model calls its blocks on these.
         metric: of the logits.
         metric_tokens: that the metric is given.
     """
 
     def __init__(
-        self, run: SummedRun, metric: Metric, metric_tokens: Int[Tensor, "batch pos"]
+        self,
+        run: SummedRun,
+        calls: Sequence[BlockCall],
+        metric: Metric,
+        metric_tokens: Int[Tensor, "batch pos"],
     ) -> None:
-        self.graph, self.blocks = run.graph, run.blocks
+        self.graph, self.blocks, self.calls = run.graph, run.blocks, calls
         self.metric, self.metric_tokens = metric, metric_tokens
         self.batch = len(metric_tokens)
         self.examples = torch.arange(self.batch)
@@ -81,6 +87,7 @@ class GradientRun:
         *,
         begin: int = 0,
         attn: Float[Tensor, "batch pos d_model"] | None = None,
+        expected: Float[Tensor, "batch pos d_model"] | None = None,
     ) -> Float[Tensor, "batch writer reader"]:
         """The deltas of all writers times the gradient at each reader, summed over positions; zero
         where a writer comes after a reader, and at readers before what is run.
@@ -90,9 +97,11 @@ class GradientRun:
             begin: that layer.
             attn: what its attention adds, instead of what it would; its heads' readers are then
                 before what is run.
+            expected: what has to leave the last layer, where that is known.
 
         Raises:
-            UsageError: a metric without a gradient; a model that torch cannot differentiate.
+            UsageError: it does not; a metric without a gradient; a model that torch cannot
+                differentiate.
             NonFiniteError: a gradient that is not finite.
         """
         found = deltas.new_zeros(len(deltas), deltas.shape[1], len(self.graph.readers))
@@ -113,6 +122,8 @@ class GradientRun:
                 instead = None if attn is None or traces else attn.detach()[self.examples]
                 traces.append(self.run_layer(layer, x, instead))
                 x = traces[-1].out.detach()
+            if expected is not None:
+                check_last(x[: self.batch], expected)
             gradient = self.at_the_end(x)
             multiply(Reader("logits"), gradient[:, None])
             for layer in reversed(range(begin, len(self.blocks))):
@@ -121,6 +132,18 @@ class GradientRun:
         if not torch.isfinite(found).all():
             raise NonFiniteError("the gradient is not finite at some reader")
         return found
+
+    def check(
+        self,
+        stream: Float[Tensor, "batch pos d_model"],
+        expected: Float[Tensor, "batch pos d_model"],
+    ) -> None:
+        """Raises ``UsageError`` where the layers make something else of a stream."""
+        x = stream[self.examples]
+        with torch.no_grad(), frozen_linear_maps():
+            for layer in range(len(self.blocks)):
+                x = self.blocks.blocks.call(layer, x, self.calls, self.examples)
+        check_last(x[: self.batch], expected)
 
     def run_layer(
         self, layer: int, x: Float[Tensor, "row pos d_model"], attn: Tensor | None
@@ -149,7 +172,7 @@ class GradientRun:
         x = x.detach().requires_grad_()
         pairs = [(points[kind], cutting(kind)) for kind in (*CUT, "mlp") if kind in points]
         with hooked(self.blocks.model, pairs):
-            out = self.blocks.blocks.call(layer, x, self.blocks.calls, self.examples)
+            out = self.blocks.blocks.call(layer, x, self.calls, self.examples)
         parts = [given["attn"]] if "attn" in given else []
         parts += [made["mlp"]] if "mlp" in made else []
         if not agree(out, sum(parts, x)):
@@ -270,6 +293,15 @@ def before_projections(
         behind = torch.cat(normed, dim=1)
     rows = x.detach()[:, None].expand(behind.shape).flatten(0, 1).requires_grad_()
     return grads(layer.ln1(rows), [rows], behind.flatten(0, 1))[0].view(behind.shape)
+
+
+def check_last(found: Tensor, expected: Tensor) -> None:
+    """Raises ``UsageError`` where layers gave another stream alone than in the model."""
+    if not agree(found, expected):
+        raise UsageError(
+            "the layers of this model give another residual stream when each is run alone than in "
+            "the model, so that its edges have no gradients"
+        )
 
 
 def grads(output: Tensor, inputs: list[Tensor], gradient: Tensor) -> list[Tensor]:

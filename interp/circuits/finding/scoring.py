@@ -11,17 +11,17 @@ the metric is not a straight line (integrated gradients, EAP-IG). None of these 
 each wants its audit.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from interp.circuits.edges import add_lines, choose_edges, measure_edges, name_edges
-from interp.circuits.finding.gradients import GradientRun
+from interp.circuits.finding.estimating import EdgeEstimate
 from interp.circuits.graph import Edge
 from interp.circuits.pairs import Direction, RunPair, take_pair
 from interp.errors import UsageError
@@ -93,17 +93,21 @@ def score_edges(
     if steps < 1:
         raise UsageError(f"steps is {steps}; there must be at least 1 run between both texts")
     with evaluating(model), quickest_threads(model):
-        pair = take_pair(model, clean, corrupted, direction, split_embed)
-        chosen = choose_edges(pair.graph, edges)
+        if method in ("exact", "random"):
+            pair = take_pair(model, clean, corrupted, direction, split_embed)
+            chosen = choose_edges(pair.graph, edges)
+            baseline, nothing = means_of_both(pair, metric)
         if method == "exact":
-            found = measure_edges(pair, chosen, metric, progress=progress, run=run)
-            scores = found.values - found.baseline
+            measured = measure_edges(pair, chosen, metric, progress=progress, run=run)
+            scores = measured.values - measured.baseline
         elif method == "random":
             order = np.random.default_rng(seed).permutation(len(chosen)) + 1
             scores = np.tile(order[:, None] / len(chosen), len(clean))
         else:
-            scores = approximate_edges(pair, chosen, metric, method, steps)
-        baseline, nothing = means_of_both(pair, metric)
+            estimate = EdgeEstimate(model, clean, corrupted, metric, direction, split_embed)
+            chosen = choose_edges(estimate.graph, edges)
+            scores = estimate.scores(chosen, method, steps)
+            baseline, nothing = estimate.ends
         lines = source_lines(model, clean[:1])
     table = name_edges(chosen)
     table["method"], table["score"] = method, scores.mean(axis=1)
@@ -115,69 +119,6 @@ def score_edges(
     table["baseline"], table["nothing"] = baseline, nothing
     table["towards"] = int(np.sign(nothing - baseline))
     return add_lines(table, chosen, lines)
-
-
-def approximate_edges(
-    pair: RunPair, edges: Sequence[Edge], metric: Metric, method: Method, steps: int = 5
-) -> Float[np.ndarray, "edge batch"]:
-    """Scores by gradients, example by example."""
-    graph = pair.graph
-    writers = {writer: number for number, writer in enumerate(graph.writers)}
-    readers = {reader: number for number, reader in enumerate(graph.readers)}
-    rows = [writers[edge.writer] for edge in edges], [readers[edge.reader] for edge in edges]
-    found = products_of(pair, metric, method, steps)
-    return found[:, rows[0], rows[1]].T.double().cpu().numpy()
-
-
-def products_of(
-    pair: RunPair, metric: Metric, method: Method, steps: int
-) -> Float[Tensor, "batch writer reader"]:
-    """Scores of all writers and readers."""
-    deltas = torch.stack([pair.deltas[writer] for writer in pair.graph.writers], dim=1)
-    run = GradientRun(pair.patched, metric, pair.metric_tokens)
-    stream = pair.patched.blocks.entering[0]
-    if method == "EAP":
-        return run.products(stream, deltas)
-    if method == "EAP-IG activations":
-        return products_by_writer(pair, run, deltas, steps)
-    moved = sum(pair.deltas[writer] for writer in pair.graph.embeddings)
-    found = [run.products(stream + share * moved, deltas) for share in shares_of(steps)]
-    return torch.stack(found).mean(dim=0)
-
-
-def products_by_writer(
-    pair: RunPair, run: GradientRun, deltas: Float[Tensor, "batch writer pos d_model"], steps: int
-) -> Float[Tensor, "batch writer reader"]:
-    """Scores where each writer, with those of its kind in its layer, has runs of its own."""
-    graph, blocks = pair.graph, pair.patched.blocks
-    groups = [(-1, "embed", list(graph.embeddings))]
-    for layer in range(len(graph.layers)):
-        groups.append((layer, "attn", graph.attention_writers(layer)))
-        groups.append((layer, "mlp", graph.mlp_writers(layer)))
-    number, found = 0, []
-    for layer, kind, members in groups:
-        if not members:
-            continue
-        theirs = slice(number, number + len(members))
-        number += len(members)
-        moved, alone = deltas[:, theirs].sum(dim=1), torch.zeros_like(deltas)
-        alone[:, theirs] = deltas[:, theirs]
-        made = []
-        for share in shares_of(steps):
-            if kind == "attn":
-                attn = blocks.values[layer]["attn"] + share * moved
-                some = run.products(blocks.entering[layer], alone, begin=layer, attn=attn)
-            else:
-                stream = blocks.entering[0] if layer < 0 else blocks.after(layer)
-                some = run.products(stream + share * moved, alone, begin=layer + 1)
-            made.append(some[:, theirs])
-        found.append(torch.stack(made).mean(dim=0))
-    return torch.cat(found, dim=1)
-
-
-def shares_of(steps: int) -> Iterator[float]:
-    """The middles of so many equal parts of the way."""
-    return ((step + 0.5) / steps for step in range(steps))
 
 
 def means_of_both(pair: RunPair, metric: Metric) -> tuple[float, float]:

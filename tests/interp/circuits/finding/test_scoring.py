@@ -9,9 +9,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import interp as ip
 from gpt.foreign import from_huggingface
 from interp.circuits import edge_effects
+from interp.circuits.finding import estimating, texts
+from interp.circuits.finding.estimating import EdgeEstimate
+from interp.circuits.finding.gradients import GradientRun as Own
 from interp.circuits.finding.ranking import audit_edges, rank_edges
-from interp.circuits.finding.scoring import approximate_edges, score_edges
-from interp.circuits.pairs import take_pair
+from interp.circuits.finding.scoring import score_edges
 from interp.errors import UsageError
 from interp.hooking import evaluating
 from tests.interp.circuits.by_hand import (
@@ -39,8 +41,8 @@ def assert_same(found, expected):
 
 def scores_of(model, clean, corrupted, metric, method="EAP", steps=5, **options):
     with evaluating(model):
-        pair = take_pair(model, clean, corrupted, **options)
-        return pair.graph.edges, approximate_edges(pair, pair.graph.edges, metric, method, steps)
+        estimate = EdgeEstimate(model, clean, corrupted, metric, **options)
+        return estimate.graph.edges, estimate.scores(estimate.graph.edges, method, steps)
 
 
 @pytest.mark.parametrize("metric", [gap, loss_of])
@@ -50,6 +52,24 @@ def test_eap_is_the_gradient_at_each_readers_own_stream(gpt, metric, batch):
     edges, found = scores_of(gpt, clean, corrupted, metric)
     expected = gradients_by_hand(gpt, clean, corrupted, edges, metric, clean)
     assert_same(found, expected.numpy())
+
+
+def test_texts_in_parts_are_as_together(gpt, monkeypatch):
+    clean, corrupted = random_pair(5)
+    answers = torch.tensor([3, 5, 1, 2, 7])
+
+    def answered(logits, tokens):
+        """Holds an answer for each text, so that it needs them all."""
+        return logits[torch.arange(5), -1, answers]
+
+    whole = [scores_of(gpt, clean, corrupted, metric)[1] for metric in (gap, answered)]
+    sizes = []
+    monkeypatch.setattr(texts, "HELD", 1)
+    monkeypatch.setattr(estimating, "GradientRun", lambda *a: sizes.append(len(a[-1])) or Own(*a))
+    parts = [scores_of(gpt, clean, corrupted, metric)[1] for metric in (gap, answered)]
+    assert sizes == [2, 2, 1, 5]
+    for one, other in zip(whole, parts, strict=True):
+        assert_same(other, one)
 
 
 def test_eap_the_other_way_takes_gradients_at_the_corrupted_text(gpt):
