@@ -11,6 +11,7 @@ text.
 A page is made of parts, shown in their order; ``interp.report.page`` says what a part is.
 """
 
+from interp.report.edges import EdgesView
 from interp.report.map import MapView
 from interp.report.page import Page, Part, as_json, write_report
 from interp.report.sections import Figure, Section
@@ -18,6 +19,7 @@ from interp.report.source import SourceView
 from interp.report.writing import WritingView
 
 __all__ = [
+    "EdgesView",
     "Figure",
     "MapView",
     "Page",

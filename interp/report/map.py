@@ -17,12 +17,15 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from interp.characters import visible
 from interp.computing import computing_lines
+from interp.edge_looks import metric_of
 from interp.errors import UsageError
 from interp.report.boxes import Box, BoxGroup, add, grouped, level_of
 from interp.report.map_drawing import draw_map
+from interp.report.map_edges import edges_between_boxes
 from interp.report.source import prefix_of
-from interp.report.values import empty, number_at, signed, with_text_keys
+from interp.report.values import empty, number_at, shown_name, signed, with_text_keys
 from interp.report.vocabulary import SOFTMAX, VISUALISATION, vocabulary
 from interp.status import WITH_LOSS, Status
 from interp.verdicts import Verdict, verdict_of, verdict_words
@@ -38,6 +41,8 @@ class MapView:
         lines: what ``annotated`` gives for the files that the boxes are in: their effects, and
             what they link to.
         layers: columns surgery, layer, delta: what each cut does in one layer alone.
+        edges: what ``interp.circuits.edge_effects`` returns; the strongest are arcs between boxes.
+        edge_unit: of their metric.
     """
 
     template: ClassVar[str] = "map.html.j2"
@@ -47,6 +52,8 @@ class MapView:
     lines: pd.DataFrame | None = None
     layers: pd.DataFrame | None = None
     unit: str = "nats"
+    edges: pd.DataFrame | None = None
+    edge_unit: str = "nats"
 
     def context(self) -> dict[str, Any]:
         modules = self.boxes[self.boxes["kind"] != "hook"].to_dict("records")
@@ -60,8 +67,12 @@ class MapView:
         self._colour(every)
         for number, box in enumerate(every):
             box.number = number
+        edges, apart = edges_between_boxes(self.edges, trunk, self.edge_unit)
         return {
-            "drawing": lambda anchor: draw_map(trunk, anchor),
+            "drawing": lambda anchor: draw_map(trunk, anchor, edges),
+            "edges": edges,
+            "apart": apart,
+            "metric": "" if self.edges is None else visible(metric_of(self.edges)),
             "boxes": [self._told(box) for box in every],
             "sentence": map_sentence(trunk),
             "top": signed(
@@ -149,12 +160,7 @@ class MapView:
         """What the lines call a file, which may be given with its whole path; empty where they are
         not of it."""
         names = [] if self.lines is None else [str(name) for name in self.lines["file"].unique()]
-        parts = PurePath(file).parts
-        ending = [
-            name for name in names if parts[-len(PurePath(name).parts) :] == PurePath(name).parts
-        ]
-        alike = [name for name in names if PurePath(name).name == PurePath(file).name]
-        return next(iter([*ending, *alike]), "")
+        return shown_name(file, names)
 
     def _link(self, file: str, number: int) -> str:
         name = self._shown(file)

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from interp.characters import visible
+from interp.report.arcs import draw_arcs
 from interp.report.boxes import Box, BoxGroup
 from interp.report.drawing import short, text
-from interp.report.values import signed
+from interp.report.edges import arc_between
+from interp.report.values import Row, signed
 from interp.status import Status
 
 WIDTH, SPINE, INDENT, RIGHT = 420.0, 30.0, 76.0, 12.0
+GUTTER = 76.0  # beside the boxes, for edges
 CHIP, CELL = 20.0, 16.0  # heights
 LETTER = 6.4  # a letter's width
 
@@ -23,6 +26,8 @@ class Pen:
         self.y = 14.0
         self.parts: list[Markup] = []
         self.stream_from: float | None = None
+        self.heights: dict[int, float] = {}
+        """Where each box is, by its number."""
 
     def path(self, kind: str, d: str) -> None:
         self.parts.append(Markup('<path class="{}" d="{}"/>').format(kind, d))
@@ -54,6 +59,7 @@ class Pen:
         cells = box.layers if len(box.layers) > 1 else []
         height = 28 + (CHIP + 6) * len(rows) + ((CELL + 6) if cells else 0)
         top = self.y
+        self.heights[box.number] = top + 14
         parts = [
             self.link(box, "box"),
             Markup('<rect x="{}" y="{}" width="{}" height="{}" rx="6"/>').format(
@@ -82,8 +88,9 @@ class Pen:
         y = top + 28
         for row in rows:
             at = x + 8
-            for inner in row:
+            for place, inner in enumerate(row):
                 wide = chip_width(inner)
+                self.heights[inner.number] = y + CHIP * (place + 1) / (len(row) + 1)
                 parts += [
                     self.link(inner, "chip"),
                     Markup('<rect x="{}" y="{}" width="{}" height="{}" rx="4"/>').format(
@@ -134,17 +141,34 @@ class Pen:
         self.stream_from = self.y + 10
 
 
-def draw_map(trunk: Sequence[Box | BoxGroup], anchor: str) -> Markup:
-    """The whole picture as SVG."""
+def draw_map(trunk: Sequence[Box | BoxGroup], anchor: str, edges: Sequence[Row] = ()) -> Markup:
+    """The whole picture as SVG; edges as arcs on its right, between the heights of their boxes."""
     pen = Pen(anchor)
     sequence(pen, trunk)
     pen.stream(pen.y)
     pen.path("stream arrow", f"M{short(SPINE - 5)} {short(pen.y - 6)}l5 6l5 -6")
+    width = WIDTH + (GUTTER if edges else 0.0)
     head = Markup(
-        '<svg class="map" viewBox="0 0 {} {}" width="{}" role="group" '
+        '<svg class="map{}" viewBox="0 0 {} {}" width="{}" role="group" '
         'aria-label="The model, from its input at the top to its output">'
-    ).format(short(WIDTH), short(pen.y + 6), short(WIDTH))
-    return Markup("").join([head, *pen.parts, Markup("</svg>")])
+    ).format(" with-edges" if edges else "", short(width), short(pen.y + 6), short(width))
+    parts = [head, *pen.parts, *([draw_edges(pen, edges)] if edges else []), Markup("</svg>")]
+    return Markup("").join(parts)
+
+
+def draw_edges(pen: Pen, edges: Sequence[Row]) -> Markup:
+    """Arcs from the box that writes to the box that reads."""
+    arcs = []
+    for edge in edges:
+        start, end = (pen.heights.get(edge[side]) for side in ("start", "end"))
+        if start is None or end is None:
+            continue
+        href = f"#{pen.anchor}-box-{edge['end']}"
+        arcs.append(arc_between(edge, start + 2, end - 2, href, "from box to box"))
+    return Markup(
+        '<g class="arcs" role="group" aria-label="Edges between boxes, the strongest first" '
+        "data-arcs>{}</g>"
+    ).format(draw_arcs(arcs, WIDTH - RIGHT, GUTTER + RIGHT - 8))
 
 
 def sequence(pen: Pen, items: Sequence[Box | BoxGroup]) -> None:

@@ -19,6 +19,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from interp.report.attention import AttentionView, grey_png, quantised
+from interp.report.edges import EdgesView
 from interp.report.first_screen import SENTENCES, CutEffect, FirstScreen
 from interp.report.map import MapView
 from interp.report.page import Page, Part, anchors_of, made_by
@@ -153,6 +154,8 @@ def part_blocks(part: Part, anchor: str, beside: FilesBeside) -> list[str]:
         columns = ["block", "name", "class", "file", "line", "takes", "shape"]
         boxes = part.boxes[(part.boxes["kind"] != "hook") & (part.boxes["depth"] == 1)]
         return table_of(boxes[columns], anchor, beside)
+    if isinstance(part, EdgesView):
+        return table_of(part.drawn_first(), anchor, beside, part.table)
     if isinstance(part, AttentionView):
         return of_attention(part, anchor, beside)
     if isinstance(part, Quiz | Worksheet):

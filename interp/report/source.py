@@ -26,6 +26,7 @@ from interp.computing import computing_lines
 from interp.errors import UsageError
 from interp.report.bars import Scale, bar_of
 from interp.report.drawing import Dot, curves_svg, intervals_svg, profile_path
+from interp.report.edge_ends import edges_at_lines
 from interp.report.values import (
     diff_of,
     empty,
@@ -64,6 +65,8 @@ class SourceView:
             from the mean of the model as it is; those of that have an empty surgery.
         written: what the trained model writes with a surgery, by its id.
         written_after: what a model writes that was trained with it.
+        edges: what ``interp.circuits.edge_effects`` returns: a line tells of the edges from and to
+            it, in ``edge_unit``.
     """
 
     template: ClassVar[str] = "source.html.j2"
@@ -80,6 +83,8 @@ class SourceView:
     command: str = ""
     written: Mapping[str, Continued] = field(default_factory=dict)
     written_after: Mapping[str, Continued] = field(default_factory=dict)
+    edges: pd.DataFrame | None = None
+    edge_unit: str = "nats"
 
     def context(self) -> dict[str, Any]:
         missing = {"file", "line", "code"} - set(self.lines)
@@ -125,6 +130,7 @@ class SourceView:
         tried = self._tried(name)
         again = self._again(name)
         points = self._points(name)
+        edges = edges_at_lines(self.edges, list(self.lines["file"].unique()), self.edge_unit)
         layers: dict[Any, list[float]] = {}
         if self.table is not None:
             found = by_layer(self.table)
@@ -139,6 +145,7 @@ class SourceView:
                 tried.get(row["line"], []),
                 again.get(row["line"], []),
                 points.get(row["line"], []) or points_named(row.get("sites", ())),
+                edges.get((name, row["line"]), []),
                 layers.get(row.get("surgery", ""), []),
                 (scale, scale_again),
             )
@@ -165,6 +172,7 @@ class SourceView:
         tried: list[Row],
         again: list[Row],
         points: list[Row],
+        edges: list[Row],
         layers: list[float],
         scales: "tuple[Scale, Scale]",
     ) -> Row:
@@ -197,8 +205,8 @@ class SourceView:
             "again_bar": retrained and bar_of(retrained, scales[1], retrained["points"]),
             "again_null": lasting is Verdict.NOT_SHOWN,
             "again_unknown": lasting is Verdict.UNKNOWN,
-            "panel": self._panel(row, tried, again, points)
-            if tried or again or points or status in MEANINGS  # why nothing was tried
+            "panel": self._panel(row, tried, again, points) | {"edges": edges}
+            if tried or again or points or edges or status in MEANINGS  # why nothing was tried
             else None,
         }
 
@@ -338,7 +346,7 @@ def heads_of(codes: Sequence[str], effects: Sequence[bool]) -> set[int]:
     heads: set[int] = set()
     around: list[tuple[int, int]] = []  # indentation and place, from the outermost in
     for place, code in enumerate(codes):
-        if not code.strip():
+        if not code.strip() or code.lstrip().startswith(")"):  # of a head over several lines
             continue
         depth = len(code) - len(code.lstrip())
         around = [head for head in around if head[0] < depth]

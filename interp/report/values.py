@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -56,3 +57,14 @@ def diff_of(diff: Any, before: str, after: str) -> list[tuple[str, str]]:
     if not before and not after:
         return []
     return [("-", before), ("+", after or "(nothing)")]
+
+
+def shown_name(file: str, names: Sequence[str]) -> str:
+    """Which of the files that a page shows, by their names there, is this one, which may be given
+    with its whole path, and with the edits that were made in it; empty where none is."""
+    path = PurePath(file.partition(":")[0])
+    ending = [
+        name for name in names if path.parts[-len(PurePath(name).parts) :] == PurePath(name).parts
+    ]
+    alike = [name for name in names if PurePath(name).name == path.name]
+    return next(iter([*ending, *alike]), "")
