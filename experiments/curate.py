@@ -25,6 +25,7 @@ documents that have no near duplicate among those it was trained on.
 import json
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -46,7 +47,12 @@ from experiments.support.cli import (
 from experiments.support.pages.presenting import present
 from experiments.support.record import Experiment, Quoted
 from experiments.support.retraining import hash_file
-from experiments.support.trainings.executors import Executor, at_once, executor_of
+from experiments.support.trainings.executors import (
+    Executor,
+    at_once,
+    executor_of,
+    stay_connected,
+)
 from interp import figures
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun, identity_of, write_atomically
@@ -126,6 +132,8 @@ def main(config: Config) -> Path:
     if config.show_pipeline:
         print(pipeline.to_toml(), end="")
         return config.runs
+    alone = config.workers < 2 and not config.ray
+    executor = None if alone else executor_of(config.workers, config.ray)
     pile = given_pile(config)
     name = config.name or run_name(pile.name, *(f"without-{step}" for step in config.without))
     settings: dict[str, Any] = {
@@ -136,10 +144,8 @@ def main(config: Config) -> Path:
         "at_most": config.at_most,
     }
     with Run.open(config.runs, "curate", name, settings, {"pipeline": pipeline.to_toml()}) as run:
-        alone = config.workers < 2 and not config.ray
-        elsewhere = None if alone else executor_of(config.workers, config.ray)
         identity = identity_of(**settings)
-        curated = curate_once(run, pipeline, pile, config.seed, identity, elsewhere)
+        curated = curate_once(run, pipeline, pile, config.seed, identity, executor)
         card = make_card(curated, pile.name)
         run.save_table(table_of_steps(card, pipeline))
         for what, table in tables_of_run(curated, card).items():
@@ -187,7 +193,7 @@ def curate_once(
     pile: Given,
     seed: int,
     identity: str,
-    elsewhere: Executor | None = None,
+    executor: Executor | None = None,
 ) -> Curated:
     """The text of a run; made, unless it is there as it was made."""
     folder = run.folder / TEXT
@@ -195,9 +201,10 @@ def curate_once(
         if all(hash_file(folder / row["file"]) == row["sha256"] for row in rows):
             return Curated(folder)
         run.forget(identity)
-    curated = run_pipeline(
-        pipeline, pile.documents, folder, seed=seed, identity=identity, elsewhere=elsewhere
-    )
+    with stay_connected(executor) if executor else nullcontext() as elsewhere:
+        curated = run_pipeline(
+            pipeline, pile.documents, folder, seed=seed, identity=identity, elsewhere=elsewhere
+        )
     files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("card."))
     run.record(identity, [{"file": file, "sha256": hash_file(folder / file)} for file in files])
     return curated

@@ -60,58 +60,83 @@ class Cluster:
             import_ray()
 
     def run(self, work: Work, shared: Any, tasks: Sequence[Any], told: Heard, done: Heard) -> None:
+        with self.connected() as cluster:
+            cluster.run(work, shared, tasks, told, done)
+
+    @contextmanager
+    def connected(self) -> Iterator["ConnectedCluster"]:
+        """The cluster, for as many runs as there are in the block: connecting takes seconds."""
         with connect_ray(self.address, self.workers) as ray:
-            from ray.exceptions import RayTaskError, TaskCancelledError, WorkerCrashedError
             from ray.util.queue import Queue
 
-            mail = Queue(actor_options={"num_cpus": 0})
-            kept = ray.put(shared)
-            remote = ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=0)(perform_there)
-            deaths = [0] * len(tasks)
-            pending: dict[Any, int] = {}
+            yield ConnectedCluster(ray, Queue(actor_options={"num_cpus": 0}), self.gpus)
 
-            def submit(number: int) -> None:
-                task = tasks[number]
-                sent = remote.remote(work, kept, task, contents(task), number, mail)
-                pending[sent] = number
 
-            def read_mail() -> None:
-                for number, kind, what in mail.get_nowait_batch(mail.qsize()):
-                    if kind == "told":
-                        told(number, what)
-                    else:
-                        write_files(tasks[number], what)
+@dataclass(frozen=True)
+class ConnectedCluster:
+    """A cluster that is connected to.
 
-            try:
-                for number in range(len(tasks)):
-                    submit(number)
-                while pending:
-                    ended, _ = ray.wait(list(pending), timeout=0.5)
-                    read_mail()
-                    for reference in ended:
-                        number = pending.pop(reference)
-                        try:
-                            result, files = ray.get(reference)
-                        except RayTaskError as error:
-                            raise error.cause from None
-                        except (WorkerCrashedError, ray.exceptions.NodeDiedError):
-                            deaths[number] += 1
-                            if deaths[number] == ATTEMPTS:
-                                raise UsageError(
-                                    f"a task's worker died {ATTEMPTS} times on the cluster: give "
-                                    f"it more memory; what was finished is kept"
-                                ) from None
-                            submit(number)
-                        else:
-                            write_files(tasks[number], files)
-                            done(number, result)
-            finally:
-                for reference in pending:
-                    ray.cancel(reference)  # a training saves its state, and sends it
-                for reference in pending:
-                    with suppress(RayTaskError, TaskCancelledError, WorkerCrashedError):
-                        ray.get(reference, timeout=60)
+    Args:
+        ray: the module.
+        mail: what workers tell meanwhile.
+        gpus: the share of a GPU that each task gets.
+    """
+
+    ray: Any
+    mail: Any
+    gpus: float
+
+    def run(self, work: Work, shared: Any, tasks: Sequence[Any], told: Heard, done: Heard) -> None:
+        from ray.exceptions import RayTaskError, TaskCancelledError, WorkerCrashedError
+
+        ray, mail = self.ray, self.mail
+        kept = ray.put(shared)
+        remote = ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=0)(perform_there)
+        deaths = [0] * len(tasks)
+        pending: dict[Any, int] = {}
+
+        def submit(number: int) -> None:
+            task = tasks[number]
+            sent = remote.remote(work, kept, task, contents(task), number, mail)
+            pending[sent] = number
+
+        def read_mail() -> None:
+            for number, kind, what in mail.get_nowait_batch(mail.qsize()):
+                if kind == "told":
+                    told(number, what)
+                else:
+                    write_files(tasks[number], what)
+
+        try:
+            for number in range(len(tasks)):
+                submit(number)
+            while pending:
+                ended, _ = ray.wait(list(pending), timeout=0.5)
                 read_mail()
+                for reference in ended:
+                    number = pending.pop(reference)
+                    try:
+                        result, files = ray.get(reference)
+                    except RayTaskError as error:
+                        raise error.cause from None
+                    except (WorkerCrashedError, ray.exceptions.NodeDiedError):
+                        deaths[number] += 1
+                        if deaths[number] == ATTEMPTS:
+                            raise UsageError(
+                                f"a task's worker died {ATTEMPTS} times on the cluster: give "
+                                f"it more memory; what was finished is kept"
+                            ) from None
+                        submit(number)
+                    else:
+                        write_files(tasks[number], files)
+                        done(number, result)
+        finally:
+            for reference in pending:
+                ray.cancel(reference)  # a training saves its state, and sends it
+            for reference in pending:
+                with suppress(RayTaskError, TaskCancelledError, WorkerCrashedError):
+                    ray.get(reference, timeout=60)
+            read_mail()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -204,3 +204,9 @@ def executor_of(workers: int, ray: str = "", gpus: float = 0.0) -> Executor:
         cluster.require()
         return cluster
     return Processes(workers) if workers else InProcess()
+
+
+def stay_connected(executor: Executor) -> AbstractContextManager[Executor]:
+    """The executor, connected once for all that it runs in the block."""
+    connected = getattr(executor, "connected", None)  # of a cluster: here nothing is connected to
+    return connected() if connected else nullcontext(executor)

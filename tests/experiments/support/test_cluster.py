@@ -6,19 +6,22 @@ import socket
 import time
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
 from experiments.support import cluster
 from experiments.support.cluster import Cluster
 from experiments.support.retraining import train_task
-from experiments.support.trainings.executors import InProcess
+from experiments.support.trainings.executors import InProcess, stay_connected
 from experiments.support.trainings.tasks import Task
 from experiments.support.variants import course_variants
 from gpt import GPTConfig, checkpoint
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer, load_corpus, split
 from gpt.train import TrainConfig
+from interp.curation import Pipeline, run_pipeline, stages
+from tests.interp.curation.piles_of_tests import bytes_of, mixed_pile
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -e .[cluster]")
 
@@ -83,6 +86,26 @@ def test_a_killed_worker_of_a_cluster_costs_nothing_but_time(tmp_path):
         one, other = (checkpoint.read(task.weights)[0] for task in (ours, theirs))
         assert all(torch.equal(one[name], other[name]) for name in one | other)
     assert replace(here[0], state=on_cluster[0].state).identity == on_cluster[0].identity
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:ray")
+def test_a_pile_in_many_windows_connects_once_and_leaves_the_bytes_of_one_process(
+    tmp_path, monkeypatch
+):
+    import ray
+
+    begun, init = [], ray.init
+    monkeypatch.setattr(ray, "init", lambda *args, **how: begun.append(1) or init(*args, **how))
+    monkeypatch.setattr(stages, "CHUNK", 2)
+    monkeypatch.setattr(stages, "WINDOW", 3)
+    alone = run_pipeline(Pipeline.default(), mixed_pile(), tmp_path / "alone")
+    with stay_connected(Cluster("", 2)) as elsewhere:
+        spread = run_pipeline(
+            Pipeline.default(), mixed_pile(), tmp_path / "spread", elsewhere=elsewhere
+        )
+    assert len(begun) == 1
+    assert bytes_of(spread.folder) == bytes_of(alone.folder)
+    pd.testing.assert_frame_equal(spread.histories, alone.histories)
 
 
 @pytest.mark.parametrize("shape", ["ray://127.0.0.1:{}", "127.0.0.1:{}"])
