@@ -10,25 +10,29 @@ sets of word runs reaches the threshold. A cluster is what such pairs connect.
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache
+from hashlib import blake2b
 from itertools import combinations, pairwise
 from zlib import crc32
 
 import numpy as np
 from datasketch import MinHash
-from jaxtyping import Int, UInt32
+from jaxtyping import Int, UInt32, UInt64
 
 from interp.curation.documents import Document
 from interp.curation.spooling import Spool
 from interp.errors import UsageError
 
+Runs = UInt64[np.ndarray, "_"]
 Signature = UInt32[np.ndarray, "permutation"]
 Signatures = UInt32[np.ndarray, "document permutation"]
 
 PERMUTATIONS = 128
 SEED = 1
+HASHED = 4096  # runs that are hashed at a time: 128 numbers each
 CACHED = 256  # documents whose runs are kept while pairs are compared
 ALL_PAIRS = 50  # documents of one band up to which each is compared with each
-WORD = re.compile(r"\w+")
+PART = 1_000_000  # characters that are taken apart at a time
+WORD, NO_WORD = re.compile(r"\w+"), re.compile(r"\W")
 
 
 def cluster_documents(
@@ -53,7 +57,7 @@ def cluster_documents(
     places, signatures = [], []
     for document in documents:
         places.append((document.source, document.id))
-        signatures.append(signature_of(runs_of(document.text, words)))
+        signatures.append(signature_of(document.text, words))
     parent = list(range(len(places)))
 
     def root(n: int) -> int:
@@ -63,7 +67,7 @@ def cluster_documents(
         return n
 
     @lru_cache(maxsize=CACHED)
-    def runs(n: int) -> frozenset[bytes]:
+    def runs(n: int) -> Runs:
         return runs_of(read(n).text, words)
 
     read = reader_of(documents)
@@ -76,25 +80,49 @@ def cluster_documents(
     return {id: places[root(n)][1] for n, (_, id) in enumerate(places)}
 
 
-def runs_of(text: str, words: int) -> frozenset[bytes]:
-    """The runs of some words in a text, without case and punctuation; a text of fewer words is one
-    run."""
-    found = WORD.findall(text.casefold())
-    last = max(1, len(found) - words + 1)
-    return frozenset(
-        " ".join(found[n : n + words]).encode("utf-8", "surrogatepass") for n in range(last)
-    )
+def runs_of(text: str, words: int) -> Runs:
+    """The different runs of some words in a text, each as a number, in order."""
+    parts = [
+        np.fromiter(
+            (int.from_bytes(blake2b(run, digest_size=8).digest()) for run in part), np.uint64
+        )
+        for part in word_runs(text, words)
+    ]
+    return np.unique(np.concatenate(parts))
 
 
-def jaccard(one: frozenset[bytes], other: frozenset[bytes]) -> float:
+def word_runs(text: str, words: int) -> Iterator[set[bytes]]:
+    """Every run of some words in a text, without case and punctuation, part by part; a text of
+    fewer words is one run."""
+    text, at, found = text.casefold(), 0, list[str]()
+    short = True
+    while at < len(text):
+        end = NO_WORD.search(text, at + PART)
+        stop = end.end() if end else len(text)
+        found += WORD.findall(text, at, stop)
+        last = len(found) - words + 1
+        for first in range(0, last, HASHED):
+            short = False
+            yield {
+                " ".join(found[n : n + words]).encode("utf-8", "surrogatepass")
+                for n in range(first, min(first + HASHED, last))
+            }
+        at, found = stop, found[max(0, last) :]
+    if short:
+        yield {" ".join(found).encode("utf-8", "surrogatepass")}
+
+
+def jaccard(one: Runs, other: Runs) -> float:
     """Jaccard: what is in both, as a share of what is in either."""
-    both = len(one & other)
+    both = len(np.intersect1d(one, other, assume_unique=True))
     return both / (len(one) + len(other) - both)
 
 
-def signature_of(runs: frozenset[bytes]) -> Signature:
+def signature_of(text: str, words: int) -> Signature:
+    """MinHash's signature of a text's runs, a part of them in memory at a time."""
     hashes = MinHash(num_perm=PERMUTATIONS, seed=SEED, hashfunc=crc32)
-    hashes.update_batch(runs)
+    for part in word_runs(text, words):
+        hashes.update_batch(part)
     return hashes.hashvalues.astype(np.uint32)
 
 

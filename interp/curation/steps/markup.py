@@ -13,7 +13,11 @@ PARSER = MarkdownIt("commonmark").enable("table")
 
 
 def strip_markup(
-    documents: Iterable[Document], *, tables: bool = True, comments: bool = False
+    documents: Iterable[Document],
+    *,
+    tables: bool = True,
+    comments: bool = False,
+    longest_page: int = 10_000_000,
 ) -> Iterator[Document]:
     """Take the text out of HTML, without menus, headers and footers, and out of Markdown, without
     its signs and the addresses of its links.
@@ -23,9 +27,15 @@ def strip_markup(
     Args:
         tables: keep the text of HTML tables.
         comments: keep what readers wrote below an HTML page.
+        longest_page: characters of HTML; to read a page takes some thirty times its size in memory,
+            and a longer one is dropped.
     """
     for document in documents:
-        if document.kind == HTML:
+        if document.kind == HTML and len(document.text) > longest_page:
+            yield document.drop(
+                f"is a web page of {len(document.text)} characters, more than {longest_page}"
+            )
+        elif document.kind == HTML:
             text = trafilatura.extract(
                 document.text, include_tables=tables, include_comments=comments
             )

@@ -2,11 +2,12 @@
 
 import random
 import re
+import tracemalloc
 from itertools import combinations
 
 import pytest
 
-from interp.curation import cluster_documents, make_document
+from interp.curation import cluster_documents, make_document, near
 from interp.curation.near import bands_for
 from interp.curation.spooling import Spool
 from interp.errors import UsageError
@@ -85,3 +86,27 @@ def test_bands_propose_what_is_similar_and_little_else():
 def test_impossible_thresholds_are_refused(options):
     with pytest.raises(UsageError, match=r"must|at least"):
         cluster_documents([make_document("a", "b")], **options)
+
+
+def test_a_long_document_takes_little_more_memory_than_its_text():
+    rng = random.Random(0)
+    text = " ".join(str(rng.randrange(100_000)) for _ in range(120_000))
+    tracemalloc.start()
+    try:
+        cluster_documents([make_document("long", text), make_document("short", text[:1000])])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 40 * len(text), most / len(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "one", "one two three", "a b c d e", "a b c d e f g a b c d e"]
+)
+@pytest.mark.parametrize("part", [1, 4, 1000])
+def test_runs_of_a_text_read_in_parts_are_those_of_the_whole(text, part, monkeypatch):
+    monkeypatch.setattr(near, "PART", part)
+    monkeypatch.setattr(near, "HASHED", 2)
+    found = set().union(*near.word_runs(text, 5))
+    assert found == {" ".join(run).encode() for run in runs_by_hand(text)}
+    assert len(near.runs_of(text, 5)) == len(found)

@@ -64,6 +64,8 @@ def test_the_text_of_a_page_is_taken_without_its_menu():
     assert "Shop" not in document.text
     assert document.text.split("\n") == text.split("\n")
     assert after(strip_markup, "<html><body></body></html>", HTML).dropped
+    long = after(strip_markup, page(text), HTML, longest_page=500)
+    assert "characters, more than 500" in long.dropped
 
 
 def test_the_text_of_markdown_is_what_a_reader_sees():
