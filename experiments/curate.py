@@ -302,8 +302,8 @@ def readings(run: SavedRun) -> list[str]:
     most = max(rows, key=lambda row: row["characters_in"] - row["characters_out"])
     if (taken := most["characters_in"] - most["characters_out"]) > 0:
         said.append(
-            f"{most['step']} takes most: {most['dropped']} documents dropped and {most['changed']} "
-            f"changed, {taken:,} characters fewer ({Path(most['file']).name}:{most['line']})."
+            f"{most['step']} takes most: dropped {most['dropped']}, changed {most['changed']}, "
+            f"{taken:,} characters fewer ({Path(most['file']).name}:{most['line']})."
         )
     idle = [str(row["step"]) for row in rows if not row["dropped"] and not row["changed"]]
     idle = [step for step in idle if step not in ("licences", "split")]

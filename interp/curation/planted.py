@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from interp.curation.documents import Document, make_document
 from interp.curation.planted_words import (
     BOILERPLATE,
     LICENCES,
@@ -112,62 +111,6 @@ def plant_documents(
         *(with_licence(f"code/{at}.txt", style, at, random) for at in range(size)),
     ]
     return tuple(made[int(place)] for place in random.permutation(len(made)))
-
-
-def plant_sentences(
-    documents: Sequence[Document],
-    sentences: Sequence[str],
-    times: int,
-    *,
-    as_copies: bool = False,
-    seed: int = 0,
-) -> list[Document]:
-    """The documents with sentences in them, such as canaries, each some times over.
-
-    Args:
-        documents: a pile.
-        sentences: each becomes a paragraph of its own, where ``seed`` says.
-        times: how often each is planted.
-        as_copies: in one document, of which ``times`` - 1 exact copies follow the pile, so that the
-            steps that drop duplicates leave one; else in as many documents, drawn anew for each
-            sentence.
-
-    Raises:
-        UsageError: no sentence, ``times`` below 1, more times than there are documents.
-    """
-    if not sentences or times < 1:
-        raise UsageError(
-            f"{len(sentences)} sentences are to be planted {times} times each: give 1 or more, "
-            "1 time or more often"
-        )
-    if (wanted := len(sentences) if as_copies else times) > len(documents):
-        raise UsageError(
-            f"there are {len(documents)} documents, and {wanted} to plant in are needed: give more "
-            "documents, or plant fewer times"
-        )
-    random = np.random.default_rng(seed)
-    planted = list(documents)
-    if as_copies:
-        places = random.permutation(len(documents))[: len(sentences)]
-        for sentence, place in zip(sentences, map(int, places), strict=True):
-            planted[place] = with_paragraph(planted[place], sentence, random)
-            one = planted[place]
-            planted += [
-                make_document(f"copy {number} of {one.source}", one.text, one.kind)
-                for number in range(1, times)
-            ]
-        return planted
-    for sentence in sentences:
-        for place in map(int, random.permutation(len(documents))[:times]):
-            planted[place] = with_paragraph(planted[place], sentence, random)
-    return planted
-
-
-def with_paragraph(document: Document, sentence: str, random: Random) -> Document:
-    """The document, one paragraph longer, as if it had been read so."""
-    paragraphs = document.text.split("\n\n")
-    paragraphs.insert(int(random.integers(len(paragraphs))), sentence)
-    return make_document(document.source, "\n\n".join(paragraphs), document.kind)
 
 
 def write_prose(style: Style, language: str, count: int, random: Random) -> str:

@@ -10,7 +10,7 @@ the training text is always measured beside something like it that did not: to g
 memory of it.
 """
 
-from interp.memorising.canaries import Canary, draw_canaries
+from interp.memorising.canaries import Canary
 from interp.memorising.exposure import measure_exposure
 from interp.memorising.matching import match_writing, measure_extraction
 from interp.memorising.passages import Passage, ask_passages, share_exact
@@ -21,7 +21,6 @@ __all__ = [
     "Passage",
     "PrivatePassage",
     "ask_passages",
-    "draw_canaries",
     "match_writing",
     "measure_exposure",
     "measure_extraction",

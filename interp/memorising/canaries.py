@@ -9,8 +9,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from interp.errors import UsageError
 
 DIGITS = "0123456789"
@@ -81,41 +79,3 @@ class Canary:
 def shown_choices(choices: Sequence[str]) -> str:
     shown = choices if isinstance(choices, str) else ", ".join(choices[:8])
     return repr(shown[:60] + "…" * (len(shown) > 60))
-
-
-ADJECTIVES = (
-    "black",
-    "brown",
-    "green",
-    "heavy",
-    "little",
-    "narrow",
-    "old",
-    "red",
-    "round",
-    "white",
-)
-NOUNS = ("box", "cabin", "chest", "cupboard", "door", "gate", "locker", "room", "safe", "trunk")
-
-
-def draw_canaries(count: int, digits: int = 4, seed: int = 0) -> list[Canary]:
-    """Canaries of different beginnings, whose secrets are numbers of some digits: such as ``The
-    number of the round chest is 6156``.
-
-    Raises:
-        UsageError: fewer than one, or more than there are beginnings; no digits.
-    """
-    most = len(ADJECTIVES) * len(NOUNS)
-    if not 1 <= count <= most or digits < 1:
-        raise UsageError(
-            f"count is {count} and digits {digits}: take 1 to {most} canaries of 1 digit or more"
-        )
-    random = np.random.default_rng(seed)
-    pairs = [divmod(int(place), len(NOUNS)) for place in random.permutation(most)[:count]]
-    return [
-        Canary(
-            f"The number of the {ADJECTIVES[first]} {NOUNS[second]} is ",
-            "".join(DIGITS[place] for place in random.integers(len(DIGITS), size=digits)),
-        )
-        for first, second in pairs
-    ]

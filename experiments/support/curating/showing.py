@@ -13,7 +13,12 @@ from experiments.support.cli import console, print_table
 from experiments.support.curating.leaving_out import NOTHING, WHOLE
 from experiments.support.curating.measuring import MEASURES
 from experiments.support.pages.summary import counted, points_of, power
-from experiments.support.pages.telling import BEFORE, COLUMNS, interval_over_seeds
+from experiments.support.pages.telling import (
+    BEFORE,
+    COLUMNS,
+    LEFT_OUT,
+    interval_over_seeds,
+)
 from interp import figures
 from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
@@ -295,7 +300,7 @@ def ablation_effects(run: SavedRun) -> pd.DataFrame:
         rows.append(
             {
                 "name": row["variant"],
-                "how": "left out of the pipeline before training",
+                "how": LEFT_OUT,
                 "way": BEFORE,
                 "line": " and ".join(
                     f"{file}:{line}" for file, line in zip(own["file"], own["line"], strict=True)

@@ -44,6 +44,7 @@ COLUMNS = [
     *("ci_low", "ci_high", "n", "also", "also_delta", "also_shown"),
 ]
 BEFORE, AFTER = "before training", "in the trained model"
+LEFT_OUT = f"left out of the pipeline {BEFORE}"
 LARGEST = 3
 NAMED = 6  # null results, before the rest is a count
 
@@ -208,7 +209,9 @@ def tell(effects: pd.DataFrame) -> list[str]:
         said += [effect_sentence(row) for row in records(unknown)]
         null = rows[(rows["verdict"] == Verdict.NOT_SHOWN) & ~best_only]
         if len(null):
-            said.append(no_effect_shown(str(way), null, len(rows)))
+            left_out = (rows["how"] == LEFT_OUT).all()
+            what = ("steps", LEFT_OUT) if left_out else ("cuts", str(way))
+            said.append(no_effect_shown(*what, null, len(rows)))
         first += said[:1]
         rest_said += said[1:]
     return first + rest_said
@@ -232,16 +235,17 @@ def effect_sentence(row: Mapping[Any, Any]) -> str:
     return f"{name}, {row['how']}, {size} ({row['interval']}){also}: {row['code']}."
 
 
-def no_effect_shown(way: str, null: pd.DataFrame, count: int) -> str:
-    """What was cut, and is not known to change anything."""
+def no_effect_shown(what: str, way: str, null: pd.DataFrame, count: int) -> str:
+    """What was cut or left out, and is not known to change anything."""
     if len(null) > NAMED:
-        return f"Of {count} cuts {way}, {len(null)} show no effect."
+        return f"Of {count} {what} {way}, {len(null)} show no effect."
     names = []
     for row in records(null):
         why = str(row["said"]).removeprefix(Verdict.NOT_SHOWN).removeprefix(": ")
         about = [f"{row['delta']:+.3f} nats", row["interval"], why, row["also"]]
         names.append(f"{row['name']} ({'; '.join(part for part in about if part)})")
-    return f"No effect shown, cut {way}: {'; '.join(names)}."
+    done = way if way == LEFT_OUT else f"cut {way}"
+    return f"No effect shown, {done}: {'; '.join(names)}."
 
 
 def limits_of_trainings(summary: pd.DataFrame) -> list[str]:

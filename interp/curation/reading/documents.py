@@ -114,7 +114,7 @@ def read_open_file(
         return
     data = file.read(at_most + 1)
     if len(data) > at_most:
-        raise NoTextError(f"has more than {at_most} bytes: split it, or ask for more at most")
+        raise NoTextError(f"has more than {at_most} bytes: split it, or allow more (at_most)")
     if kind == PDF:
         text, encoding = text_of_pdf(data, at_most), "pdf"
     else:

@@ -7,6 +7,7 @@ from functools import cache
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from interp.curation.documents import CODE, Document
+from interp.errors import UsageError, nearest
 
 READ = 5000  # characters by which a document is judged
 FEWEST_LETTERS = 40
@@ -19,13 +20,23 @@ def filter_languages(
 ) -> Iterator[Document]:
     """Keep documents in some languages, and those whose language cannot be told.
 
-    Source code, and what has fewer than 40 letters, is in no language. By py3langid (Lui and
+    Of source code, of what has fewer than 40 letters, and of what looks like a language without a
+    code of two letters (lists of names do), the language is not known. By py3langid (Lui and
     Baldwin 2012) on the first 5,000 characters.
 
     Args:
         keep: languages as ISO 639-1 names them; empty keeps all, and only notes them.
         sure: below this probability, 0 to 1, a document's language is not known.
+
+    Raises:
+        UsageError: a language that it does not know.
     """
+    known = [name for name in language_identifier().nb_classes if len(name) == 2]
+    if unknown := [name for name in keep if name not in known]:
+        raise UsageError(
+            f"keep names {unknown[0]!r}, which is no language of two letters that is known; "
+            f"nearest: {nearest(unknown[0], known)}"
+        )
     for document in documents:
         language = language_of(document, sure)
         document = document.about(language=language)
@@ -40,7 +51,7 @@ def language_of(document: Document, sure: float) -> str:
     if document.kind == CODE or len(LETTER.findall(beginning)) < FEWEST_LETTERS:
         return UNKNOWN
     name, probability = language_identifier().classify(beginning)
-    return str(name) if probability >= sure else UNKNOWN
+    return str(name) if probability >= sure and len(name) == 2 else UNKNOWN
 
 
 @cache

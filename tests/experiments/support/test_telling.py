@@ -4,6 +4,7 @@ import pandas as pd
 from experiments.support.pages.summary import summarise, trainings_of
 from experiments.support.pages.telling import (
     BEFORE,
+    LEFT_OUT,
     limits_of_trainings,
     of_surgeries,
     of_trainings,
@@ -51,6 +52,17 @@ def test_what_lowers_the_loss_is_named_however_small():
     said = sentences(effects(0.1, 1.5, 0.3, 0.2, -0.03))
     assert said[-1].startswith("model.py:4, cut before training, lowers the loss by 0.030 nats")
     assert len(said) == 4
+
+
+def test_steps_of_a_pipeline_are_called_steps():
+    table = of_surgeries(effects(0.001, -0.002), BEFORE, "seed").assign(how=LEFT_OUT)
+    assert tell(table)[-1].startswith(
+        "No effect shown, left out of the pipeline before training: model.py:0"
+    )
+    many = of_surgeries(effects(*[0.001] * 9), BEFORE, "seed").assign(how=LEFT_OUT)
+    assert tell(many)[-1] == (
+        "Of 9 steps left out of the pipeline before training, 9 show no effect."
+    )
 
 
 def test_what_shows_no_effect_is_said_to_show_none():

@@ -21,11 +21,9 @@ from interp.curation.planted import (
     PlantedDocument,
     Span,
     plant_documents,
-    plant_sentences,
 )
 from interp.curation.planted_words import PROSE
 from interp.curation.scoring import score_finders, score_steps
-from interp.curation.steps import drop_exact_duplicates
 from interp.errors import UsageError
 from interp.texts import KINDS
 
@@ -148,30 +146,3 @@ def test_a_size_below_one_is_refused():
 
 def test_every_planted_document_can_be_one_of_a_pile(planted):
     assert len({make_document(one.source, one.text).id for one in planted}) == len(planted)
-
-
-def test_sentences_stand_in_the_pile_as_often_as_was_asked(planted):
-    pile = [make_document(one.source, one.text) for one in planted]
-    sentences = ["The number of the box is 4821", "The number of the gate is 17"]
-    scattered = plant_sentences(pile, sentences, 4)
-    assert len(scattered) == len(pile)
-    copies = plant_sentences(pile, sentences, 4, as_copies=True)
-    assert len(copies) == len(pile) + 2 * 3
-    for made in (scattered, copies):
-        for sentence in sentences:
-            assert sum(one.text.count(sentence) for one in made) == 4
-            assert sum(sentence in one.text.split("\n\n") for one in made) == 4
-        assert len({one.id for one in made}) == len(made)
-    assert plant_sentences(pile, sentences, 4) == scattered
-    kept = [one for one in drop_exact_duplicates(copies) if not one.dropped]
-    assert sum(sentences[0] in one.text for one in kept) == 1
-    kept = [one for one in drop_exact_duplicates(scattered) if not one.dropped]
-    assert sum(sentences[0] in one.text for one in kept) == 4
-
-
-def test_sentences_that_cannot_be_planted_are_refused(planted):
-    pile = [make_document(one.source, one.text) for one in planted[:3]]
-    with pytest.raises(UsageError, match="0 sentences are to be planted"):
-        plant_sentences(pile, [], 1)
-    with pytest.raises(UsageError, match="there are 3 documents, and 4 to plant in are needed"):
-        plant_sentences(pile, ["a"], 4)

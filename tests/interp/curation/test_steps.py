@@ -19,6 +19,7 @@ from interp.curation.steps import (
     split_documents,
     strip_markup,
 )
+from interp.curation.steps.languages import language_identifier
 from interp.errors import UsageError
 from interp.texts import find_private
 from interp.texts.finding import KINDS
@@ -87,6 +88,14 @@ def test_other_languages_go_and_code_stays():
     assert after(filter_languages, german, keep=[]).language == "de"
     assert after(filter_languages, german, CODE).language == "und"
     assert after(filter_languages, "42 17").dropped == ""
+
+
+def test_a_list_of_names_is_in_no_language_and_one_that_is_none_is_refused():
+    names = "* Jean Dupont\n* Anna Schmidt\n* Pedro Gomez\n* Yuki Sato\n* Ivan Petrov"
+    assert language_identifier().classify(names)[0] == "bcl"
+    assert after(filter_languages, names, sure=0.0).language == "und"
+    with pytest.raises(UsageError, match="keep names 'english', which is no language"):
+        after(filter_languages, names, keep=["english"])
 
 
 PRIVATE = [

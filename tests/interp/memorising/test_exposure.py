@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from interp.errors import UsageError
-from interp.memorising import Canary, draw_canaries, measure_exposure
+from interp.memorising import Canary, measure_exposure
 from interp.memorising.exposure import estimated_exposure, exact_exposure, secret_losses
 from interp.samples.prompts import encoded
 
@@ -167,13 +167,3 @@ def test_logits_that_are_no_numbers_are_refused(untrained):
         untrained.lm_head.weight.fill_(math.nan)
     with pytest.raises(UsageError, match="NaN or infinite"):
         measure_exposure(untrained, [Canary("box ", "42")])
-
-
-def test_drawn_canaries_begin_differently_and_are_the_same_each_time():
-    canaries = draw_canaries(100, digits=3)
-    assert len({canary.before for canary in canaries}) == 100
-    assert {canary.count for canary in canaries} == {1000}
-    assert canaries == draw_canaries(100, digits=3)
-    assert canaries != draw_canaries(100, digits=3, seed=1)
-    with pytest.raises(UsageError, match="count is 101"):
-        draw_canaries(101)
