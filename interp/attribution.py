@@ -27,7 +27,7 @@ from interp.errors import NonFiniteError, SiteError, UsageError
 from interp.hooking import attach_hooks, evaluating
 from interp.interventions import Patch
 from interp.metrics import Metric
-from interp.padding import check_padding
+from interp.padding import check_metric, check_padding
 from interp.site import Model, Part, Site, axes_of, match, names_by_point, stopping
 from interp.stats import bootstrap_interval
 from interp.streams import Pair, on_stream
@@ -195,6 +195,7 @@ def site_scores(
     """(clean - corrupted) times the gradient, summed over each site's part, by example."""
     for tokens in (clean, corrupted):
         check_padding(model, tokens)
+        check_metric(model, tokens, metric)
     hooks = list(dict.fromkeys(site.hook for site in sites))
     names = names_by_point(model)
     if steps and EMBEDDING not in model.hook_dict:

@@ -29,7 +29,7 @@ from interp.errors import NoEffectError, UsageError
 from interp.hooking import evaluating
 from interp.memory import keeping_within
 from interp.metrics import Metric, metric_name
-from interp.padding import check_padding
+from interp.padding import check_metric, check_padding
 from interp.runs.workers import Elsewhere
 from interp.site import Model
 from interp.sweeps.answering import Effects, answer_request
@@ -98,7 +98,8 @@ def sweep(
         NoEffectError: no entry changed anything, or one never fired.
         NonFiniteError: an intervention or the metric made a NaN or an infinity.
         UsageError: tokens that are not whole numbers [batch pos]; texts padded on the left, and a
-            model that takes padding for text; one that gives a text other logits when it is run
+            model that takes padding for text; texts in padding, and a metric that would count it,
+            such as ``loss``; one that gives a text other logits when it is run
             again; too little memory; a metric that does not give one number per example; with
             ``run``, a metric or an intervention that cannot be known again.
     """
@@ -154,6 +155,7 @@ def plan(
     Raises ``sweep``'s errors, those that come before it runs the first intervention.
     """
     check_padding(model, tokens)
+    check_metric(model, tokens, metric)
     with evaluating(model):
         request = make_request(model, tokens, interventions, metric, metric_tokens, memory)
         routes = find_routes(request)
@@ -186,6 +188,7 @@ def effects_of(
     Raises what ``sweep`` raises.
     """
     check_padding(model, tokens)
+    check_metric(model, tokens, metric)
     bars = Progress(console=Console(stderr=True), transient=True, disable=not progress)
     with evaluating(model), quickest_threads(model) as ask, bars as bar:
         given = interventions.items() if isinstance(interventions, Mapping) else interventions

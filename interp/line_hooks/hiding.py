@@ -19,8 +19,9 @@ from interp.errors import UsageError
 from interp.hooking import evaluating
 from interp.line_hooks.finding import changed_alike, tokens_among
 from interp.logits import found_in
+from interp.padding import MASK, parameters_of
 
-MASK, PLACES = "attention_mask", "position_ids"
+PLACES = "position_ids"
 
 
 @dataclass
@@ -112,6 +113,10 @@ class HiddenPadding:
         rows = made.mask.to(same.device)[same.long().argmax(1)]
         return rows.where(same.any(1, keepdim=True), torch.ones_like(rows))
 
+    def mask_for(self, tokens: Tensor) -> Tensor | None:
+        """The mask of texts that the view was made with; None of others."""
+        return self.known_mask(MaskedCall({}, tokens, None))
+
     def agrees(self, call: MaskedCall, row: int, text: slice) -> bool:
         """Whether a text in its padding has the logits of the text alone."""
         module = self.taker
@@ -149,11 +154,6 @@ class HiddenPadding:
                 "position_ids=(attention_mask.cumsum(-1) - 1).clamp(min=0) too"
             )
         return f"{told}: give texts of one length at a time"
-
-
-def parameters_of(module: nn.Module | None) -> Mapping[str, inspect.Parameter]:
-    """What a module's ``forward`` takes."""
-    return {} if module is None else inspect.signature(module.forward).parameters
 
 
 def note_call(calls: list[MaskedCall], module: nn.Module, args: Any, kwargs: Any) -> None:

@@ -54,10 +54,9 @@ def load_class(
     sizes = Sizes({}, dict(map(read_setting, given)))
     path, named = split_name("--model", name)
     loaded = load_foreign(path, sizes.known)
-    for asked in [
-        each for each in required(class_named(loaded, path, named)) if each in VOCABULARY
-    ]:
-        sizes.given.setdefault(asked, tokenizer.vocab_size)
+    for size in required(class_named(loaded, path, named)):
+        if size in VOCABULARY:
+            sizes.given.setdefault(size, tokenizer.vocab_size)
     make = builder(loaded, name, "", sizes)
     hint = "; --set NAME=VALUE gives it the sizes that the weights are of"
     with explain_left(name, loaded.left), blame(f"{name} cannot be built", hint):

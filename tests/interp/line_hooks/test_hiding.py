@@ -1,13 +1,15 @@
 """Texts in padding have on a view, value by value, what they have alone; or one sentence says why
 they have not."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 import interp as ip
 from interp import hook_lines
 from interp.errors import UsageError
-from interp.metrics import loss, loss_at
+from interp.metrics import accuracy, loss, loss_at
 from tests.interp.line_hooks.families import Masked, viewed
 
 PADDING = [5, 3, 0]  # tokens of it in each text
@@ -105,3 +107,29 @@ def test_a_sweep_over_texts_in_padding_is_the_mean_of_sweeps_over_each_alone(nam
     expected = sum(each.delta for each in alone) / len(alone)
     assert (table.delta - expected).abs().max() < 1e-5
     assert table.delta.abs().min() > 1e-5
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@torch.no_grad()
+def test_a_loss_that_would_count_padding_is_refused(side):
+    tokens, mask, _ = padded(side)
+    model = viewed("llama", "eager")[0]
+    asked = {"sites": "blocks.*.attn.hook_z", "progress": False}
+    told = "text 0 has 5 of its 8 tokens in padding, and loss would count .* loss_at"
+    masked = hook_lines(Masked(model), tokens)
+    with pytest.raises(UsageError, match=told):
+        ip.ablate(masked, tokens, **asked)
+    with pytest.raises(UsageError, match=told):
+        ip.plan(masked, tokens, {"blocks.0.hook_attn_out": ip.Zero()}, loss)
+    with pytest.raises(UsageError, match=told.replace("loss would", "accuracy would")):
+        ip.ablate(masked, tokens, metric=accuracy, **asked)
+    assert len(ip.ablate(masked, tokens[2:], **asked)) == 2
+    if side == "right":  # a causal model may be asked without the mask that hides it
+        made = hook_lines(model, tokens, attention_mask=mask)
+        with pytest.raises(UsageError, match=told):
+            ip.ablate(made, tokens, **asked)
+        padding = hook_lines(model, TEXTS)
+        padding.tokenizer = SimpleNamespace(pad_token_id=0, eos_token_id=9)
+        with pytest.raises(UsageError, match=told):
+            ip.ablate(padding, tokens, **asked)
+        assert len(ip.ablate(padding, tokens[2:], **asked)) == 2
