@@ -54,8 +54,8 @@ def faithfulness_curves(
     Args:
         table: one row for each method and size: columns ``method``, ``share`` (of all edges, from 0
             to 1), ``edges`` (how many), ``faithfulness`` (0: as with every edge replaced, 1: as the
-            whole model), ``ci_low ci_high``; and where there are such ``seed_low seed_high``, from
-            the lowest seed to the highest, drawn as a band that is fainter.
+            whole model), ``ci_low ci_high``; and where these are over seeds, the interval over
+            texts, ``texts_low texts_high``, drawn as a band that is fainter.
         title: the hypothesis.
         over: what the intervals are over.
 
@@ -70,7 +70,7 @@ def faithfulness_curves(
     if table.duplicated(["method", "share"]).any():
         raise UsageError("the table has two rows of one method and share: give one for each")
     methods = list(table["method"].drop_duplicates())
-    seeds = {"seed_low", "seed_high"} <= {*table}
+    wider = {"texts_low", "texts_high"} <= {*table}
     colors = sns.color_palette("colorblind", len(methods))
     with print_style():
         figure = Figure(figsize=(WIDTH, 4.6 + 0.14 * len(methods)), layout="constrained", dpi=SAVED)
@@ -80,15 +80,20 @@ def faithfulness_curves(
             axes.axhline(level, color="0.4", linestyle=line, linewidth=0.9, zorder=1)
         for number, (method, color) in enumerate(zip(methods, colors, strict=True)):
             rows = table[table["method"] == method].sort_values("share")
-            draw_method(axes, rows, number, color, seeds)
-        ends = ["faithfulness", "ci_low", "ci_high", *(["seed_low", "seed_high"] if seeds else [])]
+            draw_method(axes, rows, number, color, wider)
+        ends = [
+            "faithfulness",
+            "ci_low",
+            "ci_high",
+            *(["texts_low", "texts_high"] if wider else []),
+        ]
         low, high = reach_of([1.0], *(table[name] for name in ends))
         axes.set_ylim(low if low < 0 else -0.03 * high, high)
         name_shares(axes, table)
         axes.set_ylabel("faithfulness\n(dashed, 1: the whole model; dotted, 0: no edge kept)")
         figure.legend(loc="outside lower left", ncols=min(3, len(methods)), fontsize=7.5)
         said = f"band: 95 % interval over {over}"
-        said += "; fainter band: from the lowest seed to the highest" if seeds else ""
+        said += "; fainter band: over texts" if wider else ""
         known = table["ci_low"].notna().any()
         axes.set_title(said if known else "no intervals", size=7, weight="normal", color="0.3")
         figure.suptitle(prose(title), x=0.01, ha="left")
@@ -96,11 +101,11 @@ def faithfulness_curves(
     return figure
 
 
-def draw_method(axes: Axes, rows: pd.DataFrame, number: int, color: Any, seeds: bool) -> None:
+def draw_method(axes: Axes, rows: pd.DataFrame, number: int, color: Any, wider: bool) -> None:
     """One curve with its bands; colour, marker and dashes tell it from the others."""
     looks: dict[str, Any] = {"color": color, "linewidth": 0, "zorder": 1.5}
-    if seeds:
-        axes.fill_between(rows["share"], rows["seed_low"], rows["seed_high"], alpha=0.1, **looks)
+    if wider:
+        axes.fill_between(rows["share"], rows["texts_low"], rows["texts_high"], alpha=0.1, **looks)
     axes.fill_between(rows["share"], rows["ci_low"], rows["ci_high"], alpha=0.22, **looks)
     axes.plot(
         rows["share"],

@@ -38,6 +38,7 @@ from interp.figures.style import (
     MARKERS,
     MONO,
     WIDTH,
+    drawable,
     name_lines,
     print_style,
     prose,
@@ -47,14 +48,18 @@ from interp.status import Status
 from interp.verdicts import verdict_of
 
 
-def damage_and_lasting_cost(lines: pd.DataFrame, trainings: pd.DataFrame | None = None) -> Figure:
+def damage_and_lasting_cost(
+    lines: pd.DataFrame, trainings: pd.DataFrame | None = None, metric: str = "loss"
+) -> Figure:
     """Per line, the effect on the trained model against the effect of training without it.
 
     Args:
         lines: what ``annotated`` gives; lines that were retrained are drawn, those whose damage was
-            not measured in a column of their own.
+            not measured in a column of their own. Where it has a column ``edge``, each row is an
+            edge that was cut in the source: it is numbered, and the key names it.
         trainings: ``surgery seed delta``, drawn as a point for each seed; those of the model as it
             is have an empty surgery, and stand in a column of their own: they are the noise.
+        metric: what was measured, in words.
 
     Raises:
         UsageError: no line was retrained.
@@ -62,7 +67,9 @@ def damage_and_lasting_cost(lines: pd.DataFrame, trainings: pd.DataFrame | None 
     drawn = sort_by_line(lines[lines["retrained_delta"].notna()], lines)
     if drawn.empty:
         raise UsageError("no line of the table was retrained: cut some before training first")
-    places = name_places(drawn)
+    whose, places = "line", name_places(drawn)
+    if "edge" in drawn:
+        whose, places = "edge", [f"{number:3d}" for number in range(1, len(drawn) + 1)]
     drawn = drawn.assign(place=[place.strip() for place in places])
     measured, aside = drawn[drawn["delta"].notna()], drawn[drawn["delta"].isna()]
     with print_style():
@@ -75,7 +82,7 @@ def damage_and_lasting_cost(lines: pd.DataFrame, trainings: pd.DataFrame | None 
         axes = figure.add_subplot(grid[0, 1], sharey=left)
         legend = figure.add_subplot(grid[1, :])
         legend.set_axis_off()
-        legend.text(0, 1, "\n".join(["line", *key]), font=CODE, va="top", linespacing=1.3)
+        legend.text(0, 1, "\n".join([whose, *key]), font=CODE, va="top", linespacing=1.3)
         axes.set_xscale("symlog", linthresh=0.1)
         axes.set_yscale("symlog", linthresh=0.01)
         whole = seeds_of(trainings, "")
@@ -97,9 +104,13 @@ def damage_and_lasting_cost(lines: pd.DataFrame, trainings: pd.DataFrame | None 
         names = ["as it is,\nother seeds", *([] if aside.empty else ["damage not\nmeasured"])]
         left.set_xlim(-0.6, len(names) - 0.4)
         left.set_xticks(range(len(names)), names, size=6)
-        axes.set_xlabel("damage: loss of the trained model with the line cut, less without (nats)")
-        left.set_ylabel("lasting cost: loss when trained\nwithout the line, less with (nats)")
-        figure.suptitle(f"Damage and lasting cost of the lines of {name_files(drawn['file'])}")
+        axes.set_xlabel(
+            f"damage: {metric} of the trained model with the {whose} cut, less without (nats)"
+        )
+        left.set_ylabel(
+            f"lasting cost: {metric} when trained\nwithout the {whose}, less with (nats)"
+        )
+        figure.suptitle(f"Damage and lasting cost of the {whose}s of {name_files(drawn['file'])}")
         figure.supxlabel(f"small points: seeds; {BARS}; {HOLLOW}; diamond: leak", size=6.5)
         figure.draw_without_rendering()
         name_points([(axes, measured), (left, aside.assign(delta=1.0))])
@@ -107,8 +118,9 @@ def damage_and_lasting_cost(lines: pd.DataFrame, trainings: pd.DataFrame | None 
 
 
 def key_line(place: str, row: dict[Any, Any]) -> str:
-    """A line of source and what became of it, for the key."""
-    text = f"{place}  {cut_in_words(row)}"
+    """A line of source and what became of it, for the key; before it the edge that it cuts."""
+    edge = f"{drawable(str(row['edge']), MONO)}  {row['line']}: " if "edge" in row else ""
+    text = f"{place}  {edge}{cut_in_words(row)}"
     return text if len(text) <= CODE_COLUMNS else f"{text[: CODE_COLUMNS - 1]}…"
 
 

@@ -190,6 +190,11 @@ def test_without_script_and_on_paper_arcs_and_table_are_there(path, opened, tabl
     assert page.evaluate("document.documentElement.scrollWidth") <= 695
     assert drawn(page) == (strongest(first, 30),) * 2
     assert not page.locator(".edges-controls").is_visible()
+    strip = page.locator(".edges-line")
+    assert strip.filter(visible=True).count() == strip.count() > 8
+    assert page.locator("svg.arcs").bounding_box()["height"] == pytest.approx(
+        page.locator(".edges-lines").bounding_box()["height"], abs=1
+    )
     color = page.locator("[data-edges] a.arc .seen").first.evaluate(
         "one => getComputedStyle(one).stroke"
     )

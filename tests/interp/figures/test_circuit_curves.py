@@ -54,13 +54,13 @@ def test_shares_are_percents_below_and_edges_above(curves):
     assert labels[0] == "0.1 %" and labels[-1] == "100 %"
 
 
-def test_seeds_are_a_second_band(curves):
-    seeds = curves.assign(seed_low=curves["ci_low"] - 1, seed_high=curves["ci_high"] + 1)
+def test_what_is_over_texts_is_a_second_band_where_intervals_are_over_seeds(curves):
+    seeds = curves.assign(texts_low=curves["ci_low"] - 1, texts_high=curves["ci_high"] + 1)
     axes = faithfulness_curves(seeds, over="seeds").axes[0]
     bands = [each for each in axes.collections if isinstance(each, PolyCollection)]
     assert len(bands) == 4
-    assert axes.get_ylim()[0] < seeds["seed_low"].min()
-    assert axes.get_ylim()[1] > seeds["seed_high"].max()
+    assert axes.get_ylim()[0] < seeds["texts_low"].min()
+    assert axes.get_ylim()[1] > seeds["texts_high"].max()
     assert "over seeds; fainter band" in axes.get_title(loc="left")
 
 

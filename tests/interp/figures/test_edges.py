@@ -11,8 +11,9 @@ from matplotlib.patches import PathPatch
 from interp import edge_looks, verdicts
 from interp.circuits import edge_effects, graph_of_sizes
 from interp.errors import UsageError
-from interp.figures import edge_graph, edge_heatmap
+from interp.figures import damage_and_lasting_cost, edge_graph, edge_heatmap
 from interp.figures.circuit_graph import FALLS, RISES
+from interp.status import Status
 from tests.interp.circuits.by_hand import gap, random_gpt, random_pair
 from tests.interp.circuits.edge_tables import made_table
 
@@ -194,6 +195,28 @@ def test_a_real_table_is_drawn_and_left_as_it_was():
     panels = cells(edge_heatmap(table))
     assert sum(np.isfinite(panel).sum() for panel in panels) == len(table)
     pd.testing.assert_frame_equal(table, before)
+
+
+def test_edges_that_are_cut_on_one_line_are_numbered_and_named_in_the_key():
+    names = ["a0.h1 -> a1.h0.k", "a0.h0 -> a1.h1.k", "m0 -> logits"]
+    costs = {"retrained_delta": [0.2, 0.1, 0.0], "retrained_status": Status.CHANGED}
+    costs |= {"retrained_ci_low": 0.0, "retrained_ci_high": 0.3, "retrained_p_adjusted": 0.01}
+    table = pd.DataFrame(
+        {"edge": names, "file": "model.py", "line": [113, 113, 232], "code": "k = f(x)"}
+        | {"after": "k = f(x - y)", "surgery": names, "status": Status.CHANGED, "n": 24}
+        | {"delta": [2.0, 1.0, 0.5], "ci_low": 0.4, "ci_high": 2.2, "p_adjusted": 0.01}
+        | costs
+    )
+    trainings = pd.DataFrame({"surgery": names * 3, "seed": [0] * 3 + [1] * 3 + [2] * 3})
+    trainings["delta"] = np.linspace(0.0, 0.3, 9)
+    figure = damage_and_lasting_cost(table, trainings, metric="logit difference")
+    left, axes, key = figure.axes
+    points = {text.get_text(): text.xy for text in axes.texts}
+    assert points == {"1": (2.0, 0.2), "2": (1.0, 0.1), "3": (0.5, 0.0)}
+    heading, *lines = key.texts[0].get_text().split("\n")
+    assert heading == "edge" and len(lines) == 3
+    assert " ".join(lines[0].split()) == "1 a0.h1 -> a1.h0.k 113: k = f(x) → k = f(x - y)"
+    assert "with the edge cut" in axes.get_xlabel() and "logit difference" in left.get_ylabel()
 
 
 def test_names_that_no_font_has_are_drawn_as_escapes(table):

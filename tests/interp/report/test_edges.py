@@ -135,7 +135,7 @@ def test_lines_stand_in_their_order_below_what_they_are_in_and_lead_to_the_sourc
     assert numbers == sorted(numbers)
     ends = set(table["line"]) | set(table["reader_line"])
     assert ends < set(numbers)
-    heads = [one["text"] for one in strip if one["class"].endswith("head")]
+    heads = [one["text"] for one in strip if one["class"].endswith("of-head")]
     assert any("class CausalSelfAttention" in text for text in heads)
     assert all("class " in text or "def " in text for text in heads)
     ids = {one.get("id") for one in page.found}
