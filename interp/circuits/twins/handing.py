@@ -14,7 +14,7 @@ from interp.circuits.twins.copying import (
     is_read_elsewhere,
     patched,
 )
-from interp.circuits.twins.making import READ, EdgeEdits, no_module
+from interp.circuits.twins.making import READ, EdgeEdits, no_module, under
 from interp.circuits.twins.places import CodeSite
 from interp.circuits.twins.slicing import (
     Chain,
@@ -109,34 +109,27 @@ def read_head(making: EdgeEdits, reader: Reader) -> None:
     layer, head, kind = reader.layer, reader.head, reader.kind
     assert layer is not None and head is not None
     site = making.lines.site(kind, layer)
-    if site.module is None or not site.name:
-        raise SurgeryError(f"the {kind} of layer {layer} has no name of its own")
     first, *outer = chains_to(making, site, layer, taken_stream(making, layer, kind))
     condition = making.is_module("reader", first.module, first.own)
     for inner, chain in zip([first, *outer], outer, strict=False):
         hand_in(making, inner, chain)
     part = making.index(kind, layer, head)
-    edits = making.of(site.syntax)
     copied, code = copy_chain(making, first, dict.fromkeys(first.parameters, READ))
-    other = f"edge_{site.name}"
-    assert isinstance(site.statement, (ast.Assign, ast.AnnAssign))  # it binds a name
-    bound = names_bound_by(site.statement)
-    targets = ", ".join(other if name == site.name else "_" for name in bound)
-    lines = [
-        *copied,
-        f"{targets} = {code}",
-        f"{site.name} = {site.name}.clone()",
-        f"{site.name}{part} = {other}{part}",
-    ]
+    name = making.name_of(site, kind)
+    other, targets = f"edge_{name}", f"edge_{name}"
+    if site.name and isinstance(site.statement, ast.Assign):  # which may bind several
+        bound = names_bound_by(site.statement)
+        targets = ", ".join(other if each == name else "_" for each in bound)
+    making_other = [*copied, f"{targets} = {code}"]
+    taking_it = [f"{name} = {name}.clone()", f"{name}{part} = {other}{part}"]
     if outer:
         check_bound(first, site.statement)
-        lines = [f"if {condition}:", *(f"    {line}" for line in lines)]
-        edits.after(site.statement, lines)
+        making.behind(site, name, under(condition, [*making_other, *taking_it]))
         return
     starts = first.statements[0] if first.statements else site.statement
     check_bound(first, starts)
-    edits.before(starts, [f"if {condition}:", *(f"    {line}" for line in lines[:-2])])
-    edits.after(site.statement, [f"if {condition}:", *(f"    {line}" for line in lines[-2:])])
+    making.of(site.syntax).before(starts, under(condition, making_other))
+    making.behind(site, name, under(condition, taking_it))
 
 
 def hand_in(making: EdgeEdits, inner: Chain, chain: Chain) -> None:
@@ -214,7 +207,7 @@ def read_early(making: EdgeEdits, chain: Chain, condition: str) -> None:
     check_bound(chain, chain.statements[0])
     lines = [*copied, f"{READ} = {code}"]
     edits = making.of(chain.syntax)
-    edits.before(chain.statements[0], [f"if {condition}:", *(f"    {line}" for line in lines)])
+    edits.before(chain.statements[0], under(condition, lines))
     edits.put(
         chain.end,
         lambda own: in_brackets(chain.end, chain.syntax, f"{READ} if {condition} else {own}"),

@@ -6,12 +6,13 @@ making.surgery()
 """
 
 import ast
+from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from interp.circuits.graph import Edge
 from interp.circuits.twins.editing import TextEdits
-from interp.circuits.twins.places import EdgeLines
+from interp.circuits.twins.places import CodeSite, EdgeLines
 from interp.circuits.twins.slicing import Chain
 from interp.errors import SurgeryError
 from interp.surgery.source.edits import Surgery
@@ -45,14 +46,30 @@ class EdgeEdits:
         self.modules[key] = module
         return f'{spelt} is {EDGE}["{key}"]'
 
+    def name_of(self, site: CodeSite, otherwise: str) -> str:
+        """What a value is called in the edited source: as it is, or by a name that is free."""
+        if site.name:
+            return site.name
+        held = {node.id for node in ast.walk(site.function) if isinstance(node, ast.Name)}
+        taken = held | {argument.arg for argument in site.function.args.args}
+        return f"whole_{otherwise}" if otherwise in taken else otherwise
+
+    def behind(self, site: CodeSite, name: str, lines: Sequence[str]) -> None:
+        """Puts lines behind that which makes a value and binds it to a name."""
+        edits = self.of(site.syntax)
+        if site.name:
+            edits.after(site.statement, lines)
+        else:
+            edits.before(site.statement, [lambda: f"{name} = {edits.made(site.node)}", *lines])
+            edits.put(site.node, lambda _: name)
+
     def index(self, kind: str, layer: int, head: int) -> str:
         """How a head's part of a value is taken out of it, where the model makes it."""
         blocks = self.lines.summed.blocks
         made = self.lines.site(kind, layer)
         axes = blocks.axes(layer, kind)
         width = blocks.values[layer][kind].shape[-1]
-        shown = self.run.value(made.syntax, made.node, layer)
-        if isinstance(shown, Tensor) and shown.ndim == len(axes) - 1:
+        if made.value.ndim == len(axes) - 1:
             return f"[..., {head * width}:{(head + 1) * width}]"
         return "[" + ", ".join([*[":"] * axes.index("head"), str(head)]) + "]"
 
@@ -93,3 +110,8 @@ def no_module(syntax: Syntax, function: FunctionNode) -> SurgeryError:
         f"{function.name} of {syntax.source.file} is a function that does not know in which layer "
         "it runs"
     )
+
+
+def under(condition: str, lines: Sequence[str]) -> list[str]:
+    """Lines that run where a condition holds."""
+    return [f"if {condition}:", *(f"    {line}" for line in lines)] if condition else [*lines]

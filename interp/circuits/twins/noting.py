@@ -10,7 +10,7 @@ from interp.circuits.twins.copying import (
     check_bound,
     copy_chain,
 )
-from interp.circuits.twins.making import WROTE, EdgeEdits, no_module
+from interp.circuits.twins.making import WROTE, EdgeEdits, no_module, under
 from interp.circuits.twins.places import CodeSite
 from interp.circuits.twins.slicing import (
     Chain,
@@ -38,14 +38,8 @@ def in_writer(making: EdgeEdits, site: CodeSite) -> str:
 
 def note_written(making: EdgeEdits, site: CodeSite, condition: str) -> None:
     """Notes what a line wrote, where a condition holds."""
-    edits = making.of(site.syntax)
-    name = site.name or "edge_wrote"
-    noting = [f"if {condition}:", f"    {WROTE} = {name}"] if condition else [f"{WROTE} = {name}"]
-    if site.name:
-        edits.after(site.statement, noting)
-    else:
-        edits.before(site.statement, [lambda: f"{name} = {edits.made(site.node)}", *noting])
-        edits.put(site.node, lambda _: name)
+    name = making.name_of(site, "wrote")
+    making.behind(site, name, under(condition, [f"{WROTE} = {name}"]))
 
 
 def write_embedding(making: EdgeEdits, writer: Writer) -> None:
@@ -90,28 +84,26 @@ def write_head(making: EdgeEdits, writer: Writer) -> None:
     assert layer is not None and head is not None
     blocks = making.lines.summed.blocks
     site = making.lines.site("z", layer)
-    if site.module is None or not site.name:
-        raise SurgeryError(f"what the heads of layer {layer} read out has no name of its own")
+    if site.module is None:
+        raise no_module(site.syntax, site.function)
     end = first_that_is(making, site, layer, blocks.values[layer]["attn"])
-    read_out = blocks.as_made(layer, "z", blocks.values[layer]["z"])
-    chain = trace_back(*(making.run, site.syntax, site.function, site.module, end, layer, read_out))
+    chain = trace_back(
+        *(making.run, site.syntax, site.function, site.module, end, layer, site.value)
+    )
     if not chain.leaves or chain.parameters:
         raise SurgeryError(f"how attention of layer {layer} goes on from its heads is not seen")
-    part = making.index("z", layer, head)
-    copied, code = copy_chain(making, chain, {"": f"edge_{site.name}"})
+    part, name = making.index("z", layer, head), making.name_of(site, "z")
+    alone = f"edge_{name}"
+    copied, code = copy_chain(making, chain, {"": alone})
     code += less_bias(making, chain, layer)
     check_bound(chain, site.statement)
-    alone = f"edge_{site.name}"
-    making.of(site.syntax).after(
-        site.statement,
-        [
-            f"if {in_writer(making, site)}:",
-            f"    {alone} = {site.name}.new_zeros({site.name}.shape)",
-            f"    {alone}{part} = {site.name}{part}",
-            *(f"    {line}" for line in copied),
-            f"    {WROTE} = {code}",
-        ],
-    )
+    lines = [
+        f"{alone} = {name}.new_zeros({name}.shape)",
+        f"{alone}{part} = {name}{part}",
+        *copied,
+        f"{WROTE} = {code}",
+    ]
+    making.behind(site, name, under(in_writer(making, site), lines))
 
 
 def first_that_is(making: EdgeEdits, site: CodeSite, layer: int, value: Tensor) -> ast.expr:

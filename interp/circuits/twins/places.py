@@ -34,6 +34,7 @@ class CodeSite:
         module: of which the function is a method; None of a plain function.
         node: the expression that is the value, or a tuple that holds it.
         name: that it is bound to; empty where it is bound to none.
+        value: what it was; of a tuple, the part that is meant.
     """
 
     syntax: Syntax
@@ -42,6 +43,7 @@ class CodeSite:
     statement: ast.stmt
     node: ast.expr
     name: str
+    value: Tensor
 
     @property
     def source(self) -> Source:
@@ -143,9 +145,13 @@ class EdgeLines:
         if name not in self.lines:
             raise SurgeryError(f"no line of the model's own files makes {name}")
         found = self.lines[name]
+        shapes = [value]
+        if blocks.axes(layer, kind)[-2:] == ("head", "neuron"):  # the line may not tell them apart
+            shapes.append(value.flatten(-2))
         for syntax, statement in self.statements_at(found):
-            for site in self.sites_in(syntax, statement, layer, value):
-                return site
+            for shape in shapes:
+                for site in self.sites_in(syntax, statement, layer, shape):
+                    return site
         raise SurgeryError(
             f"no expression on line {found.line} of {Path(found.path).name}, {found.code!r}, is "
             f"what {name} shows"
@@ -177,11 +183,11 @@ class EdgeLines:
             held = self.run.value(syntax, node, layer)
             if isinstance(held, Tensor) and self.run.is_value(syntax, node, layer, value):
                 name = bound[0] if node is whole and len(bound) == 1 else ""
-                yield CodeSite(syntax, function, module, statement, node, name)
+                yield CodeSite(syntax, function, module, statement, node, name, value)
             elif isinstance(held, tuple) and node is whole and len(bound) == len(held):
                 for part, name in zip(held, bound, strict=True):
                     if isinstance(part, Tensor) and same(part, value) and name:
-                        yield CodeSite(syntax, function, module, statement, node, name)
+                        yield CodeSite(syntax, function, module, statement, node, name, value)
 
     @cached_property
     def paths(self) -> dict[int, str]:
