@@ -57,6 +57,8 @@ def pass_value(number: int, value: Any) -> Any:
     """Takes a value to those who watch it."""
     for made, handed in _watching:
         if number in made:
+            if made[number].is_unpacked and isinstance(value, Tensor):
+                value = value.unbind(0)  # as unpacking does
             value = handed(made[number], value)
     return value
 

@@ -37,6 +37,7 @@ class Made:
         statement: that it belongs to, which is shown.
         is_call: whether it is a call, which may be one of a module.
         is_argument: whether it is what a call is handed.
+        is_unpacked: whether it is only taken apart, each part to a name: ``q, k, v = qkv``.
         number: by which the code that passes it on knows it.
     """
 
@@ -47,6 +48,7 @@ class Made:
     statement: ast.stmt
     is_call: bool = False
     is_argument: bool = False
+    is_unpacked: bool = False
     number: int = field(default_factory=_numbers.__next__)
 
     @property
@@ -101,6 +103,7 @@ def find_made(syntax: Syntax) -> Iterator[Made]:
                     *(syntax, place_of(target), names, function, statement),
                     is_call=isinstance(target, ast.Call),
                     is_argument=isinstance(node, ast.Call),
+                    is_unpacked=len(names) > 1 and len(getattr(node, "targets", ())) == 1,
                 )
 
 
