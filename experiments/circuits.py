@@ -17,7 +17,7 @@ others.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import interp.errors
 from experiments import patching
@@ -28,8 +28,9 @@ from experiments.support.circuits.asking import (
     in_halves,
     require_difference,
 )
-from experiments.support.circuits.finding import CircuitOptions, CircuitStudy, save_tables
+from experiments.support.circuits.finding import save_tables
 from experiments.support.circuits.showing import draw_figures, show_sections
+from experiments.support.circuits.studying import CircuitOptions, CircuitStudy
 from experiments.support.circuits.telling import tell_findings, tell_limits
 from experiments.support.cli import Between, announce, console, launch, refuse_options
 from experiments.support.pages.presenting import present
@@ -38,8 +39,13 @@ from experiments.support.record import Experiment, Quoted
 from experiments.support.trained import workers_of
 from gpt.errors import UsageError
 from interp.circuits import Graph, take_apart
+from interp.circuits.finding import Method
 from interp.runs import Run
 
+METHODS: tuple[Method, ...] = get_args(Method)
+OF_LARGE: tuple[Method, ...] = ("EAP", "EAP-IG inputs", "random")
+EXACT = 3000
+"""Edges of a model all of which are measured exactly; of a larger one some are."""
 OF_PATCHING = ("head_parts",)
 OF_PAIRS = ("clean", "corrupted", "answer", "wrong", "pairs")
 
@@ -56,25 +62,61 @@ class Config(patching.Config):
     replaced_by: Literal["corrupted", "mean", "resample"] = "corrupted"
     """What is said in place of what is left out of a circuit: the corrupted text's value, their
     mean, or that of another corrupted text."""
+    methods: tuple[Method, ...] = ()
+    """By what edges are ranked; by default by all methods, and of a large model by EAP, EAP-IG
+    inputs and random."""
+    steps: Annotated[int, Between(1, 100_000)] = 5
+    """Of EAP-IG: gradients on the way from one text to the other."""
+    verify: Annotated[int, Between(1, 10**7)] = 64
+    """Of a large model, how many edges of the largest scores of each method are measured exactly,
+    and as many random ones."""
 
 
 def main(config: Config) -> Path:
     refuse_options(config, OF_PATCHING, "is for experiments.patching")
     workers, task = workers_of(config), task_of(config)
-    asked = CircuitOptions(config.faithfulness, config.replaced_by, config.seed, workers)
     require_difference(task, config.replaced_by)
     graph = graph_of(task)
-    settings = {name: each for name, each in task.config.items() if name != "components"} | {
-        "faithfulness": asked.level,
-        "replaced_by": asked.replaced_by,
-        "seed": asked.seed,
-    }
+    is_whole = len(graph.edges) <= EXACT
+    methods = methods_of(config, len(graph.edges))
+    asked = CircuitOptions(
+        level=config.faithfulness,
+        replaced_by=config.replaced_by,
+        methods=methods,
+        steps=config.steps,
+        verify=config.verify,
+        seed=config.seed,
+        elsewhere=workers,
+    )
+    settings = {name: each for name, each in task.config.items() if name != "components"}
+    settings |= {name: each for name, each in vars(asked).items() if name != "elsewhere"}
     with Run.open(config.runs, "circuits", config.name or task.label, settings) as run:
-        save_tables(CircuitStudy(run, task, *in_halves(task), graph, asked))
+        save_tables(CircuitStudy(run, task, *in_halves(task), graph, is_whole, asked))
         page = present(run, draw_figures)
     console.print(*tell_findings(run), sep="\n", soft_wrap=True, markup=False)
     announce(run.folder)
     return page
+
+
+def methods_of(config: Config, edges: int) -> tuple[Method, ...]:
+    """By what the edges of a model of so many are ranked.
+
+    Raises:
+        UsageError: methods that are not for such a model; an option that has no effect on them.
+    """
+    is_whole = edges <= EXACT
+    methods = tuple(dict.fromkeys(config.methods)) or (METHODS if is_whole else OF_LARGE)
+    if is_whole:
+        reason = f"is for models of more than {EXACT:,} edges: all {edges:,} are measured here"
+        refuse_options(config, ["verify"], reason)
+    elif "exact" in methods or methods == ("random",):
+        raise UsageError(
+            f"--methods {' '.join(methods)} is for models of up to {EXACT:,} edges, and this one "
+            f"has {edges:,}: take EAP, whose --verify largest scores are measured exactly"
+        )
+    if not any("IG" in method for method in methods):
+        refuse_options(config, ["steps"], "is for --methods of EAP-IG")
+    return methods
 
 
 def graph_of(task: PairTask) -> Graph:

@@ -2,56 +2,141 @@
 
 import pandas as pd
 
+from experiments.support.circuits.ranking import MEANINGS, RANDOM, WAYS
 from experiments.support.circuits.telling import (
+    choices_of_parts,
     chosen,
     circuit_of,
     edge_words,
-    edges_of,
-    tell_findings,
+    edges_in,
+    edges_that_matter,
+    how_methods_do,
+    is_whole,
+    other_rankings,
+    smallest_circuit,
+    strongest_edge,
+    the_pairs,
 )
-from interp.report import Part, Section
+from interp import figures
+from interp.report import Figure, Part, Section
 from interp.runs import Run, SavedRun
 
-SHOWN = 40  # edges in a table
+SHOWN = 40
+"""Rows of a table on the page; the file has all."""
+LINES = ["line", "code", "reader_line", "reader_code"]
 
 
 def draw_figures(run: Run) -> None:
     """Figures, from the saved tables alone."""
+    for meaning in MEANINGS:
+        effects = edges_in(run, meaning).sort_index()
+        run.save_figure(figures.edge_graph(effects), f"edges_{meaning}")
+        if is_whole(run):
+            run.save_figure(figures.edge_heatmap(effects), f"heatmap_{meaning}")
+    opened, circuit = edges_in(run).sort_index(), circuit_of(run, chosen(run))
+    if {*circuit} <= {*opened["edge"]}:
+        title = f"The smallest circuit found: {len(circuit)} edges"
+        run.save_figure(figures.edge_graph(opened, title, edges=circuit), "circuit")
+    curve = run.table("curve")
+    for way in WAYS:
+        rows = curve[curve["method"].str.endswith(f", {way}") | (curve["method"] == RANDOM)]
+        rows = rows[rows["edges"] > 0].assign(method=rows["method"].str.partition(",")[0])
+        title = f"How much of the answer the best edges keep, ranked {WORDS[way]}"
+        run.save_figure(figures.faithfulness_curves(rows, title), f"curves_{way}")
+
+
+WORDS = {"signed": "with the sign of their effect", "absolute": "by size alone"}
 
 
 def show_sections(run: SavedRun) -> list[Part]:
     """What the page shows."""
-    said = tell_findings(run)
-    effects = edges_of(run)
-    columns = ["edge", "meaning", "delta", "ci_low", "ci_high", "p_adjusted", "n"]
-    lines = ["line", "code", "reader_line", "reader_code"]
-    shown: list[Part] = [
-        Section("The circuit", text="\n\n".join(said[:3]), table=circuit_table(run)),
-        Section(
-            "Every edge", text="", table=effects[[*columns, *lines]].head(SHOWN), saved=run.table()
-        ),
+    return [
+        the_circuit(run),
+        all_edges(run),
+        rankings_judged(run),
+        *([every_choice_told(run)] if run.holds("minimal") else []),
+        Section("The pairs", text=the_pairs(run), table=run.table("pairs").head(SHOWN)),
     ]
-    return shown
 
 
-def circuit_table(run: SavedRun) -> pd.DataFrame:
-    """The edges of the smallest circuit, with what each does alone in either meaning."""
+def the_circuit(run: SavedRun) -> Section:
+    """The smallest circuit: its edges, with what each does alone in either meaning."""
     edges = circuit_of(run, chosen(run))
-    table = run.table()
-    opened, direct = (
-        table[table["meaning"] == meaning].set_index("edge") for meaning in ("open", "direct")
-    )
-    rows = opened.loc[[edge for edge in edges if edge in opened.index]]
-    return pd.DataFrame(
+    opened, direct = (edges_in(run, meaning).set_index("edge") for meaning in MEANINGS)
+    rows = opened.reindex(edges)
+    table = pd.DataFrame(
         {
-            "edge": [edge_words(edge) for edge in rows.index],
+            "edge": list(map(edge_words, edges)),
             "open": rows["delta"],
             "ci_low": rows["ci_low"],
             "ci_high": rows["ci_high"],
-            "direct": direct["delta"].reindex(rows.index),
-            "line": rows["line"],
-            "code": rows["code"],
-            "reader_line": rows["reader_line"],
-            "reader_code": rows["reader_code"],
+            "direct": direct["delta"].reindex(edges),
+            **{name: rows[name] for name in LINES},
         }
+    )
+    shown = []
+    if (run.folder / "figures" / "circuit.svg").exists():
+        caption = "The circuit, layer over layer. Strength: what each edge does alone, open."
+        shown.append(Figure.saved(caption, run.figure("circuit")))
+    said = "\n\n".join([strongest_edge(run), smallest_circuit(run), other_rankings(run)])
+    return Section("The circuit", text=said, figures=shown, table=table.head(SHOWN), saved=table)
+
+
+def all_edges(run: SavedRun) -> Section:
+    """The edges that were measured, the largest effects first."""
+    shown = [*("edge", "delta", "ci_low", "ci_high", "p_adjusted", "why"), *LINES]
+    meant = {
+        "open": "everything after the reader follows",
+        "direct": "the reader answers to the logits alone",
+    }
+    drawn = []
+    for meaning in MEANINGS:
+        said = f"Patched {meaning}: {meant[meaning]}."
+        drawn.append(Figure.saved(said, run.figure(f"edges_{meaning}")))
+        if is_whole(run):
+            said = f"Every edge, patched {meaning}."
+            drawn.append(Figure.saved(said, run.figure(f"heatmap_{meaning}")))
+    return Section(
+        "Every edge" if is_whole(run) else "The edges that were measured",
+        text=edges_that_matter(run),
+        figures=drawn,
+        table=edges_in(run)[shown].head(SHOWN),
+        saved=run.table(),
+    )
+
+
+def rankings_judged(run: SavedRun) -> Section:
+    """How far each ranking of edges leads."""
+    areas = run.table("areas")
+    said = [
+        "Of each ranking the first edges run, and all others say what replaces them. CPR is the "
+        "area under the curve over the share of edges, larger is better; CMD that between the "
+        "curve and 1, smaller is better (both as the MIB benchmark has them, over its ten sizes).",
+        *how_methods_do(run),
+    ]
+    return Section(
+        "How good each ranking is",
+        text="\n\n".join(said),
+        figures=[
+            Figure.saved(
+                f"Faithfulness on the pairs to judge by; edges ranked {WORDS[way]}.",
+                run.figure(f"curves_{way}"),
+            )
+            for way in WAYS
+        ],
+        table=areas,
+        saved=run.table("curve").drop(columns=["gain_by_text", "gap_by_text"]),
+    )
+
+
+def every_choice_told(run: SavedRun) -> Section:
+    """What all choices of parts say."""
+    minimal, shares = run.table("minimal"), run.table("shapley")
+    table = minimal.assign(parts=[" + ".join(parts) for parts in minimal["parts"]])
+    shapley = ", ".join(f"{row.part} {row.value:+.2f}" for row in shares.itertuples())
+    return Section(
+        "Every choice of parts",
+        text=f"{choices_of_parts(run)}\n\nShares of the whole difference: {shapley} nats.",
+        table=table.head(SHOWN),
+        saved=table,
     )

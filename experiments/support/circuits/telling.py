@@ -1,9 +1,12 @@
 """What was found, in plain sentences, from a run's tables alone?"""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from experiments.support.circuits.asking import BOTH, FIND
+from experiments.support.circuits.ranking import ALL, DRAWN, RANDOM
 from interp.characters import mark_spaces
 from interp.circuits.graph import ARROW
 from interp.runs import SavedRun
@@ -17,22 +20,46 @@ def tell_findings(run: SavedRun) -> list[str]:
     said = [strongest_edge(run), smallest_circuit(run), other_rankings(run)]
     if run.holds("minimal"):
         said.append(choices_of_parts(run))
-    return [*said, edges_that_matter(run), the_pairs(run)]
+    return [*said, edges_that_matter(run), *how_methods_do(run), the_pairs(run)]
 
 
-def edges_of(run: SavedRun, meaning: str = "open") -> pd.DataFrame:
+def tell_limits(run: SavedRun) -> list[str]:
+    """What the numbers leave open."""
+    said = [
+        "An edge is measured with all others as they are: edges that back each other up all look "
+        "idle.",
+        "A circuit is the smallest that was found, by leaving out edges one after another; a "
+        "smaller one may exist.",
+    ]
+    if are_too_few(run):
+        said.append("There are too few pairs to find with some and judge by others.")
+    if not is_whole(run):
+        said.append(
+            "Edges were ranked by estimates, and measured exactly where these are largest and at "
+            "random: an edge whose effect the estimates miss is missing from the circuit too."
+        )
+    return said
+
+
+def is_whole(run: SavedRun) -> bool:
+    """Whether all edges were measured exactly."""
+    return bool((run.table()["why"] == ALL).all())
+
+
+def are_too_few(run: SavedRun) -> bool:
+    """Whether pairs are for both, to find with and to judge by."""
+    return bool((run.table("pairs")["use"] == BOTH).all())
+
+
+def edges_in(run: SavedRun, meaning: str = "open") -> pd.DataFrame:
     """The effects of edges in one meaning, those that hurt the answer most first."""
     table = run.table()
+    sign = np.sign(gap_of(run))
     rows = table[table["meaning"] == meaning]
-    return rows.sort_values("delta", key=lambda delta: -direction(run) * delta, kind="stable")
+    return rows.sort_values("delta", key=lambda delta: -sign * delta, kind="stable")
 
 
-def direction(run: SavedRun) -> float:
-    """The sign of what the metric loses from the clean texts to the corrupted ones."""
-    return float(np.sign(gap(run)))
-
-
-def gap(run: SavedRun) -> float:
+def gap_of(run: SavedRun) -> float:
     """The metric after the corrupted texts less after the clean ones, of the pairs found with."""
     pairs = run.table("pairs")
     pairs = pairs[pairs["use"].isin([FIND, BOTH])]
@@ -44,20 +71,35 @@ def edge_words(edge: str) -> str:
 
 
 def strongest_edge(run: SavedRun) -> str:
-    """The edge between two heads that carries most; where none is shown to, of all."""
-    effects = edges_of(run)
+    """The edge between two heads that carries most, where one is shown to; and that of all."""
+    effects = edges_in(run)
     between = effects[effects["from_head"].notna() & effects["head"].notna()]
     shown = [verdict_of(row).is_effect for row in between.to_dict("records")]
-    what, rows = ("between heads", between[shown]) if any(shown) else ("of all edges", effects)
-    top = rows.iloc[0].to_dict()
-    direct = run.table().query("meaning == 'direct'").set_index("edge")["delta"][top["edge"]]
-    doubt = "" if verdict_of(top).is_effect else f"; {verdict_words(top)}"
+    what = "with what it hands on taken from the corrupted texts, the metric changes by"
+    among = "" if is_whole(run) else " that were measured"
+    top = effects.iloc[0].to_dict()
+    if not any(shown):
+        doubt = "" if verdict_of(top).is_effect else f" ({verdict_words(top)})"
+        return (
+            f"{edge_words(top['edge'])} carries most of all edges{among}{doubt}: {what} "
+            f"{effect_words(run, top)}."
+        )
+    best = between[shown].iloc[0].to_dict()
+    most = edge_words(top["edge"])
+    same = f"; of all edges it is {most}, {top['delta']:+.2f} nats ({interval_words(top)})"
     return (
-        f"{edge_words(top['edge'])} carries most {what}: with what it hands on taken from the "
-        f"corrupted texts, the metric changes by {top['delta']:+.2f} nats of the "
-        f"{gap(run):+.2f} between the two texts ({interval_words(top)}, "
-        f"{top['n']} pair{'s' * (top['n'] > 1)}{doubt}); by {direct:+.2f} where the reader answers "
-        "to the logits alone (direct)."
+        f"{edge_words(best['edge'])} carries most between heads{among}: {what} "
+        f"{effect_words(run, best)}{same if top['edge'] != best['edge'] else ''}."
+    )
+
+
+def effect_words(run: SavedRun, row: dict[Any, Any]) -> str:
+    """An edge's effect in both meanings, with the interval of the open one."""
+    direct = run.table().query("meaning == 'direct'").set_index("edge")["delta"][row["edge"]]
+    return (
+        f"{row['delta']:+.2f} nats of the {gap_of(run):+.2f} between both texts "
+        f"({interval_words(row)}, {row['n']} pair{'s' * (row['n'] > 1)}), and by {direct:+.2f} "
+        "where the reader answers to the logits alone (direct)"
     )
 
 
@@ -69,28 +111,34 @@ def chosen(run: SavedRun) -> str:
 
 
 def circuit_of(run: SavedRun, ranking: str) -> list[str]:
+    """The edges of the circuit that a ranking led to."""
     kept = run.table("kept")
     return list(kept.loc[kept["ranking"] == ranking, "edge"])
 
 
 def smallest_circuit(run: SavedRun) -> str:
+    """The smallest circuit found, how faithful it is, and on which pairs."""
     ranking = chosen(run)
     row = run.table("found").set_index("ranking").loc[ranking]
     edges = circuit_of(run, ranking)
-    level = run.description["config"]["faithfulness"]
+    level = run.description["config"]["level"]
     named = ", ".join(map(edge_words, edges[:NAMED]))
-    more = f" and {len(edges) - NAMED} more" if len(edges) > NAMED else ""
-    judged = (
-        f"{row['faithfulness']:.2f} (95 % interval {row['ci_low']:.2f} to {row['ci_high']:.2f}) on "
-        f"{row['n']:.0f} others"
-    )
-    if (run.table("pairs")["use"] == BOTH).all():
+    more = f" and {len(edges) - NAMED:,} more" if len(edges) > NAMED else ""
+    interval = f"{row['ci_low']:.2f} to {row['ci_high']:.2f}"
+    judged = f"{row['faithfulness']:.2f} (95 % interval {interval}) on {row['n']:.0f} others"
+    if not np.isfinite(row["ci_low"]):
+        judged = f"{row['faithfulness']:.2f} on {row['n']:.0f} others"
+    if are_too_few(run):
         judged = "there are too few pairs to judge it on others"
+    needed = (
+        f"no edge of it can be left out without falling below {level:g}"
+        if row["tried"]
+        else "that is too many to try which of them can be missed"
+    )
     return (
-        f"The smallest circuit found that keeps {level:g} of the metric has "
-        f"{len(edges)} of {row['of']:,.0f} edges: {named}{more}. It keeps {row['found_on']:.2f} on "
-        f"the pairs it was found on, and {judged}; no edge of it can be left out without falling "
-        f"below {level:g}."
+        f"The smallest circuit found that keeps {level:g} of the metric has {len(edges):,} of "
+        f"{row['of']:,.0f} edges: {named}{more}. It keeps {row['found_on']:.2f} on the pairs it "
+        f"was found on, and {judged}; {needed}."
     )
 
 
@@ -101,39 +149,67 @@ def other_rankings(run: SavedRun) -> str:
     for row in run.table("found").to_dict("records"):
         if row["ranking"] != ranking:
             theirs = {*circuit_of(run, row["ranking"])}
-            same = "the same" if theirs == own else f"{len(own & theirs)} of them the same"
-            said.append(f"{row['ranking']} to one of {row['edges']}, {same}")
-    return f"It comes from the ranking by {ranking} values; {'; '.join(said)}."
+            same = "the same" if theirs == own else f"{len(own & theirs):,} of them the same"
+            said.append(f"{named_order(row['ranking'])} to one of {row['edges']:,} ({same})")
+    begun = f"It was found from {named_order(ranking)}"
+    return f"{begun}; {', '.join(said)}." if said else f"{begun}."
+
+
+def named_order(ranking: str) -> str:
+    if ranking == RANDOM:
+        return "random order"
+    return "exact effects" if ranking == "exact" else f"the scores of {ranking}"
 
 
 def choices_of_parts(run: SavedRun) -> str:
     """What all choices of heads and MLPs say."""
     minimal, shares = run.table("minimal"), run.table("shapley")
-    level = run.description["config"]["faithfulness"]
+    level = run.description["config"]["level"]
     first = minimal.iloc[0]
     top = shares.nlargest(1, "value", keep="first").iloc[0].to_dict()
     unique = (
-        "it is the only one from which nothing can be left out"
+        "no other one will do without having it inside"
         if len(minimal) == 1
-        else f"{len(minimal)} different ones keep it and can miss no part: the circuit is not "
-        "unique"
+        else f"{len(minimal)} different ones will do and can miss no part, so that the circuit is "
+        "not unique"
     )
     return (
-        f"Of all {2 ** len(shares):,} choices of heads and MLPs the smallest that are within "
-        f"{1 - level:.2g} of the model have {first['size']} of {len(shares)} parts, such as "
-        f"{' + '.join(first['parts'])} ({first['faithfulness']:.2f}); {unique}."
-    ) + (f" The largest share (Shapley) is that of {top['part']}, {top['value']:+.2f} nats.")
+        f"Of all {2 ** len(shares):,} choices of heads and MLPs the smallest within "
+        f"{1 - level:.2g} of the model has {first['size']} of {len(shares)} parts, "
+        f"{' + '.join(first['parts'])} ({first['faithfulness']:.2f}); {unique}. The largest share "
+        f"(Shapley) is that of {top['part']}, {top['value']:+.2f} nats ({interval_words(top)})."
+    )
 
 
 def edges_that_matter(run: SavedRun) -> str:
-    effects = edges_of(run)
+    """How many edges have an effect, of how many that were measured."""
+    effects = edges_in(run)
     shown = sum(verdict_of(row).is_effect for row in effects.to_dict("records"))
     skipped = int(effects["skipped"].sum())
     proved = f"; {skipped} are proved to have none" if skipped else ""
-    return f"{shown} of {len(effects):,} edges measured are shown to have an effect{proved}."
+    of = int(run.table("found")["of"].iloc[0])
+    if len(effects) == of:
+        return f"{shown} of all {of:,} edges are shown to have an effect{proved}."
+    drawn = int((effects["why"] == DRAWN).sum())
+    return (
+        f"Of {of:,} edges {len(effects)} are measured exactly: those of the largest estimates, and "
+        f"{drawn} random ones; {shown} are shown to have an effect{proved}."
+    )
+
+
+def how_methods_do(run: SavedRun) -> list[str]:
+    """How well each method that estimates agrees with exact effects."""
+    return [
+        f"{row['method']} against exact effects of {row['edges']} edges ({row['of']}): correlation "
+        f"{row['correlation']:.2f}, slope {row['slope']:.2f}, the sign differs at "
+        f"{row['wrong_signs']} of {row['with_effect']}, and {row['overlap']:.0%} of the "
+        f"{row['top']} largest are found."
+        for row in run.table("audits").to_dict("records")
+    ]
 
 
 def the_pairs(run: SavedRun) -> str:
+    """What was asked, and how the model answers."""
     pairs = run.table("pairs")
     first = pairs.iloc[0]
     told = str(run.description["config"].get("chosen", ""))
@@ -143,18 +219,5 @@ def the_pairs(run: SavedRun) -> str:
         f"{mark_spaces(first['clean'])!r} ({mark_spaces(first['answer'])!r}), "
         f"{pairs['corrupted_value'].mean():+.2f} after the corrupted ones, "
         f"{mark_spaces(first['corrupted'])!r} ({mark_spaces(first['wrong'])!r}); {len(pairs)} "
-        f"pairs. {told}"
+        f"pair{'s' * (len(pairs) > 1)}. {told}"
     ).strip()
-
-
-def tell_limits(run: SavedRun) -> list[str]:
-    """What the numbers leave open."""
-    said = [
-        "An edge is measured with all others as they are: edges that back each other up all look "
-        "idle.",
-        "The circuit is the smallest that was found, by leaving out edges one after another; a "
-        "smaller one may exist.",
-    ]
-    if (run.table("pairs")["use"] == BOTH).all():
-        said.append("There are too few pairs to find with some and judge by others.")
-    return said
