@@ -15,7 +15,8 @@ others.
         --corrupted "The capital of Germany is" --answer " Paris" --wrong " Berlin"
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -28,11 +29,22 @@ from experiments.support.circuits.asking import (
     in_halves,
     require_difference,
 )
-from experiments.support.circuits.finding import save_tables
+from experiments.support.circuits.finding import save_circuits
+from experiments.support.circuits.guaranteeing import save_guarantees
+from experiments.support.circuits.several_models import save_models
 from experiments.support.circuits.showing import draw_figures, show_sections
 from experiments.support.circuits.studying import CircuitOptions, CircuitStudy
 from experiments.support.circuits.telling import tell_findings, tell_limits
-from experiments.support.cli import Between, announce, console, launch, refuse_options
+from experiments.support.circuits.templates import TEMPLATES
+from experiments.support.cli import (
+    Between,
+    Seeds,
+    announce,
+    console,
+    launch,
+    refuse_options,
+    run_name,
+)
 from experiments.support.pages.presenting import present
 from experiments.support.pairs import PairTask
 from experiments.support.record import Experiment, Quoted
@@ -46,6 +58,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 OF_LARGE: tuple[Method, ...] = ("EAP", "EAP-IG inputs", "random")
 EXACT = 3000
 """Edges of a model all of which are measured exactly; of a larger one some are."""
+OF_MANY_EDGES = f"is for models of more than {EXACT:,} edges: here all are measured"
 OF_PATCHING = ("head_parts",)
 OF_PAIRS = ("clean", "corrupted", "answer", "wrong", "pairs")
 
@@ -70,10 +83,19 @@ class Config(patching.Config):
     verify: Annotated[int, Between(1, 10**7)] = 64
     """Of a large model, how many edges of the largest scores of each method are measured exactly,
     and as many random ones."""
+    seeds: Seeds = 1
+    """Of induction and brackets: as many models, trained from as many seeds, to see whether the
+    circuit is the same."""
 
 
 def main(config: Config) -> Path:
     refuse_options(config, OF_PATCHING, "is for experiments.patching")
+    if config.model or config.task in TEMPLATES or config.pairs or config.clean:
+        refuse_options(config, ["seeds"], "is for models that are trained here, of one task")
+    else:
+        refuse_options(config, ["verify"], OF_MANY_EDGES)
+    if config.methods and not any("IG" in method for method in config.methods):
+        refuse_options(config, ["steps"], "is for --methods of EAP-IG")
     workers, task = workers_of(config), task_of(config)
     require_difference(task, config.replaced_by)
     graph = graph_of(task)
@@ -90,8 +112,19 @@ def main(config: Config) -> Path:
     )
     settings = {name: each for name, each in task.config.items() if name != "components"}
     settings |= {name: each for name, each in vars(asked).items() if name != "elsewhere"}
-    with Run.open(config.runs, "circuits", config.name or task.label, settings) as run:
-        save_tables(CircuitStudy(run, task, *in_halves(task), graph, is_whole, asked))
+    settings |= {"seeds": config.seeds}
+    others = {
+        config.seed + number: partial(task_of, replace(config, seed=config.seed + number))
+        for number in range(1, config.seeds)
+    }
+    label = run_name(task.label, f"{config.seeds}-seeds") if others else task.label
+    with Run.open(config.runs, "circuits", config.name or label, settings) as run:
+        study = CircuitStudy(run, task, *in_halves(task), graph, is_whole, asked)
+        effects = save_circuits(study)
+        save_guarantees(study)
+        if others:
+            save_models(study, others)
+        study.table("results", lambda: effects)  # last: a run that has it is finished
         page = present(run, draw_figures)
     console.print(*tell_findings(run), sep="\n", soft_wrap=True, markup=False)
     announce(run.folder)
@@ -107,15 +140,12 @@ def methods_of(config: Config, edges: int) -> tuple[Method, ...]:
     is_whole = edges <= EXACT
     methods = tuple(dict.fromkeys(config.methods)) or (METHODS if is_whole else OF_LARGE)
     if is_whole:
-        reason = f"is for models of more than {EXACT:,} edges: all {edges:,} are measured here"
-        refuse_options(config, ["verify"], reason)
+        refuse_options(config, ["verify"], OF_MANY_EDGES)
     elif "exact" in methods or methods == ("random",):
         raise UsageError(
             f"--methods {' '.join(methods)} is for models of up to {EXACT:,} edges, and this one "
             f"has {edges:,}: take EAP, whose --verify largest scores are measured exactly"
         )
-    if not any("IG" in method for method in methods):
-        refuse_options(config, ["steps"], "is for --methods of EAP-IG")
     return methods
 
 
@@ -143,7 +173,7 @@ def task_of(config: Config) -> PairTask:
         refuse_options(
             config, OF_PAIRS, f"is not for --task {config.task}, which has its own pairs"
         )
-    if config.task in ("capitals", "ioi"):
+    if config.task in TEMPLATES:
         refuse_options(config, ("length", "corrupt"), f"has no effect on --task {config.task}")
         return from_templates(config.task, config)
     if config.task == "brackets":

@@ -9,11 +9,18 @@ import pytest
 
 from experiments import circuits, patching
 from experiments.circuits import Config, main, task_of
-from experiments.support.circuits import finding
+from experiments.support.circuits import finding, ranking, studying
 from experiments.support.circuits.asking import FIND, JUDGE, answer_lead, in_halves
 from experiments.support.pairs import PairTask
 from experiments.support.trainings.induction import InductionRecipe
-from interp.circuits import edge_effects, every_circuit, run_circuits
+from interp.circuits import (
+    completeness,
+    edge_effects,
+    every_circuit,
+    minimality,
+    run_circuits,
+)
+from interp.circuits.finding import audit_edges, score_edges
 from interp.circuits.guarantees import faithfulness_curve
 
 LEVEL = 0.75
@@ -29,7 +36,9 @@ def shorter() -> None:
 
 @pytest.fixture(scope="module")
 def config(runs) -> Config:
-    return Config(runs=runs, examples=24, length=8, faithfulness=LEVEL)
+    return Config(
+        runs=runs, examples=24, length=8, faithfulness=LEVEL, methods=("exact", "EAP", "random")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +99,26 @@ def test_the_circuit_is_a_previous_token_head_read_by_keys_of_heads_above(folder
     assert not any(".q" in edge for edge in first)
 
 
+def test_scores_and_their_audits_are_those_of_the_functions_called_by_hand(folder, task):
+    scores, audits = table(folder, "scores"), table(folder, "audits")
+    find = in_halves(task)[0]
+    given = (find.model, find.clean, find.corrupted, answer_lead(find))
+    by_hand = score_edges(*given, method="EAP", progress=False)
+    rows = scores[scores["method"] == "EAP"]
+    np.testing.assert_allclose(rows["score"], by_hand["score"], atol=1e-6)
+    found = audit_edges(by_hand, edge_effects(*given, progress=False))
+    (audit,) = audits.itertuples()
+    assert (audit.method, audit.of, audit.edges) == ("EAP", "all edges", found.edges)
+    assert audit.correlation == pytest.approx(found.correlation, abs=1e-6)
+    assert audit.wrong_signs == found.wrong_signs
+
+
 def test_the_curve_is_that_of_the_rankings_on_the_pairs_to_judge_by(folder, task):
     curve, results = table(folder, "curve"), table(folder, "results")
     opened = results[results["meaning"] == "open"]
     ranked = list(opened.sort_values("delta", kind="stable")["edge"])
     judge = in_halves(task)[1]
-    rows = curve[curve["method"] == "exact"]
+    rows = curve[curve["method"] == "exact, signed"]
     by_hand = faithfulness_curve(
         *(judge.model, judge.clean, judge.corrupted, answer_lead(judge), {"exact": ranked}),
         sizes=list(rows["share"]),
@@ -128,8 +151,14 @@ def test_the_page_begins_with_what_was_found(folder):
 
 def test_started_again_nothing_is_measured_and_every_table_is_the_same(folder, config, monkeypatch):
     before = {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
-    for name in ("edge_effects", "every_circuit", "faithfulness_curve", "prepare_circuits"):
-        monkeypatch.setattr(finding, name, None)
+    for module, name in (
+        (ranking, "score_edges"),
+        (ranking, "edge_effects"),
+        (finding, "every_circuit"),
+        (finding, "faithfulness_curve"),
+        (studying, "prepare_circuits"),
+    ):
+        monkeypatch.setattr(module, name, None)
     main(config)
     assert {path.name: path.read_bytes() for path in folder.glob("*.parquet")} == before
 
@@ -146,7 +175,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_tables(
         patch.setattr(finding, "faithfulness_curve", stop)
         with pytest.raises(KeyboardInterrupt):
             main(stopping)
-    monkeypatch.setattr(finding, "edge_effects", None)
+    monkeypatch.setattr(ranking, "edge_effects", None)
     again = main(stopping).parent
     for path in folder.glob("*.parquet"):
         pd.testing.assert_frame_equal(table(folder, path.stem), table(again, path.stem))
@@ -162,6 +191,9 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_tables(
         (["--task", "brackets", "--length", "99"], "--length is 99, and this model's block"),
         (["--task", "brackets", "--length", "3"], "length is 3; it must be at least 4"),
         (["--task", "brackets", "--model", "hf:none"], "brackets is for models of characters"),
+        (["--verify", "3"], "--verify is for models of more than 3,000 edges"),
+        (["--methods", "EAP", "random", "--steps", "3"], "--steps is for --methods of EAP-IG"),
+        (["--task", "ioi", "--seeds", "2"], "--seeds is for models that are trained here"),
         (["--head-parts", "all"], "--head-parts is for experiments.patching"),
         (["--faithfulness", "0"], "--faithfulness is 0"),
         (["--clean", "abc"], "--clean is given and --corrupted is not"),
@@ -180,3 +212,20 @@ def test_without_the_package_of_smollm2_its_tasks_say_how_to_install_it(refused,
 
 def test_it_is_listed_with_its_question():
     assert circuits.__doc__.partition("\n")[0].endswith("?")
+
+
+def test_the_circuit_is_judged_and_its_strongest_edges_are_edits_of_the_source(folder, task):
+    judge = in_halves(task)[1]
+    kept, twins = table(folder, "kept"), table(folder, "twins")
+    found = table(folder, "found").sort_values(["edges", "found_on"], ascending=[True, False])
+    circuit = list(kept.loc[kept["ranking"] == found["ranking"].iloc[0], "edge"])
+    given = (judge.model, judge.clean, judge.corrupted, circuit, answer_lead(judge))
+    for name, by_hand in (("minimality", minimality), ("completeness", completeness)):
+        expected = by_hand(*given, progress=False)
+        rows = table(folder, name)
+        np.testing.assert_allclose(rows["delta"], expected["delta"], atol=1e-6)
+        assert list(rows["verdict"]) == list(expected["verdict"])
+    assert len(twins) == 10
+    assert twins["agrees"].all()
+    assert (twins["difference"] <= 1e-6 * twins["scale"]).all()
+    assert twins["diff"].str.contains('EDGE["other"]', regex=False).all()

@@ -68,6 +68,7 @@ OTHERS: dict[str, Any] = {
     "layers": (1,),
     "length": 5,
     "neuron": (3,),
+    "methods": ("random",),
     "pairs": Path("pairs.csv"),
     "ray": "127.0.0.1:1",
     "replaced_by": "mean",

@@ -31,7 +31,7 @@ from gpt.errors import UsageError
 from gpt.text import CharTokenizer
 from interp.metrics import Metric, logit_difference
 
-OF_TEMPLATES = 24  # pairs
+OF_TEMPLATES = 32  # pairs
 OF_BRACKETS = 64
 FIND, JUDGE, BOTH = "to find with", "to judge by", "to find with and judge by"
 LEAST = 6

@@ -1,6 +1,6 @@
 """What is a task's circuit, step by step, each step a table of the run?
 
-save_tables(study)        # a table is made once: a run that was killed goes on from there
+save_circuits(study)        # a table is made once: a run that was killed goes on from there
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,18 +20,23 @@ from experiments.support.circuits.ranking import (
 from experiments.support.circuits.searching import connected, first_enough, leave_out
 from experiments.support.circuits.studying import CircuitStudy
 from interp.circuits import CircuitLattice, Graph, every_circuit
+from interp.circuits.finding import remove_greedily
 from interp.circuits.guarantees import MIB_SIZES, curve_areas, faithfulness_curve
 
 FEW_PARTS = 12
 """Heads and MLPs of which every choice is run."""
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 """First edges of a ranking that are tried at first."""
+GREEDY = "ACDC"
+LITTLE = 0.01
+"""Of the difference between both texts: what one edge may change and still be left out."""
 MOST_TRIED = 150
 """Edges of a circuit that are left out one by one, to see which can be missed."""
 
 
-def save_tables(study: CircuitStudy) -> None:
-    """All tables of a run; ``results`` comes last, so that a run that has it is finished."""
+def save_circuits(study: CircuitStudy) -> pd.DataFrame:
+    """All tables of a study but its last. Returns the exact effects of edges, which become
+    ``results``."""
     study.table("pairs", partial(pairs_table, study))
     scores = study.table("scores", partial(all_scores, study))
     effects = study.table("effects", partial(exact_effects, study, scores))
@@ -45,7 +50,7 @@ def save_tables(study: CircuitStudy) -> None:
         study.table("shapley", lambda: every_choice(study, parts).shapley())
         level = study.asked.level
         study.table("minimal", lambda: every_choice(study, parts).minimal(within=1 - level))
-    study.table("results", lambda: effects)
+    return effects
 
 
 def pairs_table(study: CircuitStudy) -> pd.DataFrame:
@@ -85,9 +90,22 @@ def areas(curve: pd.DataFrame) -> pd.DataFrame:
     return curve_areas(curve[curve["share"].isin(MIB_SIZES)])
 
 
+def leave_out_greedily(study: CircuitStudy) -> pd.DataFrame:
+    """Each edge in ACDC's order, left out where that changes little."""
+    find, asked, pairs = study.find, study.asked, study.run.table(f"pairs{study.suffix}")
+    gap = (pairs["clean_value"] - pairs["corrupted_value"]).mean()
+    return remove_greedily(
+        *(find.model, find.clean, find.corrupted, answer_lead(find)),
+        threshold=LITTLE * abs(float(gap)),
+        replaced_by=asked.replaced_by,
+        seed=asked.seed,
+        run=study.run,
+    )
+
+
 def find_circuits(study: CircuitStudy, ranked: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """The circuit that each ranking leads to, on the pairs to find with; of a large model random
-    order leads to none.
+    """The circuit that each ranking leads to, on the pairs to find with, and that to which ACDC's
+    order leads; of a large model neither this nor random order leads to any.
 
     Returns:
         One row per edge of a circuit: ``ranking edge``; ``first``, how many of the ranking's first
@@ -95,11 +113,15 @@ def find_circuits(study: CircuitStudy, ranked: Mapping[str, Sequence[str]]) -> p
     """
     mean, level = study.asked.replaced_by == "mean", study.asked.level
     rows: list[dict[str, Any]] = []
+    starts = dict(ranked)
+    if study.is_whole:
+        tries = study.table("greedy", partial(leave_out_greedily, study))
+        starts[GREEDY] = list(tries.loc[tries["kept"], "edge"])
     with study.values_on(study.find) as values:
-        for ranking, edges in ranked.items():
+        for ranking, edges in starts.items():
             if ranking.endswith("absolute") or (ranking == RANDOM and not study.is_whole):
                 continue
-            first = first_enough(values, edges, level, SIZES)
+            first = edges if ranking == GREEDY else first_enough(values, edges, level, SIZES)
             left = connected(study.graph, first, mean=mean)
             tried = len(left) <= MOST_TRIED
             if tried:

@@ -38,7 +38,7 @@ def all_scores(study: CircuitStudy) -> pd.DataFrame:
             for method in asked.methods
         ],
         ignore_index=True,
-    )
+    ).assign(metric="logit_difference")
 
 
 def exact_effects(study: CircuitStudy, scores: pd.DataFrame) -> pd.DataFrame:
@@ -56,7 +56,7 @@ def exact_effects(study: CircuitStudy, scores: pd.DataFrame) -> pd.DataFrame:
         for meaning in MEANINGS
     ]
     whole = pd.concat(tables, ignore_index=True)
-    return whole.assign(why=whole["edge"].map(reasons))
+    return whole.assign(metric="logit_difference", why=whole["edge"].map(reasons))
 
 
 def chosen_edges(study: CircuitStudy, scores: pd.DataFrame) -> dict[str, str]:

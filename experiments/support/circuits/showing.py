@@ -13,9 +13,13 @@ from experiments.support.circuits.telling import (
     how_methods_do,
     is_whole,
     other_rankings,
+    over_models,
     smallest_circuit,
     strongest_edge,
     the_pairs,
+    what_it_misses,
+    what_it_needs,
+    what_source_says,
 )
 from interp import figures
 from interp.report import Figure, Part, Section
@@ -37,12 +41,18 @@ def draw_figures(run: Run) -> None:
     if {*circuit} <= {*opened["edge"]}:
         title = f"The smallest circuit found: {len(circuit)} edges"
         run.save_figure(figures.edge_graph(opened, title, edges=circuit), "circuit")
-    curve = run.table("curve")
+    if run.holds("minimality"):
+        run.save_figure(figures.minimality(run.table("minimality")), "minimality")
+        run.save_figure(figures.completeness(run.table("completeness")), "completeness")
+    curve, over = run.table("curve"), "texts"
+    if run.holds("bands"):
+        sizes = curve[["method", "share", "edges"]]
+        curve, over = run.table("bands").merge(sizes, on=["method", "share"]), "seeds"
     for way in WAYS:
         rows = curve[curve["method"].str.endswith(f", {way}") | (curve["method"] == RANDOM)]
         rows = rows[rows["edges"] > 0].assign(method=rows["method"].str.partition(",")[0])
         title = f"How much of the answer the best edges keep, ranked {WORDS[way]}"
-        run.save_figure(figures.faithfulness_curves(rows, title), f"curves_{way}")
+        run.save_figure(figures.faithfulness_curves(rows, title, over=over), f"curves_{way}")
 
 
 WORDS = {"signed": "with the sign of their effect", "absolute": "by size alone"}
@@ -52,9 +62,12 @@ def show_sections(run: SavedRun) -> list[Part]:
     """What the page shows."""
     return [
         the_circuit(run),
+        *(is_it_good(run) if run.holds("minimality") else []),
         all_edges(run),
+        as_source(run),
         rankings_judged(run),
         *([every_choice_told(run)] if run.holds("minimal") else []),
+        *([models_told(run)] if run.holds("models") else []),
         Section("The pairs", text=the_pairs(run), table=run.table("pairs").head(SHOWN)),
     ]
 
@@ -82,9 +95,53 @@ def the_circuit(run: SavedRun) -> Section:
     return Section("The circuit", text=said, figures=shown, table=table.head(SHOWN), saved=table)
 
 
+def is_it_good(run: SavedRun) -> list[Section]:
+    """Whether all of the circuit is needed, and whether anything is missing."""
+    columns = ["edge", "circuit", "value", "delta", "ci_low", "ci_high", "p_adjusted", "verdict"]
+    cuts = ["without", "circuit", "model", "delta", "ci_low", "ci_high", "p_adjusted", "verdict"]
+    needed, missing = run.table("minimality")[columns], run.table("completeness")[cuts]
+    return [
+        Section(
+            "Is all of it needed?",
+            text=what_it_needs(run),
+            figures=[
+                Figure.saved("The circuit without each of its edges.", run.figure("minimality"))
+            ],
+            table=needed.head(SHOWN),
+            saved=needed,
+        ),
+        Section(
+            "Is anything missing?",
+            text=what_it_misses(run),
+            figures=[
+                Figure.saved(
+                    "The same parts cut from circuit and model.", run.figure("completeness")
+                )
+            ],
+            table=missing.head(SHOWN),
+            saved=missing,
+        ),
+    ]
+
+
+def as_source(run: SavedRun) -> Section:
+    """The strongest edges as edits of the source, with the diff of the first."""
+    twins = run.table("twins")
+    shown = ["edge", "by_hook", "by_source", "difference", "agrees", "detail", *LINES]
+    diffs = [diff for diff in twins["diff"] if diff]
+    return Section(
+        "The same edges as source",
+        text=what_source_says(run),
+        table=twins[shown],
+        code=diffs[0] if diffs else "",
+        saved=twins,
+    )
+
+
 def all_edges(run: SavedRun) -> Section:
     """The edges that were measured, the largest effects first."""
-    shown = [*("edge", "delta", "ci_low", "ci_high", "p_adjusted", "why"), *LINES]
+    why = [] if is_whole(run) else ["why"]
+    shown = ["edge", "delta", "ci_low", "ci_high", "p_adjusted", *why, *LINES]
     meant = {
         "open": "everything after the reader follows",
         "direct": "the reader answers to the logits alone",
@@ -140,3 +197,8 @@ def every_choice_told(run: SavedRun) -> Section:
         table=table.head(SHOWN),
         saved=table,
     )
+
+
+def models_told(run: SavedRun) -> Section:
+    """The circuits of models that differ in their seed."""
+    return Section("Other seeds", text=over_models(run), table=run.table("models"))

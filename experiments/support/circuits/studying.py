@@ -60,6 +60,7 @@ class CircuitStudy:
         find, judge: the pairs to find with, and those to judge by.
         graph: of the model.
         is_whole: whether all edges are measured exactly.
+        suffix: of the names of its tables, where another study has those without.
     """
 
     run: Run
@@ -69,10 +70,12 @@ class CircuitStudy:
     graph: Graph
     is_whole: bool
     asked: CircuitOptions
+    suffix: str = ""
 
     def table(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """A table of the run: as it is kept where it is of the same weights, settings and code,
         else made now."""
+        name += self.suffix
         made_of = identity_of_tables(
             table=name, weights=self.weights, config=self.run.description["config"]
         )

@@ -20,6 +20,11 @@ def tell_findings(run: SavedRun) -> list[str]:
     said = [strongest_edge(run), smallest_circuit(run), other_rankings(run)]
     if run.holds("minimal"):
         said.append(choices_of_parts(run))
+    if run.holds("models"):
+        said.append(over_models(run))
+    if run.holds("minimality"):
+        said += [what_it_needs(run), what_it_misses(run)]
+    said.append(what_source_says(run))
     return [*said, edges_that_matter(run), *how_methods_do(run), the_pairs(run)]
 
 
@@ -51,11 +56,11 @@ def are_too_few(run: SavedRun) -> bool:
     return bool((run.table("pairs")["use"] == BOTH).all())
 
 
-def edges_in(run: SavedRun, meaning: str = "open") -> pd.DataFrame:
+def edges_in(run: SavedRun, meaning: str = "open", table: str = "results") -> pd.DataFrame:
     """The effects of edges in one meaning, those that hurt the answer most first."""
-    table = run.table()
+    effects = run.table(table)
     sign = np.sign(gap_of(run))
-    rows = table[table["meaning"] == meaning]
+    rows = effects[effects["meaning"] == meaning]
     return rows.sort_values("delta", key=lambda delta: -sign * delta, kind="stable")
 
 
@@ -104,8 +109,10 @@ def effect_words(run: SavedRun, row: dict[Any, Any]) -> str:
 
 
 def chosen(run: SavedRun) -> str:
-    """The ranking that led to the smallest circuit; of equal ones to the most faithful."""
+    """The ranking that led to the smallest circuit that keeps enough; of equal ones to the most
+    faithful."""
     found = run.table("found")
+    found = found[found["found_on"] >= run.description["config"]["level"]]
     order = found.sort_values(["edges", "found_on"], ascending=[True, False], kind="stable")
     return str(order["ranking"].iloc[0])
 
@@ -150,14 +157,16 @@ def other_rankings(run: SavedRun) -> str:
         if row["ranking"] != ranking:
             theirs = {*circuit_of(run, row["ranking"])}
             same = "the same" if theirs == own else f"{len(own & theirs):,} of them the same"
-            said.append(f"{named_order(row['ranking'])} to one of {row['edges']:,} ({same})")
-    begun = f"It was found from {named_order(ranking)}"
+            said.append(f"to one of {row['edges']:,} from {named_order(row['ranking'])} ({same})")
+    begun = f"The search came to it from {named_order(ranking)}"
     return f"{begun}; {', '.join(said)}." if said else f"{begun}."
 
 
 def named_order(ranking: str) -> str:
     if ranking == RANDOM:
         return "random order"
+    if ranking == "ACDC":
+        return "ACDC's removals"
     return "exact effects" if ranking == "exact" else f"the scores of {ranking}"
 
 
@@ -179,6 +188,77 @@ def choices_of_parts(run: SavedRun) -> str:
         f"{' + '.join(first['parts'])} ({first['faithfulness']:.2f}); {unique}. The largest share "
         f"(Shapley) is that of {top['part']}, {top['value']:+.2f} nats ({interval_words(top)})."
     )
+
+
+def over_models(run: SavedRun) -> str:
+    """Whether models of other seeds have such a circuit, by every ranking."""
+    models = run.table("models")
+    count = models["seed"].nunique()
+    sizes = models.groupby("ranking", sort=False)["edges"]
+    spread = ", ".join(
+        f"{few:,} from {named_order(str(ranking))}"
+        if few == many
+        else f"{few:,} to {many:,} from {named_order(str(ranking))}"
+        for ranking, few, many in zip(sizes.groups, sizes.min(), sizes.max(), strict=True)
+    )
+    said = f"In {count} models trained from {count} seeds the circuits have these edges: {spread}."
+    if "has_edge" not in models:
+        return said
+    shares = []
+    for ranking, rows in models.groupby("ranking", sort=False):
+        missed = [str(seed) for seed in rows.loc[~rows["has_edge"], "seed"]]
+        where = f" (not in seed {', '.join(missed)})" if missed else ""
+        shares.append(
+            f"{rows['has_edge'].sum()} of {count} from {named_order(str(ranking))}{where}"
+        )
+    return (
+        f"{said} The edge from the previous-token head to the key of an induction head is in "
+        f"{'; '.join(shares)}."
+    )
+
+
+def what_it_needs(run: SavedRun) -> str:
+    """Of which edges of the circuit is it shown that they are needed?"""
+    table = run.table("minimality")
+    needed = table[table["verdict"] == "needed"]
+    least = table.sort_values("delta", key=abs, kind="stable").iloc[0].to_dict()
+    return (
+        f"Judged on {least['n']} pairs{'' if are_too_few(run) else ' that were kept apart'}, "
+        f"{len(needed)} of the circuit's {len(table)} edges are shown to be needed; least is lost "
+        f"without {edge_words(least['edge'])}, {least['delta']:+.2f} nats "
+        f"({interval_words(least)})."
+    )
+
+
+def what_it_misses(run: SavedRun) -> str:
+    """Where circuit and model differ, with the same cut from both."""
+    table = run.table("completeness")
+    differing = int((table["verdict"] == "differ").sum())
+    worst = table.iloc[0]
+    return (
+        f"With the same cut from circuit and model, {differing} of {len(table)} cuts are shown to "
+        f"leave them different; most without {worst['without']}: the circuit has "
+        f"{worst['circuit']:+.2f} nats left, the model {worst['model']:+.2f}."
+    )
+
+
+def what_source_says(run: SavedRun) -> str:
+    """Whether edits of the source give what hooks give."""
+    table = run.table("twins")
+    made = table[table["agrees"].notna()]
+    said = []
+    if len(made):
+        worst = made["difference"].max()
+        agreeing = int(made["agrees"].sum())
+        said.append(
+            f"Of the {len(table)} strongest edges {agreeing} are patched by an edit of the source "
+            f"to the same effect, text by text: the largest difference is {worst:.1g} nats, with "
+            f"logits up to {made['scale'].max():.3g}"
+        )
+    if len(made) < len(table):
+        reason = table.loc[table["agrees"].isna(), "detail"].iloc[0]
+        said.append(f"{len(table) - len(made)} have no such edit: {reason}")
+    return f"{'; '.join(said)}."
 
 
 def edges_that_matter(run: SavedRun) -> str:

@@ -49,8 +49,26 @@ CAPITALS = {
     "Denmark": "Copenhagen",
     "Chile": "Santiago",
     "Thailand": "Bangkok",
+    "Scotland": "Edinburgh",
+    "Finland": "Helsinki",
+    "Australia": "Canberra",
+    "India": "Delhi",
+    "Tunisia": "Tunis",
+    "Bulgaria": "Sofia",
+    "Switzerland": "Bern",
+    "Wales": "Cardiff",
+    "Jamaica": "Kingston",
+    "Israel": "Jerusalem",
+    "Romania": "Bucharest",
+    "Qatar": "Doha",
+    "Pakistan": "Islamabad",
+    "Vietnam": "Hanoi",
+    "Nigeria": "Abuja",
+    "Croatia": "Zagreb",
 }
-OF_CAPITALS = ("The capital of {} is", "The capital city of {} is", "The city that governs {} is")
+OF_CAPITALS = "The capital of {} is"
+OTHERS = 4
+"""Countries beside each: the first pair of which both align is taken."""
 NAMES = (
     *("Mary", "John", "Tom", "James", "Dan", "Martin", "Amy", "Sarah", "David", "Anna", "Paul"),
     *("Mark", "Peter", "Laura", "Jack", "Kate", "Robert", "Susan", "Alice", "Michael", "Emma"),
@@ -75,6 +93,7 @@ class AlignedPairs:
         made: how many pairs the templates made.
         uneven: whose two texts are of different numbers of tokens.
         several: with an answer that is several tokens, or the same token twice.
+        again: whose clean text has a pair already.
         apart: that are of another number of tokens than most.
     """
 
@@ -82,6 +101,7 @@ class AlignedPairs:
     made: int
     uneven: int
     several: int
+    again: int
     apart: int
 
     @property
@@ -91,6 +111,7 @@ class AlignedPairs:
             (self.several, "an answer that is no single token"),
             (self.uneven, "two texts of different length"),
             (self.apart, "another length than most"),
+            (self.again, "a clean text that has a pair already"),
         )
         out = [f"{count} with {reason}" for count, reason in reasons if count]
         left = f"left out are {', '.join(out)}" if out else "all of them align"
@@ -101,13 +122,13 @@ class AlignedPairs:
 
 
 def capital_pairs(seed: int) -> list[Pair]:
-    """Each country beside another, in every template; in an order that the seed decides."""
-    drawn, made = random.Random(seed), []
-    for template in OF_CAPITALS:
-        countries = list(CAPITALS)
-        drawn.shuffle(countries)
-        for country, other in zip(countries, countries[1:] + countries[:1], strict=True):
-            texts = template.format(country), template.format(other)
+    """Each country beside some others, in an order that the seed decides."""
+    countries = list(CAPITALS)
+    random.Random(seed).shuffle(countries)
+    made = []
+    for step in range(1, OTHERS + 1):
+        for country, other in zip(countries, countries[step:] + countries[:step], strict=True):
+            texts = OF_CAPITALS.format(country), OF_CAPITALS.format(other)
             made.append(Pair(*texts, f" {CAPITALS[country]}", f" {CAPITALS[other]}"))
     return made
 
@@ -132,19 +153,22 @@ TEMPLATES: dict[str, Callable[[int], list[Pair]]] = {"capitals": capital_pairs, 
 
 
 def choose_aligned(made: Sequence[Pair], tokenizer: TextTokens, count: int) -> AlignedPairs:
-    """Up to ``count`` pairs whose texts are all of as many tokens and whose answers are one each.
+    """Up to ``count`` pairs, each of another clean text, whose texts are all of as many tokens and
+    whose answers are one each.
 
     Raises:
         UsageError: fewer than two pairs align.
     """
-    lengths, reasons = {}, Counter[str]()
-    for pair in dict.fromkeys(made):
+    lengths, reasons = dict[Pair, int](), Counter[str]()
+    for pair in made:
         answers = [
             token_after(tokenizer, text, answer)
             for text, answer in ((pair.clean, pair.answer), (pair.corrupted, pair.wrong))
         ]
         clean, corrupted = (len(tokenizer.encode(text)) for text in (pair.clean, pair.corrupted))
-        if None in answers or answers[0] == answers[1]:
+        if any(pair.clean == other.clean for other in lengths):
+            reasons["again"] += 1
+        elif None in answers or answers[0] == answers[1]:
             reasons["several"] += 1
         elif clean != corrupted:
             reasons["uneven"] += 1
@@ -158,6 +182,11 @@ def choose_aligned(made: Sequence[Pair], tokenizer: TextTokens, count: int) -> A
             f"tokens: {reasons['several']} have an answer that is no single token, "
             f"{reasons['uneven']} two texts of different length; give pairs of your own by --pairs"
         )
-    apart = len(lengths) - len(taken)
-    whole = sum(reasons.values()) + len(lengths)
-    return AlignedPairs(taken[:count], whole, reasons["uneven"], reasons["several"], apart)
+    return AlignedPairs(
+        taken[:count],
+        made=len(made),
+        uneven=reasons["uneven"],
+        several=reasons["several"],
+        again=reasons["again"],
+        apart=len(lengths) - len(taken),
+    )

@@ -5,6 +5,8 @@ lines.site("k", 3)          # the expression that is the keys of layer 3, and th
 """
 
 import ast
+import linecache
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -105,7 +107,7 @@ class EdgeLines:
             own = [path for path in paths if "site-packages/torch/" not in path.replace("\\", "/")]
             if not own:
                 raise SurgeryError("no line of this model's own files makes any of its values")
-            run = follow_run(model, some, [read_source(path) for path in own])
+            run = follow_run(model, some, [source_at(path) for path in own])
         return cls(model, summed, run, lines)
 
     def place(self, edge: Edge) -> EdgePlace:
@@ -209,6 +211,16 @@ class EdgeLines:
             else:
                 text += f".{part}" if part.isidentifier() else f"[{part!r}]"
         return text
+
+
+def source_at(path: str) -> Source:
+    """A file of the model; of code that was edited and is on no disk, the text that tracebacks
+    know. Raises ``SurgeryError`` where there is neither."""
+    text = "".join(linecache.getlines(path))
+    if Path(path).is_file() or not text:
+        return read_source(path)
+    made = (name for name, each in sys.modules.items() if getattr(each, "__file__", "") == path)
+    return Source(Path(path), text, next(made, ""))
 
 
 def variable_of(code: str) -> str:

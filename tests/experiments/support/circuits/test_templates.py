@@ -5,6 +5,7 @@ import pytest
 from experiments.support.circuits.templates import (
     CAPITALS,
     OF_NAMES,
+    OTHERS,
     capital_pairs,
     choose_aligned,
     name_pairs,
@@ -21,16 +22,18 @@ def test_only_pairs_of_one_length_with_single_token_answers_are_taken_and_all_ar
     made = [
         Pair("an a", "an b", "c", "d"),
         Pair("an e", "an f", "g", "h"),
-        Pair("an a", "an b", "c", "d"),  # once more
+        Pair("an a", "an c", "c", "d"),  # its clean text has a pair
         Pair("an ab", "an b", "c", "d"),  # uneven
-        Pair("an a", "an b", "cc", "d"),  # several tokens
-        Pair("an a", "an b", "c", "c"),  # the same answer
+        Pair("an g", "an b", "cc", "d"),  # several tokens
+        Pair("an h", "an b", "c", "c"),  # the same answer
         Pair("some a", "some b", "c", "d"),  # apart
     ]
     chosen = choose_aligned(made, LETTERS, 10)
     assert chosen.pairs == made[:2]
-    assert (chosen.made, chosen.uneven, chosen.several, chosen.apart) == (6, 1, 2, 1)
-    assert "make 6 pairs" in chosen.told
+    assert (chosen.made, chosen.uneven, chosen.several, chosen.apart) == (7, 1, 2, 1)
+    assert chosen.again == 1
+    assert "make 7 pairs" in chosen.told
+    assert "1 with a clean text that has a pair already" in chosen.told
     assert "2 with an answer that is no single token" in chosen.told
     assert "1 with two texts of different length" in chosen.told
     assert "1 with another length than most" in chosen.told
@@ -46,6 +49,7 @@ def test_too_few_pairs_that_align_are_refused_with_the_reasons():
 def test_capitals_are_asked_of_each_country_beside_another():
     made = capital_pairs(0)
     first = made[: len(CAPITALS)]
+    assert len({*made}) == len(made) == OTHERS * len(CAPITALS)
     assert {pair.answer.strip() for pair in first} == {*CAPITALS.values()}
     assert all(pair.clean != pair.corrupted and pair.answer != pair.wrong for pair in made)
     for pair in first:
