@@ -13,6 +13,10 @@ from interp.curation.reading.encodings import MARKS, NoTextError, decode_text
 
 FIELDS = ("text", "content", "body")
 """The fields that hold a row's text, the first that is there."""
+HOLDS = {
+    **{int: "a number", float: "a number", bool: "a yes or no", type(None): "nothing"},
+    **{list: "a list", dict: "an object"},
+}
 SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
 
 
@@ -74,7 +78,7 @@ def text_of_row(row: str, field: str) -> str:
     try:
         given = json.loads(row)
     except (ValueError, RecursionError) as error:
-        told = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        told = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
         raise NoTextError(f"is no JSON: {told.lower()}") from None
     if not isinstance(given, dict):
         raise NoTextError(f"is a {type(given).__name__}, where a row is an object with a text")
@@ -85,7 +89,7 @@ def text_of_row(row: str, field: str) -> str:
         raise NoTextError(f"has no field {' or '.join(names)}; it has {has}"[:300])
     text = given[found[0]]
     if not isinstance(text, str):
-        raise NoTextError(f"its field {found[0]} holds a {type(text).__name__}, no text")
+        raise NoTextError(f"its field {found[0]} holds {HOLDS[type(text)]}, no text")
     if not text.strip():
         raise NoTextError(f"its field {found[0]} is empty")
     return text.translate(SURROGATES)  # halves of a character, which JSON can write and no file can

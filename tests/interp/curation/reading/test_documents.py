@@ -165,7 +165,7 @@ def test_a_broken_row_is_skipped_alone(tmp_path):
     assert reasons["n.jsonl:2"].startswith("is no JSON: expecting")
     assert reasons["n.jsonl:3"] == "is a list, where a row is an object with a text"
     assert reasons["n.jsonl:4"] == "has no field text or content or body; it has title, n"
-    assert reasons["n.jsonl:5"] == "its field text holds a int, no text"
+    assert reasons["n.jsonl:5"] == "its field text holds a number, no text"
     assert reasons["n.jsonl:6"] == "its field text is empty"
     assert reasons["n.jsonl:7"].startswith("has more than 300 bytes")
     assert reasons["n.jsonl:8"].startswith("is no JSON")
