@@ -14,8 +14,12 @@ from interp.curation.reading.encodings import MARKS, NoTextError, decode_text
 FIELDS = ("text", "content", "body")
 """The fields that hold a row's text, the first that is there."""
 HOLDS = {
-    **{int: "a number", float: "a number", bool: "a yes or no", type(None): "nothing"},
-    **{list: "a list", dict: "an object"},
+    int: "a number",
+    float: "a number",
+    bool: "a yes or no",
+    type(None): "nothing",
+    list: "a list",
+    dict: "an object",
 }
 SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
 
