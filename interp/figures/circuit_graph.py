@@ -160,10 +160,15 @@ class Chart(NamedTuple):
         parts: dict[Row, set[int]] = {}
         touched: set[Row] = set()
         for among, used in ((table, False), (chosen, True)):
-            for row in records_of(among):
-                for where, head in (writer_place(row), reader_place(row)):
-                    parts.setdefault(where, set()).update({head} if head >= 0 else ())
-                    touched |= {where} if used else set()
+            writers = among[["writer", "from_layer", "from_head"]].drop_duplicates()
+            readers = among[["reader", "kind", "layer", "head"]].drop_duplicates()
+            places = [
+                *map(writer_place, records_of(writers)),
+                *map(reader_place, records_of(readers)),
+            ]
+            for where, head in places:
+                parts.setdefault(where, set()).update({head} if head >= 0 else ())
+                touched |= {where} if used else set()
         shared = {}
         for layer, readers in table[table["head"].notna()].groupby("layer"):
             counts = {

@@ -6,6 +6,7 @@
 Nothing is computed here.
 """
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -104,9 +105,8 @@ def damage_and_lasting_cost(
         names = ["as it is,\nother seeds", *([] if aside.empty else ["damage not\nmeasured"])]
         left.set_xlim(-0.6, len(names) - 0.4)
         left.set_xticks(range(len(names)), names, size=6)
-        axes.set_xlabel(
-            f"damage: {metric} of the trained model with the {whose} cut, less without (nats)"
-        )
+        damage = f"damage: {metric} of the trained model with the {whose} cut, less without (nats)"
+        axes.set_xlabel(textwrap.fill(damage, 74))
         left.set_ylabel(
             f"lasting cost: {metric} when trained\nwithout the {whose}, less with (nats)"
         )

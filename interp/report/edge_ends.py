@@ -5,6 +5,7 @@ edges_at_lines(table, names, "nats")        # what each line is told of its edge
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ import pandas as pd
 from interp.characters import visible
 from interp.code_text import one_line
 from interp.edge_looks import edge_sentence, strongest_edges
-from interp.report.values import Row, empty, shown_name
+from interp.report.values import Row, empty, shown_name, with_text_keys
 
 TOLD = 6
 """How many edges a line tells of, from it and to it."""
@@ -30,33 +31,43 @@ def ends_of_edge(row: Row, names: Sequence[str]) -> dict[str, Row]:
 def line_at_end(file: Any, line: Any, code: Any, names: Sequence[str]) -> Row:
     if empty(line) or empty(file) or not str(file):
         return {"file": "", "line": None, "code": "", "name": ""}
-    name = shown_name(str(file), names)
+    name = name_shown(str(file), tuple(names))
     # of an edited file, the one that was edited
     called = name or str(file).partition(":")[0]
-    return {"file": called, "line": int(line), "code": one_line(str(code)), "name": name}
+    return {"file": called, "line": int(line), "code": one_line_of(str(code)), "name": name}
+
+
+# many edges end at one line
+one_line_of, name_shown = lru_cache(256)(one_line), lru_cache(256)(shown_name)
 
 
 def edges_at_lines(
     table: pd.DataFrame | None, names: Sequence[str], unit: str
 ) -> dict[tuple[str, int], list[Row]]:
     """What each line is told of its edges, the strongest first: a heading, texts, how many more."""
-    found: dict[tuple[str, int], dict[str, list[str]]] = {}
+    found: dict[tuple[str, int], dict[str, list[Row]]] = {}
     if table is None:
         return {}
-    for row in strongest_edges(table, len(table)).to_dict("records"):
-        named = {str(name): value for name, value in row.items()}
-        meaning = "" if empty(named.get("meaning")) else f" ({named['meaning']})"
-        said = visible(f"{named['edge']}{meaning}: {edge_sentence(row, unit)}")
-        for side, end in ends_of_edge(named, names).items():
+    for row in map(with_text_keys, strongest_edges(table, len(table)).to_dict("records")):
+        for side, end in ends_of_edge(row, names).items():
             if end["name"] and end["line"] is not None:
                 sides = found.setdefault((end["name"], end["line"]), {"from": [], "to": []})
-                sides[side].append(said)
+                sides[side].append(row)
     headings = {"from": "Edges from this line", "to": "Edges to this line"}
     return {
         place: [
-            {"heading": headings[side], "texts": texts[:TOLD], "more": max(0, len(texts) - TOLD)}
-            for side, texts in sides.items()
-            if texts
+            {
+                "heading": headings[side],
+                "texts": [say_edge(row, unit) for row in rows[:TOLD]],
+                "more": max(0, len(rows) - TOLD),
+            }
+            for side, rows in sides.items()
+            if rows
         ]
         for place, sides in found.items()
     }
+
+
+def say_edge(row: Row, unit: str) -> str:
+    meaning = "" if empty(row.get("meaning")) else f" ({row['meaning']})"
+    return visible(f"{row['edge']}{meaning}: {edge_sentence(row, unit)}")

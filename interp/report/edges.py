@@ -9,6 +9,7 @@ layers and for how many; and a table that says the same.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -150,17 +151,21 @@ class EdgesView:
                 )
         return told
 
-    @property
+    @cached_property
     def _names(self) -> list[str]:
         return [] if self.lines is None else [str(name) for name in self.lines["file"].unique()]
+
+    @cached_property
+    def _apart(self) -> bool:
+        """Whether files are told apart by their names alone."""
+        files = {*map(str, pd.concat([self.table["file"], self.table["reader_file"]]).unique())}
+        return len({file.rpartition("/")[2] for file in files}) == len(files)
 
     def _linked(self, end: Row) -> Row:
         """A line at an edge's end: what it is called, and the link to it."""
         if end["line"] is None:
             return {**end, "where": "line not known", "link": ""}
-        files = {str(file) for file in (*self.table["file"], *self.table["reader_file"])}
-        alone = len({file.rpartition("/")[2] for file in files}) == len(files)
-        called = end["file"].rpartition("/")[2] if alone else end["file"]
+        called = end["file"].rpartition("/")[2] if self._apart else end["file"]
         prefix = prefix_of(end["name"], len(self._names) > 1)
         link = f"{prefix}L{end['line']}" if end["name"] else ""
         return {**end, "where": f"{called}:{end['line']}", "link": link}

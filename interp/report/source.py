@@ -11,6 +11,7 @@ curves, the hook points.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePath
 from typing import Any, ClassVar
 
@@ -114,6 +115,11 @@ class SourceView:
             },
         }
 
+    @cached_property
+    def _edges_at(self) -> dict[tuple[str, int], list[Row]]:
+        names = [str(name) for name in self.lines["file"].unique()]
+        return edges_at_lines(self.edges, names, self.edge_unit)
+
     def places(self) -> dict[str, str]:
         """Where each line is in the page, by ``model.py:104``, with the folders that tell files of
         one name apart."""
@@ -130,7 +136,7 @@ class SourceView:
         tried = self._tried(name)
         again = self._again(name)
         points = self._points(name)
-        edges = edges_at_lines(self.edges, list(self.lines["file"].unique()), self.edge_unit)
+        edges = self._edges_at
         layers: dict[Any, list[float]] = {}
         if self.table is not None:
             found = by_layer(self.table)
