@@ -6,6 +6,7 @@ ran = files_that_ran(lambda: model(tokens))     # {Path: 23}
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 from typing import Any
@@ -114,4 +115,10 @@ def find_file(name: str, ran: dict[Path, int]) -> Path:
 
 def path_of_module(module: ModuleType) -> Path:
     file = getattr(module, "__file__", None)
-    return Path(file).resolve() if isinstance(file, str) else Path()
+    return resolve_once(file, Path.cwd()) if isinstance(file, str) else Path()
+
+
+@cache
+def resolve_once(file: str, folder: Path) -> Path:
+    """Where a file really is; looked up once, for thousands of modules are loaded."""
+    return (folder / file).resolve()
