@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp.blocks import ModelBlocks, NotInTurnError, trace_blocks
 from interp.errors import UsageError
@@ -34,6 +34,7 @@ from interp.surgery.studying.posthoc import (
     unchanged,
 )
 from interp.surgery.studying.uncut import Uncut
+from interp.sweeps.deciding import Decisions
 
 TOKENS = 2**13  # that are carried together: a block of 576 needs some 100 MB for them
 LEAK = 1e-4  # of what comes out of a block at a position
@@ -82,12 +83,30 @@ def plan_layers(uncut: Uncut) -> LayerPlan | str:
             for layer in range(len(blocks)):
                 x = blocks.call(layer, x, plan.calls, torch.arange(len(tokens)))
             logits = blocks.unembed(x)
+            decided = decision_of(uncut.model, blocks, tokens)
     except (NotInTurnError, UsageError) as error:
         return str(error)
     wanted = calls[0].logits
     if logits.shape != wanted.shape or (logits - wanted).abs().max() > FLOAT_NOISE * wanted.std():
         return "its blocks called one by one come to other logits than the model"
-    return plan
+    return decided or plan
+
+
+def decision_of(model: Any, blocks: ModelBlocks, tokens: Tensor) -> str:
+    """Where the model decides by what its blocks make, as one that leaves early does: a cut may
+    change what is decided, for all that is carried together. Empty where it does not."""
+    decisions = Decisions()
+
+    def follow(module: nn.Module, args: Any, kwargs: Any) -> None:
+        decisions.follow(blocks.stream_given(args, kwargs))
+
+    handle = blocks.modules[0].register_forward_pre_hook(follow, with_kwargs=True)
+    try:
+        with decisions:
+            model(tokens)
+    finally:
+        handle.remove()
+    return decisions.sentence if decisions.found else ""
 
 
 def later_changed(x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:

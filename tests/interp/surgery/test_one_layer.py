@@ -201,6 +201,29 @@ def test_blocks_that_are_called_twice_fall_back_to_whole_runs(twice_called):
     assert table.loc[f"{cut.id}@1", "value"] == pytest.approx(expected.mean().item(), abs=1e-9)
 
 
+EARLY = SHARED.replace("(*self.layers, *self.layers)", "self.layers").replace(
+    "x = layer(x)\n", "x = layer(x)\n            if x.std() > 99:\n                break\n"
+)
+
+
+def test_a_model_that_may_leave_early_falls_back_to_whole_runs(tmp_path, monkeypatch):
+    (tmp_path / "leaves_early.py").write_text(EARLY)
+    monkeypatch.syspath_prepend(tmp_path)
+    leaves_early = importlib.import_module("leaves_early")
+
+    model = leaves_early.Twice().eval()
+    study = study_of(model, lambda seed: leaves_early.Twice(), leaves_early)
+    cut = next(cut for cut in study.surgeries if cut.operator == "zero" and "tanh" in cut.before)
+    table = alone(study.posthoc([cut], layers="each"))
+    assert isinstance(study.layer_plan, str)
+    assert "depends on a number that it takes from an activation, at leaves_early.py:" in (
+        study.layer_plan
+    )
+    with torch.no_grad(), surgery.perform(surgery.at_layers(cut, [0]), model):
+        expected = judge(model)
+    assert table.loc[f"{cut.id}@0", "value"] == pytest.approx(expected.mean().item(), abs=1e-9)
+
+
 def test_a_cut_whose_block_tells_otherwise_is_run_whole(study, chosen, monkeypatch):
     monkeypatch.setattr(single_layers, "is_borne_out", lambda row, whole: False)
     cut = next(cut for cut in chosen if cut.operator == "cut-skip")
