@@ -164,6 +164,8 @@ OTHERS = {
         "m0 -> m1",
         "a1.h1 -> logits",
     ],
+    "qwen3": ["a0.h3 -> a1.h2.q", "m0 -> a1.h1.k"],  # whose queries have no name before their norm
+    "gptj": ["m0 -> m1", "a0.h1 -> a1.h0.v"],  # whose MLP and attention read one norm
 }
 
 
