@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.attribution import differentiable
 from interp.blocks.calling import BlockCall
 from interp.circuits.contributions import take_apart
 from interp.circuits.finding.gradients import GradientRun
@@ -33,7 +34,8 @@ class EdgeEstimate:
         ends: once there are scores, the metric's mean in the run that is patched and in the other.
 
     Raises:
-        UsageError: what ``edge_effects`` raises before it patches anything.
+        UsageError: what ``edge_effects`` raises before it patches anything; a model made in
+            inference mode.
     """
 
     def __init__(
@@ -45,9 +47,11 @@ class EdgeEstimate:
         direction: Direction = "corrupted into clean",
         split_embed: bool = False,
     ) -> None:
-        self.into, self.other = order_pair(clean, corrupted, direction)
-        self.metric, self.metric_tokens = metric, clean
-        self.run = take_apart(model, self.into[:SHOWING], split_embed=split_embed)
+        with differentiable(model):
+            clean, corrupted = clean.clone(), corrupted.clone()  # inference mode's have no graph
+            self.into, self.other = order_pair(clean, corrupted, direction)
+            self.metric, self.metric_tokens = metric, clean
+            self.run = take_apart(model, self.into[:SHOWING], split_embed=split_embed)
         self.ends = (float("nan"), float("nan"))
 
     @property
@@ -58,6 +62,12 @@ class EdgeEstimate:
         self, edges: Sequence[Edge], method: str = "EAP", steps: int = 5
     ) -> Float[np.ndarray, "edge batch"]:
         """The scores of some edges, text by text, as ``score_edges`` explains them."""
+        with differentiable(self.run.blocks.model):
+            return self._scores(edges, method, steps)
+
+    def _scores(
+        self, edges: Sequence[Edge], method: str, steps: int
+    ) -> Float[np.ndarray, "edge batch"]:
         writers = {writer: number for number, writer in enumerate(self.graph.writers)}
         readers = {reader: number for number, reader in enumerate(self.graph.readers)}
         rows = [writers[edge.writer] for edge in edges]

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformer_lens.hook_points import HookPoint
 
-from interp.attribution import differentiable, frozen, graphs
+from interp.attribution import frozen, graphs
 from interp.blocks.calling import BlockCall
 from interp.circuits.contributions import SummedRun
 from interp.circuits.graph import Reader
@@ -112,9 +112,8 @@ class GradientRun:
             found[:, :count, row : row + gradients.shape[1]] = product
 
         with ExitStack() as stack:
-            for each in (differentiable(self.blocks.model), frozen(self.blocks.model), graphs()):
+            for each in (frozen(self.blocks.model), graphs(), frozen_linear_maps()):
                 stack.enter_context(each)
-            stack.enter_context(frozen_linear_maps())
             stack.enter_context(torch.enable_grad())
             traces: list[LayerTrace] = []
             x = stream.detach()[self.examples]

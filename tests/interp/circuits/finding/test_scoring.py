@@ -221,9 +221,31 @@ def test_what_cannot_be_scored_is_refused(gpt, options, said, monkeypatch):
         score_edges(gpt, *random_pair(), gap, **options)
 
 
+def test_inference_mode_around_changes_nothing(gpt):
+    clean, corrupted = random_pair()
+    with torch.inference_mode():
+        inside = score_edges(gpt, clean.clone(), corrupted.clone(), gap, method="EAP")
+    assert inside.equals(score_edges(gpt, clean, corrupted, gap, method="EAP"))
+
+
 def test_a_metric_without_a_gradient_is_refused(gpt):
     def right(logits, tokens):
         return (logits[:, -1].argmax(dim=-1) == tokens[:, 0]).float()
 
     with pytest.raises(UsageError, match="the metric has no gradient"):
         score_edges(gpt, *random_pair(), right, method="EAP")
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gpt2"])
+def test_what_the_embedding_does_along_all_edges_is_what_the_text_does(name):
+    """Also where a norm follows the sum of the heads, so that they are one writer."""
+    clean, corrupted = random_pair(batch=2, vocab=31)
+    model = built(name)
+    edges, found = scores_of(
+        ip.hook_lines(model, clean), clean, corrupted, gap, "EAP-IG inputs", 36
+    )
+    with torch.no_grad():
+        whole, nothing = (gap(model(tokens).logits, clean) for tokens in (clean, corrupted))
+    total = found[[edge.writer.kind == "embed" for edge in edges]].sum(axis=0)
+    expected = (nothing - whole).numpy()
+    np.testing.assert_allclose(total, expected, atol=5e-3 * np.abs(expected).max())
