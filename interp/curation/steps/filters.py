@@ -1,7 +1,6 @@
 """Documents that are long enough, and that read like text."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from interp.curation.documents import CODE, Document
@@ -26,6 +25,7 @@ def filter_lengths(
 
 
 WORD = re.compile(r"\S+")
+FENCES = ("```", "~~~")
 
 
 def filter_quality(
@@ -49,7 +49,8 @@ def filter_quality(
         symbols: the most ``#`` and ellipses for each word.
         bullets: the largest share of lines that begin with a bullet.
         ellipses: the largest share of lines that end with an ellipsis.
-        repeated: the largest share of lines that are there already.
+        repeated: the largest share of lines that are there already, of those with a letter or digit
+            that do not open a block of code: what Markdown is laid out with repeats itself.
     """
     limits = {
         "shortest_words": shortest_words,
@@ -73,7 +74,7 @@ def fault_of(text: str, limits: Mapping[str, float]) -> str:
     length = sum(map(len, words)) / len(words)
     if not limits["shortest_words"] <= length <= limits["longest_words"]:
         return f"its words have {length:.1f} characters on average"
-    counts = Counter(lines)
+    told = [line for line in lines if any(map(str.isalnum, line)) and not line.startswith(FENCES)]
     shares = {
         "of words without a letter": (
             sum(not any(c.isalpha() for c in word) for word in words) / len(words),
@@ -91,7 +92,10 @@ def fault_of(text: str, limits: Mapping[str, float]) -> str:
             sum(line.endswith(("…", "...")) for line in lines) / len(lines),
             limits["ellipses"],
         ),
-        "of lines are repeated": ((len(lines) - len(counts)) / len(lines), limits["repeated"]),
+        "of lines are repeated": (
+            (len(told) - len({*told})) / max(1, len(told)),
+            limits["repeated"],
+        ),
     }
     for rule, (share, most) in shares.items():
         if share > most:
