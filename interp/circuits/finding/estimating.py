@@ -11,7 +11,7 @@ from interp.attribution import differentiable
 from interp.blocks.calling import BlockCall
 from interp.circuits.contributions import take_apart
 from interp.circuits.finding.gradients import GradientRun
-from interp.circuits.finding.texts import TextsRun, read_texts, split_texts
+from interp.circuits.finding.texts import TextsRun, read_texts, texts_in_parts
 from interp.circuits.graph import Edge, Graph
 from interp.circuits.pairs import Direction, order_pair
 from interp.metrics import Metric, measure
@@ -78,7 +78,7 @@ class EdgeEstimate:
             made = read_texts(self.run, self.into[texts]).logits
             return made, self.metric_tokens[texts]
 
-        for texts in split_texts(self.run, self.metric, len(self.into), first):
+        for texts in texts_in_parts(self.run, self.metric, len(self.into), first):
             here = read_texts(self.run, self.into[texts])
             there = read_texts(self.run, self.other[texts])
             ends.append([self.measure(each.logits, texts) for each in (here, there)])

@@ -110,7 +110,7 @@ def read_texts(run: SummedRun, tokens: Int[Tensor, "batch pos"]) -> TextsRun:
     return TextsRun(entering, kept, written, logits_of(made.logits, tokens))
 
 
-def split_texts(
+def texts_in_parts(
     run: SummedRun, metric: Metric, texts: int, first: Callable[[slice], tuple[Tensor, Tensor]]
 ) -> Iterator[slice]:
     """Parts of some texts that are read together; all of them where the metric of one text depends
