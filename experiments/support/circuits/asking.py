@@ -30,6 +30,7 @@ from experiments.support.trainings.brackets import (
 from gpt.errors import UsageError
 from gpt.text import CharTokenizer
 from interp.metrics import Metric, logit_difference
+from interp.runs import identity_of
 
 OF_TEMPLATES = 32  # pairs
 OF_BRACKETS = 64
@@ -121,11 +122,8 @@ def from_templates(name: str, config: StudyOptions) -> PairTask:
         )
     task = take_pairs(task, rows)
     told = f"{chosen.told} The model answers both texts of {len(rows)} of these, which are studied."
-    asked: dict[str, Any] = {
-        "task": name,
-        "chosen": told,
-        "pairs": [task.config["pairs"][row] for row in rows],
-    }
+    pairs = identity_of(pairs=[task.config["pairs"][row] for row in rows])[:16]
+    asked = {"task": name, "seed": config.seed, "chosen": told, "pairs": pairs}
     return replace(task, config=task.config | asked)
 
 

@@ -19,6 +19,7 @@ from experiments.support.circuits.ranking import (
 )
 from experiments.support.circuits.searching import connected, first_enough, leave_out
 from experiments.support.circuits.studying import CircuitStudy
+from interp.architecture import architecture
 from interp.circuits import CircuitLattice, Graph, every_circuit
 from interp.circuits.finding import remove_greedily
 from interp.circuits.guarantees import MIB_SIZES, curve_areas, faithfulness_curve
@@ -38,6 +39,7 @@ def save_circuits(study: CircuitStudy) -> pd.DataFrame:
     """All tables of a study but its last. Returns the exact effects of edges, which become
     ``results``."""
     study.table("pairs", partial(pairs_table, study))
+    study.table("boxes", lambda: architecture(study.task.model, study.task.clean[:1]))
     scores = study.table("scores", partial(all_scores, study))
     effects = study.table("effects", partial(exact_effects, study, scores))
     study.table("audits", partial(audits, study, scores, effects))

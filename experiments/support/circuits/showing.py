@@ -22,7 +22,7 @@ from experiments.support.circuits.telling import (
     what_source_says,
 )
 from interp import figures
-from interp.report import Figure, Part, Section
+from interp.report import EdgesView, Figure, MapView, Part, Section
 from interp.runs import Run, SavedRun
 
 SHOWN = 40
@@ -64,6 +64,8 @@ def show_sections(run: SavedRun) -> list[Part]:
         the_circuit(run),
         *(is_it_good(run) if run.holds("minimality") else []),
         all_edges(run),
+        EdgesView("The edges on the source", run.table()),
+        MapView("The edges on the map of the model", run.table("boxes"), edges=edges_in(run)),
         as_source(run),
         rankings_judged(run),
         *([every_choice_told(run)] if run.holds("minimal") else []),
