@@ -131,7 +131,7 @@ def between_activations(
     run.check(here.entering[0], here.entering[-1])
     found: list[Tensor] = []
     number = 0
-    for layer, kind, count in groups_of(run.graph):
+    for layer, kind, count in writers_by_place(run.graph):
         theirs = slice(number, number + count)
         number += count
         moved, own = deltas[:, theirs].sum(dim=1), torch.zeros_like(deltas)
@@ -149,7 +149,7 @@ def between_activations(
     return torch.cat(found, dim=1)
 
 
-def groups_of(graph: Graph) -> Iterator[tuple[int, str, int]]:
+def writers_by_place(graph: Graph) -> Iterator[tuple[int, str, int]]:
     """Writers that write at the same place, in the order of writers: the layer, -1 of embeddings;
     what they are; how many there are."""
     yield -1, "embed", len(graph.embeddings)
