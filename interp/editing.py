@@ -211,7 +211,7 @@ def tokens_before(given: dict[str, Any]) -> int | None:
         if isinstance(value, int) or (isinstance(value, Tensor) and value.numel()):
             return int(torch.as_tensor(value).flatten()[0])
     for name, value in given.items():
-        if ("past" in name or "cache" in name) and holds_tokens(value):
+        if ("past" in name or "cache" in name) and may_be_filled(value):
             return length_of(value)
     return 0
 
@@ -225,7 +225,7 @@ def length_of(cache: Any) -> int | None:
         return None
 
 
-def holds_tokens(value: Any) -> bool:
+def may_be_filled(value: Any) -> bool:
     """Whether an argument may be a cache with something in it."""
     if isinstance(value, dict):
         value = list(value.values())

@@ -32,7 +32,7 @@ def check_padding(model: Any, tokens: Int[Tensor, "batch pos"] | Tensor) -> None
         UsageError: it does not.
     """
     pad, _ = pad_of(model)
-    if pad is None or not holds_tokens(tokens):
+    if pad is None or not is_text(tokens):
         return
     leading = padding_before(model, tokens)
     row = int(leading.argmax())
@@ -53,7 +53,7 @@ def check_metric(model: Any, tokens: Int[Tensor, "batch pos"] | Tensor, metric: 
     Raises:
         UsageError: it is, as the mask that the model hands on says, or its tokenizer's padding.
     """
-    if metric not in OF_WHOLE_TEXTS or not holds_tokens(tokens):
+    if metric not in OF_WHOLE_TEXTS or not is_text(tokens):
         return
     text = text_among(model, tokens)
     padding = tokens.shape[1] - text.sum(dim=1)
@@ -111,7 +111,7 @@ def parameters_of(module: nn.Module | None) -> Mapping[str, inspect.Parameter]:
     return {} if module is None else inspect.signature(module.forward).parameters
 
 
-def holds_tokens(tokens: Tensor) -> bool:
+def is_text(tokens: Tensor) -> bool:
     return tokens.ndim == 2 and not tokens.is_floating_point() and tokens.numel() > 0
 
 

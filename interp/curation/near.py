@@ -132,13 +132,13 @@ def proposed_pairs(signatures: Signatures, similar: float) -> Iterator[tuple[int
         return
     _, kinds = np.unique(signatures, axis=0, return_inverse=True)
     kinds = kinds.reshape(-1)
-    for group in groups_of(kinds):  # with one signature, likely with one text
+    for group in documents_alike(kinds):  # with one signature, likely with one text
         yield from ((group[0], other) for other in group[1:])
     different = np.unique(kinds, return_index=True)[1]
     bands, rows = bands_for(similar)
     for band in range(bands):
         part = signatures[different, band * rows : (band + 1) * rows]
-        for group in groups_of(np.unique(part, axis=0, return_inverse=True)[1].reshape(-1)):
+        for group in documents_alike(np.unique(part, axis=0, return_inverse=True)[1].reshape(-1)):
             members = [int(different[n]) for n in group]
             if len(members) <= ALL_PAIRS:
                 yield from combinations(members, 2)
@@ -147,7 +147,7 @@ def proposed_pairs(signatures: Signatures, similar: float) -> Iterator[tuple[int
                 yield from ((members[0], other) for other in members[2:])
 
 
-def groups_of(names: Int[np.ndarray, "document"]) -> Iterator[list[int]]:
+def documents_alike(names: Int[np.ndarray, "document"]) -> Iterator[list[int]]:
     """The places of each name that stands in several."""
     order = np.argsort(names, kind="stable")
     borders = np.flatnonzero(np.diff(names[order])) + 1

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp.blocks import ModelBlocks, NotInTurnError, trace_blocks
+from interp.deciding import Decisions
 from interp.errors import UsageError
 from interp.status import Status
 from interp.surgery.cutting.modules import edited_names
@@ -34,7 +35,6 @@ from interp.surgery.studying.posthoc import (
     unchanged,
 )
 from interp.surgery.studying.uncut import Uncut
-from interp.sweeps.deciding import Decisions
 
 TOKENS = 2**13  # that are carried together: a block of 576 needs some 100 MB for them
 LEAK = 1e-4  # of what comes out of a block at a position

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
 from interp.blocks import NotInTurnError
+from interp.deciding import Decisions
 from interp.masks import LOWEST
 from interp.site import axes_of, names_by_point
 from interp.sweeps.by_block.carrying import adding
@@ -24,7 +25,6 @@ from interp.sweeps.by_block.path import (
     make_beginning,
     running_alone,
 )
-from interp.sweeps.deciding import Decisions
 from interp.sweeps.request import Request
 from interp.sweeps.running import batch_slices
 from interp.sweeps.speed.components import NotRecognisedError

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from interp.caching import cache
+from interp.deciding import Decisions
 from interp.hooking import OwnHook, attach_hooks
 from interp.interventions import Zero
 from interp.logits import found_in
 from interp.site import EMBEDDINGS, Site, axes_of, stopping
-from interp.sweeps.deciding import Decisions
 from interp.sweeps.running import batch_slices, clean_values
 from interp.sweeps.speed.components import Components, Layer, NotRecognisedError, attend
 from interp.sweeps.speed.entries import PROJECTIONS, Entry
