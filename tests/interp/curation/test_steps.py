@@ -156,7 +156,8 @@ def test_documents_are_as_long_as_asked(text, reason):
         ("word one...\nthing with more words in it than one or two or three", "of lines end with"),
         ("same line\nsame line\nsame line", "66.7 % of lines are repeated, more than 30 %"),
         (
-            "```\nthe first words of all are these eight here\n```\n---\n```\nthe second words of all are those eight there\n```\n---",
+            "```\nthe first words of all are these eight here\n```\n---\n"
+            "```\nthe second words of all are those eight there\n```\n---",
             "",
         ),
         (sentences(5, 0), ""),
