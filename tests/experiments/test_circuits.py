@@ -1,5 +1,6 @@
 """Edges and circuits, end to end: what is told is what the functions give when called by hand."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -163,22 +164,21 @@ def test_started_again_nothing_is_measured_and_every_table_is_the_same(folder, c
     assert {path.name: path.read_bytes() for path in folder.glob("*.parquet")} == before
 
 
-def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_tables(
-    folder, config, tmp_path, monkeypatch
-):
-    stopping = Config(**{**vars(config), "name": "stopped"})
+def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_tables(config, monkeypatch):
+    quick = replace(config, examples=8, methods=("exact",))
+    whole = main(replace(quick, name="whole")).parent
 
     def stop(*given, **named):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(finding, "faithfulness_curve", stop)
+        patch.setattr(finding, "every_circuit", stop)
         with pytest.raises(KeyboardInterrupt):
-            main(stopping)
+            main(replace(quick, name="stopped"))
     monkeypatch.setattr(ranking, "edge_effects", None)
-    again = main(stopping).parent
-    for path in folder.glob("*.parquet"):
-        pd.testing.assert_frame_equal(table(folder, path.stem), table(again, path.stem))
+    again = main(replace(quick, name="stopped")).parent
+    for path in whole.glob("*.parquet"):
+        pd.testing.assert_frame_equal(table(whole, path.stem), table(again, path.stem))
 
 
 @pytest.mark.parametrize(
