@@ -13,6 +13,9 @@ others.
     python -m experiments.circuits --pairs pairs.csv       columns clean, corrupted, answer, wrong
     python -m experiments.circuits --model smollm2 --clean "The capital of France is" \\
         --corrupted "The capital of Germany is" --answer " Paris" --wrong " Berlin"
+
+exports/ in the run's folder holds the edges for other tools: GraphML, a spreadsheet, and EAP-IG's
+JSON where that can hold the model.
 """
 
 from dataclasses import dataclass, replace
@@ -29,6 +32,7 @@ from experiments.support.circuits.asking import (
     in_halves,
     require_difference,
 )
+from experiments.support.circuits.exporting import FOLDER, save_exports
 from experiments.support.circuits.finding import save_circuits
 from experiments.support.circuits.guaranteeing import save_guarantees
 from experiments.support.circuits.several_models import save_models
@@ -50,7 +54,7 @@ from experiments.support.pairs import PairTask
 from experiments.support.record import Experiment, Quoted
 from experiments.support.trained import workers_of
 from gpt.errors import UsageError
-from interp.circuits import Graph, take_apart
+from interp.circuits import SummedRun, take_apart
 from interp.circuits.finding import Method
 from interp.runs import Run
 
@@ -98,7 +102,8 @@ def main(config: Config) -> Path:
         refuse_options(config, ["steps"], "is for --methods of EAP-IG")
     workers, task = workers_of(config), task_of(config)
     require_difference(task, config.replaced_by)
-    graph = graph_of(task)
+    apart = parts_of(task)
+    graph, d_model = apart.graph, apart.blocks.last.shape[-1]
     is_whole = len(graph.edges) <= EXACT
     methods = methods_of(config, len(graph.edges))
     asked = CircuitOptions(
@@ -124,9 +129,11 @@ def main(config: Config) -> Path:
         save_guarantees(study)
         if others:
             save_models(study, others)
+        why_not = save_exports(study, effects, d_model)
         study.table("results", lambda: effects)  # last: a run that has it is finished
         page = present(run, draw_figures)
     console.print(*tell_findings(run), sep="\n", soft_wrap=True, markup=False)
+    print("edges for other tools:", run.folder / FOLDER, why_not)
     announce(run.folder)
     return page
 
@@ -149,10 +156,10 @@ def methods_of(config: Config, edges: int) -> tuple[Method, ...]:
     return methods
 
 
-def graph_of(task: PairTask) -> Graph:
+def parts_of(task: PairTask) -> SummedRun:
     """Raises ``UsageError`` where the model's parts cannot be told apart."""
     try:
-        return take_apart(task.model, task.clean[:1]).graph
+        return take_apart(task.model, task.clean[:1])
     except interp.errors.UsageError as error:
         model: Any = task.model
         dtype = str(next(model.parameters()).dtype).removeprefix("torch.")

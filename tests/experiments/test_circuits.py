@@ -20,9 +20,12 @@ from interp.circuits import (
     every_circuit,
     minimality,
     run_circuits,
+    take_apart,
 )
+from interp.circuits.exporting import from_eap_json, from_graphml
 from interp.circuits.finding import audit_edges, score_edges
 from interp.circuits.guarantees import faithfulness_curve
+from interp.runs import Run
 
 LEVEL = 0.75
 
@@ -229,3 +232,32 @@ def test_the_circuit_is_judged_and_its_strongest_edges_are_edits_of_the_source(f
     assert twins["agrees"].all()
     assert (twins["difference"] <= 1e-6 * twins["scale"]).all()
     assert twins["diff"].str.contains('EDGE["other"]', regex=False).all()
+
+
+def test_edges_are_written_for_other_tools_as_they_were_measured(folder):
+    results, kept = table(folder, "results"), table(folder, "kept")
+    opened = results[results["meaning"] == "open"].set_index("edge")["delta"]
+    for read in (
+        from_graphml(folder / "exports" / "edges.graphml"),
+        from_eap_json(folder / "exports" / "eap_ig.json"),
+    ):
+        np.testing.assert_array_equal(read.set_index("edge")["score"][opened.index], opened)
+        circuit = {*read.loc[read["in_circuit"], "edge"]}
+        assert circuit in [{*rows["edge"]} for _, rows in kept.groupby("ranking")]
+
+
+def test_of_a_large_model_the_edges_of_circuits_are_measured_beside_the_largest_scores(runs, task):
+    asked = studying.CircuitOptions(
+        LEVEL, "corrupted", ("EAP", "random"), steps=5, verify=2, seed=0
+    )
+    graph = take_apart(task.model, task.clean[:1]).graph
+    with Run.open(runs, "circuits", "few", {"level": LEVEL}) as run:
+        study = studying.CircuitStudy(run, task, *in_halves(task), graph, False, asked)
+        effects = finding.save_circuits(study)
+        kept, audits = run.table("kept"), run.table("audits")
+    opened = effects[effects["meaning"] == "open"].set_index("edge")
+    assert {*kept["edge"]} <= {*opened.index}
+    assert list(opened.index) == [str(e) for e in graph.edges if str(e) in {*opened.index}]
+    assert (opened["why"] == "random").sum() == (opened["why"] == "largest scores").sum() == 2
+    assert {*opened.index[opened["why"] == "in a circuit"]} <= {*kept["edge"]}
+    assert audits.set_index("of").loc["all that were measured", "edges"] == 4

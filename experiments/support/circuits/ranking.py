@@ -19,7 +19,7 @@ from interp.circuits.finding import audit_edges, rank_edges, score_edges
 MEANINGS: tuple[Meaning, ...] = ("open", "direct")
 WAYS: tuple[Literal["signed", "absolute"], ...] = ("signed", "absolute")
 RANDOM = "random"
-ALL, LARGEST, DRAWN = "all are", "largest scores", "random"
+ALL, LARGEST, DRAWN, KEPT = "all are", "largest scores", "random", "in a circuit"
 """Why an edge is measured exactly."""
 
 
@@ -41,10 +41,14 @@ def all_scores(study: CircuitStudy) -> pd.DataFrame:
     ).assign(metric="logit_difference")
 
 
-def exact_effects(study: CircuitStudy, scores: pd.DataFrame) -> pd.DataFrame:
+def exact_effects(study: CircuitStudy, scores: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
     """Edges alone, exactly and in both meanings, on the pairs to find with; ``why`` says why each
-    is measured."""
-    find, reasons = study.find, chosen_edges(study, scores)
+    is measured.
+
+    Args:
+        kept: the edges of the circuits that were found.
+    """
+    find, reasons = study.find, chosen_edges(study, scores, kept)
     tables = [
         edge_effects(
             *(find.model, find.clean, find.corrupted, answer_lead(find)),
@@ -59,7 +63,7 @@ def exact_effects(study: CircuitStudy, scores: pd.DataFrame) -> pd.DataFrame:
     return whole.assign(metric="logit_difference", why=whole["edge"].map(reasons))
 
 
-def chosen_edges(study: CircuitStudy, scores: pd.DataFrame) -> dict[str, str]:
+def chosen_edges(study: CircuitStudy, scores: pd.DataFrame, kept: pd.DataFrame) -> dict[str, str]:
     """The edges that are measured exactly, in the graph's order, and why."""
     edges = [str(edge) for edge in study.graph.edges]
     if study.is_whole:
@@ -71,6 +75,7 @@ def chosen_edges(study: CircuitStudy, scores: pd.DataFrame) -> dict[str, str]:
     left = [edge for edge in edges if edge not in reasons]
     drawn = random.Random(study.asked.seed).sample(left, min(count, len(left)))
     reasons |= dict.fromkeys(drawn, DRAWN)
+    reasons = dict.fromkeys(kept.loc[kept["tried"], "edge"], KEPT) | reasons
     return {edge: reasons[edge] for edge in edges if edge in reasons}
 
 
@@ -92,11 +97,11 @@ def audits(study: CircuitStudy, scores: pd.DataFrame, effects: pd.DataFrame) -> 
 
     Returns:
         One row per method and choice of edges: ``method``, ``of``, which edges: all that were
-        measured, or the random ones alone; ``edges correlation rank_correlation slope with_effect
-        wrong_signs``, and ``overlap``, the share of the ``top`` largest scores that are among the
-        largest exact effects.
+        measured for it, or the random ones alone; ``edges correlation rank_correlation slope
+        with_effect wrong_signs``, and ``overlap``, the share of the ``top`` largest scores that are
+        among the largest exact effects.
     """
-    exact = effects[effects["meaning"] == "open"]
+    exact = effects[(effects["meaning"] == "open") & (effects["why"] != KEPT)]
     among = {"all edges" if study.is_whole else "all that were measured": exact}
     if not study.is_whole:
         among["random edges"] = exact[exact["why"] == DRAWN]

@@ -76,25 +76,28 @@ def edge_words(edge: str) -> str:
 
 
 def strongest_edge(run: SavedRun) -> str:
-    """The edge between two heads that carries most, where one is shown to; and that of all."""
+    """The edge between two heads that carries most, or out of a head where none between them
+    carries a tenth of all; and that of all edges."""
     effects = edges_in(run)
-    between = effects[effects["from_head"].notna() & effects["head"].notna()]
-    shown = [verdict_of(row).is_effect for row in between.to_dict("records")]
-    what = "with what it hands on taken from the corrupted texts, the metric changes by"
-    among = "" if is_whole(run) else " that were measured"
     top = effects.iloc[0].to_dict()
-    if not any(shown):
-        doubt = "" if verdict_of(top).is_effect else f" ({verdict_words(top)})"
-        return (
-            f"{edge_words(top['edge'])} carries most of all edges{among}{doubt}: {what} "
-            f"{effect_words(run, top)}."
-        )
-    best = between[shown].iloc[0].to_dict()
-    most = edge_words(top["edge"])
-    same = f"; of all edges it is {most}, {top['delta']:+.2f} nats ({interval_words(top)})"
+    from_heads, to_heads = effects["from_head"].notna(), effects["head"].notna()
+    tenth = effects["delta"] / gap_of(run) >= 0.1
+    best, place = top, "of all edges"
+    for where, rows in (
+        ("between heads", effects[from_heads & to_heads & tenth]),
+        ("out of a head", effects[from_heads]),
+    ):
+        shown = [row for row in rows.to_dict("records") if verdict_of(row).is_effect]
+        if shown:
+            best, place = shown[0], where
+            break
+    doubt = "" if verdict_of(best).is_effect else f" ({verdict_words(best)})"
+    among = "" if is_whole(run) else ", of the edges measured"
+    same = f"; of all edges it is {edge_words(top['edge'])}, {top['delta']:+.2f} nats"
     return (
-        f"{edge_words(best['edge'])} carries most between heads{among}: {what} "
-        f"{effect_words(run, best)}{same if top['edge'] != best['edge'] else ''}."
+        f"{edge_words(best['edge'])} carries most {place}{among}{doubt}: with what it hands on "
+        f"taken from the corrupted texts, the metric changes by {effect_words(run, best)}"
+        + (f"{same} ({interval_words(top)})." if top["edge"] != best["edge"] else ".")
     )
 
 
@@ -272,8 +275,9 @@ def edges_that_matter(run: SavedRun) -> str:
         return f"{shown} of all {of:,} edges are shown to have an effect{proved}."
     drawn = int((effects["why"] == DRAWN).sum())
     return (
-        f"Of {of:,} edges {len(effects)} are measured exactly: those of the largest estimates, and "
-        f"{drawn} random ones; {shown} are shown to have an effect{proved}."
+        f"Of {of:,} edges {len(effects)} are measured exactly: those of the largest estimates, "
+        f"those of the circuits found, and {drawn} random ones; {shown} are shown to have an "
+        f"effect{proved}."
     )
 
 
