@@ -102,7 +102,7 @@ def main(config: Config) -> Path:
         refuse_options(config, ["steps"], "is for --methods of EAP-IG")
     workers, task = workers_of(config), task_of(config)
     require_difference(task, config.replaced_by)
-    apart = parts_of(task)
+    apart = take_task_apart(task)
     graph, d_model = apart.graph, apart.blocks.last.shape[-1]
     is_whole = len(graph.edges) <= EXACT
     methods = methods_of(config, len(graph.edges))
@@ -156,7 +156,7 @@ def methods_of(config: Config, edges: int) -> tuple[Method, ...]:
     return methods
 
 
-def parts_of(task: PairTask) -> SummedRun:
+def take_task_apart(task: PairTask) -> SummedRun:
     """Raises ``UsageError`` where the model's parts cannot be told apart."""
     try:
         return take_apart(task.model, task.clean[:1])
