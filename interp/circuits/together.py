@@ -33,17 +33,25 @@ def edges_kept(graph: Graph, circuits: Sequence[Iterable[Edge]]) -> Kept:
 
 
 def without_idle(run: SummedRun, kept: Kept, *, consistent: bool) -> Kept:
-    """The same circuits without edges that can change nothing, whatever the weights.
+    """The same circuits without edges that can change nothing, as ``leave_idle_out`` says."""
+    nodes = {writer: nodes_of_run(run, writer) for writer in run.graph.writers}
+    return leave_idle_out(run.graph, kept, nodes, consistent=consistent)
+
+
+def leave_idle_out(
+    graph: Graph, kept: Kept, nodes: Mapping[Writer, Sequence[Reader]], *, consistent: bool
+) -> Kept:
+    """Circuits without edges that can change nothing, whatever the weights.
 
     These are edges to a part from which no kept edges lead on to the logits; and edges from one to
     which none lead from an embedding.
 
     Args:
+        nodes: what each writer itself reads.
         consistent: whether a part all of whose edges are replaced says just what replaces it, as it
             does where that comes from one run of the model.
     """
-    graph, edges, found = run.graph, slices_of(run.graph), kept.copy()
-    nodes = {writer: nodes_of_run(run, writer) for writer in graph.writers}
+    edges, found = slices_of(graph), kept.copy()
     moved = np.ones((len(kept), len(nodes)), dtype=bool)
     for number, reads in enumerate(nodes.values() if consistent else ()):
         for reader in reads:

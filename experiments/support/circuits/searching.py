@@ -9,7 +9,8 @@ can be missed, the least needed first, until each edge that is left is needed.
 
 from collections.abc import Callable, Iterable, Sequence
 
-from interp.circuits import Graph, Reader, Writer
+from interp.circuits import Graph
+from interp.circuits.together import edges_kept, leave_idle_out
 
 Faithfulness = Callable[[Sequence[Sequence[str]]], Sequence[float]]
 """How faithful circuits are, all at once: 0 is no edge, 1 the model."""
@@ -74,18 +75,7 @@ def connected(graph: Graph, circuit: Iterable[str], *, mean: bool = False) -> li
             mean, so that only what nobody reads is then left out.
     """
     edges = [graph.edge(each) for each in circuit]
-    into: dict[Reader, list[Writer]] = {}
-    for edge in edges:
-        into.setdefault(edge.reader, []).append(edge.writer)
-    told = {*graph.embeddings}  # writers that say something of their own
-    for writer in graph.writers:
-        if mean or any(told & {*into.get(node, ())} for node in graph.nodes_of(writer)):
-            told.add(writer)
-    heard = {Reader("logits")}  # readers from which the logits hear
-    speaking = {*into.get(Reader("logits"), ())}
-    for writer in reversed(graph.writers):
-        if writer in speaking:
-            for node in graph.nodes_of(writer):
-                heard.add(node)
-                speaking |= {*into.get(node, ())}
-    return [str(edge) for edge in edges if edge.writer in told and edge.reader in heard]
+    nodes = {writer: graph.nodes_of(writer) for writer in graph.writers}
+    left = leave_idle_out(graph, edges_kept(graph, [edges]), nodes, consistent=not mean)[0]
+    kept = {edge for edge, is_left in zip(graph.edges, left, strict=True) if is_left}
+    return [str(edge) for edge in edges if edge in kept]

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from interp.circuits.edges import choose_edges
 from interp.circuits.graph import Edge, Graph, Reader, Writer
 from interp.circuits.running import CircuitTask, Replacement, measure_streams, prepare_circuits
-from interp.circuits.together import Circuit, CircuitRuns, edges_kept
+from interp.circuits.together import Circuit, CircuitRuns, edges_kept, nodes_of_run
 from interp.errors import UsageError
 from interp.metrics import Metric, metric_name
 from interp.site import Model
@@ -134,7 +134,7 @@ class GreedyRemoval:
         self.now = (value, decisive)
         self.owners: dict[Reader, list[Writer]] = {}
         for writer in graph.writers:
-            for reader in graph.nodes_of(writer):
+            for reader in nodes_of_run(task.run, writer):
                 self.owners.setdefault(reader, []).append(writer)
         same = {
             each

@@ -12,8 +12,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.circuits.graph import Edge
@@ -89,18 +90,22 @@ def minimality(
         table["verdict"] = tell_verdicts(table, NEEDED, *NOT_NEEDED)
         unneeded = table["verdict"].isin(NOT_NEEDED)
         left_out = {edge for edge, is_out in zip(edges, unneeded, strict=True) if is_out}
-        table = table.assign(**leave_out_together(task, whole, left_out, options))
+        table = table.assign(**leave_out_together(task, whole, left_out, found[:1], options))
     return table
 
 
 def leave_out_together(
-    task: CircuitTask, whole: Circuit, left_out: set[Edge], options: dict[str, Any]
+    task: CircuitTask,
+    whole: Circuit,
+    left_out: set[Edge],
+    before: Float[np.ndarray, "1 text"],
+    options: dict[str, Any],
 ) -> dict[str, float]:
-    """What a circuit loses with several edges at once."""
+    """What a circuit loses with several edges at once; ``before``, its metric with all of them."""
     columns = ("delta", "ci_low", "ci_high", "p_adjusted")
     found = dict.fromkeys(columns, math.nan)
     if left_out:
-        before, after = task.measure([whole, whole - left_out], **options)
-        compared = compare_circuits(task, after[None], before[None])
+        after = task.measure([whole - left_out], **options)
+        compared = compare_circuits(task, after, before)
         found = {name: compared[name][0] for name in columns}
     return {f"together{'' if name == 'delta' else '_' + name}": found[name] for name in columns}
