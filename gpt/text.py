@@ -142,9 +142,10 @@ def notes_on_length(name: str, text: str, border: int) -> tuple[str, ...]:
     if len(text) >= SHORT:
         return ()
     return (
-        f"{name} has {len(text)} characters: so short a text is soon learned by heart, and the "
-        f"{len(text) - border} to validate on make a noisy loss; take the best evaluation, not the "
-        f"last, and {SHORT} characters or more for findings",
+        f"{name} has {len(text)} characters: so short a text is soon learned by heart by a model "
+        f"that is trained on it (take the best evaluation, not the last), and the "
+        f"{len(text) - border} to measure on make a noisy loss; take {SHORT} characters or more "
+        "for findings",
     )
 
 

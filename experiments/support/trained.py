@@ -10,9 +10,9 @@ next experiment that asks for the same one has it at once.
     subject = find_subject(config)          # the one that the command line asks for
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -275,10 +275,13 @@ def load_subject(
     if trust_remote_code and kind is not Kind.TRANSFORMERS:
         raise UsageError("--trust-remote-code is for --model hf:…: leave it out")
     corpus = load_corpus(text)
+    coded = cache(partial(coded_parts, corpus))  # asked for before the weights are read, and after
 
     def check_size(size: Size, tokens: TextTokens) -> None:
         check_context(context, size, tokens)
         check(size, tokens)
+        fewest = min(large_model[1], size.context)  # of a small model more, whose reading is short
+        data_of(corpus, tokens, context or fewest, coded)
 
     if kind is Kind.PRESET:
         named = preset_model(PRESETS[preset], corpus, seed, runs, there, check_size)
@@ -299,7 +302,7 @@ def load_subject(
     require_finite(name, model)
     is_large = sum(weight.numel() for weight in model.parameters()) > LARGE
     size = context or (min(large_model[1], named.context) if is_large else named.context)
-    data = data_of(corpus, named.tokenizer, size)
+    data = data_of(corpus, named.tokenizer, size, coded)
     check_tokens(data, named.tokenizer.vocab_size)
     label = run_name(name.rpartition("/")[2] or preset, corpus.name)
     numbers = str(next(model.parameters()).dtype).removeprefix("torch.")
@@ -355,8 +358,24 @@ def hooked_view(model: nn.Module, tokenizer: TextTokens, tokens: Int[Tensor, "ba
     return view.eval()
 
 
-def data_of(corpus: Corpus, tokenizer: TextTokens, context: int) -> Data:
+def coded_parts(
+    corpus: Corpus, tokenizer: TextTokens
+) -> tuple[Int[Tensor, "train"], Int[Tensor, "val"]]:
+    """The tokens of each part of a text."""
+    border = corpus.border
+    return tokenizer.encode(corpus.text[:border]), tokenizer.encode(corpus.text[border:])
+
+
+def data_of(
+    corpus: Corpus,
+    tokenizer: TextTokens,
+    context: int,
+    coded: Callable[[TextTokens], tuple[Tensor, Tensor]],
+) -> Data:
     """A text in tokens, parted as ``gpt.text.split`` does.
+
+    Args:
+        coded: the parts in tokens, by their tokenizer.
 
     Raises:
         UsageError: a part of it is shorter than what the model is given at once; the model does not
@@ -364,8 +383,7 @@ def data_of(corpus: Corpus, tokenizer: TextTokens, context: int) -> Data:
     """
     if isinstance(tokenizer, CharTokenizer):
         return split(corpus, tokenizer, context)
-    parts = corpus.text[: corpus.border], corpus.text[corpus.border :]
-    train, val = (tokenizer.encode(part) for part in parts)
+    train, val = coded(tokenizer)
     needed = context - len(special_before(tokenizer)) + 1
     if min(len(train), len(val)) < needed:
         raise UsageError(

@@ -58,6 +58,12 @@ class Plan:
             lines += self._explain_blocks(routes.by_block)
         if routes.looped:
             lines.append(f"{len(routes.looped)} run in a forward pass each")
+            several = sum(len(request.trials[trial].sites) > 1 for trial in routes.looped)
+            if several:
+                lines.append(
+                    f"  - {several} because several sites are changed together: a sweep carries on "
+                    "from one place alone"
+                )
         return "\n".join([*lines, *routes.notes])
 
     def _explain_fast_path(self, path: FastPath) -> list[str]:

@@ -122,7 +122,7 @@ def test_a_short_text_says_so(tmp_path: Path) -> None:
     (tmp_path / "short").write_text("ab" * 1500)
     (note,) = load_corpus(str(tmp_path / "short")).notes
     assert note.startswith("short has 3000 characters: so short a text is soon learned by heart")
-    assert "the 300 to validate on" in note
+    assert "the 300 to measure on" in note
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,14 @@ def test_a_glob_is_one_question_about_all_that_it_matches(model, text_tokens):
     assert table["site"].tolist() == [key for key, _ in questions]
 
 
+def test_a_plan_says_which_run_whole_because_they_change_several_sites(model, text_tokens):
+    questions = {"blocks.*.hook_mlp_out": Zero(), "blocks.0.hook_attn_out": Zero()}
+    explained = plan(model, text_tokens, questions, loss).explain()
+    assert "1 run in a forward pass each\n  - 1 because several sites are changed" in explained
+    del questions["blocks.*.hook_mlp_out"]
+    assert "several sites" not in plan(model, text_tokens, questions, loss).explain()
+
+
 def test_the_table_says_where_what_and_how_sure(model, text_tokens):
     heads = sites(model, "blocks.*.attn.hook_z", each="head")
     table = sweep(model, text_tokens, {site: Zero() for site in heads}, loss, progress=False)

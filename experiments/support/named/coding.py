@@ -35,7 +35,6 @@ class TransformersTokenizer:
     """
 
     def __init__(self, inner: Any) -> None:
-        inner.model_max_length = 10**12  # how much is read at once is the model's affair
         self.inner = inner
         self.vocab_size = self.embedded = len(inner)
         self.special = {int(token) for token in inner.all_special_ids}
@@ -108,7 +107,9 @@ class TransformersTokenizer:
 
 
 def ids_in(inner: Any, text: str, special: bool) -> list[int]:
-    return [int(token) for token in inner(text, add_special_tokens=special)["input_ids"]]
+    # quietly: a text may be longer than the model reads at once, for it is cut afterwards
+    found = inner(text, add_special_tokens=special, verbose=False)
+    return [int(token) for token in found["input_ids"]]
 
 
 def place_in(part: Sequence[int], whole: Sequence[int]) -> int:

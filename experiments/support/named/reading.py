@@ -353,6 +353,7 @@ def unpack(place: WeightsPlace, check: Check) -> tuple[dict[str, Tensor], dict[s
         require_causal(place.gguf, config)
         check(size_of_config(config), TransformersTokenizer(tokenizer))
         model = whole_model(place.gguf, place.folder, **given, config=config, dtype=torch.float32)
+    tokenizer.model_max_length = size_of_config(config).context  # a GGUF file does not say it
     del model.config.quantization_config
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from experiments.support.named import reading
 from experiments.support.sampling import write_variants
-from experiments.support.trained import load_subject
+from experiments.support.trained import load_subject, nothing_to_check
 from gpt.errors import UsageError
 from interp.metrics import loss
 from tests.experiments.folders import CAUSAL
@@ -158,6 +158,19 @@ def test_a_context_that_a_model_has_not_is_refused_before_weights_are_read(
         load_subject(f"hf:{folder_of(family)}", runs=tmp_path, context=context)
 
 
+@pytest.mark.parametrize("context", [None, 20])
+def test_a_text_that_is_too_short_is_refused_before_weights_are_read(
+    folder_of, tmp_path, monkeypatch, context
+):
+    monkeypatch.setattr(reading, "model_of_folder", unread)
+    (tmp_path / "short.txt").write_text("a few words", encoding="utf-8")
+    needed = 1 + (context or 16)
+    with pytest.raises(UsageError, match=f"'short.txt' is too short: .* {needed} are needed"):
+        folder = folder_of("llama")
+        text = str(tmp_path / "short.txt")
+        load_subject(f"hf:{folder}", text=text, runs=tmp_path, context=context)
+
+
 def unread(*_: object, **__: object) -> None:
     raise AssertionError("weights are read")
 
@@ -185,6 +198,36 @@ def test_a_gguf_file_is_checked_before_it_is_unpacked_and_quietly(
     with pytest.raises(UsageError, match="no further"):
         load_subject(f"hf:{file}", runs=tmp_path)
     assert "de-quantizing" not in capsys.readouterr().err
+
+
+def test_what_is_kept_of_a_gguf_file_says_how_much_the_model_reads(
+    folder_of, tmp_path, monkeypatch, text
+):
+    import transformers
+
+    folder = folder_of("llama")
+    file = tmp_path / "weights.gguf"
+    file.write_bytes(b"GGUF")
+    plain = reading.whole_model("", folder, dtype=torch.float32)
+    plain.config.quantization_config = {}
+    for kind in (transformers.AutoConfig, transformers.AutoTokenizer):
+        given = kind.from_pretrained(folder)
+        monkeypatch.setattr(kind, "from_pretrained", lambda *_, given=given, **__: given)
+    monkeypatch.setattr(reading, "whole_model", lambda *_, **__: plain)
+    kept = reading.read_once(reading.WeightsPlace(tmp_path, file.name), tmp_path, nothing_to_check)
+    monkeypatch.undo()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(kept)
+    assert tokenizer.model_max_length == plain.config.max_position_embeddings == 32
+
+
+def test_a_tokenizer_is_asked_quietly_and_left_as_it_was(folder_of, text, capsys):
+    import transformers
+
+    inner = transformers.AutoTokenizer.from_pretrained(folder_of("llama"), model_max_length=8)
+    coder = reading.TransformersTokenizer(inner)
+    assert len(coder.encode(text.read_text(encoding="utf-8"))) > 1000
+    assert inner.model_max_length == 8
+    assert "longer" not in capsys.readouterr().err
 
 
 def test_a_token_that_no_text_has_is_written_by_its_name(folder_of, text, tmp_path):
