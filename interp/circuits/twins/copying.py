@@ -26,11 +26,10 @@ def copy_chain(making: EdgeEdits, chain: Chain, given: dict[str, str]) -> tuple[
             if part in chain.leaves and isinstance(part, ast.expr):
                 plain = edits.code(part, {})
                 renamed[part] = given.get("") or in_brackets(part, chain.syntax, patched(plain))
-            elif isinstance(part, ast.Name) and part in chain.depends:
-                if part.id in chain.names:
-                    renamed[part] = f"edge_{part.id}"
-                elif part.id in given:
-                    renamed[part] = given[part.id]
+            elif isinstance(part, ast.Name) and part in chain.handed:
+                renamed[part] = given.get(part.id, part.id)
+            elif isinstance(part, ast.Name) and part in chain.depends and part.id in chain.names:
+                renamed[part] = f"edge_{part.id}"
         return edits.code(node, renamed)
 
     lines = []

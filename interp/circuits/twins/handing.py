@@ -28,13 +28,23 @@ from interp.surgery.running.observing import place_of
 from interp.surgery.source.syntax import Syntax, parse
 
 
-def read_edge(making: EdgeEdits, reader: Reader) -> None:
-    if reader.layer is None:
+def read_edge(making: EdgeEdits, reader: Reader, site: CodeSite | None) -> None:
+    """Hands a reader the other stream.
+
+    Args:
+        site: where its value is made; None of the logits.
+    """
+    if site is None:
         read_logits(making)
     elif reader.kind == "mlp":
-        read_mlp(making, reader.layer)
+        read_mlp(making, reader, site)
     else:
-        read_head(making, reader)
+        read_head(making, reader, site)
+
+
+def reader_kind(reader: Reader) -> str | None:
+    """Which value of its layer a reader makes, of ``KINDS``; None of the logits."""
+    return None if reader.kind == "logits" else reader.kind
 
 
 def read_logits(making: EdgeEdits) -> None:
@@ -83,8 +93,9 @@ def leaves_of(
     ]
 
 
-def read_mlp(making: EdgeEdits, layer: int) -> None:
-    site = making.lines.site("mlp", layer)
+def read_mlp(making: EdgeEdits, reader: Reader, site: CodeSite) -> None:
+    layer = reader.layer
+    assert layer is not None
     *_, chain = chains_to(making, site, layer, taken_stream(making, layer, "mlp"))
     edits = making.of(chain.syntax)
     condition = making.is_module("reader", chain.module, chain.own)
@@ -105,15 +116,15 @@ def patch_leaf_where(syntax: Syntax, leaf: ast.expr, condition: str, code: str) 
     return in_brackets(leaf, syntax, f"{patched(code)} if {condition} else {code}")
 
 
-def read_head(making: EdgeEdits, reader: Reader) -> None:
+def read_head(making: EdgeEdits, reader: Reader, site: CodeSite) -> None:
     layer, head, kind = reader.layer, reader.head, reader.kind
     assert layer is not None and head is not None
-    site = making.lines.site(kind, layer)
     first, *outer = chains_to(making, site, layer, taken_stream(making, layer, kind))
     condition = making.is_module("reader", first.module, first.own)
-    for inner, chain in zip([first, *outer], outer, strict=False):
-        hand_in(making, inner, chain)
-    part = making.index(kind, layer, head)
+    for chain in outer:
+        hand_in(making, chain)
+    width = making.lines.summed.blocks.values[layer][kind].shape[-1]
+    part = making.index(site, head, width)
     copied, code = copy_chain(making, first, dict.fromkeys(first.parameters, READ))
     name = making.name_of(site, kind)
     other, targets = f"edge_{name}", f"edge_{name}"
@@ -132,16 +143,17 @@ def read_head(making: EdgeEdits, reader: Reader) -> None:
     making.behind(site, name, under(condition, taking_it))
 
 
-def hand_in(making: EdgeEdits, inner: Chain, chain: Chain) -> None:
-    """Before a module is called, what it would be handed of the other stream."""
-    call = making.call_of[inner]
-    spelt = ast.unparse(call.func)
-    if isinstance(call.func, ast.Attribute) and call.func.attr == inner.function.name:
-        spelt = ast.unparse(call.func.value) if chain.module is inner.module else spelt
-    condition = making.is_module("reader", making.modules["reader"], spelt)
-    if chain.parameters:
+def hand_in(making: EdgeEdits, chain: Chain) -> None:
+    """Before a method is called, what it would be handed of the other stream."""
+    reader = making.modules["reader"]
+    condition = making.is_module(
+        "reader", reader, making.lines.spelt(reader, chain.own, chain.module)
+    )
+    if chain.parameters and chain.leaves:
         raise SurgeryError(f"the stream comes to {chain.function.name} in several ways")
-    copied, code = copy_chain(making, chain, {})
+    copied, code = copy_chain(making, chain, dict.fromkeys(chain.parameters, READ))
+    if not copied and code == READ:
+        return  # it hands on what it was handed
     starts = chain.statements[0] if chain.statements else chain.syntax.statement(chain.end)
     check_bound(chain, starts)
     last = chain.statements[-1] if chain.statements else None
@@ -169,18 +181,17 @@ def chains_to(making: EdgeEdits, site: CodeSite, layer: int, stream: Tensor) -> 
     it."""
     if site.module is None:
         raise no_module(site.syntax, site.function)
-    making.call_of = {}
     chain = trace_back(
         *(making.run, site.syntax, site.function, site.module, site.node, layer, stream)
     )
-    found = [chain]
-    while not chain.leaves:
-        chain = outer_chain(making, chain, stream)
-        found.append(chain)
-    return found
+    return [chain, *outer_chains(making, chain, stream)]
 
 
-def outer_chain(making: EdgeEdits, chain: Chain, stream: Tensor) -> Chain:
+def outer_chains(making: EdgeEdits, chain: Chain, stream: Tensor) -> list[Chain]:
+    """How what a function is handed follows from the stream in those that called it, the innermost
+    first."""
+    if chain.leaves:
+        return []
     for syntax, function, module, call in callers(
         making.run, chain.function, chain.module, chain.layer
     ):
@@ -188,13 +199,13 @@ def outer_chain(making: EdgeEdits, chain: Chain, stream: Tensor) -> Chain:
             handed = argument_for(call, chain.function, name)
             if handed is None:
                 continue
-            chain_there = trace_back(
-                *(making.run, syntax, function, module, handed, chain.layer, stream)
-            )
-            if chain_there.leaves or chain_there.parameters:
-                making.call_of[chain] = call
-                chain.parameters = {name}
-                return chain_there
+            there = trace_back(*(making.run, syntax, function, module, handed, chain.layer, stream))
+            try:
+                further = outer_chains(making, there, stream)
+            except SurgeryError:
+                continue
+            chain.parameters = {name}
+            return [there, *further]
     raise SurgeryError(
         f"how {chain.function.name} of {chain.syntax.source.file} comes by the stream is not "
         "seen in the model's own files"

@@ -13,14 +13,13 @@ from torch import nn
 from interp.circuits.graph import Edge
 from interp.circuits.twins.editing import TextEdits
 from interp.circuits.twins.places import CodeSite, EdgeLines
-from interp.circuits.twins.slicing import Chain
 from interp.errors import SurgeryError
 from interp.surgery.source.edits import Surgery
 from interp.surgery.source.own import of_files, to_text
 from interp.surgery.source.syntax import FunctionNode, Source, Syntax, parse
 
 EDGE = "EDGE"
-WROTE, OTHER, READ = (f'{EDGE}["{key}"]' for key in ("wrote", "other", "read"))
+WROTE, OTHER, READ, SHAPE = (f'{EDGE}["{key}"]' for key in ("wrote", "other", "read", "shape"))
 
 
 class EdgeEdits:
@@ -35,7 +34,6 @@ class EdgeEdits:
         self.lines, self.edge, self.run = lines, edge, lines.run
         self.edits: dict[Source, TextEdits] = {}
         self.modules: dict[str, nn.Module] = {}
-        self.call_of: dict[Chain, ast.Call] = {}
 
     def of(self, syntax: Syntax) -> TextEdits:
         """Those of one file."""
@@ -63,15 +61,15 @@ class EdgeEdits:
             edits.before(site.statement, [lambda: f"{name} = {edits.made(site.node)}", *lines])
             edits.put(site.node, lambda _: name)
 
-    def index(self, kind: str, layer: int, head: int) -> str:
-        """How a head's part of a value is taken out of it, where the model makes it."""
-        blocks = self.lines.summed.blocks
-        made = self.lines.site(kind, layer)
-        axes = blocks.axes(layer, kind)
-        width = blocks.values[layer][kind].shape[-1]
-        if made.value.ndim == len(axes) - 1:
+    def index(self, site: CodeSite, head: int, width: int) -> str:
+        """How a head's part of a value is taken out of it, where the model makes it.
+
+        Args:
+            width: of a head.
+        """
+        if "head" not in site.axes:
             return f"[..., {head * width}:{(head + 1) * width}]"
-        return "[" + ", ".join([*[":"] * axes.index("head"), str(head)]) + "]"
+        return "[" + ", ".join([*[":"] * site.axes.index("head"), str(head)]) + "]"
 
     def surgery(self) -> Surgery:
         """All of them, and where the model's ``forward`` names the modules that are meant."""

@@ -10,8 +10,8 @@ from interp.circuits.twins.copying import (
     check_bound,
     copy_chain,
 )
-from interp.circuits.twins.making import WROTE, EdgeEdits, no_module, under
-from interp.circuits.twins.places import CodeSite
+from interp.circuits.twins.making import SHAPE, WROTE, EdgeEdits, no_module, under
+from interp.circuits.twins.places import FLAT, CodeSite
 from interp.circuits.twins.slicing import (
     Chain,
     trace_back,
@@ -20,14 +20,23 @@ from interp.errors import SurgeryError
 from interp.surgery.source.syntax import parse
 
 
-def write_edge(making: EdgeEdits, writer: Writer) -> None:
-    if writer.layer is None:
+def write_edge(making: EdgeEdits, writer: Writer, site: CodeSite | None) -> None:
+    """Notes what a writer wrote.
+
+    Args:
+        site: where its value is made, of ``writer_kind``; None of embeddings.
+    """
+    if site is None:
         write_embedding(making, writer)
     elif writer.kind == "head":
-        write_head(making, writer)
+        write_head(making, writer, site)
     else:
-        site = making.lines.site("mlp" if writer.kind == "mlp" else "attn", writer.layer)
         note_written(making, site, in_writer(making, site))
+
+
+def writer_kind(writer: Writer) -> str | None:
+    """Which value of its layer a writer is seen in, of ``KINDS``; None of embeddings."""
+    return {"head": "z", "attn": "attn", "mlp": "mlp"}.get(writer.kind)
 
 
 def in_writer(making: EdgeEdits, site: CodeSite) -> str:
@@ -39,7 +48,28 @@ def in_writer(making: EdgeEdits, site: CodeSite) -> str:
 def note_written(making: EdgeEdits, site: CodeSite, condition: str) -> None:
     """Notes what a line wrote, where a condition holds."""
     name = making.name_of(site, "wrote")
-    making.behind(site, name, under(condition, [f"{WROTE} = {name}"]))
+    code = name
+    if site.axes == FLAT:
+        making.of(site.syntax).at_start(
+            site.function, under(condition, [f"{SHAPE} = {whole_parameter(making, site)}.shape"])
+        )
+        code = f"{name}.view({SHAPE})"
+    making.behind(site, name, under(condition, [f"{WROTE} = {code}"]))
+
+
+def whole_parameter(making: EdgeEdits, site: CodeSite) -> str:
+    """What a function calls the stream that it is handed, whose texts stand apart."""
+    layer, stream = making.edge.writer.layer, making.lines.summed.blocks.last
+    names = {argument.arg for argument in site.function.args.args}
+    for node in ast.walk(site.function):
+        if isinstance(node, ast.Name) and node.id in names:
+            held = making.run.times(site.syntax, node, layer)
+            if held and getattr(held[0].value, "shape", None) == stream.shape:
+                return node.id
+    raise SurgeryError(
+        f"{site.function.name} of {site.source.file} puts all texts behind one another, and is not "
+        "handed them apart"
+    )
 
 
 def write_embedding(making: EdgeEdits, writer: Writer) -> None:
@@ -78,12 +108,11 @@ def bound_before_layers(making: EdgeEdits, value: Tensor) -> list[CodeSite]:
     return [site for _, site in sorted(found, key=lambda each: each[0])]
 
 
-def write_head(making: EdgeEdits, writer: Writer) -> None:
+def write_head(making: EdgeEdits, writer: Writer, site: CodeSite) -> None:
     """A head's share is what attention's output is of what this head alone reads out."""
     layer, head = writer.layer, writer.head
     assert layer is not None and head is not None
     blocks = making.lines.summed.blocks
-    site = making.lines.site("z", layer)
     if site.module is None:
         raise no_module(site.syntax, site.function)
     end = first_that_is(making, site, layer, blocks.values[layer]["attn"])
@@ -92,7 +121,8 @@ def write_head(making: EdgeEdits, writer: Writer) -> None:
     )
     if not chain.leaves or chain.parameters:
         raise SurgeryError(f"how attention of layer {layer} goes on from its heads is not seen")
-    part, name = making.index("z", layer, head), making.name_of(site, "z")
+    width = blocks.values[layer]["z"].shape[-1]
+    part, name = making.index(site, head, width), making.name_of(site, "z")
     alone = f"edge_{name}"
     copied, code = copy_chain(making, chain, {"": alone})
     code += less_bias(making, chain, layer)

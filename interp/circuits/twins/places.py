@@ -8,7 +8,7 @@ import ast
 import linecache
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,6 +27,9 @@ from interp.site import Model, source_lines
 from interp.surgery.source.syntax import FunctionNode, Source, Syntax, parse, read_source
 from interp.tracing import SourceLine
 
+FLAT = ("batch pos", "d_model")
+"""The axes of a stream whose texts stand one behind the other."""
+
 
 @dataclass(frozen=True)
 class CodeSite:
@@ -37,6 +40,7 @@ class CodeSite:
         node: the expression that is the value, or a tuple that holds it.
         name: that it is bound to; empty where it is bound to none.
         value: what it was; of a tuple, the part that is meant.
+        axes: of the value; two in one are written ``head neuron``.
     """
 
     syntax: Syntax
@@ -46,6 +50,7 @@ class CodeSite:
     node: ast.expr
     name: str
     value: Tensor
+    axes: tuple[str, ...] = ()
 
     @property
     def source(self) -> Source:
@@ -92,7 +97,8 @@ class EdgeLines:
     summed: SummedRun
     run: FollowedRun
     lines: dict[str, SourceLine]
-    _sites: dict[tuple[str, int], CodeSite] = field(default_factory=dict, init=False)
+    chosen: dict[tuple[str, str, int], CodeSite] = field(default_factory=dict, init=False)
+    _sites: dict[tuple[str, int], list[CodeSite]] = field(default_factory=dict, init=False)
 
     @classmethod
     def of(
@@ -127,37 +133,66 @@ class EdgeLines:
             variable_of(reader.code) if reader else "",
         )
 
-    def site(self, kind: str, layer: int) -> CodeSite:
-        """Where a value of a layer is made.
+    def sites(self, kind: str, layer: int) -> list[CodeSite]:
+        """Where a value of a layer is made: the line of its hook first, then the lines on which
+        modules of the layer give it a name, in the order of the run.
 
         Args:
             kind: of ``KINDS``.
 
         Raises:
-            SurgeryError: no expression of the line is the value.
+            SurgeryError: no expression is the value.
         """
         if (kind, layer) not in self._sites:
-            self._sites[kind, layer] = self._find_site(kind, layer)
-        return self._sites[kind, layer]
-
-    def _find_site(self, kind: str, layer: int) -> CodeSite:
+            self._sites[kind, layer] = list(self._find_sites(kind, layer))
+        if self._sites[kind, layer]:
+            return self._sites[kind, layer]
         name = f"blocks.{layer}.{KINDS[kind]}"
-        blocks = self.summed.blocks
-        value = blocks.as_made(layer, kind, blocks.values[layer][kind])
         if name not in self.lines:
             raise SurgeryError(f"no line of the model's own files makes {name}")
         found = self.lines[name]
-        shapes = [value]
-        if blocks.axes(layer, kind)[-2:] == ("head", "neuron"):  # the line may not tell them apart
-            shapes.append(value.flatten(-2))
-        for syntax, statement in self.statements_at(found):
-            for shape in shapes:
-                for site in self.sites_in(syntax, statement, layer, shape):
-                    return site
         raise SurgeryError(
             f"no expression on line {found.line} of {Path(found.path).name}, {found.code!r}, is "
             f"what {name} shows"
         )
+
+    def _find_sites(self, kind: str, layer: int) -> Iterator[CodeSite]:
+        shapes = list(self.shapes_of(kind, layer))
+        line = self.lines.get(f"blocks.{layer}.{KINDS[kind]}")
+        own = list(self.statements_at(line)) if line else []
+        for syntax, statement in own:
+            for axes, value in shapes:
+                for site in self.sites_in(syntax, statement, layer, value):
+                    yield replace(site, axes=axes)
+        others = []
+        for syntax, function, _ in self.run.functions(layer):
+            for node in ast.walk(function):
+                if not isinstance(node, (ast.Assign, ast.AnnAssign)):
+                    continue
+                if any(node is each for _, each in own):
+                    continue
+                for axes, value in shapes:
+                    for site in self.sites_in(syntax, node, layer, value):
+                        if site.name:
+                            number = self.run.times(syntax, site.node, layer)[-1].number
+                            others.append((number, replace(site, axes=axes)))
+        yield from (site for _, site in sorted(others, key=lambda each: each[0]))
+
+    def shapes_of(self, kind: str, layer: int) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+        """A value of a layer as its model may hold it, and what the axes then are."""
+        blocks = self.summed.blocks
+        value = blocks.values[layer][kind]
+        made = blocks.axes(layer, kind)
+        found = {made: blocks.as_made(layer, kind, value)}
+        if made[-2:] == ("head", "neuron"):  # the line may not tell them apart
+            found[*made[:-2], "head neuron"] = found[made].flatten(-2)
+        if value.ndim == 4:
+            found.setdefault(("batch", "pos", "head", "neuron"), value)
+            found.setdefault(("batch", "pos", "head neuron"), value.flatten(-2))
+            found.setdefault(("batch", "head", "pos", "neuron"), value.transpose(1, 2))
+        else:
+            found[FLAT] = value.flatten(0, 1)
+        yield from found.items()
 
     def statements_at(self, line: SourceLine) -> Iterator[tuple[Syntax, ast.stmt]]:
         for source in self.run.sources:
@@ -194,23 +229,32 @@ class EdgeLines:
     @cached_property
     def paths(self) -> dict[int, str]:
         """The path of every module, by its id."""
-        return {id(module): path for path, module in self.run.root.named_modules()}
+        return paths_in(self.run.root)
 
-    def spelt(self, module: nn.Module, own: str = "self") -> str:
+    def spelt(self, module: nn.Module, own: str = "self", inside: nn.Module | None = None) -> str:
         """How code of the whole model says which module is meant: ``self.blocks[1].attn``.
 
+        Args:
+            inside: the module whose code says so; None is the model.
+
         Raises:
-            SurgeryError: it is none of the model's.
+            SurgeryError: it is no part of the model, or none of that module.
         """
-        if id(module) not in self.paths:
-            raise SurgeryError(f"a {type(module).__name__} that runs is no part of the model")
+        paths = self.paths if inside is None else paths_in(inside)
+        if id(module) not in paths:
+            of = "the model" if inside is None else f"the {type(inside).__name__} that calls it"
+            raise SurgeryError(f"a {type(module).__name__} that runs is no part of {of}")
         text = own
-        for part in filter(None, self.paths[id(module)].split(".")):
+        for part in filter(None, paths[id(module)].split(".")):
             if part.isdigit():
                 text += f"[{part}]"
             else:
                 text += f".{part}" if part.isidentifier() else f"[{part!r}]"
         return text
+
+
+def paths_in(root: nn.Module) -> dict[int, str]:
+    return {id(module): path for path, module in root.named_modules()}
 
 
 def source_at(path: str) -> Source:

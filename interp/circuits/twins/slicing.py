@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from interp.circuits.twins.following import FollowedRun
 from interp.surgery.source.syntax import FUNCTION, FunctionNode, Syntax
 
+MEASURES = ("shape", "size", "ndim", "dim", "dtype", "device")
+"""What is asked of a tensor that is the same whatever numbers it holds."""
+
 Assigned = ast.Assign | ast.AnnAssign | ast.AugAssign
 
 
@@ -26,6 +29,7 @@ class Chain:
         leaves: expressions on the way that are the value.
         names: the names that are bound on the way and follow from it.
         parameters: of the function, those that follow from the value.
+        handed: names on the way that are a parameter as it was handed in.
         depends: every expression on the way that follows from it.
     """
 
@@ -38,6 +42,7 @@ class Chain:
     leaves: list[ast.expr] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
     parameters: set[str] = field(default_factory=set)
+    handed: set[ast.Name] = field(default_factory=set)
     depends: set[ast.expr] = field(default_factory=set)
 
     @property
@@ -66,6 +71,8 @@ def trace_back(
             return seen[node]
         if isinstance(node, (*FUNCTION, ast.Lambda)):
             return False
+        if isinstance(node, ast.Attribute) and node.attr in MEASURES:
+            return False
         found = False
         if isinstance(node, ast.expr) and run.is_value(syntax, node, layer, value):
             chain.leaves.append(node)
@@ -91,6 +98,7 @@ def trace_back(
             known = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
             if node.id in {argument.arg for argument in known[1:]}:
                 chain.parameters.add(node.id)
+                chain.handed.add(node)
                 return True
             return False
         assert made.value is not None

@@ -166,22 +166,44 @@ OTHERS = {
     ],
     "qwen3": ["a0.h3 -> a1.h2.q", "m0 -> a1.h1.k"],  # whose queries have no name before their norm
     "gptj": ["m0 -> m1", "a0.h1 -> a1.h0.v"],  # whose MLP and attention read one norm
+    # whose heads are told apart, and go on, in methods that do not know their module
+    "gptneo": ["a0.h1 -> a1.h0.k", "a0.h3 -> m1", "m0 -> a1.h2.q", "a1.h1 -> logits"],
+    "bloom": ["a0.h1 -> a1.h2.v", "a0.h3 -> m0", "m0 -> a1.h2.q", "m0 -> m1", "a1.h0 -> logits"],
+    "xglm": ["a0.h1 -> a1.h2.v", "a0.h3 -> m1", "a1.h2 -> logits", "m0 -> a1.h0.k"],
+    # whose MLP reads and writes all texts one behind the other
+    "opt": ["m0 -> m1", "a0.h1 -> m0", "m0 -> a1.h3.k", "m1 -> logits", "embed -> m1"],
 }
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_edges_of_other_peoples_code_have_twins_too(name):
+    agree_on(name, OTHERS[name])
+
+
+@pytest.mark.parametrize("name", ["gpt2", "qwen3"])
+def test_edges_have_twins_where_attention_is_spelled_out_too(name):
+    agree_on(name, OTHERS[name], attn_implementation="eager")
+
+
+def test_every_edge_of_a_llama_has_a_twin_where_attention_is_spelled_out():
+    table = agree_on("llama", None, attn_implementation="eager")
+    assert len(table) == 82
+
+
+def agree_on(name, edges, **options):
+    """Twins of a family's model, all of which must agree with their hooks."""
     clean, corrupted = random_pair(batch=2, vocab=31)
-    view = ip.hook_lines(built(name), clean)
-    table = check_twins(view, clean, corrupted, loss_of, OTHERS[name], progress=False)
+    view = ip.hook_lines(built(name, **options), clean)
+    table = check_twins(view, clean, corrupted, loss_of, edges, progress=False)
     assert table["agrees"].all(), table[["edge", "difference", "detail"]]
     assert table["by_hook"].nunique() == len(table)
     assert all("modeling_" in diff and '+ EDGE["other"]' in diff for diff in table["diff"])
+    return table
 
 
 def test_a_line_that_cannot_be_rewritten_is_refused_in_a_sentence(monkeypatch):
     model = random_gpt(n_layer=2)
-    monkeypatch.setattr(EdgeLines, "statements_at", lambda *_: iter(()))
+    monkeypatch.setattr(EdgeLines, "sites_in", lambda *_: iter(()))
     with pytest.raises(SurgeryError, match="m0 -> m1 has no twin in the source: no expression on"):
         edge_twin(model, "m0 -> m1", PAIR[0])
     table = check_twins(model, *PAIR, gap, ["m0 -> m1"], progress=False)
