@@ -14,7 +14,9 @@ demo: $(INSTALLED)
 		--title "What each line of the model does for the loss" --output runs/report.html
 
 # Everything that continuous integration runs; a process for each core, a file of tests at a time.
+# Many tests start Python anew, which must not compile the packages each time.
 test: lint
+	$(BIN)/python -m compileall -q gpt interp experiments
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 # What needs a GPU; on a machine without one all of it is skipped.

@@ -16,7 +16,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens import FactoredMatrix
 from transformer_lens.config import TransformerLensConfig
-from transformer_lens.model_bridge.composition_scores import CompositionScores
 from transformer_lens.utilities import composition_scores
 
 from gpt.errors import UsageError, check_choice
@@ -24,6 +23,8 @@ from gpt.forks import ForkedModel
 from gpt.generating import generate
 
 if TYPE_CHECKING:
+    from transformer_lens.model_bridge.composition_scores import CompositionScores
+
     from gpt.model import Block, GPTConfig, LayerNorm
 
 
@@ -137,7 +138,7 @@ class LanguageModel(ForkedModel):
         W_O = torch.stack([block.attn.W_O for block in self._blocks])
         return FactoredMatrix(W_V, W_O)
 
-    def all_composition_scores(self, mode: Literal["Q", "K", "V"]) -> CompositionScores:
+    def all_composition_scores(self, mode: Literal["Q", "K", "V"]) -> "CompositionScores":
         """How much of what each head writes each later head's query, key or value can read.
 
         Returns:
@@ -147,6 +148,9 @@ class LanguageModel(ForkedModel):
         Raises:
             UsageError: another ``mode``.
         """
+        # late: the bridge is half of what importing this package takes, and only this asks for it
+        from transformer_lens.model_bridge.composition_scores import CompositionScores
+
         check_choice("mode", mode, ("Q", "K", "V"))
         reading = {"Q": self.QK, "K": self.QK.T, "V": self.OV}[mode]
         scores = composition_scores(self.OV, reading)
