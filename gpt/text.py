@@ -15,12 +15,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from gpt.corpora import BYTE_ORDER_MARK, decode, python_docs, shakespeare
 from gpt.errors import UsageError, nearest
+
+UNICODE = "utf-32-le", "surrogatepass"
+"""How numpy reads texts: four bytes a character, halves of pairs as they are."""
 
 
 @dataclass(frozen=True)
@@ -183,28 +187,32 @@ class CharTokenizer:
         return len(self.characters)
 
     @cached_property
-    def token_of(self) -> dict[str, int]:
-        return {character: token for token, character in enumerate(self.characters)}
+    def code_points(self) -> np.ndarray:
+        """Each character's number in Unicode, ``[vocab]``, ascending."""
+        return code_points_of(self.characters)
 
     def encode(self, text: str) -> Int[Tensor, "pos"]:
         """Raises ``UsageError`` at the first character that the vocabulary lacks."""
-        try:
-            return torch.tensor([self.token_of[c] for c in text], dtype=torch.int64)
-        except KeyError as error:
-            character = error.args[0]
+        asked = code_points_of(text)
+        tokens = self.code_points.searchsorted(asked)
+        known = tokens < self.vocab_size
+        known[known] = self.code_points[tokens[known]] == asked[known]
+        if not known.all():
+            position = int(known.argmin())
             raise UsageError(
-                f"the character {character!r} at position {text.index(character)} is not among "
+                f"the character {text[position]!r} at position {position} is not among "
                 f"the {self.vocab_size} of this vocabulary"
-            ) from None
+            )
+        return torch.from_numpy(tokens)
 
     def decode(self, tokens: Int[Tensor, "pos"]) -> str:
         """Raises ``UsageError`` at the first token that is none of the vocabulary."""
-        ids = tokens.tolist()
-        if wrong := [token for token in ids if not 0 <= token < self.vocab_size]:
+        ids = tokens.cpu().numpy()
+        if len(wrong := ids[(ids < 0) | (ids >= self.vocab_size)]):
             raise UsageError(
                 f"{wrong[0]} is no token: this vocabulary has 0 to {self.vocab_size - 1}"
             )
-        return "".join(self.characters[token] for token in ids)
+        return self.code_points[ids].tobytes().decode(*UNICODE)
 
     def names(self, tokens: Int[Tensor, "pos"]) -> list[str]:
         """What each token is called: its character."""
@@ -214,6 +222,10 @@ class CharTokenizer:
     def byte_counts(self) -> Int[Tensor, "vocab"]:
         """How many bytes of UTF-8 each token stands for."""
         return torch.tensor([len(character.encode()) for character in self.characters])
+
+
+def code_points_of(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(*UNICODE), dtype="<u4")
 
 
 @dataclass(frozen=True)
