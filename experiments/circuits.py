@@ -34,7 +34,7 @@ from experiments.support.circuits.asking import (
 )
 from experiments.support.circuits.exporting import FOLDER, save_exports
 from experiments.support.circuits.finding import save_circuits
-from experiments.support.circuits.guaranteeing import save_guarantees
+from experiments.support.circuits.guaranteeing import save_effects, save_guarantees
 from experiments.support.circuits.several_models import save_models
 from experiments.support.circuits.showing import draw_figures, show_sections
 from experiments.support.circuits.studying import CircuitOptions, CircuitStudy
@@ -125,12 +125,11 @@ def main(config: Config) -> Path:
     label = run_name(task.label, f"{config.seeds}-seeds") if others else task.label
     with Run.open(config.runs, "circuits", config.name or label, settings) as run:
         study = CircuitStudy(run, task, *in_halves(task), graph, is_whole, asked)
-        effects = save_circuits(study)
+        save_circuits(study)
         save_guarantees(study)
         if others:
             save_models(study, others)
-        why_not = save_exports(study, effects, d_model)
-        study.table("results", lambda: effects)  # last: a run that has it is finished
+        why_not = save_exports(study, save_effects(study), d_model)
         page = present(run, draw_figures)
     console.print(*tell_findings(run), sep="\n", soft_wrap=True, markup=False)
     print("edges for other tools:", run.folder / FOLDER, why_not)

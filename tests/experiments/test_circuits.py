@@ -10,7 +10,7 @@ import pytest
 
 from experiments import circuits, patching
 from experiments.circuits import Config, main, task_of
-from experiments.support.circuits import finding, ranking, studying
+from experiments.support.circuits import finding, guaranteeing, ranking, studying
 from experiments.support.circuits.asking import FIND, JUDGE, answer_lead, in_halves
 from experiments.support.pairs import PairTask
 from experiments.support.trainings.induction import InductionRecipe
@@ -153,6 +153,12 @@ def test_the_page_begins_with_what_was_found(folder):
     assert len(kept)
 
 
+def test_no_table_of_a_run_is_there_twice(folder):
+    tables = {path.stem: pd.read_parquet(path) for path in folder.glob("*.parquet")}
+    for name, each in tables.items():
+        assert not [other for other, held in tables.items() if other != name and held.equals(each)]
+
+
 def test_started_again_nothing_is_measured_and_every_table_is_the_same(folder, config, monkeypatch):
     before = {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
     for module, name in (
@@ -175,10 +181,11 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_tables(config, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(finding, "every_circuit", stop)
+        patch.setattr(guaranteeing, "check_twins", stop)
         with pytest.raises(KeyboardInterrupt):
             main(replace(quick, name="stopped"))
-    monkeypatch.setattr(ranking, "edge_effects", None)
+    for module, name in ((ranking, "score_edges"), (finding, "remove_greedily")):
+        monkeypatch.setattr(module, name, None)
     again = main(replace(quick, name="stopped")).parent
     for path in whole.glob("*.parquet"):
         pd.testing.assert_frame_equal(table(whole, path.stem), table(again, path.stem))

@@ -13,8 +13,6 @@ from experiments.support.circuits.asking import answer_lead, metric_after, uses
 from experiments.support.circuits.ranking import (
     RANDOM,
     all_scores,
-    audits,
-    exact_effects,
     rankings,
 )
 from experiments.support.circuits.searching import connected, first_enough, leave_out
@@ -35,9 +33,8 @@ MOST_TRIED = 150
 """Edges of a circuit that are left out one by one, to see which can be missed."""
 
 
-def save_circuits(study: CircuitStudy) -> pd.DataFrame:
-    """All tables of a study but its last. Returns the exact effects of edges, which become
-    ``results``."""
+def save_circuits(study: CircuitStudy) -> None:
+    """The tables of a study that say how edges rank, and which circuits that leads to."""
     study.table("pairs", partial(pairs_table, study))
     study.table("boxes", lambda: architecture(study.task.model, study.task.clean[:1]))
     scores = study.table("scores", partial(all_scores, study))
@@ -45,14 +42,11 @@ def save_circuits(study: CircuitStudy) -> pd.DataFrame:
     curve = study.table("curve", partial(judge_rankings, study, ranked))
     study.table("areas", partial(areas, curve))
     kept = study.table("kept", partial(find_circuits, study, ranked))
-    effects = study.table("effects", partial(exact_effects, study, scores, kept))
-    study.table("audits", partial(audits, study, scores, effects))
     study.table("found", partial(judge_circuits, study, kept))
     if len(parts := heads_and_mlps(study.graph)) <= FEW_PARTS:
         study.table("shapley", lambda: every_choice(study, parts).shapley())
         level = study.asked.level
         study.table("minimal", lambda: every_choice(study, parts).minimal(within=1 - level))
-    return effects
 
 
 def pairs_table(study: CircuitStudy) -> pd.DataFrame:

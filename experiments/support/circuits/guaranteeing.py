@@ -5,14 +5,15 @@ its reader, rewritten to read the other value, gives what the hook gives.
 """
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 
 import pandas as pd
 
 from experiments.support.circuits.asking import answer_lead
 from experiments.support.circuits.finding import MOST_TRIED
+from experiments.support.circuits.ranking import audits, exact_effects
 from experiments.support.circuits.studying import CircuitStudy
-from experiments.support.circuits.telling import chosen, circuit_of, edges_in
+from experiments.support.circuits.telling import chosen, circuit_of
 from interp.circuits import check_twins, completeness, minimality
 from interp.circuits.graph import ARROW
 
@@ -23,13 +24,21 @@ FEW_TO_PAIR = 12
 
 
 def save_guarantees(study: CircuitStudy) -> None:
-    """The tables ``minimality`` and ``completeness``, of the smallest circuit found, and ``twins``,
-    of the strongest edges."""
+    """The tables ``minimality`` and ``completeness``, of the smallest circuit found."""
     circuit = circuit_of(study.run, chosen(study.run))
     if len(circuit) <= MOST_TRIED:
         study.table("minimality", partial(what_is_needed, study, circuit))
         study.table("completeness", partial(what_is_missing, study, circuit))
-    study.table("twins", partial(twins_of_strongest, study))
+
+
+def save_effects(study: CircuitStudy) -> pd.DataFrame:
+    """The tables ``audits``, of the methods that estimate, ``twins``, of the strongest edges, and
+    last of all ``results``, the exact effects of edges, which are returned."""
+    scores, kept = study.run.table("scores"), study.run.table("kept")
+    effects = cache(partial(exact_effects, study, scores, kept))  # nothing is measured twice
+    study.table("audits", lambda: audits(study, scores, effects()))
+    study.table("twins", lambda: twins_of_strongest(study, effects()))
+    return study.table("results", effects)
 
 
 def what_is_needed(study: CircuitStudy, circuit: Sequence[str]) -> pd.DataFrame:
@@ -59,10 +68,10 @@ def what_is_missing(study: CircuitStudy, circuit: Sequence[str]) -> pd.DataFrame
     return table.assign(metric="logit_difference")
 
 
-def twins_of_strongest(study: CircuitStudy) -> pd.DataFrame:
+def twins_of_strongest(study: CircuitStudy, effects: pd.DataFrame) -> pd.DataFrame:
     """The strongest edges by hook, and as edits of the source."""
-    effects = edges_in(study.run, table="effects")
-    strongest = effects.sort_values("delta", key=abs, ascending=False, kind="stable")
+    opened = effects[effects["meaning"] == "open"]
+    strongest = opened.sort_values("delta", key=abs, ascending=False, kind="stable")
     find = study.find
     table = check_twins(
         *(find.model, find.clean, find.corrupted, answer_lead(find)),

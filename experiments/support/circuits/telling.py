@@ -56,9 +56,9 @@ def are_too_few(run: SavedRun) -> bool:
     return bool((run.table("pairs")["use"] == BOTH).all())
 
 
-def edges_in(run: SavedRun, meaning: str = "open", table: str = "results") -> pd.DataFrame:
+def edges_in(run: SavedRun, meaning: str = "open") -> pd.DataFrame:
     """The effects of edges in one meaning, those that hurt the answer most first."""
-    effects = run.table(table)
+    effects = run.table()
     sign = np.sign(gap_of(run))
     rows = effects[effects["meaning"] == meaning]
     return rows.sort_values("delta", key=lambda delta: -sign * delta, kind="stable")
