@@ -17,6 +17,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from interp.tracing import written_in
+
 OTHERS = {"torch", "jaxtyping", "beartype"}  # whose lines stand between
 REFERENCES = 64  # to values, of which most are gone by then
 
@@ -82,4 +84,6 @@ def calling_line() -> str:
         for frame in traceback.extract_stack(limit=60)
         if frame.filename != __file__ and not OTHERS.intersection(Path(frame.filename).parts)
     ]
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "some line"
+    if not frames:
+        return "some line"
+    return f"{Path(written_in(frames[-1].filename)).name}:{frames[-1].lineno}"

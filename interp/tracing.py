@@ -8,6 +8,7 @@ with tracer.tracing():                    # while the model runs, in a forward p
 import ast
 import itertools
 import linecache
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -159,7 +160,8 @@ class SourceFile:
 
     def __init__(self, path: str, module: str) -> None:
         self.path = path
-        self.file = Path(*Path(path).parts[-package_depth(path, module) :]).as_posix()
+        written = written_in(path)
+        self.file = Path(*Path(written).parts[-package_depth(written, module) :]).as_posix()
         self.lines = linecache.getlines(path)
         self.statements: dict[int, ast.stmt] = {}
         self.calls: dict[tuple[int | None, int | None], ast.Call] = {}
@@ -208,6 +210,12 @@ def bound_names(statement: ast.stmt) -> set[str]:
     return {
         node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     }
+
+
+def written_in(filename: str) -> str:
+    """The file that code is of, by the name under which it runs: edited code runs under one of its
+    own, ``model.py:219:untie#0123456789ab``."""
+    return re.sub(r":[\d+]*:[^/#]*#[0-9a-f]{12}$", "", filename)
 
 
 def package_depth(path: str, module: str) -> int:

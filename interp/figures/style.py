@@ -128,10 +128,10 @@ def cell_text(token: str, family: Sequence[str], size: float) -> tuple[str, floa
 
 
 def place_and_code(row: dict[Any, Any], longest: int = CODE_SHOWN) -> str:
-    """File, line and code; an edited file by the name of the file that was edited."""
+    """File, line and code."""
     code = drawable(str(row["code"]).strip(), MONO)
     code = code if len(code) <= longest else code[: longest - 1] + "…"
-    return f"{PurePosixPath(str(row['file'])).name.partition(':')[0]}:{row['line']:.0f} {code}"
+    return f"{PurePosixPath(str(row['file'])).name}:{row['line']:.0f} {code}"
 
 
 def write_below(figure: Figure, table: pd.DataFrame, by: str = "", notes: str = "") -> None:

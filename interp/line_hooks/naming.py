@@ -27,6 +27,7 @@ from interp.line_hooks.hiding import MASK
 from interp.line_hooks.norming import name_norms
 from interp.line_hooks.searching import PATTERN, SCORES
 from interp.line_hooks.values import Origin
+from interp.tracing import written_in
 
 TEXTS, POSITIONS = 1, 4  # of the runs that show what a value is
 
@@ -126,7 +127,7 @@ def name_values(
 def where_it_stopped(error: Exception) -> str:
     """A sentence on a run with changed values that did not end."""
     *_, last = traceback.extract_tb(error.__traceback__)
-    where = f"{Path(last.filename).name}:{last.lineno}"
+    where = f"{Path(written_in(last.filename)).name}:{last.lineno}"
     return f"the model does not run with some of its values changed: it stops at {where}"
 
 

@@ -63,7 +63,7 @@ def boxes_on_lines(trunk: Sequence[Box | BoxGroup]) -> Iterator[tuple[Place, Box
         outer = item.boxes if isinstance(item, BoxGroup) else [item]
         for box in (one for holder in outer for one in (holder, *holder.inner)):
             if not empty(box.facts["line"]):
-                name = PurePath(str(box.facts["file"]).partition(":")[0]).name
+                name = PurePath(str(box.facts["file"])).name
                 inside = group if isinstance(item, BoxGroup) else None
                 yield (name, int(box.facts["line"]), inside), box
 

@@ -12,9 +12,10 @@ from gpt.model import GPT, GPTConfig
 from interp.architecture import architecture
 from interp.errors import UsageError
 from interp.site import observe
-from interp.surgery import read_source
+from interp.surgery import edited_module, find, read_source
 
-CODE = read_source(gpt.model).text.splitlines()
+SOURCE = read_source(gpt.model)
+CODE = SOURCE.text.splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,15 @@ def test_every_box_has_the_line_that_calls_it(table):
             assert f"self.{row['name'].rpartition('.')[2]}(" in row["code"]
         else:
             assert " + " in row["code"]
+
+
+def test_lines_of_an_edited_model_are_of_the_file_that_was_edited(table):
+    edited = edited_module(SOURCE, find(SOURCE, "untie"))
+    config = edited.GPTConfig(n_layer=3, n_head=2, n_embd=8, block_size=8, vocab_size=11)
+    found = architecture(edited.GPT(config))
+    assert list(found["file"]) == list(table["file"])
+    assert set(table["file"]) == {"gpt/model.py"}
+    assert list(found["line"].dropna()) == list(table["line"].dropna())
 
 
 def test_all_called_modules_are_there_once_and_nothing_else(table, model):

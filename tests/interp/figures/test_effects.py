@@ -12,8 +12,8 @@ def table() -> pd.DataFrame:
     rows = [
         ("hook_a", "attention", "zero", 0.5, 0.01, "gpt/model.py", 12, "x = self.a(x)"),
         ("hook_a", "attention", "mean", 0.1, 0.90, "gpt/model.py", 12, "x = self.a(x)"),
-        ("hook_b", "MLP", "zero", 2.0, 0.01, "gpt/model.py:9:untie#ab", 34, "y = self.b($x$)"),
-        ("hook_b", "MLP", "mean", 1.5, 0.01, "gpt/model.py:9:untie#ab", 34, "y = self.b($x$)"),
+        ("hook_b", "MLP", "zero", 2.0, 0.01, "gpt/model.py", 34, "y = self.b($x$)"),
+        ("hook_b", "MLP", "mean", 1.5, 0.01, "gpt/model.py", 34, "y = self.b($x$)"),
     ]
     columns = ["site", "kind", "intervention", "delta", "p_adjusted", "file", "line", "code"]
     table = pd.DataFrame(rows, columns=columns)
