@@ -38,8 +38,11 @@ def fresh_cache(cache: Any, examples: Int[Tensor, "row"], layer: int) -> Any:
 
 
 def length_in(cache: Any, layer: int) -> int:
-    """How many positions a layer of a cache has seen."""
-    return int(cache.layers[layer].get_seq_length()) if layer < len(cache.layers) else 0
+    """How many positions a layer of a cache has seen; 0 where it holds a state in place of keys and
+    values of positions."""
+    if layer >= len(cache.layers) or not hasattr(cache.layers[layer], "get_seq_length"):
+        return 0
+    return int(cache.layers[layer].get_seq_length())
 
 
 def beginning_of(cache: Any, length: int) -> Any:

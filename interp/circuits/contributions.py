@@ -125,7 +125,8 @@ def layer_parts(blocks: BlockReader, layer: int, apart: bool) -> LayerParts:
     if lacking := [kind for kind in ("q", "k", "v", "z") if kind not in values]:
         raise UsageError(
             f"edges need the queries, keys, values and read-outs of every head, and layer {layer} "
-            f"of this model has no hook point blocks.{layer}.attn.hook_{lacking[0]}"
+            f"of this model has no hook point blocks.{layer}.attn.hook_{lacking[0]}: take what the "
+            'layer adds as a whole, by interp.patch(..., component="attn_out")'
         )
     heads, shared = values["q"].shape[2], values["k"].shape[2]
     return LayerParts(heads, shared, mlp, parallel, apart)
@@ -175,5 +176,6 @@ def check_sum(blocks: BlockReader, layer: int) -> None:
     if not agree(total, blocks.after(layer)):
         raise UsageError(
             f"layer {layer} of this model does not add what its attention and its MLP give to the "
-            "residual stream it was handed, so that there are no edges between its parts"
+            "residual stream it was handed, as where a norm follows the sum, so that there are no "
+            'edges between its parts: take the stream, by interp.patch(..., component="resid_pre")'
         )

@@ -251,3 +251,22 @@ def test_a_model_whose_parts_do_not_sum_to_its_stream_is_refused():
     model.blocks[1].__class__ = Halved
     with evaluating(model), pytest.raises(UsageError, match="layer 1 of this model does not add"):
         take_apart(model, PAIR[0] % 13)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence", "component"),
+    [
+        ("jamba", "layer 0 of this model has no hook point blocks.0.attn.hook_q", "attn_out"),
+        ("deepseek", "layer 0 of this model has no hook point blocks.0.attn.hook_k", "attn_out"),
+        ("bert", "layer 0 of this model does not add what its attention and its MLP", "resid_pre"),
+    ],
+)
+def test_a_model_without_edges_is_refused_in_a_sentence_that_says_what_works(
+    name, sentence, component
+):
+    view = ip.hook_lines(built(name), PAIR[0])
+    with pytest.raises(UsageError, match=sentence) as refused:
+        edge_effects(view, *PAIR, gap, progress=False)
+    assert f'interp.patch(..., component="{component}")' in str(refused.value)
+    found = ip.patch(view, *PAIR, answer=1, wrong=2, component=component)
+    assert np.isfinite(found["value"]).all()
