@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from interp.circuits.edges import choose_edges, edges_table, measure_edges
+from interp.circuits.edges import Meaning, choose_edges, edges_table, measure_edges
 from interp.circuits.graph import Edge
 from interp.circuits.pairs import Direction, take_pair
 from interp.circuits.twins.making import EDGE
@@ -196,6 +196,7 @@ def edge_twin(
     edge: str | Edge,
     tokens: Int[Tensor, "batch pos"],
     *,
+    meaning: Meaning = "open",
     split_embed: bool = False,
     lines: EdgeLines | None = None,
 ) -> EdgeTwin:
@@ -205,13 +206,16 @@ def edge_twin(
         model: our GPT, or a view by ``interp.hook_lines``.
         edge: as it is written, such as ``a1.h2 -> a3.h0.k``.
         tokens: some texts, to see which lines run.
+        meaning: as for ``edge_effects``; ``open`` alone has twins.
         split_embed: the position embedding as a writer of its own.
         lines: what ``EdgeLines.of`` found of this model, where several edges are asked for.
 
     Raises:
-        UsageError: an edge that there is not; what ``edge_effects`` raises of a model.
+        UsageError: an edge that there is not; another meaning; what ``edge_effects`` raises of a
+            model.
         SurgeryError: the model's lines cannot be rewritten so; says which and why.
     """
+    require_open(meaning)
     lines = lines or EdgeLines.of(model, tokens, split_embed=split_embed)
     found = lines.summed.graph.edge(edge)
     return EdgeTwin(model, found, rewrite_edge(lines, found), lines.place(found))
@@ -237,6 +241,7 @@ def check_twins(
     metric: Metric,
     edges: Sequence[str | Edge] | None = None,
     *,
+    meaning: Meaning = "open",
     direction: Direction = "corrupted into clean",
     split_embed: bool = False,
     progress: bool = True,
@@ -246,6 +251,7 @@ def check_twins(
     Args:
         model, clean, corrupted, metric, edges, direction, split_embed, progress: as for
             ``edge_effects``.
+        meaning: likewise; ``open`` alone has twins.
 
     Returns:
         One row per edge: ``edge writer reader``; ``metric``; the mean over texts ``by_hook`` and
@@ -255,8 +261,9 @@ def check_twins(
         ``edge_effects`` has them.
 
     Raises:
-        UsageError: what ``edge_effects`` raises.
+        UsageError: what ``edge_effects`` raises; another meaning.
     """
+    require_open(meaning)
     into, source = (clean, corrupted) if direction.startswith("corr") else (corrupted, clean)
     with evaluating(model), quickest_threads(model):
         pair = take_pair(model, clean, corrupted, direction, split_embed)
@@ -303,3 +310,12 @@ def check_twins(
     kept["n"] = table["n"]
     places = ["file", "line", "code", "reader_file", "reader_line", "reader_code"]
     return kept.join(table[places])
+
+
+def require_open(meaning: Meaning) -> None:
+    if meaning != "open":
+        raise UsageError(
+            f"meaning is {meaning!r}, and only open edges have twins in the source: no line of a "
+            "model keeps all behind the reader as it was; measure these by "
+            'edge_effects(..., meaning="direct")'
+        )

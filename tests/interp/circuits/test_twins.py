@@ -16,7 +16,7 @@ from interp.circuits import check_twins, edge_twin, where
 from interp.circuits.edges import measure_edges
 from interp.circuits.pairs import take_pair
 from interp.circuits.twins.places import EdgeLines
-from interp.errors import SurgeryError
+from interp.errors import SurgeryError, UsageError
 from interp.hooking import evaluating
 from tests.interp.circuits.by_hand import gap, loss_of, random_gpt, random_pair, run_by_hand
 from tests.interp.line_hooks.families import built
@@ -216,3 +216,11 @@ def test_a_difference_is_marked(model, monkeypatch):
     monkeypatch.setattr(kind, "patch", lambda self, clean, other: self.run(clean))
     table = check_twins(model, *PAIR, gap, ["m0 -> m1"], progress=False)
     assert not table["agrees"][0] and "differ" in table["detail"][0]
+
+
+def test_a_direct_edge_has_no_twin_and_the_sentence_says_what_measures_it(model):
+    sentence = r"only open edges have twins .* edge_effects\(\.\.\., meaning=.direct.\)"
+    with pytest.raises(UsageError, match=sentence):
+        edge_twin(model, "m0 -> m1", PAIR[0], meaning="direct")
+    with pytest.raises(UsageError, match=sentence):
+        check_twins(model, *PAIR, gap, ["m0 -> m1"], meaning="direct")
