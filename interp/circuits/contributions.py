@@ -176,6 +176,7 @@ def check_sum(blocks: BlockReader, layer: int) -> None:
     if not agree(total, blocks.after(layer)):
         raise UsageError(
             f"layer {layer} of this model does not add what its attention and its MLP give to the "
-            "residual stream it was handed, as where a norm follows the sum, so that there are no "
-            'edges between its parts: take the stream, by interp.patch(..., component="resid_pre")'
+            "residual stream it was handed, as where a norm follows the sum or a factor scales "
+            "them, so that there are no edges between its parts: take the stream, by "
+            'interp.patch(..., component="resid_pre")'
         )

@@ -46,14 +46,15 @@ def in_writer(making: EdgeEdits, site: CodeSite) -> str:
 
 
 def note_written(making: EdgeEdits, site: CodeSite, condition: str) -> None:
-    """Notes what a line wrote, where a condition holds."""
+    """Notes what a line wrote, where a condition holds; a copy, as a line behind may add to it in
+    place."""
     name = making.name_of(site, "wrote")
-    code = name
+    code = f"{name}.clone()"
     if site.axes == FLAT:
         making.of(site.syntax).at_start(
             site.function, under(condition, [f"{SHAPE} = {whole_parameter(making, site)}.shape"])
         )
-        code = f"{name}.view({SHAPE})"
+        code = f"{name}.view({SHAPE}).clone()"
     making.behind(site, name, under(condition, [f"{WROTE} = {code}"]))
 
 

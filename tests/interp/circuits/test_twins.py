@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from transformers import FalconConfig, FalconForCausalLM
 
 import gpt.model
 import interp as ip
@@ -190,10 +191,24 @@ def test_every_edge_of_a_llama_has_a_twin_where_attention_is_spelled_out():
     assert len(table) == 82
 
 
+def test_what_a_line_wrote_is_noted_before_another_adds_to_it_in_place():
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 31, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    model = FalconForCausalLM(FalconConfig(**sizes)).eval()  # mlp_output += attention_output
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.2 * torch.randn(weight.shape)
+    agree(model, ["m0 -> a1.h0.v", "m0 -> m1", "m1 -> logits", "a0.h1 -> a1.h2.q", "embed -> m1"])
+
+
 def agree_on(name, edges, **options):
-    """Twins of a family's model, all of which must agree with their hooks."""
+    return agree(built(name, **options), edges)
+
+
+def agree(model, edges):
+    """Twins of a model, all of which must agree with their hooks."""
     clean, corrupted = random_pair(batch=2, vocab=31)
-    view = ip.hook_lines(built(name, **options), clean)
+    view = ip.hook_lines(model, clean)
     table = check_twins(view, clean, corrupted, loss_of, edges, progress=False)
     assert table["agrees"].all(), table[["edge", "difference", "detail"]]
     assert table["by_hook"].nunique() == len(table)
