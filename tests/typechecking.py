@@ -7,11 +7,22 @@ outer one.
 """
 
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, ClassVar
 
 from beartype import beartype
 
-_checked: dict[Hashable, Callable[..., Any]] = {}
+
+class Checks:
+    """All that were made, in a class: what keeps a model's state follows functions to the globals
+    that they name, and would find every check there is."""
+
+    known: ClassVar[dict[Hashable, Callable[..., Any]]] = {}
+
+    @classmethod
+    def of(cls, key: Hashable, signature: Callable[..., Any]) -> Callable[..., Any]:
+        if key not in cls.known:
+            cls.known[key] = beartype(signature)
+        return cls.known[key]
 
 
 def beartype_when_called(signature: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,11 +36,13 @@ def beartype_when_called(signature: Callable[..., Any]) -> Callable[..., Any]:
         frozenset(signature.__kwdefaults__ or ()),
     )
 
+    found: Callable[..., Any] | None = None
+
     def check(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        found = _checked.get(key)
-        if found is None:
-            found = _checked[key] = beartype(signature)
+        nonlocal found
+        if found is None:  # looked up once: code is slow to hash
+            found = Checks.of(key, signature)
         return found(*args, **kwargs)
 
     return check
