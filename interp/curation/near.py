@@ -8,7 +8,8 @@ sets of word runs reaches the threshold. A cluster is what such pairs connect.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from hashlib import blake2b
 from itertools import combinations, pairwise
@@ -16,15 +17,14 @@ from zlib import crc32
 
 import numpy as np
 from datasketch import MinHash
-from jaxtyping import Int, UInt32, UInt64
+from jaxtyping import UInt32, UInt64
 
 from interp.curation.documents import Document
-from interp.curation.spooling import Spool
+from interp.curation.spooling import reader_of
 from interp.errors import UsageError
 
 Runs = UInt64[np.ndarray, "_"]
 Signature = UInt32[np.ndarray, "permutation"]
-Signatures = UInt32[np.ndarray, "document permutation"]
 
 PERMUTATIONS = 128
 SEED = 1
@@ -40,7 +40,7 @@ def cluster_documents(
 ) -> dict[str, str]:
     """For each document's id, the id of the first document of its cluster, by source.
 
-    In memory: 512 bytes of signature for each document, and no text.
+    In memory: some hundred bytes for each document, and no text.
 
     Args:
         documents: can be iterated over more than once.
@@ -54,10 +54,10 @@ def cluster_documents(
         raise UsageError(f"similar is {similar}; it must lie above 0 and be at most 1")
     if words < 1:
         raise UsageError(f"words is {words}; a run has at least 1 word")
-    places, signatures = [], []
+    places, keys = [], array("Q")
     for document in documents:
         places.append((document.source, document.id))
-        signatures.append(signature_of(document.text, words))
+        keys.frombytes(band_keys(signature_of(document.text, words), similar).tobytes())
     parent = list(range(len(places)))
 
     def root(n: int) -> int:
@@ -72,7 +72,7 @@ def cluster_documents(
 
     read = reader_of(documents)
     for one, other in proposed_pairs(
-        np.array(signatures, np.uint32).reshape(-1, PERMUTATIONS), similar
+        np.frombuffer(keys, np.uint64).reshape(-1, 1 + bands_for(similar)[0])
     ):
         if root(one) != root(other) and jaccard(runs(one), runs(other)) >= similar:
             first, second = sorted((root(one), root(other)), key=places.__getitem__)
@@ -126,20 +126,27 @@ def signature_of(text: str, words: int) -> Signature:
     return hashes.hashvalues.astype(np.uint32)
 
 
-def proposed_pairs(signatures: Signatures, similar: float) -> Iterator[tuple[int, int]]:
-    """Pairs of documents that may be similar: those whose signatures agree in a whole band."""
-    if len(signatures) == 0:
-        return
-    _, kinds = np.unique(signatures, axis=0, return_inverse=True)
-    kinds = kinds.reshape(-1)
-    for group in documents_alike(kinds):  # with one signature, likely with one text
-        yield from ((group[0], other) for other in group[1:])
-    different = np.unique(kinds, return_index=True)[1]
+def band_keys(signature: Signature, similar: float) -> UInt64[np.ndarray, "_"]:
+    """A number for the whole of a signature, and one for each of its bands. That two which differ
+    have one number, one time in 2^64, proposes a pair in vain, and no more."""
     bands, rows = bands_for(similar)
-    for band in range(bands):
-        part = signatures[different, band * rows : (band + 1) * rows]
-        for group in documents_alike(np.unique(part, axis=0, return_inverse=True)[1].reshape(-1)):
-            members = [int(different[n]) for n in group]
+    parts = [signature, *(signature[band * rows : (band + 1) * rows] for band in range(bands))]
+    digests = [blake2b(part.tobytes(), digest_size=8).digest() for part in parts]
+    return np.frombuffer(b"".join(digests), np.uint64)
+
+
+def proposed_pairs(keys: UInt64[np.ndarray, "document key"]) -> Iterator[tuple[int, int]]:
+    """Pairs of documents that may be similar: those whose signatures agree in a whole band.
+
+    Args:
+        keys: of each document, as ``band_keys`` makes them.
+    """
+    for group in documents_alike(keys[:, 0]):  # with one signature, likely with one text
+        yield from ((group[0], other) for other in group[1:])
+    different = np.sort(np.unique(keys[:, 0], return_index=True)[1])
+    for band in range(1, keys.shape[1]):
+        for group in documents_alike(keys[different, band]):
+            members = different[group].tolist()
             if len(members) <= ALL_PAIRS:
                 yield from combinations(members, 2)
             else:
@@ -147,13 +154,14 @@ def proposed_pairs(signatures: Signatures, similar: float) -> Iterator[tuple[int
                 yield from ((members[0], other) for other in members[2:])
 
 
-def documents_alike(names: Int[np.ndarray, "document"]) -> Iterator[list[int]]:
+def documents_alike(names: UInt64[np.ndarray, "document"]) -> Iterator[list[int]]:
     """The places of each name that stands in several."""
     order = np.argsort(names, kind="stable")
-    borders = np.flatnonzero(np.diff(names[order])) + 1
-    for group in np.split(order, borders):
-        if len(group) > 1:
-            yield [int(n) for n in group]
+    starts = np.flatnonzero(np.diff(names[order], prepend=names[order[:1]] + np.uint64(1)))
+    counts = np.diff(starts, append=len(names))
+    several = counts > 1
+    for start, count in zip(starts[several].tolist(), counts[several].tolist(), strict=True):
+        yield order[start : start + count].tolist()
 
 
 @cache
@@ -177,12 +185,3 @@ def bands_for(similar: float) -> tuple[int, int]:
         for bands in range(1, PERMUTATIONS // rows + 1)
     ]
     return min(shapes, key=cost)
-
-
-def reader_of(documents: Iterable[Document]) -> Callable[[int], Document]:
-    """How to read the n-th document again."""
-    if isinstance(documents, Spool):
-        offsets = np.fromiter(documents.starts(), dtype=np.int64)
-        return lambda n: next(documents.read_at([int(offsets[n])]))
-    at_hand = list(documents)
-    return at_hand.__getitem__

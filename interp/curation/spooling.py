@@ -8,10 +8,12 @@ is kept.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from interp.curation.documents import Document, Tally
 
@@ -67,3 +69,12 @@ def load_document(line: str | bytes) -> Document:
     fields: dict[str, Any] = json.loads(line)
     notes = tuple(Tally(what, count) for what, count in fields.pop("notes"))
     return Document(**fields, notes=notes)
+
+
+def reader_of(documents: Iterable[Document]) -> Callable[[int], Document]:
+    """How to read the n-th document again."""
+    if isinstance(documents, Spool):
+        offsets = np.fromiter(documents.starts(), dtype=np.int64)
+        return lambda n: next(documents.read_at([int(offsets[n])]))
+    at_hand = list(documents)
+    return at_hand.__getitem__

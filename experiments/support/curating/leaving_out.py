@@ -148,7 +148,8 @@ class PileTexts:
         beside = {clusters[id] for id in val}
         found = val | {document.id for document in kept if clusters[document.id] in beside}
         if options["passage"]:
-            found |= find_sharing(kept, self.validated, at_least=options["passage"]).keys()
+            beside_them = [*self.validated, *(one for one in kept if one.id not in val)]
+            found |= find_sharing(beside_them, val, at_least=options["passage"]).keys()
         return found
 
     def after(self, pipeline: Pipeline) -> list[Document]:

@@ -38,8 +38,8 @@ def drop_near_duplicates(
         words: in a run.
     """
     first = cluster_documents(documents, similar=similar, words=words)
-    kept = set(first.values())
-    sources = {each.id: each.source for each in documents if each.id in kept}
+    copied = {cluster for id, cluster in first.items() if cluster != id}
+    sources = {each.id: each.source for each in documents if each.id in copied}
     for document in documents:
         cluster = first[document.id]
         document = document.about(cluster=cluster)

@@ -51,7 +51,7 @@ def split_documents(
     val = draw_groups(sizes, val_share * sizes.total(), seed)
     known: dict[str, str] = {}
     if by == "cluster" and passage:
-        aside = [one for one in documents if clusters[one.id] in val]
+        aside = {id for id, cluster in clusters.items() if cluster in val}
         known = find_sharing(documents, aside, at_least=passage)
     for document in documents:
         cluster = clusters.get(document.id, document.cluster)

@@ -27,7 +27,7 @@ def test_what_has_a_passage_in_common_is_found_and_nothing_else(texts, at_least,
         sharing = [n for n in range(len(aside)) if passages[n] & own]
         if sharing:
             expected[document.id] = aside[sharing[0]].source
-    assert find_sharing(documents, aside, at_least=at_least) == expected
+    assert find_sharing(documents, {one.id for one in aside}, at_least=at_least) == expected
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -63,7 +63,7 @@ def test_what_shares_a_passage_is_left_out_and_said(tmp_path):
     others = [found[f"{n:02}"] for n in range(30) if n % 3]
     assert not any(document.dropped for document in others)
     with pytest.raises(UsageError, match="at least 2 characters"):
-        find_sharing(pile, pile[:1], at_least=1)
+        find_sharing(pile, {pile[0].id}, at_least=1)
 
 
 def test_a_cluster_larger_than_the_share_is_trained_on():
