@@ -35,6 +35,7 @@ from experiments.support.circuits.asking import (
 from experiments.support.circuits.exporting import FOLDER, save_exports
 from experiments.support.circuits.finding import save_circuits
 from experiments.support.circuits.guaranteeing import save_effects, save_guarantees
+from experiments.support.circuits.lasting import save_lasting
 from experiments.support.circuits.several_models import save_models
 from experiments.support.circuits.showing import draw_figures, show_sections
 from experiments.support.circuits.studying import CircuitOptions, CircuitStudy
@@ -53,6 +54,9 @@ from experiments.support.pages.presenting import present
 from experiments.support.pairs import PairTask
 from experiments.support.record import Experiment, Quoted
 from experiments.support.trained import workers_of
+from experiments.support.trainings.brackets import BracketRecipe, bracket_batch
+from experiments.support.trainings.induction import repeated_strings
+from experiments.support.trainings.small import BatchOf, SmallRecipe
 from gpt.errors import UsageError
 from interp.circuits import SummedRun, take_apart
 from interp.circuits.finding import Method
@@ -64,6 +68,7 @@ EXACT = 3000
 """Edges of a model all of which are measured exactly; of a larger one some are."""
 OF_MANY_EDGES = f"is for models of more than {EXACT:,} edges: here all are measured"
 OF_PATCHING = ("head_parts",)
+OF_TRAINED_HERE = ("seeds", "retrain")
 OF_PAIRS = ("clean", "corrupted", "answer", "wrong", "pairs")
 
 
@@ -90,12 +95,15 @@ class Config(patching.Config):
     seeds: Seeds = 1
     """Of induction and brackets: as many models, trained from as many seeds, to see whether the
     circuit is the same."""
+    retrain: Annotated[int, Between(0, 1000)] = 0
+    """Of induction and brackets: as many of the strongest edges are also cut before training, three
+    times each, to see what their absence costs a model that never had them."""
 
 
 def main(config: Config) -> Path:
     refuse_options(config, OF_PATCHING, "is for experiments.patching")
     if config.model or config.task in TEMPLATES or config.pairs or config.clean:
-        refuse_options(config, ["seeds"], "is for models that are trained here, of one task")
+        refuse_options(config, OF_TRAINED_HERE, "is for models that are trained here, of one task")
     else:
         refuse_options(config, ["verify"], OF_MANY_EDGES)
     if config.methods and not any("IG" in method for method in config.methods):
@@ -117,7 +125,7 @@ def main(config: Config) -> Path:
     )
     settings = {name: each for name, each in task.config.items() if name != "components"}
     settings |= {name: each for name, each in vars(asked).items() if name != "elsewhere"}
-    settings |= {"seeds": config.seeds}
+    settings |= {"seeds": config.seeds, "retrain": config.retrain}
     others = {
         config.seed + number: partial(task_of, replace(config, seed=config.seed + number))
         for number in range(1, config.seeds)
@@ -129,12 +137,23 @@ def main(config: Config) -> Path:
         save_guarantees(study)
         if others:
             save_models(study, others)
-        why_not = save_exports(study, save_effects(study), d_model)
+        retrained = partial(save_lasting, study, config.retrain, *small_task(config))
+        effects = save_effects(study, retrained if config.retrain else None)
+        why_not = save_exports(study, effects, d_model)
         page = present(run, draw_figures)
     console.print(*tell_findings(run), sep="\n", soft_wrap=True, markup=False)
     print("edges for other tools:", run.folder / FOLDER, why_not)
     announce(run.folder)
     return page
+
+
+def small_task(config: Config) -> tuple[BatchOf, SmallRecipe]:
+    """What the built-in task's model is trained on."""
+    if config.task == "brackets":
+        brackets_recipe = BracketRecipe()
+        return partial(bracket_batch, brackets_recipe), brackets_recipe
+    recipe = patching.InductionRecipe()
+    return partial(repeated_strings, recipe), recipe
 
 
 def methods_of(config: Config, edges: int) -> tuple[Method, ...]:

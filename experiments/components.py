@@ -49,6 +49,7 @@ from interp.verdicts import (
     Verdict,
     costliest,
     interval_words,
+    power_words,
     verdict_of,
     verdict_words,
     verdicts_of,
@@ -220,7 +221,7 @@ def readings(table: pd.DataFrame) -> list[str]:
         f"Of {len(table)} ablations on {table['n'].iloc[0]} texts, {len(unsure)} show no effect "
         "(95 % interval, and sign flips with Holm's correction at 0.05)."
     )
-    return said
+    return [*said, *filter(None, [power_words(table)])]
 
 
 def alike_reading(parts: pd.DataFrame) -> str:

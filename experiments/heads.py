@@ -52,6 +52,7 @@ from interp.verdicts import (
     correct,
     costliest,
     interval_words,
+    power_words,
     verdict_of,
     verdict_words,
     verdicts_of,
@@ -280,6 +281,7 @@ def readings(run: SavedRun) -> list[str]:
             f"head {name}, {effect}; {verdict_words(row)}); {unsure} of {len(rows)} "
             "heads show no effect."
         )
+    said += filter(None, [power_words(table)])
     name = head_name(worst_head(table))
     if tokens.empty:
         fewest = fewest_of(run.table("tokens"))

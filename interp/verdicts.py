@@ -148,6 +148,32 @@ def intervals_over_texts(differences: Float[np.ndarray, "row example"]) -> dict[
     return {"ci_low": low, "ci_high": high, "p_adjusted": p}  # type: ignore[dict-item]
 
 
+def texts_to_show(rows: int) -> int:
+    """How many texts it takes to show an effect among so many rows of one table, however large it
+    is: of n texts no sign flips have a p-value below 2^(1 - n), which Holm multiplies by the rows.
+
+    Examples:
+        >>> texts_to_show(1), texts_to_show(270)
+        (6, 14)
+    """
+    return math.floor(math.log2(rows / ALPHA)) + 2
+
+
+def power_words(table: pd.DataFrame) -> str:
+    """A sentence where a table of paired effects has too few texts to show any of them; else empty.
+
+    Args:
+        table: ``p_adjusted n``, as ``intervals_over_texts`` makes the former.
+    """
+    rows = int(table["p_adjusted"].notna().sum())
+    if not rows or int(table["n"].max()) >= texts_to_show(rows):
+        return ""
+    return (
+        f"{int(table['n'].max())} texts are too few to show any effect of {rows:,} that were "
+        f"tested, however large: it takes {texts_to_show(rows)}."
+    )
+
+
 def enough(cut: np.ndarray, whole: np.ndarray) -> bool:
     """Whether an interval can be given."""
     both = np.concatenate([cut, whole])

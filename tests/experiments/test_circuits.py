@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from experiments import circuits, patching
 from experiments.circuits import Config, main, task_of
@@ -17,6 +18,7 @@ from experiments.support.trainings.induction import InductionRecipe
 from interp.circuits import (
     completeness,
     edge_effects,
+    edge_twin,
     every_circuit,
     minimality,
     run_circuits,
@@ -204,6 +206,8 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_tables(config, mo
         (["--verify", "3"], "--verify is for models of more than 3,000 edges"),
         (["--methods", "EAP", "random", "--steps", "3"], "--steps is for --methods of EAP-IG"),
         (["--task", "ioi", "--seeds", "2"], "--seeds is for models that are trained here"),
+        (["--task", "capitals", "--retrain", "2"], "--retrain is for models that are trained here"),
+        (["--model", "hf:none", "--retrain", "2"], "--retrain is for models that are trained here"),
         (["--head-parts", "all"], "--head-parts is for experiments.patching"),
         (["--faithfulness", "0"], "--faithfulness is 0"),
         (["--clean", "abc"], "--clean is given and --corrupted is not"),
@@ -268,3 +272,38 @@ def test_of_a_large_model_the_edges_of_circuits_are_measured_beside_the_largest_
     assert (opened["why"] == "random").sum() == (opened["why"] == "largest scores").sum() == 2
     assert {*opened.index[opened["why"] == "in a circuit"]} <= {*kept["edge"]}
     assert audits.set_index("of").loc["all that were measured", "edges"] == 4
+
+
+def test_edges_cut_before_training_are_judged_beside_the_trained_model(runs, monkeypatch):
+    short = partial(InductionRecipe, steps=60, n_embd=16, block_size=16)
+    monkeypatch.setattr(patching, "InductionRecipe", short)
+    asked = Config(
+        runs=runs, examples=12, length=8, faithfulness=0.1, methods=("exact",), retrain=2, seed=7
+    )
+    folder = main(asked).parent
+    task = in_halves(task_of(asked))[1]
+    lasting, trainings = table(folder, "lasting"), table(folder, "trainings")
+    effects = edges_of(folder).sort_values("delta", key=abs, ascending=False)
+    assert list(lasting["edge"]) == list(effects["edge"].head(2))
+    twins = [edge_twin(task.model, edge, task.clean) for edge in lasting["edge"]]
+    whole = answer_loss_by_hand(task, task.model(task.clean))
+    damage = [answer_loss_by_hand(task, twin.run(task.clean)) - whole for twin in twins]
+    np.testing.assert_allclose(lasting["delta"], damage, atol=1e-6)
+    assert list(trainings["seed"]) == [7, 8, 9] * 3
+    assert trainings["value"][0] == pytest.approx(whole, abs=1e-6)  # the model that is studied
+    assert trainings["value"].nunique() == 9
+    cost = trainings.groupby("edge")["value"].mean()
+    for row in lasting.itertuples():
+        assert row.retrained_delta == pytest.approx(cost[row.edge] - cost[""], abs=1e-6)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Trained without an edge" in page
+
+
+def edges_of(folder: Path) -> pd.DataFrame:
+    results = table(folder, "results")
+    return results[results["meaning"] == "open"]
+
+
+def answer_loss_by_hand(task: PairTask, logits: torch.Tensor) -> float:
+    last = logits[:, -1].detach().double().log_softmax(-1)
+    return -float(last[torch.arange(len(last)), task.answer].mean())

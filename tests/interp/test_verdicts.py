@@ -17,7 +17,10 @@ from interp.verdicts import (
     correct,
     costliest,
     interval_words,
+    intervals_over_texts,
+    power_words,
     spread_of,
+    texts_to_show,
     verdict_of,
     verdict_words,
     verdicts_of,
@@ -208,3 +211,19 @@ def test_the_costliest_is_one_that_is_shown_to_cost():
     assert verdict_of(unsure.to_dict()) is Verdict.NOT_SHOWN
     with pytest.raises(UsageError, match="no rows"):
         costliest(table.head(0))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 270])
+def test_too_few_texts_to_show_anything_are_said_to_be(rows):
+    need = texts_to_show(rows)
+    for texts in (need - 1, need):
+        effects = np.full((rows, texts), 1e3) + np.arange(texts)  # as plain as can be
+        table = pd.DataFrame(intervals_over_texts(effects)).assign(delta=1e3, n=texts)
+        shown = bool((verdicts_of(table) == Verdict.RAISES).any())
+        assert shown == (texts == need)
+        assert power_words(table) == (
+            ""
+            if shown
+            else f"{texts} texts are too few to show any effect of {rows} that were tested, "
+            f"however large: it takes {need}."
+        )

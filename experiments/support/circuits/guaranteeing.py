@@ -4,7 +4,7 @@ Needed and missing are asked of the pairs to judge by. What an edge is, its sour
 its reader, rewritten to read the other value, gives what the hook gives.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 import pandas as pd
@@ -17,6 +17,7 @@ from experiments.support.circuits.telling import chosen, circuit_of
 from interp.circuits import check_twins, completeness, minimality
 from interp.circuits.graph import ARROW
 
+Effects = Callable[[], pd.DataFrame]
 STRONGEST = 10
 """Edges whose source is edited."""
 FEW_TO_PAIR = 12
@@ -31,13 +32,19 @@ def save_guarantees(study: CircuitStudy) -> None:
         study.table("completeness", partial(what_is_missing, study, circuit))
 
 
-def save_effects(study: CircuitStudy) -> pd.DataFrame:
+def save_effects(study: CircuitStudy, and_of: Callable[[Effects], None] | None) -> pd.DataFrame:
     """The tables ``audits``, of the methods that estimate, ``twins``, of the strongest edges, and
-    last of all ``results``, the exact effects of edges, which are returned."""
+    last of all ``results``, the exact effects of edges, which are returned.
+
+    Args:
+        and_of: what else is saved that is found from these effects.
+    """
     scores, kept = study.run.table("scores"), study.run.table("kept")
     effects = cache(partial(exact_effects, study, scores, kept))  # nothing is measured twice
     study.table("audits", lambda: audits(study, scores, effects()))
     study.table("twins", lambda: twins_of_strongest(study, effects()))
+    if and_of:
+        and_of(effects)
     return study.table("results", effects)
 
 

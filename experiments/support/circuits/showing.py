@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from experiments.support.circuits.lasting import draw_lasting, show_lasting
 from experiments.support.circuits.ranking import MEANINGS, RANDOM, WAYS
 from experiments.support.circuits.telling import (
     choices_of_parts,
@@ -44,6 +45,8 @@ def draw_figures(run: Run) -> None:
     if run.holds("minimality"):
         run.save_figure(figures.minimality(run.table("minimality")), "minimality")
         run.save_figure(figures.completeness(run.table("completeness")), "completeness")
+    if run.holds("lasting"):
+        draw_lasting(run)
     curve, over = run.table("curve"), "texts"
     if run.holds("bands"):
         sizes = curve[["method", "share", "edges"]]
@@ -70,6 +73,7 @@ def show_sections(run: SavedRun) -> list[Part]:
         rankings_judged(run),
         *([every_choice_told(run)] if run.holds("minimal") else []),
         *([models_told(run)] if run.holds("models") else []),
+        *([show_lasting(run)] if run.holds("lasting") else []),
         Section("The pairs", text=the_pairs(run), table=run.table("pairs").head(SHOWN)),
     ]
 

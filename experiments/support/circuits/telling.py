@@ -10,7 +10,7 @@ from experiments.support.circuits.ranking import ALL, DRAWN, RANDOM
 from interp.characters import mark_spaces
 from interp.circuits.graph import ARROW
 from interp.runs import SavedRun
-from interp.verdicts import interval_words, verdict_of, verdict_words
+from interp.verdicts import interval_words, power_words, verdict_of, verdict_words
 
 NAMED = 12  # edges, before the rest is a count
 
@@ -270,14 +270,15 @@ def edges_that_matter(run: SavedRun) -> str:
     shown = sum(verdict_of(row).is_effect for row in effects.to_dict("records"))
     skipped = int(effects["skipped"].sum())
     proved = f"; {skipped} are proved to have none" if skipped else ""
+    few = "".join(f" {words}" for words in [power_words(effects)] if words)
     of = int(run.table("found")["of"].iloc[0])
     if len(effects) == of:
-        return f"{shown} of all {of:,} edges are shown to have an effect{proved}."
+        return f"{shown} of all {of:,} edges are shown to have an effect{proved}.{few}"
     drawn = int((effects["why"] == DRAWN).sum())
     return (
         f"Of {of:,} edges {len(effects)} are measured exactly: those of the largest estimates, "
         f"those of the circuits found, and {drawn} random ones; {shown} are shown to have an "
-        f"effect{proved}."
+        f"effect{proved}.{few}"
     )
 
 

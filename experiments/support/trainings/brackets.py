@@ -6,6 +6,7 @@ that one bracket alone, however much lies between.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,11 @@ def bracket_strings(
     return CharTokenizer(recipe.letters).encode(OPENING + CLOSING + FILLING)[text], last
 
 
+def bracket_batch(recipe: BracketRecipe, generator: torch.Generator) -> Int[Tensor, "batch pos"]:
+    """A batch of blocks to train on."""
+    return bracket_strings(recipe, recipe.block_size, recipe.batch_size, generator)[0]
+
+
 def swapped_brackets(
     recipe: BracketRecipe, length: int, batch: int, seed: int = 0
 ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"], Tensor, Tensor]:
@@ -101,8 +107,4 @@ def brackets_model(
     Returns:
         The model in evaluation mode, its characters, and what decides its weights.
     """
-
-    def batch_of(generator: torch.Generator) -> Int[Tensor, "batch pos"]:
-        return bracket_strings(recipe, recipe.block_size, recipe.batch_size, generator)[0]
-
-    return small_model("brackets", recipe, batch_of, seed, runs, device)
+    return small_model("brackets", recipe, partial(bracket_batch, recipe), seed, runs, device)

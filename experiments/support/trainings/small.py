@@ -86,16 +86,26 @@ def small_model(
         model, tokenizer, _ = found
         return model.to(device), tokenizer, described
     keep_to_one_thread(model)
-    train_on(model, recipe, batch_of, task, seed)
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task(f"training on {task}", total=recipe.steps)
+        train_on(model, recipe, batch_of, seed, lambda: progress.advance(bar))
     model.tokenizer = tokenizer
     checkpoint.save(path, model, identity, tokenizer)
     return model, tokenizer, described
 
 
 def train_on(
-    model: LanguageModel, recipe: SmallRecipe, batch_of: BatchOf, task: str, seed: int
+    model: LanguageModel,
+    recipe: SmallRecipe,
+    batch_of: BatchOf,
+    seed: int,
+    tell: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train ``model`` in place, with nanoGPT's recipe; evaluation mode afterwards."""
+    """Train ``model`` in place, with nanoGPT's recipe; evaluation mode afterwards.
+
+    Args:
+        tell: is called after each step.
+    """
     train = TrainConfig(
         steps=recipe.steps,
         batch_size=recipe.batch_size,
@@ -106,15 +116,13 @@ def train_on(
     optimizer = make_optimizer(model, train)
     generator = torch.Generator().manual_seed(seed)
     device = model.W_E.device
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task(f"training on {task}", total=recipe.steps)
-        for step in range(recipe.steps):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, train)
-            tokens = batch_of(generator).to(device)
-            loss = model(tokens, return_type="loss")
-            loss.backward()
-            norm = update(model, optimizer, train)
-            check_step(step + 1, loss.item(), norm.item())
-            progress.update(bar, completed=step + 1)
+    for step in range(recipe.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, train)
+        tokens = batch_of(generator).to(device)
+        loss = model(tokens, return_type="loss")
+        loss.backward()
+        norm = update(model, optimizer, train)
+        check_step(step + 1, loss.item(), norm.item())
+        tell()
     model.eval()

@@ -31,6 +31,7 @@ from interp.circuits.graph import Edge
 from interp.circuits.pairs import Direction, take_pair
 from interp.circuits.twins.making import EDGE
 from interp.circuits.twins.places import EdgeLines, EdgePlace
+from interp.circuits.twins.precisely import in_float64
 from interp.circuits.twins.rewriting_edges import rewrite_edge
 from interp.errors import SurgeryError, UsageError
 from interp.hooking import evaluating
@@ -256,14 +257,50 @@ def check_twins(
     Returns:
         One row per edge: ``edge writer reader``; ``metric``; the mean over texts ``by_hook`` and
         ``by_source``; ``difference``, the largest of any text; ``scale``, the largest logit;
-        ``agrees``, whether the difference is at most 1e-6 of that; ``diff``; ``detail``, why there
-        is no twin, where there is none: ``agrees`` is then missing; ``n`` texts; and both lines as
-        ``edge_effects`` has them.
+        ``agrees``, whether the difference is at most 1e-6 of that; ``precision``, float64 where
+        rounding of float32 came to more than that, and both were run again; ``diff``; ``detail``,
+        why there is no twin, where there is none: ``agrees`` is then missing; ``n`` texts; and both
+        lines as ``edge_effects`` has them.
 
     Raises:
         UsageError: what ``edge_effects`` raises; another meaning.
     """
     require_open(meaning)
+    table = both_ways(
+        model,
+        clean,
+        corrupted,
+        metric,
+        edges,
+        direction,
+        split_embed=split_embed,
+        progress=progress,
+    )
+    unsure = (table["precision"] == "float32") & (table["agrees"] == False)  # noqa: E712  # or <NA>
+    if unsure.any():
+        with in_float64(model):
+            again = both_ways(
+                *(model, clean, corrupted, metric, list(table.loc[unsure, "edge"]), direction),
+                split_embed=split_embed,
+                progress=progress,
+            )
+        table.loc[unsure] = again.set_index(table.index[unsure])
+    return table
+
+
+def both_ways(
+    model: Model,
+    clean: Int[Tensor, "batch pos"],
+    corrupted: Int[Tensor, "batch pos"],
+    metric: Metric,
+    edges: Sequence[str | Edge] | None,
+    direction: Direction,
+    *,
+    split_embed: bool,
+    progress: bool,
+) -> pd.DataFrame:
+    """What ``check_twins`` returns, of the model in the precision that it has."""
+    precision = str(next(model.parameters()).dtype).removeprefix("torch.")
     into, source = (clean, corrupted) if direction.startswith("corr") else (corrupted, clean)
     with evaluating(model), quickest_threads(model):
         pair = take_pair(model, clean, corrupted, direction, split_embed)
@@ -294,11 +331,12 @@ def check_twins(
                     "by_source": float(values.mean()),
                     "difference": difference,
                     "agrees": agrees,
+                    "precision": precision,
                     "diff": twin.diff,
                     "detail": "" if agrees else "the hook and the edited source differ",
                 }
             )
-    columns = ["by_source", "difference", "agrees", "diff", "detail"]
+    columns = ["by_source", "difference", "agrees", "precision", "diff", "detail"]
     found = pd.DataFrame(rows, columns=columns)
     found["agrees"] = found["agrees"].astype("boolean")
     table = table.rename(columns={"value": "by_hook"})

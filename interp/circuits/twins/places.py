@@ -5,7 +5,6 @@ lines.site("k", 3)          # the expression that is the keys of layer 3, and th
 """
 
 import ast
-import linecache
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -260,11 +259,10 @@ def paths_in(root: nn.Module) -> dict[int, str]:
 def source_at(path: str) -> Source:
     """A file of the model; of code that was edited and is on no disk, the text that tracebacks
     know. Raises ``SurgeryError`` where there is neither."""
-    text = "".join(linecache.getlines(path))
-    if Path(path).is_file() or not text:
+    if Path(path).is_file():
         return read_source(path)
-    made = (name for name, each in sys.modules.items() if getattr(each, "__file__", "") == path)
-    return Source(Path(path), text, next(made, ""))
+    modules = (each for each in sys.modules.values() if getattr(each, "__file__", "") == path)
+    return read_source(next(modules, path))
 
 
 def variable_of(code: str) -> str:

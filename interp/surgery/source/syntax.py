@@ -10,6 +10,7 @@ UTF-8 columns; this module turns them into byte spans of one source text.
 
 import ast
 import inspect
+import linecache
 import tokenize
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -91,7 +92,8 @@ def tell_apart(sources: Sequence[Source]) -> list[Source]:
 
 
 def read_source(file: str | Path | ModuleType) -> Source:
-    """A file, or an imported module's file, as text to operate on.
+    """A file, or an imported module's file, as text to operate on; of a module of edited source,
+    which is on no disk, the edited text.
 
     Raises:
         SurgeryError: no such file, not Python text, a syntax error (with its line), or a module
@@ -104,6 +106,8 @@ def read_source(file: str | Path | ModuleType) -> Source:
         except TypeError:
             path = Path()
         if not path.is_file():
+            if edited := "".join(linecache.getlines(str(path))):
+                return Source(path, edited, name)
             raise SurgeryError(
                 f"the source of module {name} is not available (compiled, or typed at a prompt): "
                 "surgery needs a .py file"

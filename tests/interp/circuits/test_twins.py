@@ -239,3 +239,20 @@ def test_a_direct_edge_has_no_twin_and_the_sentence_says_what_measures_it(model)
         edge_twin(model, "m0 -> m1", PAIR[0], meaning="direct")
     with pytest.raises(UsageError, match=sentence):
         check_twins(model, *PAIR, gap, ["m0 -> m1"], meaning="direct")
+
+
+def test_what_differs_by_rounding_is_run_again_in_float64_and_a_true_difference_stays(
+    model, monkeypatch
+):
+    monkeypatch.setattr("interp.circuits.twins.ROUNDING", 1e-12)
+    weights = {name: (each.data_ptr(), each.clone()) for name, each in model.named_parameters()}
+    edges = ["m0 -> m1", "a0.h1 -> a1.h0.k", "a1.h0 -> logits"]
+    table = check_twins(model, *PAIR, gap, edges, progress=False)
+    assert table["agrees"].all() and (table["precision"] == "float64").all()
+    assert (table["difference"] <= 1e-12 * table["scale"]).all()
+    for name, each in model.named_parameters():  # the very same tensors as before
+        assert each.data_ptr() == weights[name][0] and torch.equal(each, weights[name][1])
+    kind = type(edge_twin(model, "m0 -> m1", PAIR[0]))
+    monkeypatch.setattr(kind, "patch", lambda self, clean, other: self.run(clean))
+    table = check_twins(model, *PAIR, gap, ["m0 -> m1"], progress=False)
+    assert not table["agrees"][0] and table["precision"][0] == "float64"
