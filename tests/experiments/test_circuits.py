@@ -278,7 +278,14 @@ def test_edges_cut_before_training_are_judged_beside_the_trained_model(runs, mon
     short = partial(InductionRecipe, steps=60, n_embd=16, block_size=16)
     monkeypatch.setattr(patching, "InductionRecipe", short)
     asked = Config(
-        runs=runs, examples=12, length=8, faithfulness=0.1, methods=("exact",), retrain=2, seed=7
+        runs=runs,
+        name="lasting",
+        examples=12,
+        length=8,
+        faithfulness=0.1,
+        methods=("exact",),
+        retrain=2,
+        seed=7,
     )
     folder = main(asked).parent
     task = in_halves(task_of(asked))[1]

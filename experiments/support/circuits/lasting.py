@@ -10,6 +10,7 @@ something else; so an edge that the trained model needs may cost nothing to trai
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -64,7 +65,8 @@ def cut_edges(
     study: CircuitStudy, edges: Sequence[str], batch_of: BatchOf, recipe: SmallRecipe
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What ``cut_before_training`` gives of them."""
-    model, tokens = study.judge.model, study.judge.clean
+    model: Any = study.judge.model
+    tokens = study.judge.clean
     lines = EdgeLines.of(model, tokens)
     twins = [edge_twin(model, edge, tokens, lines=lines) for edge in edges]
     with one_thread(), progress("training without edges") as tell:
@@ -74,7 +76,7 @@ def cut_edges(
                 judge=answer_loss(study.judge),
                 files=[sys.modules[type(model).__module__]],
                 model=model,
-                train=lambda model, seed: train_on(model, recipe, batch_of, seed),
+                train=lambda model, seed: train_on(cast(Any, model), recipe, batch_of, seed),
                 trains=False,
                 store=study.run,
                 about={"model": study.task.config["model"]},
@@ -85,7 +87,7 @@ def cut_edges(
         )
 
 
-def builder(model: nn.Module) -> Callable[[int], nn.Module]:
+def builder(model: Any) -> Callable[[int], nn.Module]:
     """What builds such a model, untrained, from a seed."""
     return lambda seed: type(model)(model.config, seed=seed)
 

@@ -300,7 +300,6 @@ def both_ways(
     progress: bool,
 ) -> pd.DataFrame:
     """What ``check_twins`` returns, of the model in the precision that it has."""
-    precision = str(next(model.parameters()).dtype).removeprefix("torch.")
     into, source = (clean, corrupted) if direction.startswith("corr") else (corrupted, clean)
     with evaluating(model), quickest_threads(model):
         pair = take_pair(model, clean, corrupted, direction, split_embed)
@@ -308,7 +307,8 @@ def both_ways(
         by_hook = measure_edges(pair, chosen, metric, progress=progress)
         lines = EdgeLines.of(model, into, split_embed=split_embed)
         table = edges_table(pair, chosen, by_hook, lines.lines)
-        scale = float(logits_of(model(into), into).abs().max())
+        logits = logits_of(model(into), into)
+        scale, precision = float(logits.abs().max()), str(logits.dtype).removeprefix("torch.")
         rows: list[dict[str, Any]] = []
         bar = track(
             chosen,
