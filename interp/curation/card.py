@@ -20,7 +20,10 @@ from interp.errors import UsageError
 from interp.texts.finding import KINDS
 
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-OF_A_SOURCE = re.compile(r"^((?:nearly )?the same as) .*", re.DOTALL)
+OF_A_SOURCE = re.compile(
+    r"^((?:nearly )?the same as|has a passage in common with) .*?(, which is validated on)?$",
+    re.DOTALL,
+)
 NOT_KNOWN = "not known"
 EXACT_STEP, NEAR_STEP = "exact_duplicates", "near_duplicates"
 
@@ -128,7 +131,7 @@ def step_of_card(own: pd.DataFrame, notes: pd.DataFrame) -> dict[str, Any]:
 
 def shape_of_reason(reason: str) -> str:
     """A reason without what is particular to a document, so that equal ones can be counted."""
-    return NUMBER.sub("…", OF_A_SOURCE.sub(r"\1 another", reason))
+    return NUMBER.sub("…", OF_A_SOURCE.sub(r"\1 another\2", reason))
 
 
 def count_notes(notes: pd.DataFrame) -> dict[str, int]:

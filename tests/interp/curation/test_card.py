@@ -134,6 +134,9 @@ def test_equal_reasons_are_counted_together_whatever_their_numbers_and_sources()
     )
     assert shape_of_reason("the same as notes 3.txt") == "the same as another"
     assert shape_of_reason("nearly the same as a\nb") == "nearly the same as another"
+    assert shape_of_reason("has a passage in common with a, b 3.txt, which is validated on") == (
+        "has a passage in common with another, which is validated on"
+    )
 
 
 def test_a_step_that_was_left_out_is_not_on_the_card_and_the_rest_adds_up(documents, tmp_path):
