@@ -46,13 +46,13 @@ def find_sharing(
     hashes = array("Q")
     for document in documents:
         if document.id in aside:
-            hashes.frombytes(hashes_of(document, at_least).tobytes())
+            hashes.frombytes(winnowed(document, at_least).tobytes())
     known = np.frombuffer(hashes, np.uint64)
     known.sort()  # in place: these are the larger part of what is held here
     suspects: dict[int, Hashes] = {}
     for place, document in enumerate(documents):
         if document.id not in aside:
-            common = those_in(hashes_of(document, at_least), known)
+            common = those_in(winnowed(document, at_least), known)
             if len(common):
                 suspects[place] = common
     owners: dict[int, list[int]] = {
@@ -61,7 +61,7 @@ def find_sharing(
     wanted = np.fromiter(sorted(owners), np.uint64)
     for place, document in enumerate(documents):
         if owners and document.id in aside:
-            for number in those_in(hashes_of(document, at_least), wanted).tolist():
+            for number in those_in(winnowed(document, at_least), wanted).tolist():
                 owners[number].append(place)
     read, found = reader_of(documents), dict[str, str]()
     for place, common in suspects.items():
@@ -74,7 +74,7 @@ def find_sharing(
     return found
 
 
-def hashes_of(document: Document, at_least: int) -> Hashes:
+def winnowed(document: Document, at_least: int) -> Hashes:
     """A document's hashes, each once, in order."""
     return np.unique(winnow(document.text, at_least))
 

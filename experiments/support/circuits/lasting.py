@@ -72,7 +72,7 @@ def cut_edges(
     with one_thread(), progress("training without edges") as tell:
         return cut_before_training(
             surgery.study(
-                build=builder(model),
+                build=untrained_like(model),
                 judge=answer_loss(study.judge),
                 files=[sys.modules[type(model).__module__]],
                 model=model,
@@ -87,7 +87,7 @@ def cut_edges(
         )
 
 
-def builder(model: Any) -> Callable[[int], nn.Module]:
+def untrained_like(model: Any) -> Callable[[int], nn.Module]:
     """What builds such a model, untrained, from a seed."""
     return lambda seed: type(model)(model.config, seed=seed)
 
