@@ -45,6 +45,7 @@ from interp.runs import Run, SavedRun
 from interp.site import Model, Site, sites
 from interp.surgery import find, read_source
 from interp.sweep import sweep
+from interp.sweeps.resuming.answers import RowStore
 from interp.verdicts import (
     Verdict,
     costliest,
@@ -98,11 +99,11 @@ def main(config: Config) -> Path:
         ablations = [*of_activations(model, reference)]
         if isinstance(model, LanguageModel):
             ablations += of_norm_scales(model)
-        table = sweep(model, tokens, [(one.site, one.what) for one in ablations], loss)
+        table = sweep(model, tokens, [(one.site, one.what) for one in ablations], loss, run=run)
         rows = zip(table.to_dict("records"), ablations, strict=True)
         table = pd.DataFrame([row | one.named | {"seed": config.seed} for row, one in rows])
         run.save_table(table.sort_values("delta", ascending=False, ignore_index=True))
-        samples = without_parts(subject, run.table(), config.seed)
+        samples = without_parts(subject, run.table(), config.seed, run)
         save_samples(run, samples, known_text(subject.data, subject.tokenizer), BASELINE)
         save_subject_views(run, subject)
         page = present(run, draw)
@@ -125,7 +126,9 @@ def drawn_parts(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["kind"] != "residual stream"]
 
 
-def without_parts(subject: TrainedSubject, table: pd.DataFrame, seed: int) -> pd.DataFrame:
+def without_parts(
+    subject: TrainedSubject, table: pd.DataFrame, seed: int, run: RowStore
+) -> pd.DataFrame:
     """What the model writes without each of the attention blocks, MLPs and embeddings whose zero
     costs most."""
     parts = table[table["kind"].isin(WRITERS) & (table["intervention"] == "zero")]
@@ -136,7 +139,7 @@ def without_parts(subject: TrainedSubject, table: pd.DataFrame, seed: int) -> pd
         )
         for row in parts.nlargest(WRITTEN, "delta").to_dict("records")
     }
-    return write_variants(subject, seed, variants)
+    return write_variants(subject, seed, variants, run)
 
 
 def parts_of(model: Model) -> Iterator[tuple[str, list[Site]]]:

@@ -47,6 +47,7 @@ from interp.runs import Run, SavedRun
 from interp.site import Site, sites
 from interp.stats import bootstrap_interval, sign_flip_p
 from interp.sweep import sweep
+from interp.sweeps.resuming.answers import RowStore
 from interp.verdicts import (
     Verdict,
     correct,
@@ -116,7 +117,7 @@ def main(config: Config) -> Path:
         run.save_table(at_line_of(worst, losses), "tokens")
         run.save_table(at_line_of(worst, by_token(losses)), "by_token")
         run.save_table(measured_on(subject, tokens, losses["baseline"]), "measured")
-        samples = without_heads(subject, table, ways[worst["intervention"]], config.seed)
+        samples = without_heads(subject, table, ways[worst["intervention"]], config.seed, run)
         save_samples(run, samples, known_text(subject.data, subject.tokenizer), BASELINE)
         save_subject_views(run, subject)
         page = present(run, draw)
@@ -145,7 +146,7 @@ def at_line_of(head: pd.Series, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def without_heads(
-    subject: TrainedSubject, table: pd.DataFrame, way: Intervention, seed: int
+    subject: TrainedSubject, table: pd.DataFrame, way: Intervention, seed: int, run: RowStore
 ) -> pd.DataFrame:
     """What the model writes without each of the heads whose ablation costs most."""
     rows = rows_of_choice(table).sort_values("delta", ascending=False)
@@ -158,7 +159,7 @@ def without_heads(
         )
         for _, row in costly.iterrows()
     }
-    return write_variants(subject, seed, variants)
+    return write_variants(subject, seed, variants, run)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Int
 from torch import Tensor
 
-from experiments.support.named.coding import TextTokens
+from experiments.support.named.coding import TextTokens, text_within
 from experiments.support.trained import TrainedSubject
 from interp.metrics import bits_per_byte
 
@@ -26,7 +26,7 @@ def measured_on(
         losses: of every token that was predicted, in nats.
     """
     predicted = tokens[:, 1:].cpu()
-    characters = sum(len(subject.tokenizer.decode(row)) for row in predicted)
+    characters = sum(len(text_within(subject.tokenizer, row)) for row in predicted)
     sizes = subject.tokenizer.byte_counts[predicted]
     kept = keeps_text(subject.tokenizer, predicted)
     return pd.DataFrame(
@@ -44,7 +44,7 @@ def measured_on(
 def keeps_text(tokenizer: TextTokens, tokens: Int[Tensor, "batch pos"]) -> bool:
     """Whether the tokens of texts hold all of them: some leave out spaces, or change letters."""
     for row in tokens:
-        text = tokenizer.decode(row)
+        text = text_within(tokenizer, row)
         held = int(tokenizer.byte_counts[row].sum())
         if "\N{REPLACEMENT CHARACTER}" not in text and held != len(text.encode()):
             return False

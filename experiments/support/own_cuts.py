@@ -25,7 +25,7 @@ import tyro
 from rich.table import Table
 
 from experiments.support.cli import console
-from experiments.support.pages.presenting import hash_code
+from experiments.support.keeping import hash_code
 from gpt.errors import UsageError
 from interp import errors, surgery
 from interp.errors import SurgeryError

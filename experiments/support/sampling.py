@@ -16,17 +16,21 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from experiments.support.cli import console
+from experiments.support.keeping import hash_code
 from experiments.support.listing import record_of
 from experiments.support.variants import BASELINE
+from gpt.errors import UsageError
 from gpt.text import CharTokenizer, Data, evaluation_blocks
 from gpt.train import TrainConfig
 from interp.characters import shorten_text, visible
 from interp.report import WritingView
 from interp.report.writing import VARIANTS, Continued
 from interp.runs import Run, SavedRun
+from interp.runs.description import packages
 from interp.samples import COMPARED, KnownText, compare_samples, measure_texts, write
 from interp.samples.prompts import Coder
 from interp.surgery.guarding.outcomes import is_the_machines, one_sentence
+from interp.sweeps.resuming.answers import Recorder, RowStore
 
 if TYPE_CHECKING:
     from experiments.support.trained import TrainedSubject
@@ -118,13 +122,17 @@ def attempt_samples(
 
 
 def write_variants(
-    subject: "TrainedSubject", seed: int, variants: Mapping[str, tuple[str, Mapping[Any, Any]]]
+    subject: "TrainedSubject",
+    seed: int,
+    variants: Mapping[str, tuple[str, Mapping[Any, Any]]],
+    run: RowStore,
 ) -> pd.DataFrame:
     """What a trained model writes as it is and with interventions, as ``save_samples`` takes it; a
     large one writes little, after few prompts, without few of its parts.
 
     Args:
         variants: by name, the line that computes what is changed, and the interventions.
+        run: keeps what each of them writes, and has it where the command is started again.
     """
     asked = prompts_of(subject.data, subject.room)
     length, context, chosen = SAMPLE, subject.context, list(variants.items())
@@ -132,13 +140,36 @@ def write_variants(
         asked, length, context = asked[:FEW_PROMPTS], FEW_TOKENS, LONG_ENOUGH
         chosen = chosen[:FEW_VARIANTS]
     asked = subject.with_special(asked)
+    how = (asked, length, context, subject.tokenizer, seed)
+    recorder = samples_recorder(run, subject)
     rows = []
     for name, (label, changes) in [(BASELINE, ("", {})), *chosen]:
-        written = attempt_samples(
-            subject.model, asked, length, context, subject.tokenizer, seed, interventions=changes
-        )
+        identity = samples_identity(recorder, [*how, changes])
+        written = run.task(identity) if identity else None
+        if written is None:
+            written = attempt_samples(subject.model, *how, interventions=changes)
+            written = run.record(identity, written) if identity else written
         rows += [{"variant": name, "label": label, "seed": seed, **row} for row in written]
     return pd.DataFrame(rows)
+
+
+def samples_recorder(run: RowStore, subject: "TrainedSubject") -> Recorder | None:
+    """What knows samples again by all that decides them: the model, the code, the device; None of
+    a model that cannot be known again."""
+    device = next(subject.inner.parameters()).device
+    try:
+        return Recorder(run, subject.model, ["samples", hash_code(), packages(), device])
+    except UsageError:
+        return None
+
+
+def samples_identity(recorder: Recorder | None, asked: Sequence[Any]) -> str | None:
+    """Under what samples are kept; None where the model, or what is asked of it, cannot be known
+    again, as a tokenizer that is compiled may not."""
+    try:
+        return recorder.identity(asked) if recorder else None
+    except UsageError:
+        return None
 
 
 def known_text(data: Data, tokenizer: Coder) -> KnownText:

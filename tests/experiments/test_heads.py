@@ -130,8 +130,8 @@ def test_a_model_writes_without_the_heads_that_are_shown_to_matter_first(monkeyp
             for head, (delta, told) in enumerate(deltas)
         ]
     )
-    monkeypatch.setattr(heads, "write_variants", lambda subject, seed, variants: [*variants])
-    names = heads.without_heads(None, table, Zero(), 0)
+    monkeypatch.setattr(heads, "write_variants", lambda subject, seed, variants, run: [*variants])
+    names = heads.without_heads(None, table, Zero(), 0, None)
     assert [name.split()[1] for name in names] == ["0.2", "0.1", "0.0", "0.3"]
 
 

@@ -9,6 +9,7 @@ import itertools
 import os
 import pathlib
 import random
+import re
 import sys
 import threading
 import time
@@ -46,6 +47,7 @@ def test_a_digest_is_that_of_what_a_value_does():
     assert of(torch.ones(2)) != of(torch.ones(2, 1)) != of(np.ones((2, 1)))
     assert of(torch.arange(4)[::4]) == of(torch.tensor([0]))  # one element, and a stride of four
     assert of({"a": 1, "b": 2}) != of({"b": 2, "a": 1})
+    assert of(re.compile("a.b")) == of(re.compile("a.b")) != of(re.compile("a.b", re.DOTALL))
     size = GPTConfig(n_layer=1, n_head=1, n_embd=4, vocab_size=5)
     assert of(GPT(size, seed=1)) == of(GPT(size, seed=1))
     assert of(GPT(size, seed=1)) != of(GPT(size, seed=2))

@@ -137,6 +137,15 @@ def special_before(coder: TextTokens) -> Int[Tensor, "pos"]:
     return coder.before if isinstance(coder, TransformersTokenizer) else torch.empty(0).long()
 
 
+def text_within(coder: TextTokens, tokens: Int[Tensor, "pos"]) -> str:
+    """The text of tokens that stand within a longer one: alone, the first of them may lose its
+    space, as those of sentencepiece do."""
+    if isinstance(coder, CharTokenizer):
+        return coder.decode(tokens)
+    before = coder.encode("a").tolist()
+    return coder.decode([*before, *tokens.tolist()]).removeprefix(coder.decode(before))
+
+
 def split_shown(coder: TextTokens, text: str) -> str:
     """How a text splits into tokens, to be read: ``'The' ' capital'``."""
     return " ".join(map(repr, coder.names(coder.encode(text))))

@@ -11,12 +11,10 @@ one of the files is not as it was written.
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import gpt
-import interp
+from experiments.support.keeping import hash_code
 from experiments.support.pages import write_page
 from interp.figures.fonts import SANS
 from interp.runs import Run, identity_of
@@ -71,16 +69,3 @@ def hashes_of(paths: Iterable[Path]) -> dict[str, str]:
         for path in sorted(paths)
         if path.is_file()
     }
-
-
-@cache
-def hash_code() -> str:
-    """The sha256 of all files of the packages: code, templates, reference data."""
-    whole = hashlib.sha256()
-    files = (str(gpt.__file__), str(interp.__file__))
-    for folder in (*(Path(file).parent for file in files), Path(__file__).parents[2]):
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                content = path.read_bytes()
-                whole.update(f"{path.relative_to(folder)} {len(content)}\n".encode() + content)
-    return whole.hexdigest()

@@ -49,8 +49,10 @@ def save_subject_views(run: Run, subject: TrainedSubject) -> None:
 def with_computing(table: pd.DataFrame, model: Model) -> pd.DataFrame:
     """A table of sites with a column ``computing``, for figures to name: where the line of a site's
     hook point only gives a value another shape, the lines that made the value, with their code."""
-    found = {}
+    found, asked = {}, {*table["hook"]}
     for name, line in source_lines(model).items():
+        if name not in asked:
+            continue
         text = "".join(linecache.getlines(line.path))
         codes, file = text.splitlines(), Path(line.file).name.partition(":")[0]
         makers = computing_lines(text, line.line)

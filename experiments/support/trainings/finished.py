@@ -12,7 +12,7 @@ those that were made of them, nothing is computed.
 
 from typing import Any
 
-from experiments.support.pages.presenting import hash_code
+from experiments.support.keeping import hash_code
 from interp.runs import Run, identity_of
 from interp.runs.description import packages
 

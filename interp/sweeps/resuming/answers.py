@@ -53,10 +53,13 @@ class Recorder:
         self._digests = Digests()
         self._sweep = self._digests.of([*settings_of_process(), model, *decisive])
 
-    def identity(self, how: Sequence[Any], trials: Sequence[Trial]) -> str:
-        """Under what a batch of trials is recorded."""
-        asked = [[trial.key, trial.names, trial.intervention] for trial in trials]
-        return self._digests.of([self._sweep, *how, asked])
+    def identity(self, asked: Sequence[Any]) -> str:
+        """Under what rows are recorded that are decided by what is asked, beside what decides all.
+
+        Raises:
+            UsageError: something of it cannot be known again.
+        """
+        return self._digests.of([self._sweep, *asked])
 
     def answer(
         self, how: Sequence[Any], trials: Sequence[Trial], compute: Callable[[], Answers]
@@ -66,7 +69,8 @@ class Recorder:
         Args:
             how: what else decides the last bit of the answer.
         """
-        identity = self.identity(how, trials)
+        asked = [[trial.key, trial.names, trial.intervention] for trial in trials]
+        identity = self.identity([*how, asked])
         rows = self.store.task(identity)
         if rows is None:
             pairs = zip(*compute(), strict=True)

@@ -11,6 +11,7 @@ import builtins
 import functools
 import hashlib
 import importlib
+import re
 import reprlib
 import weakref
 from collections import Counter, OrderedDict, defaultdict
@@ -38,7 +39,7 @@ from transformer_lens import ActivationCache
 from interp.errors import UsageError
 from interp.site import Names
 from interp.sweeps.resuming.libraries import DRAWING, version_of_library, words
-from interp.sweeps.resuming.lookups import Lookups, code_parts, lookups_in
+from interp.sweeps.resuming.lookups import Lookups, code_parts, lookups_in, without_checks
 
 PLAIN = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, type(...)),
@@ -144,6 +145,8 @@ class Digests:
             return [version_of_library(value.__name__) or refuse(value), value.__name__]
         if isinstance(value, nn.Module):
             return self._of_module(value)
+        if kind is re.Pattern:
+            return [value.pattern, value.flags]
         if kind is functools.partial:
             return [value.func, value.args, value.keywords, vars(value)]
         if kind is weakref.ReferenceType:
@@ -338,16 +341,6 @@ def names_of_run(model: nn.Module) -> set[str]:
             names |= fresh
             waiting += fresh
     return names
-
-
-def without_checks(value: Any) -> Any:
-    """A function without the checks of shapes that tests put around it."""
-    while isinstance(value, FunctionType) and hasattr(value, "__wrapped__"):
-        made_by = value.__globals__.get("__name__", "").partition(".")[0]
-        if made_by != "jaxtyping" and not value.__code__.co_filename.startswith("<@beartype"):
-            break
-        value = value.__wrapped__
-    return value
 
 
 def full_name(kind: type) -> str:

@@ -7,7 +7,7 @@ Read off its bytecode: global names with the attributes read off them (``torch.p
 import dis
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 STARTS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
@@ -87,3 +87,13 @@ def code_parts(code: CodeType) -> list[Any]:
     shape = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
     names = [code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars]
     return [code.co_code, code.co_exceptiontable, *names, *shape, code.co_consts]
+
+
+def without_checks(value: Any) -> Any:
+    """A function without the checks of shapes that tests put around it."""
+    while isinstance(value, FunctionType) and hasattr(value, "__wrapped__"):
+        made_by = value.__globals__.get("__name__", "").partition(".")[0]
+        if made_by != "jaxtyping" and not value.__code__.co_filename.startswith("<@beartype"):
+            break
+        value = value.__wrapped__
+    return value

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from experiments.support.named.coding import TransformersTokenizer, split_shown, token_after
+from experiments.support.measured import keeps_text
+from experiments.support.named.coding import (
+    TransformersTokenizer,
+    split_shown,
+    text_within,
+    token_after,
+)
 from gpt.text import CharTokenizer
 
 TEXT = "def naïve(x): 😀\n\treturn  x"
@@ -51,6 +57,28 @@ def test_a_sentencepiece_vocabulary_is_read_with_its_spaces_and_bytes():
     coder = TransformersTokenizer(PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>"))
     assert coder.names([0, 1, 2, 4]) == ["<s>", " the", "a", "\\xc3"]
     assert coder.byte_counts.tolist() == [0, 4, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("strips", [True, False])
+def test_the_text_of_tokens_within_a_text_keeps_its_first_space(strips):
+    """Llama 2's decoder leaves out the space with which its tokenizer begins each text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocab = {letter: number for number, letter in enumerate(["▁", *"abcdefé"])}
+    inner = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first" if strips else "never")
+    strip = [decoders.Strip(" ", 1, 0)] if strips else []
+    inner.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), *strip])
+    coder = TransformersTokenizer(PreTrainedTokenizerFast(tokenizer_object=inner))
+    text = "abc def éa fed"
+    whole = coder.encode(text)
+    assert coder.decode(whole) == text
+    for start in range(strips + 1, len(whole)):
+        rest = whole[start:]
+        assert text_within(coder, rest) == text[start - strips :]
+        assert keeps_text(coder, rest[None])
+        assert int(coder.byte_counts[rest].sum()) == len(text[start - strips :].encode())
 
 
 def test_a_token_that_is_none_is_refused(tokenizer):

@@ -6,16 +6,20 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+from experiments.support import sampling
 from experiments.support.named import reading
 from experiments.support.sampling import write_variants
-from experiments.support.trained import load_subject, nothing_to_check
+from experiments.support.trained import TrainedSubject, load_subject, nothing_to_check
 from gpt.errors import UsageError
+from interp.interventions import Noise
 from interp.metrics import loss
 from tests.experiments.folders import CAUSAL
 
@@ -246,9 +250,48 @@ def test_a_token_that_no_text_has_is_written_by_its_name(folder_of, text, tmp_pa
         coder.decode([400])
 
 
+class Rows(dict[str, Any]):
+    """What keeps rows, in memory."""
+
+    task = dict.get
+
+    def record(self, identity: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        self[identity] = rows
+        return rows
+
+
+def test_samples_are_written_again_only_where_something_decides_them_anew(
+    folder_of, text, tmp_path, monkeypatch
+):
+    def studied(folder: Path) -> TrainedSubject:
+        return load_subject(f"hf:{folder}", text=str(text), runs=tmp_path, context=12)
+
+    def cut(size: float) -> dict[str, Any]:
+        return {"cut": ("line", {"blocks.0.hook_mlp_out": Noise(size)})}
+
+    folder = without(folder_of("llama"), tmp_path / "changed")
+    rows = Rows()
+    first = write_variants(studied(folder), 0, cut(1.0), rows)
+    assert len(rows) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(sampling, "attempt_samples", unread)
+        pd.testing.assert_frame_equal(write_variants(studied(folder), 0, cut(1.0), rows), first)
+    assert not write_variants(studied(folder), 0, cut(50.0), rows).equals(first)
+    assert len(rows) == 3
+    assert not write_variants(studied(folder), 1, cut(1.0), rows).equals(first)
+    assert len(rows) == 5
+    changed_weight(folder, lambda weight: weight + 1)
+    again = write_variants(studied(folder), 0, cut(1.0), rows)
+    assert len(rows) == 7
+    pd.testing.assert_frame_equal(again, write_variants(studied(folder), 0, cut(1.0), Rows()))
+    monkeypatch.setattr(sampling, "hash_code", lambda: "another version")
+    write_variants(studied(folder), 0, cut(1.0), rows)
+    assert len(rows) == 9
+
+
 def test_a_model_with_a_token_before_each_text_writes_within_its_context(folder_of, text, tmp_path):
     subject = load_subject(f"hf:{folder_of('gemma')}", text=str(text), runs=tmp_path, context=4)
-    samples = write_variants(subject, 0, {})
+    samples = write_variants(subject, 0, {}, Rows())
     assert (samples["detail"] == "").all()
     assert samples["prompt"].str.startswith("<|end|>").all()
 
