@@ -167,7 +167,7 @@ def samples_identity(recorder: Recorder | None, asked: Sequence[Any]) -> str | N
     """Under what samples are kept; None where the model, or what is asked of it, cannot be known
     again, as a tokenizer that is compiled may not."""
     try:
-        return recorder.identity(asked) if recorder else None
+        return recorder.digest(asked) if recorder else None
     except UsageError:
         return None
 

@@ -53,8 +53,14 @@ class Recorder:
         self._digests = Digests()
         self._sweep = self._digests.of([*settings_of_process(), model, *decisive])
 
-    def identity(self, asked: Sequence[Any]) -> str:
-        """Under what rows are recorded that are decided by what is asked, beside what decides all.
+    def identity(self, how: Sequence[Any], trials: Sequence[Trial]) -> str:
+        """Under what a batch of trials is recorded."""
+        asked = [[trial.key, trial.names, trial.intervention] for trial in trials]
+        return self.digest([*how, asked])
+
+    def digest(self, asked: Sequence[Any]) -> str:
+        """Under what anything is recorded that is decided by what is asked, beside what decides
+        all.
 
         Raises:
             UsageError: something of it cannot be known again.
@@ -69,8 +75,7 @@ class Recorder:
         Args:
             how: what else decides the last bit of the answer.
         """
-        asked = [[trial.key, trial.names, trial.intervention] for trial in trials]
-        identity = self.identity([*how, asked])
+        identity = self.identity(how, trials)
         rows = self.store.task(identity)
         if rows is None:
             pairs = zip(*compute(), strict=True)
