@@ -180,7 +180,9 @@ def ranked_effects(
             Patch(facecolor=color, hatch=hatch, edgecolor="black", linewidth=0.4, label=kind)
             for kind, (color, hatch) in looks.items()
         ]
-        legend = axes.legend(handles=keys, loc="lower right", title=marks_meaning(table))
+        legend = figure.legend(  # below: bars to the left have their numbers wherever there is room
+            handles=keys, loc="outside lower right", ncols=4, title=marks_meaning(table)
+        )
         legend.set_alignment("left")
         finish_layout(figure)
     return figure

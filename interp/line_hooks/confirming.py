@@ -23,7 +23,14 @@ from interp.line_hooks.bench import (
 )
 from interp.line_hooks.feeding import LINEAR, POST, PRE, makes_all_of
 from interp.line_hooks.keys import KeySearch, is_alike
-from interp.line_hooks.norming import LARGE, is_norm_of, is_normalized
+from interp.line_hooks.norming import (
+    BEHIND,
+    LARGE,
+    in_both,
+    is_norm_of,
+    is_normalized,
+    large_runs,
+)
 from interp.line_hooks.searching import PATTERN, ROT_K, ROT_Q, SCORES, Heads, K, Q, V, Z
 from interp.line_hooks.values import Origin
 
@@ -65,7 +72,7 @@ def is_confirmed(region: Region, returned: Tensor, expected: Expected) -> bool:
     made = expected.made
     if (ATTN_OUT in made or MLP_OUT in made) and not adds_as_before(region, clean, moved, made):
         return False
-    if not normalizes_as_before(region, made):
+    if not normalizes_as_before(region, made) or not normalizes_behind(region, clean, expected):
         return False
     if Z in made and not attends_as_before(region, clean, moved, expected):
         return False
@@ -172,6 +179,23 @@ def normalizes_as_before(region: Region, made: Mapping[str, Origin]) -> bool:
         if plain is not None and not is_normalized(big.values[plain], stream):
             return False
         if norm is not None and not is_norm_of(big.values[norm], stream):
+            return False
+    return True
+
+
+def normalizes_behind(region: Region, clean: Recording, expected: Expected) -> bool:
+    """Whether the norms through which parts add to the stream are norms of what these make."""
+    for name, mapped in zip(BEHIND, (expected.projected, expected.mapped), strict=True):
+        norm = expected.made.get(f"{name}.hook_out")
+        plain = expected.made.get(f"{name}.hook_normalized")
+        if norm is None:
+            continue
+        if mapped is None:
+            return False
+        runs = large_runs(region, clean, mapped)
+        if not is_norm_of(in_both(runs, norm), in_both(runs, mapped)):
+            return False
+        if plain is not None and not is_normalized(in_both(runs, plain), in_both(runs, mapped)):
             return False
     return True
 

@@ -24,7 +24,7 @@ from interp.line_hooks.ends import name_embeddings, name_end
 from interp.line_hooks.feeding import find_neurons
 from interp.line_hooks.finding import Call, FoundValue, changed_alike, tokens_among
 from interp.line_hooks.hiding import MASK
-from interp.line_hooks.norming import name_norms
+from interp.line_hooks.norming import NOT_READ, name_norms, name_norms_behind
 from interp.line_hooks.searching import PATTERN, SCORES
 from interp.line_hooks.values import Origin
 from interp.tracing import written_in
@@ -216,8 +216,13 @@ def search_block(bench: Bench, block: StreamBlock) -> FoundBlock:
         why |= neurons.why
         expected.mapped = neurons.mapped
     norms, why_not = name_norms(region, sums.clean, sums.attention, sums.mlp, sums.mid)
-    made |= norms
-    why |= why_not
+    ends = (expected.projected, sums.attention), (expected.mapped, sums.mlp)
+    behind, why_not_behind = name_norms_behind(region, sums.clean, ends)
+    if behind:  # then there is often none before
+        after = f"{NOT_READ}; what it makes goes through one: ln1_post, ln2_post"
+        why_not = {name: after if said == NOT_READ else said for name, said in why_not.items()}
+    made |= norms | behind
+    why |= why_not | why_not_behind
     return FoundBlock(block.path, expected, why)
 
 

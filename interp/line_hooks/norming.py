@@ -2,18 +2,29 @@
 
 Such a value is known by what it is computed from: in each of its numbers it is a multiple of the
 stream's, divided by the row's size, plus a constant. That attention or the MLP reads it is seen by
-changing it.
+changing it. A norm behind one of these, as in Gemma 2 and OLMo 2, is known in the same way by what
+that hands on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from interp.line_hooks.bench import Recording, Region, at_position, is_unchanged, noise_like
+from interp.line_hooks.bench import (
+    Recording,
+    Region,
+    at_position,
+    is_close,
+    is_unchanged,
+    noise_like,
+)
 from interp.line_hooks.values import Origin
 
 LARGE = 100.0  # a norm adds a small number to the size of what it divides by it
+NOT_READ = "nothing that it reads is a norm of the stream"
+NOT_PLAIN = "no line holds the stream before a norm's weights"
 
 
 def find_norm(
@@ -102,9 +113,55 @@ def name_norms(
         if norm is not None:
             made[f"{name}.hook_out"] = norm
         else:
-            why[f"{name}.hook_out"] = "nothing that it reads is a norm of the stream"
+            why[f"{name}.hook_out"] = NOT_READ
         if plain is not None:
             made[f"{name}.hook_normalized"] = plain
         else:
-            why[f"{name}.hook_normalized"] = "no line holds the stream before a norm's weights"
+            why[f"{name}.hook_normalized"] = NOT_PLAIN
     return made, why
+
+
+BEHIND = ("ln1_post", "ln2_post")
+"""What norms are called through which attention and the MLP add to the stream."""
+
+
+def name_norms_behind(
+    region: Region, clean: Recording, ends: Iterable[tuple[Origin | None, Origin | None]]
+) -> tuple[dict[str, Origin], dict[str, str]]:
+    """The norms through which attention and the MLP add to the stream, by name; and why one is not
+    known, where there is such a norm.
+
+    Args:
+        ends: for each of the two, where its last linear map is made, and what it adds.
+    """
+    made: dict[str, Origin] = {}
+    why: dict[str, str] = {}
+    for name, (mapped, part) in zip(BEHIND, ends, strict=True):
+        if mapped is None or part is None or is_close(clean.values[mapped], clean.values[part]):
+            continue
+        runs = large_runs(region, clean, mapped)
+        if not is_norm_of(in_both(runs, part), in_both(runs, mapped)):
+            continue
+        made[f"{name}.hook_out"] = part
+        plain = [
+            each
+            for each in region.chosen(clean)
+            if is_normalized(in_both(runs, each), in_both(runs, mapped))
+        ]
+        if plain:
+            made[f"{name}.hook_normalized"] = plain[0]
+        else:
+            why[f"{name}.hook_normalized"] = NOT_PLAIN
+    return made, why
+
+
+def large_runs(region: Region, clean: Recording, origin: Origin) -> list[Recording]:
+    """Two runs in which large random rows stand for a value's."""
+    rows = region.rows(clean, origin)
+    drawn = (LARGE * noise_like(rows, seed=seed) for seed in (43, 44))
+    return [region.with_rows(origin, partial(torch.add, each)) for each in drawn]
+
+
+def in_both(runs: Sequence[Recording], origin: Origin) -> Tensor:
+    """A value's rows of several runs."""
+    return torch.cat([each.values[origin] for each in runs])

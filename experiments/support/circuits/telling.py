@@ -10,7 +10,7 @@ from experiments.support.circuits.ranking import ALL, DRAWN, RANDOM
 from interp.characters import mark_spaces
 from interp.circuits.graph import ARROW
 from interp.runs import SavedRun
-from interp.verdicts import interval_words, power_words, verdict_of, verdict_words
+from interp.verdicts import FEWEST, interval_words, power_words, verdict_of, verdict_words
 
 NAMED = 12  # edges, before the rest is a count
 
@@ -225,11 +225,15 @@ def what_it_needs(run: SavedRun) -> str:
     table = run.table("minimality")
     needed = table[table["verdict"] == "needed"]
     least = table.sort_values("delta", key=abs, kind="stable").iloc[0].to_dict()
+    shown = (
+        f"{len(needed)} of the circuit's {len(table)} edges are shown to be needed"
+        if least["n"] >= FEWEST
+        else f"too few to show which of the circuit's {len(table)} edges are needed"
+    )
     return (
-        f"Judged on {least['n']} pairs{'' if are_too_few(run) else ' that were kept apart'}, "
-        f"{len(needed)} of the circuit's {len(table)} edges are shown to be needed; least is lost "
-        f"without {edge_words(least['edge'])}, {least['delta']:+.2f} nats "
-        f"({interval_words(least)})."
+        f"Judged on {pairs_in_words(least['n'])}"
+        f"{'' if are_too_few(run) else ' that were kept apart'}, {shown}; least is lost without "
+        f"{edge_words(least['edge'])}, {least['delta']:+.2f} nats ({interval_words(least)})."
     )
 
 
@@ -238,11 +242,20 @@ def what_it_misses(run: SavedRun) -> str:
     table = run.table("completeness")
     differing = int((table["verdict"] == "differ").sum())
     worst = table.iloc[0]
-    return (
-        f"With the same cut from circuit and model, {differing} of {len(table)} cuts are shown to "
-        f"leave them different; most without {worst['without']}: the circuit has "
-        f"{worst['circuit']:+.2f} nats left, the model {worst['model']:+.2f}."
+    shown = (
+        f"{differing} of {len(table)} cuts are shown to leave them different"
+        if worst["n"] >= FEWEST
+        else f"{pairs_in_words(worst['n'])} cannot show which of {len(table)} cuts leave them "
+        "different"
     )
+    return (
+        f"With the same cut from circuit and model, {shown}; most without {worst['without']}: the "
+        f"circuit has {worst['circuit']:+.2f} nats left, the model {worst['model']:+.2f}."
+    )
+
+
+def pairs_in_words(count: int) -> str:
+    return f"{count} pair{'s' * (count != 1)}"
 
 
 def what_source_says(run: SavedRun) -> str:

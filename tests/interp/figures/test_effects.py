@@ -47,12 +47,23 @@ def test_of_many_parts_the_largest_effects_are_shown_and_the_title_says_so(table
 
 
 def test_a_bar_that_cannot_be_told_from_zero_is_hollow_and_kinds_differ_in_grey_too(table):
-    axes = ranked_effects(table).axes[0]
+    figure = ranked_effects(table)
+    axes, (legend,) = figure.axes[0], figure.legends
     *sure, unsure = [patch for patch in axes.patches if patch.get_height() < 1]
     assert unsure.get_facecolor() == (1, 1, 1, 1)
     assert all(bar.get_facecolor() != (1, 1, 1, 1) for bar in sure)
     assert sure[0].get_hatch() != sure[2].get_hatch()
-    assert axes.get_legend().get_title().get_text().startswith("hollow")
+    assert legend.get_title().get_text().startswith("hollow")
+
+
+def test_no_number_lies_under_the_legend(table):
+    shifted = table.assign(**{name: table[name] - 3 for name in ("delta", "ci_low", "ci_high")})
+    for each in (table, shifted):
+        figure = ranked_effects(each)
+        figure.draw_without_rendering()
+        (legend,) = figure.legends
+        under = legend.get_window_extent()
+        assert not any(text.get_window_extent().overlaps(under) for text in figure.axes[0].texts)
 
 
 def test_every_bar_has_its_interval(table):

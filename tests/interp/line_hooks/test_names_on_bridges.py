@@ -14,6 +14,7 @@ BRIDGES = {
     "llama": "meta-llama/Llama-2-7b-hf",
     "qwen3": "Qwen/Qwen3-0.6B",
     "gemma2": "google/gemma-2-2b",
+    "olmo2": "allenai/OLMo-2-0425-1B",
 }
 
 
@@ -24,6 +25,7 @@ def bridge_of(name):
         tokenizer_object=words, name_or_path="none", add_bos_token=True, **special
     )
     model = built(name, attn_implementation="eager")
+    model.config.architectures = [type(model).__name__]  # as a folder's config says
     return TransformerBridge.boot_transformers(BRIDGES[name], hf_model=model, tokenizer=tokenizer)
 
 
@@ -51,4 +53,6 @@ def test_values_are_the_bridges(name):
         compared.add(each.removeprefix("blocks.1."))
     wanted = {f"attn.hook_{kind}" for kind in ("q", "k", "v", "z", "pattern", "attn_scores")}
     wanted |= {"hook_resid_pre", "hook_attn_out", "hook_mlp_out", "hook_resid_post", "hook_embed"}
+    if name in ("gemma2", "olmo2"):
+        wanted |= {f"{norm}.hook_normalized" for norm in ("ln1_post", "ln2_post")}
     assert wanted | {"mlp.hook_pre", "mlp.hook_post", "unembed.hook_in"} <= compared

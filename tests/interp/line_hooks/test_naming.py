@@ -2,6 +2,7 @@
 cannot be confirmed has no name, but a sentence."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -129,3 +130,28 @@ def test_norms_and_what_stands_before_and_behind_the_blocks_have_names():
     assert "blocks.0.ln1.hook_normalized" not in seen  # torch's norm is one call
     _, view = viewed("olmo2")
     assert "ln1.hook_out, ln2.hook_out (every block): nothing that it reads" in view.explain()
+    assert "what it makes goes through one: ln1_post, ln2_post" in view.explain()
+
+
+@pytest.mark.parametrize("name", ["olmo2", "gemma2"])
+@torch.no_grad()
+def test_norms_behind_attention_and_mlp_have_names(name):
+    model, view = viewed(name)
+    _, seen = view.run_with_cache(TOKENS)
+    for number, layer in enumerate(model.model.layers):
+        at = f"blocks.{number}"
+        for norm, module, part in (
+            ("ln1_post", layer.post_attention_layernorm, "hook_attn_out"),
+            ("ln2_post", layer.post_feedforward_layernorm, "hook_mlp_out"),
+        ):
+            kept = []
+            keep = partial(lambda kept, module, given, made: kept.append(given[0]), kept)
+            hook = module.register_forward_hook(keep)
+            model(TOKENS)
+            hook.remove()
+            eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+            size = kept[0].square().mean(-1, keepdim=True).add(eps).sqrt()
+            assert torch.allclose(seen[f"{at}.{norm}.hook_normalized"], kept[0] / size, atol=1e-5)
+            assert torch.equal(seen[f"{at}.{norm}.hook_out"], seen[f"{at}.{part}"])
+    _, other = viewed("llama")
+    assert not any("_post." in each for each in other.hook_dict)

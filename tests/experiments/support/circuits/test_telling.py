@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from experiments.support.circuits.asking import FIND
-from experiments.support.circuits.telling import strongest_edge
+from experiments.support.circuits.asking import BOTH, FIND
+from experiments.support.circuits.telling import strongest_edge, what_it_misses, what_it_needs
 
 
 class TablesOfRun:
@@ -49,3 +49,25 @@ def test_an_edge_between_heads_leads_where_it_carries_a_tenth(deltas, said):
     told = strongest_edge(TablesOfRun(deltas))
     assert told.startswith(said)
     assert ("of all edges it is embed → m0" in told) == ("embed -> m0" in deltas and "a" in said[0])
+
+
+class OfFewPairs:
+    """The tables on a circuit that was judged on so many pairs."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def table(self, name: str) -> pd.DataFrame:
+        verdict = {"minimality": "needed", "completeness": "differ"}.get(name, "")
+        row = {"edge": "embed -> m0", "without": "a0", "circuit": 0.8, "model": 0.7, "delta": 0.2}
+        row |= {"ci_low": None, "ci_high": None, "p_adjusted": None, "n": self.count}
+        row |= {"verdict": verdict if self.count >= 3 else "not known", "use": BOTH}
+        return pd.DataFrame([row] * 2)
+
+
+def test_of_too_few_pairs_it_is_not_said_that_nothing_is_shown():
+    one, three = OfFewPairs(1), OfFewPairs(3)
+    assert "1 pair, too few to show which of the circuit's 2 edges" in what_it_needs(one)
+    assert "3 pairs, 2 of the circuit's 2 edges are shown to be needed" in what_it_needs(three)
+    assert "1 pair cannot show which of 2 cuts leave them different" in what_it_misses(one)
+    assert "2 of 2 cuts are shown to leave them different" in what_it_misses(three)
