@@ -255,7 +255,7 @@ def what_it_misses(run: SavedRun) -> str:
 
 
 def pairs_in_words(count: int) -> str:
-    return f"{count} pair{'s' * (count != 1)}"
+    return f"{count} pair" if count == 1 else f"{count} pairs"
 
 
 def what_source_says(run: SavedRun) -> str:
