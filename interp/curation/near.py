@@ -120,10 +120,16 @@ def jaccard(one: Runs, other: Runs) -> float:
 
 def signature_of(text: str, words: int) -> Signature:
     """MinHash's signature of a text's runs, a part of them in memory at a time."""
-    hashes = MinHash(num_perm=PERMUTATIONS, seed=SEED, hashfunc=crc32)
+    hashes = of_nothing().copy()
     for part in word_runs(text, words):
         hashes.update_batch(part)
     return hashes.hashvalues.astype(np.uint32)
+
+
+@cache
+def of_nothing() -> MinHash:
+    """The hash of no runs: to draw its permutations takes a quarter of a short document's time."""
+    return MinHash(num_perm=PERMUTATIONS, seed=SEED, hashfunc=crc32)
 
 
 def band_keys(signature: Signature, similar: float) -> UInt64[np.ndarray, "_"]:
