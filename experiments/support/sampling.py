@@ -48,8 +48,9 @@ DECIDED_BY = {"method": 2, "prompts": PROMPTS, "prompt": PROMPT, "sample": SAMPL
 
 
 def prompts_of(data: Data, block_size: int) -> Int[Tensor, "prompt pos"]:
-    """Stretches of the validation text, evenly spaced."""
-    return evaluation_blocks(data.val.cpu(), min(PROMPT, block_size), PROMPTS)[0]
+    """Stretches of the validation text, evenly spaced; each once, where it repeats itself."""
+    stretches = evaluation_blocks(data.val.cpu(), min(PROMPT, block_size), PROMPTS)[0]
+    return torch.tensor(list(dict.fromkeys(map(tuple, stretches.tolist()))))
 
 
 def short_writer(

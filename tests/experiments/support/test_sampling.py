@@ -141,3 +141,13 @@ def test_samples_with_an_intervention_are_those_of_write(shared, tasks):
         model, prompts_of(data, 16), SAMPLE, seeds=[3], tokenizer=tokenizer, interventions=cut
     )
     assert [row["text"] for row in rows] == [sample.text for sample in writing.samples]
+
+
+def test_a_text_that_repeats_itself_has_each_prompt_once(tmp_path):
+    (tmp_path / "repeated.txt").write_text("\N{GRINNING FACE}a\u4e2d " * 500, encoding="utf-8")
+    corpus = load_corpus(str(tmp_path / "repeated.txt"))
+    tokenizer = CharTokenizer.from_text(corpus.text)
+    asked = prompts_of(split(corpus, tokenizer, 16), 16)
+    texts = [tokenizer.decode(row) for row in asked]
+    assert len(texts) == len(set(texts)) <= 4 < PROMPTS
+    assert all(each in corpus.text for each in texts)
