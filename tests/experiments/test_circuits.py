@@ -264,7 +264,8 @@ def test_of_a_large_model_the_edges_of_circuits_are_measured_beside_the_largest_
     graph = take_apart(task.model, task.clean[:1]).graph
     with Run.open(runs, "circuits", "few", {"level": LEVEL}) as run:
         study = studying.CircuitStudy(run, task, *in_halves(task), graph, False, asked)
-        effects = finding.save_circuits(study)
+        finding.save_circuits(study)
+        effects = guaranteeing.save_effects(study, None)
         kept, audits = run.table("kept"), run.table("audits")
     opened = effects[effects["meaning"] == "open"].set_index("edge")
     assert {*kept["edge"]} <= {*opened.index}
