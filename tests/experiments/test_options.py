@@ -72,6 +72,7 @@ OTHERS: dict[str, Any] = {
     "pairs": Path("pairs.csv"),
     "ray": "127.0.0.1:1",
     "replaced_by": "mean",
+    "retrain": 2,
     "retrain_top": 1,
     "rung": "residual",
     "seed": 7,
