@@ -45,7 +45,6 @@ from interp.runs import Run, SavedRun
 from interp.site import Model, Site, sites
 from interp.surgery import find, read_source
 from interp.sweep import sweep
-from interp.sweeps.resuming.answers import RowStore
 from interp.verdicts import (
     Verdict,
     costliest,
@@ -127,7 +126,7 @@ def drawn_parts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def without_parts(
-    subject: TrainedSubject, table: pd.DataFrame, seed: int, run: RowStore
+    subject: TrainedSubject, table: pd.DataFrame, seed: int, run: Run
 ) -> pd.DataFrame:
     """What the model writes without each of the attention blocks, MLPs and embeddings whose zero
     costs most."""

@@ -47,7 +47,6 @@ from interp.runs import Run, SavedRun
 from interp.site import Site, sites
 from interp.stats import bootstrap_interval, sign_flip_p
 from interp.sweep import sweep
-from interp.sweeps.resuming.answers import RowStore
 from interp.verdicts import (
     Verdict,
     correct,
@@ -146,7 +145,7 @@ def at_line_of(head: pd.Series, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def without_heads(
-    subject: TrainedSubject, table: pd.DataFrame, way: Intervention, seed: int, run: RowStore
+    subject: TrainedSubject, table: pd.DataFrame, way: Intervention, seed: int, run: Run
 ) -> pd.DataFrame:
     """What the model writes without each of the heads whose ablation costs most."""
     rows = rows_of_choice(table).sort_values("delta", ascending=False)
