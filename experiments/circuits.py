@@ -137,8 +137,10 @@ def main(config: Config) -> Path:
         save_guarantees(study)
         if others:
             save_models(study, others)
-        retrained = partial(save_lasting, study, config.retrain, *small_task(config))
-        effects = save_effects(study, retrained if config.retrain else None)
+        retrained = None
+        if config.retrain:
+            retrained = partial(save_lasting, study, config.retrain, *small_task(config))
+        effects = save_effects(study, retrained)
         why_not = save_exports(study, effects, d_model)
         page = present(run, draw_figures)
     console.print(*tell_findings(run), sep="\n", soft_wrap=True, markup=False)

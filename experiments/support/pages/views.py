@@ -54,7 +54,7 @@ def with_computing(table: pd.DataFrame, model: Model) -> pd.DataFrame:
         if name not in asked:
             continue
         text = "".join(linecache.getlines(line.path))
-        codes, file = text.splitlines(), Path(line.file).name.partition(":")[0]
+        codes, file = text.splitlines(), Path(line.file).name
         makers = computing_lines(text, line.line)
         found[name] = tuple(f"{file}:{number} {codes[number - 1].strip()}" for number in makers)
     named = [found.get(hook, ()) for hook in table["hook"]]

@@ -14,7 +14,7 @@ of what hooks compute goes into it.
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
@@ -266,24 +266,18 @@ def check_twins(
         UsageError: what ``edge_effects`` raises; another meaning.
     """
     require_open(meaning)
-    table = both_ways(
-        model,
-        clean,
-        corrupted,
-        metric,
-        edges,
-        direction,
+    compare = partial(
+        both_ways,
+        *(model, clean, corrupted, metric),
+        direction=direction,
         split_embed=split_embed,
         progress=progress,
     )
+    table = compare(edges)
     unsure = (table["precision"] == "float32") & (table["agrees"] == False)  # noqa: E712  # or <NA>
     if unsure.any():
         with in_float64(model):
-            again = both_ways(
-                *(model, clean, corrupted, metric, list(table.loc[unsure, "edge"]), direction),
-                split_embed=split_embed,
-                progress=progress,
-            )
+            again = compare(list(table.loc[unsure, "edge"]))
         table.loc[unsure] = again.set_index(table.index[unsure])
     return table
 
@@ -294,8 +288,8 @@ def both_ways(
     corrupted: Int[Tensor, "batch pos"],
     metric: Metric,
     edges: Sequence[str | Edge] | None,
-    direction: Direction,
     *,
+    direction: Direction,
     split_embed: bool,
     progress: bool,
 ) -> pd.DataFrame:
