@@ -40,7 +40,7 @@ from interp.metrics import Metric, measure, metric_name
 from interp.runs.files import write_atomically
 from interp.site import Model
 from interp.surgery.cutting.modules import edited_name, know_lines
-from interp.surgery.running.loaded import loaded_functions
+from interp.surgery.running.loaded import Version, loaded_functions, version_of
 from interp.surgery.running.swapping import compile_function, swap_codes
 from interp.surgery.source.edits import Surgery
 from interp.surgery.source.syntax import FunctionNode, Source, Syntax, parse
@@ -155,17 +155,22 @@ class EdgeTwin:
         values = EdgeValues(other=other)
         with ExitStack() as stack:
             for part in self.surgery.parts:
-                syntax, codes, name = edited_functions(part)
+                syntax, codes, name = edited_functions(part, version_of(part.source))
                 stack.enter_context(swap_codes(syntax, codes, {EDGE: values}, name))
             yield values
 
 
 @lru_cache(maxsize=4)
 def edited_functions(
-    surgery: Surgery,
+    surgery: Surgery, version: Version
 ) -> tuple[Syntax, dict[FunctionType, tuple[FunctionNode, CodeType]], str]:
     """The edited file, what each function of it runs whose body was edited, and the name under
-    which it runs."""
+    which it runs.
+
+    Args:
+        surgery: the edit of one file.
+        version: of that file: one that was loaded again has other functions.
+    """
     name = edited_name(surgery)
     know_lines(name, surgery.text)
     before = parse(surgery.source)

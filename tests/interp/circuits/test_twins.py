@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,22 @@ def test_every_edge_of_our_model_is_its_twin_in_the_source(model):
     assert (table["difference"] <= 1e-6).all()
     np.testing.assert_allclose(table["by_source"], hooks.values.mean(axis=1), atol=1e-6)
     assert (np.abs(hooks.values - hooks.baseline).max(axis=1) > 1e-5).all()  # no edge does nothing
+
+
+def test_a_twin_reaches_a_file_that_was_loaded_again(tmp_path):
+    path = tmp_path / "loaded_twice.py"
+    path.write_text(SOURCE.read_text())
+    found = []
+    try:
+        for _ in range(2):
+            module = imported_from(path, "loaded_twice")
+            model = module.GPT(module.GPTConfig(**asdict(random_gpt(n_layer=2).config)), seed=1)
+            twin = edge_twin(model, "embed -> a1.h0.v", PAIR[0])
+            found.append(twin.patch(*PAIR))
+            assert not torch.allclose(found[-1], model(PAIR[0]))
+    finally:
+        del sys.modules["loaded_twice"]
+    assert torch.equal(*found)
 
 
 def test_in_double_precision_hook_and_source_agree_to_rounding():
