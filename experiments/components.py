@@ -223,7 +223,7 @@ def readings(table: pd.DataFrame) -> list[str]:
         f"Of {len(table)} ablations on {table['n'].iloc[0]} texts, {len(unsure)} show no effect "
         "(95 % interval, and sign flips with Holm's correction at 0.05)."
     )
-    return [*said, *filter(None, [power_words(table)])]
+    return [*said, *power_words(table)]
 
 
 def alike_reading(parts: pd.DataFrame) -> str:

@@ -281,7 +281,7 @@ def readings(run: SavedRun) -> list[str]:
             f"head {name}, {effect}; {verdict_words(row)}); {unsure} of {len(rows)} "
             "heads show no effect."
         )
-    said += filter(None, [power_words(table)])
+    said += power_words(table)
     name = head_name(worst_head(table))
     if tokens.empty:
         fewest = fewest_of(run.table("tokens"))

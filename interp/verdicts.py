@@ -159,19 +159,19 @@ def texts_to_show(rows: int) -> int:
     return math.floor(math.log2(rows / ALPHA)) + 2
 
 
-def power_words(table: pd.DataFrame) -> str:
-    """A sentence where a table of paired effects has too few texts to show any of them; else empty.
+def power_words(table: pd.DataFrame) -> list[str]:
+    """A sentence where a table of paired effects has too few texts to show any of them; else none.
 
     Args:
         table: ``p_adjusted n``, as ``intervals_over_texts`` makes the former.
     """
     rows = int(table["p_adjusted"].notna().sum())
     if not rows or int(table["n"].max()) >= texts_to_show(rows):
-        return ""
-    return (
+        return []
+    return [
         f"{int(table['n'].max())} texts are too few to show any effect of {rows:,} that were "
         f"tested, however large: it takes {texts_to_show(rows)}."
-    )
+    ]
 
 
 def enough(cut: np.ndarray, whole: np.ndarray) -> bool:

@@ -283,7 +283,7 @@ def edges_that_matter(run: SavedRun) -> str:
     shown = sum(verdict_of(row).is_effect for row in effects.to_dict("records"))
     skipped = int(effects["skipped"].sum())
     proved = f"; {skipped} are proved to have none" if skipped else ""
-    few = "".join(f" {words}" for words in [power_words(effects)] if words)
+    few = "".join(f" {words}" for words in power_words(effects))
     of = int(run.table("found")["of"].iloc[0])
     if len(effects) == of:
         return f"{shown} of all {of:,} edges are shown to have an effect{proved}.{few}"
