@@ -122,7 +122,8 @@ def find_circuits(study: CircuitStudy, ranked: Mapping[str, Sequence[str]]) -> p
             tried = len(left) <= MOST_TRIED
             if tried:
                 left = leave_out(values, study.graph, left, level, mean=mean)
-            kept = [str(edge) for edge in study.graph.edges if str(edge) in {*left}]
+            chosen = {*left}
+            kept = [name for edge in study.graph.edges if (name := str(edge)) in chosen]
             about = {"ranking": ranking.partition(",")[0], "first": len(first), "tried": tried}
             rows += [about | {"edge": edge} for edge in kept]
     return pd.DataFrame(rows)

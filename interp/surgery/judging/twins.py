@@ -298,8 +298,8 @@ def reference_means(model: Model, names: Sequence[str], run: Callable[[], Any]) 
         names: of the hook points.
         run: calls the model on the reference texts.
     """
-    known = names_by_point(model)
-    asked = {point: name for point, all in known.items() for name in all[:1] if name in {*names}}
+    known, chosen = names_by_point(model), {*names}
+    asked = {point: name for point, all in known.items() for name in all[:1] if name in chosen}
     sums: dict[str, Tensor] = {}
     counts: Counter[str] = Counter()
 
