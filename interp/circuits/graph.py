@@ -127,6 +127,11 @@ class Graph:
         """By reader, and for each by writer."""
         return tuple(Edge(w, reader) for reader in self.readers for w in self.before(reader))
 
+    @cached_property
+    def places(self) -> dict[Edge, int]:
+        """Where each edge stands among all."""
+        return {edge: place for place, edge in enumerate(self.edges)}
+
     @property
     def embeddings(self) -> tuple[Writer, ...]:
         return (Writer("embed"), *([Writer("pos_embed")] if self.split_embed else []))
@@ -190,8 +195,9 @@ class Graph:
             UsageError: it is not written so, there is no such writer or reader, or the writer comes
                 after the reader.
         """
-        if isinstance(text, Edge):
-            text = str(text)
+        text = str(text)
+        if text in self._edges:
+            return self._edges[text]
         ends = [end.strip() for end in text.split("->")]
         if len(ends) != 2:
             raise UsageError(
@@ -204,6 +210,10 @@ class Graph:
                 f"{edge} is no edge: {edge.reader} reads nothing that is written after {last}"
             )
         return edge
+
+    @cached_property
+    def _edges(self) -> dict[str, Edge]:
+        return {str(edge): edge for edge in self.edges}
 
     @cached_property
     def _writers(self) -> dict[str, Writer]:

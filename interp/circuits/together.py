@@ -25,10 +25,9 @@ Kept = Bool[np.ndarray, "circuit edge"]
 
 def edges_kept(graph: Graph, circuits: Sequence[Iterable[Edge]]) -> Kept:
     """Which of a graph's edges each circuit keeps."""
-    number = {edge: place for place, edge in enumerate(graph.edges)}
-    kept = np.zeros((len(circuits), len(number)), dtype=bool)
+    kept = np.zeros((len(circuits), len(graph.edges)), dtype=bool)
     for row, circuit in zip(kept, circuits, strict=True):
-        row[[number[edge] for edge in circuit]] = True
+        row[[graph.places[edge] for edge in circuit]] = True
     return kept
 
 
@@ -59,15 +58,17 @@ def leave_idle_out(
             found[:, at] &= moved[:, : at.stop - at.start]
         if reads:
             moved[:, number] = np.any([found[:, edges[each]].any(axis=1) for each in reads], axis=0)
-    nobody = np.zeros(len(kept), dtype=bool)
-    heard = dict.fromkeys(graph.readers, nobody) | {Reader("logits"): ~nobody}
     found[:, edges[Reader("logits")]] &= moved
+    owners: dict[Reader, list[int]] = {reader: [] for reader in graph.readers}
+    for number, reads in enumerate(nodes.values()):
+        for reader in reads:
+            owners[reader].append(number)
+    heard = np.zeros((len(kept), len(nodes)), dtype=bool)  # whether anybody reads a writer
     for reader in reversed(graph.readers):
         at = edges[reader]
-        found[:, at] &= heard[reader][:, None]
-        for writer, column in zip(graph.before(reader), found[:, at].T, strict=True):
-            for node in nodes[writer]:
-                heard[node] = heard[node] | column
+        if reader.layer is not None:
+            found[:, at] &= heard[:, owners[reader]].any(axis=1)[:, None]
+        heard[:, : at.stop - at.start] |= found[:, at]
     return found
 
 
