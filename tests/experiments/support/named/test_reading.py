@@ -269,6 +269,7 @@ def test_samples_are_written_again_only_where_something_decides_them_anew(
     def cut(size: float) -> dict[str, Any]:
         return {"cut": ("line", {"blocks.0.hook_mlp_out": Noise(size)})}
 
+    monkeypatch.setattr(sampling, "SAMPLE", 8)
     folder = without(folder_of("llama"), tmp_path / "changed")
     rows = Rows()
     first = write_variants(studied(folder), 0, cut(1.0), rows)
