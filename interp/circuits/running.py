@@ -10,7 +10,7 @@ Circuits run together: what two of them have in common, such as their first laye
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -132,8 +132,8 @@ def prepare_circuits(
     *,
     split_embed: bool = False,
 ) -> Iterator["CircuitTask"]:
-    """A task whose circuits can be run inside the block. Raises what ``run_circuits`` raises before
-    it runs one."""
+    """A task whose circuits can be run inside the block, in which the model stays as it is. Raises
+    what ``run_circuits`` raises before it runs one."""
     if replaced_by not in get_args(Replacement):
         raise UsageError(
             f"replaced_by is {replaced_by!r}; it must be 'corrupted', 'mean' or 'resample'"
@@ -179,6 +179,7 @@ class CircuitTask:
     consistent: bool
     decisive: tuple[Any, ...]
     ask: Callable[[], None]
+    _recorders: dict[int, Recorder] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def graph(self) -> Graph:
@@ -219,7 +220,7 @@ class CircuitTask:
         rows = edges_kept(self.graph, circuits)
         rows = without_idle(self.run, rows, consistent=self.consistent)
         asked, row = np.unique(rows, axis=0, return_inverse=True)
-        recorder = None if run is None else Recorder(run, self.model, self.decisive)
+        recorder = None if run is None else self._recorder(run)
         found = []
         bars = Progress(console=Console(stderr=True), transient=True, disable=not progress)
         with bars:
@@ -239,6 +240,12 @@ class CircuitTask:
                 bars.advance(bar, len(some))
                 self.ask()
         return np.concatenate(found)[row.flatten()]
+
+    def _recorder(self, store: RowStore) -> Recorder:
+        """What knows answers again; made once for a store, for it reads every weight."""
+        if id(store) not in self._recorders:
+            self._recorders[id(store)] = Recorder(store, self.model, self.decisive)
+        return self._recorders[id(store)]
 
     def count_together(self, memory: int) -> int:
         """How many circuits run together within so many bytes.
