@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from experiments.support.circuits.guaranteeing import Effects
 from experiments.support.circuits.studying import CircuitStudy
-from experiments.support.circuits.telling import edge_words
+from experiments.support.circuits.telling import tell_lasting
 from experiments.support.cli import progress
 from experiments.support.pairs import PairTask
 from experiments.support.trainings.executors import one_thread
@@ -31,7 +31,6 @@ from interp.circuits.twins.places import EdgeLines
 from interp.logits import logits_of
 from interp.report import Figure, Section
 from interp.runs import Run, SavedRun
-from interp.verdicts import Verdict, costliest, interval_words, verdict_words
 
 SEEDS = 3
 """Trainings without each edge."""
@@ -124,19 +123,4 @@ def show_lasting(run: SavedRun) -> Section:
         table=shown,
         code=str(table["diff"].iloc[0]),
         saved=table,
-    )
-
-
-def tell_lasting(run: SavedRun) -> str:
-    """How many edges are missed by the trained model, and how many by one that never had them."""
-    table = run.table("lasting")
-    missed = int((table["verdict"] == Verdict.RAISES).sum())
-    lasting = int((table["retrained_verdict"] == Verdict.RAISES).sum())
-    worst = costliest(table).to_dict()
-    return (
-        f"Cut in the trained model, {missed} of the {len(table)} strongest edges raise the loss of "
-        f"the answer; cut before training, {lasting} do ({SEEDS} trainings each). "
-        f"{edge_words(worst['edge'])} costs the trained model {worst['delta']:+.2f} nats "
-        f"({interval_words(worst)}), and one that never had it {worst['retrained_delta']:+.2f} "
-        f"({interval_words(worst, 'retrained_')}: {verdict_words(worst, 'retrained_')})."
     )

@@ -10,7 +10,15 @@ from experiments.support.circuits.ranking import ALL, DRAWN, RANDOM
 from interp.characters import mark_spaces
 from interp.circuits.graph import ARROW
 from interp.runs import SavedRun
-from interp.verdicts import FEWEST, interval_words, power_words, verdict_of, verdict_words
+from interp.verdicts import (
+    FEWEST,
+    Verdict,
+    costliest,
+    interval_words,
+    power_words,
+    verdict_of,
+    verdict_words,
+)
 
 NAMED = 12  # edges, before the rest is a count
 
@@ -24,6 +32,8 @@ def tell_findings(run: SavedRun) -> list[str]:
         said.append(over_models(run))
     if run.holds("minimality"):
         said += [what_it_needs(run), what_it_misses(run)]
+    if run.holds("lasting"):
+        said.append(tell_lasting(run))
     said.append(what_source_says(run))
     return [*said, edges_that_matter(run), *how_methods_do(run), the_pairs(run)]
 
@@ -217,6 +227,21 @@ def over_models(run: SavedRun) -> str:
     return (
         f"{said} The edge from the previous-token head to the key of an induction head is in "
         f"{'; '.join(shares)}."
+    )
+
+
+def tell_lasting(run: SavedRun) -> str:
+    """How many edges are missed by the trained model, and how many by one that never had them."""
+    table = run.table("lasting")
+    missed = int((table["verdict"] == Verdict.RAISES).sum())
+    lasting = int((table["retrained_verdict"] == Verdict.RAISES).sum())
+    worst, seeds = costliest(table).to_dict(), run.table("trainings")["seed"].nunique()
+    return (
+        f"Cut in the trained model, {missed} of the {len(table)} strongest edges raise the loss of "
+        f"the answer; cut before training, {lasting} do ({seeds} trainings each). "
+        f"{edge_words(worst['edge'])} costs the trained model {worst['delta']:+.2f} nats "
+        f"({interval_words(worst)}), and one that never had it {worst['retrained_delta']:+.2f} "
+        f"({interval_words(worst, 'retrained_')}: {verdict_words(worst, 'retrained_')})."
     )
 
 
