@@ -67,7 +67,7 @@ def leave_idle_out(
     for reader in reversed(graph.readers):
         at = edges[reader]
         if reader.layer is not None:
-            found[:, at] &= heard[:, owners[reader]].any(axis=1)[:, None]
+            found[:, at] &= heard[:, owners[reader]].any(axis=1, keepdims=True)
         heard[:, : at.stop - at.start] |= found[:, at]
     return found
 
