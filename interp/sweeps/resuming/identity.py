@@ -78,6 +78,9 @@ UNREAD = words(
     " _abc_impl"
 )
 MISSING = "nothing has this name"
+OF_THE_PROCESS = ("_original_object_hash",)
+"""Attributes that hold a ``hash``, which is another in each process; this one, of transformers'
+generation settings, says only whether they were changed before they are saved."""
 OF_EVERY_MODULE = frozenset(vars(nn.Module())) - {"training"}
 
 
@@ -190,7 +193,10 @@ class Digests:
             for each in type(value).__mro__
             for name in slots_of(each)
         ]
-        return [*self._class_of(value), slots, dict(getattr(value, "__dict__", {}))]
+        own = dict(getattr(value, "__dict__", {}))
+        for name in OF_THE_PROCESS:
+            own.pop(name, None)
+        return [*self._class_of(value), slots, own]
 
     def _class_of(self, value: Any) -> list[Any]:
         return [full_name(type(value)), *self._class(type(value), making=False)]

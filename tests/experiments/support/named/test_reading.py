@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -288,6 +290,30 @@ def test_samples_are_written_again_only_where_something_decides_them_anew(
     monkeypatch.setattr(sampling, "hash_code", lambda: "another version")
     write_variants(studied(folder), 0, cut(1.0), rows)
     assert len(rows) == 9
+
+
+KNOWN_AGAIN = """
+import sys
+from pathlib import Path
+from experiments.support.sampling import samples_recorder
+from experiments.support.trained import load_subject
+for folder in sys.argv[3:]:
+    subject = load_subject(f"hf:{folder}", text=sys.argv[1], runs=Path(sys.argv[2]), context=12)
+    recorder = samples_recorder({}, subject)
+    assert recorder is not None, folder
+    print(Path(folder).name, recorder.digest([subject.tokenizer]))
+"""
+
+
+def test_models_of_every_family_are_known_again_in_another_process(folder_of, text, tmp_path):
+    folders = map(str, map(folder_of, CAUSAL))
+    asked = [sys.executable, "-c", KNOWN_AGAIN, str(text), str(tmp_path), *folders]
+    said = [
+        subprocess.check_output(asked, text=True, env={**os.environ, "PYTHONHASHSEED": seed})
+        for seed in "12"
+    ]
+    assert said[0] == said[1]
+    assert len({line.split()[1] for line in said[0].splitlines()}) == len(CAUSAL)
 
 
 def test_a_model_with_a_token_before_each_text_writes_within_its_context(folder_of, text, tmp_path):
