@@ -307,6 +307,29 @@ def test_edges_cut_before_training_are_judged_beside_the_trained_model(runs, mon
     assert "Trained without an edge" in page
 
 
+def test_models_of_several_seeds_are_those_that_are_studied_alone(runs, monkeypatch):
+    short = partial(InductionRecipe, steps=60, n_embd=16, block_size=16)
+    monkeypatch.setattr(patching, "InductionRecipe", short)
+    asked = Config(
+        runs=runs, name="both", examples=12, length=8, faithfulness=0.1, methods=("exact",)
+    )
+    monkeypatch.setattr(circuits, "present", lambda run, draw: run.folder / "report.html")
+    monkeypatch.setattr(circuits, "save_effects", lambda study, retrained: None)
+    monkeypatch.setattr(circuits, "save_exports", lambda *_: "")
+    monkeypatch.setattr(circuits, "tell_findings", lambda _: [])
+    both = main(replace(asked, seeds=2)).parent
+    second = main(replace(asked, seed=1, name="second")).parent
+    for name in ("pairs", "scores", "curve", "kept", "found"):
+        pd.testing.assert_frame_equal(table(both, f"{name}-seed-1"), table(second, name))
+    found = pd.concat([table(both, "found"), table(second, "found")], ignore_index=True)
+    models, bands = table(both, "models"), table(both, "bands")
+    pd.testing.assert_frame_equal(models[list(found)], found)
+    assert not table(both, "curve").equals(table(second, "curve"))  # two models, not one twice
+    curves = [table(both, "curve")["faithfulness"], table(second, "curve")["faithfulness"]]
+    np.testing.assert_allclose(bands["faithfulness"], np.mean(curves, axis=0), atol=1e-12)
+    assert (bands["n"] == 2).all() and bands["ci_low"].isna().all()  # too few for an interval
+
+
 def edges_of(folder: Path) -> pd.DataFrame:
     results = table(folder, "results")
     return results[results["meaning"] == "open"]
