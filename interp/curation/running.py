@@ -108,8 +108,8 @@ def run_pipeline(
         documents = run_stage(stage, documents, elsewhere)
     if not isinstance(documents, Spool):
         raise UsageError(NO_SPLIT)
-    write_parts(documents, unfinished, seed)
     join_tables(stages, unfinished)
+    write_parts(documents, unfinished, seed)
     (unfinished / "pipeline.toml").write_text(pipeline.to_toml(), encoding="utf-8")
     for name in FILES:  # the texts last: with them the folder is one to train on
         (unfinished / name).replace(folder / name)
@@ -157,7 +157,7 @@ def write_parts(whole: Spool, folder: Path, seed: int) -> None:
             table.add([about(document)])
     for part, found in places.items():
         if not found:
-            raise UsageError(empty_sentence(part, places))
+            raise UsageError(empty_sentence(part, places, folder))
         ordered = whole.read_at(offset for _, offset in sorted(found))
         with (folder / f"{part}.txt").open("w", encoding="utf-8", newline="\n") as text:
             Spool.write(folder / f"{part}.jsonl", copy_into_text(ordered, text))
@@ -172,11 +172,32 @@ def copy_into_text(documents: Iterable[Document], text: Any) -> Iterator[Documen
         yield document
 
 
-def empty_sentence(part: str, places: dict[str, list[tuple[bytes, int]]]) -> str:
+def empty_sentence(part: str, places: dict[str, list[tuple[bytes, int]]], folder: Path) -> str:
     left = sum(map(len, places.values()))
     if not left:
-        return "no document is left: histories.parquet says at which step each was dropped, and why"
+        return f"no document is left: {most_dropped(folder)}"
+    if left == 1:
+        return (
+            f"one document is left, and none of them to {PURPOSE[part]}, for a document is not cut "
+            "in two: give more, such as its chapters; a single text is taken as it is by --text"
+        )
     return f"{left} documents are left, and none of them to {PURPOSE[part]}: give more documents"
+
+
+def most_dropped(folder: Path) -> str:
+    """Which step dropped most documents, and why the first of them."""
+    rows = pd.read_parquet(
+        folder / "histories.parquet",
+        columns=["step", "source", "reason"],
+        filters=[("dropped", "=", True)],
+    )
+    if rows.empty:
+        return "none came in that could be read"
+    step = rows["step"].value_counts().index[0]
+    these = rows[rows["step"] == step]
+    first = these.iloc[0]
+    told = f"{step} dropped {len(these):,} of {len(rows):,}, such as {first['source']}"
+    return f"{told} ({first['reason']})"
 
 
 PURPOSE = {TRAIN: "train on", VAL: "validate on"}

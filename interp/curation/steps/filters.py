@@ -7,7 +7,7 @@ from interp.curation.documents import CODE, Document
 
 
 def filter_lengths(
-    documents: Iterable[Document], *, at_least: int = 200, at_most: int = 1_000_000
+    documents: Iterable[Document], *, at_least: int = 200, at_most: int = 10_000_000
 ) -> Iterator[Document]:
     """Keep documents of some length.
 

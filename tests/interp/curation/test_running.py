@@ -178,9 +178,18 @@ def test_a_step_that_does_not_give_back_what_it_got_is_refused(tmp_path, step, s
 @pytest.mark.parametrize(
     ("pile", "pipeline", "said"),
     [
-        ([], Pipeline.default(), "no document is left"),
-        ([Skipped("a", "is empty")], Pipeline.default(), "no document is left"),
-        ([make_document("a", sentences(12, 0))], Pipeline.default(), "none of them to train on"),
+        ([], Pipeline.default(), "no document is left: none came in"),
+        ([Skipped("a", "is empty")], Pipeline.default(), "no document is left: none came in"),
+        (
+            [make_document(name, "too short") for name in ("a.txt", "b.txt")],
+            Pipeline.default().without("exact_duplicates").without("near_duplicates"),
+            r"lengths dropped 2 of 2, such as a.txt \(has 9 characters, fewer than 200\)",
+        ),
+        (
+            [make_document("a", sentences(12, 0))],
+            Pipeline.default(),
+            "one document is left, and none of them to train on",
+        ),
         (mixed_pile(), Pipeline.default().without("split"), "put the step split at the end"),
     ],
 )
