@@ -204,7 +204,7 @@ class Graph:
                 f"{text!r} is no edge: write it as a writer and a reader, such as a1.h2 -> a3.h0.k"
             )
         edge = Edge(self.writer(ends[0]), self.reader(ends[1]))
-        if edge.writer not in self.before(edge.reader):
+        if edge not in self.places:
             last = self.before(edge.reader)[-1]
             raise UsageError(
                 f"{edge} is no edge: {edge.reader} reads nothing that is written after {last}"

@@ -193,9 +193,8 @@ class Digests:
             for each in type(value).__mro__
             for name in slots_of(each)
         ]
-        own = dict(getattr(value, "__dict__", {}))
-        for name in OF_THE_PROCESS:
-            own.pop(name, None)
+        held = getattr(value, "__dict__", {})
+        own = {name: each for name, each in held.items() if name not in OF_THE_PROCESS}
         return [*self._class_of(value), slots, own]
 
     def _class_of(self, value: Any) -> list[Any]:
